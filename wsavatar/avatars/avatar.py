@@ -1,0 +1,53 @@
+"""A prepared avatar: everything a frame needs that does not depend on the audio.
+
+This room knows nothing of sessions or of how a face is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["PreparedAvatar", "cycle_index"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedAvatar:
+    """One avatar, ready to speak. Arrays are read-only; n is the number of source frames.
+
+    Boxes are (x1, y1, x2, y2) in the avatar's pixels, x2 and y2 exclusive. ``crop_boxes`` is where
+    the model's square crop comes from and goes back to; ``paste_boxes`` encloses it (MuseTalk's
+    square 1.5 times the face box, clipped to the picture) and has the size of ``masks[i]``, uint8
+    alpha. ``region`` (x, y, w, h) encloses every pixel any frame's mask can change, with even
+    coordinates: what is sent in mouth-region mode.
+    """
+
+    id: str
+    name: str
+    width: int
+    height: int
+    fps: float
+    frames: np.ndarray  # uint8 [n, H, W, 3] RGB, mouth at rest
+    crop_boxes: np.ndarray  # int32 [n, 4]
+    paste_boxes: np.ndarray  # int32 [n, 4]
+    masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
+    latents: np.ndarray  # float16 [n, 2C, h, w]: masked latents, then reference latents
+    region: tuple[int, int, int, int]
+
+    @property
+    def frame_count(self) -> int:
+        return len(self.frames)
+
+
+def cycle_index(frame_index: int, frame_count: int) -> int:
+    """Which source frame to show: forward, then backward, for ever, without showing an end twice.
+
+    >>> [cycle_index(i, 4) for i in range(9)]
+    [0, 1, 2, 3, 2, 1, 0, 1, 2]
+    """
+    if frame_count < 2:
+        return 0
+    period = 2 * (frame_count - 1)
+    offset = frame_index % period
+    return offset if offset < frame_count else period - offset

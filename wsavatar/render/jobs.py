@@ -1,0 +1,49 @@
+"""What passes between a session and the renderer. Plain data, no behaviour.
+
+Every frame that enters the renderer leaves it exactly once: as a `RenderedFrame` or as a
+`DroppedFrame`. Credit and counters rest on that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+__all__ = ["DropReason", "DroppedFrame", "FrameOutcome", "RenderedFrame", "VideoFormat"]
+
+DropReason = Literal["cancelled", "late", "overload", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFormat:
+    """What a client asked its frames to be."""
+
+    fps: Fraction = Fraction(25)
+    region: Literal["full", "mouth"] = "full"
+    quality: int = 85
+    max_width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFrame:
+    """One JPEG. ``region`` is (x, y, w, h) in the avatar's own pixels, whatever ``max_width``."""
+
+    generation: int
+    frame_index: int
+    pts_us: int
+    region: tuple[int, int, int, int]
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedFrame:
+    """A frame that will never come, and why."""
+
+    generation: int
+    frame_index: int
+    pts_us: int
+    reason: DropReason
+
+
+FrameOutcome = RenderedFrame | DroppedFrame
