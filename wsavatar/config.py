@@ -7,20 +7,46 @@ This room knows nothing that runs.
 
 from __future__ import annotations
 
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
-__all__ = ["ConfigError", "Settings", "load_settings"]
+from wsavatar.resources import resource_dir
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["ConfigError", "Settings", "find_config", "load_settings", "parse_override"]
 
 Mode = Literal["mirror", "parrot", "chat", "upstream"]
 
 
 class ConfigError(ValueError):
     """A setting is unknown or out of range; the message names it and says what is allowed."""
+
+
+def _split(value: object) -> object:
+    """Lists may be written with commas: ``cuda:0,cuda:1``."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.strip("[]").split(",") if part.strip())
+    return value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class _Section(BaseModel):
@@ -36,7 +62,7 @@ class ServerSettings(_Section):
     max_message_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 5.0
-    auth_tokens: tuple[str, ...] = ()
+    auth_tokens: Names = ()
     """Bearer tokens that may connect; none means everyone may."""
     outbox_bytes: Annotated[int, Field(ge=64 * 1024)] = 8 * 1024 * 1024
     """Frames waiting for one slow client; the oldest go first, audio never goes."""
@@ -56,7 +82,7 @@ class ModelSettings(_Section):
     path: str = "embedded"
     """A directory in the official layout, or ``embedded`` for the one in the package."""
     version: Literal["v15", "v1"] = "v15"
-    devices: tuple[str, ...] = ("auto",)
+    devices: Names = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     cpu_backend: Literal["auto", "openvino", "torch"] = "auto"
@@ -126,6 +152,162 @@ class Settings(BaseSettings):
         return (init_settings, env_settings)
 
 
-def load_settings(file: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
-    """Merge the sources in order. Raises ConfigError in words an operator can act on."""
-    raise NotImplementedError((file, overrides, yaml, ValidationError))
+def load_settings(
+    file: Path | str | None = None, overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Merge the sources in order. Raises ConfigError in words an operator can act on.
+
+    ``file`` is a path, or the name of one in ``configs/``. ``overrides`` is flat:
+    ``{"render.batch_size": 8}``.
+    """
+    source = _YamlFile.read(find_config(file)) if file is not None else _YamlFile()
+    flat = dict(overrides or {})
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            from_file = InitSettingsSource(settings_cls, init_kwargs=source.values)
+            return (init_settings, env_settings, from_file)
+
+    _reject_unknown_environment()
+    try:
+        return Loaded(**_nest(flat))
+    except (ValidationError, SettingsError) as error:
+        raise ConfigError(_explain(error, flat, source)) from None
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``"render.batch_size=8"`` to ``("render.batch_size", 8)``; the value is YAML."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: write it as section.key=value, as render.batch_size=8")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: the value is not valid YAML; quote it") from None
+
+
+def find_config(file: Path | str) -> Path:
+    """A path as it is, or a name (with or without ``.yaml``) looked up in ``configs/``."""
+    path = Path(file)
+    if path.is_file():
+        return path
+    directory = resource_dir("configs")
+    named = directory / f"{path.name.removesuffix('.yaml')}.yaml"
+    if len(path.parts) == 1 and named.is_file():
+        return named
+    names = ", ".join(sorted(entry.stem for entry in directory.glob("*.yaml")))
+    raise ConfigError(f"no configuration {str(file)!r}: give a file, or one of {names}")
+
+
+@dataclass(frozen=True, slots=True)
+class _YamlFile:
+    """A file's values, and the line each key stands on."""
+
+    path: Path | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> _YamlFile:
+        try:
+            text = path.read_text(encoding="utf-8")
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            where = getattr(error, "problem_mark", None)
+            line = f":{where.line + 1}" if where else ""
+            problem = getattr(error, "problem", None) or "cannot be read"
+            raise ConfigError(f"{path}{line}: not valid YAML: {problem}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from None
+        if values is None:
+            return cls(path)
+        if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+            raise ConfigError(f"{path}: expected sections ({', '.join(Settings.model_fields)})")
+        return cls(path, values, dict(_key_lines(root)))
+
+
+def _key_lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            yield name, key.start_mark.line + 1
+            yield from _key_lines(value, f"{name}.")
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, key = name.split(".")
+        level = nested
+        for section in sections:
+            level = level.setdefault(section, {})
+            if not isinstance(level, dict):
+                raise ConfigError(f"--set {name}: {section!r} was set to a value before")
+        level[key] = value
+    return nested
+
+
+def _reject_unknown_environment() -> None:
+    """A mistyped section in a variable's name would otherwise be passed over in silence."""
+    prefix = str(Settings.model_config["env_prefix"])
+    for name in os.environ:
+        if name.upper().startswith(prefix):
+            section = name[len(prefix) :].lower().split("__")[0]
+            if section not in Settings.model_fields:
+                raise ConfigError(f"environment {name}: {_unknown(section)}")
+
+
+def _explain(
+    error: ValidationError | SettingsError, flat: Mapping[str, Any], source: _YamlFile
+) -> str:
+    """One line for each mistake: where it stands, what is wrong, what would be right."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    return "\n".join(
+        f"{_origin(name, flat, source)}: {_problem(name, detail)}"
+        for detail in error.errors()
+        if (name := ".".join(str(part) for part in detail["loc"][:2]))
+    )
+
+
+def _origin(name: str, flat: Mapping[str, Any], source: _YamlFile) -> str:
+    """The winning source of a setting: command line, then environment, then file."""
+    variable = f"{Settings.model_config['env_prefix']}{name.replace('.', '__').upper()}"
+    if any(key == name or key.startswith(f"{name}.") for key in flat):
+        return f"--set {name}"
+    if variable in {key.upper() for key in os.environ}:
+        return f"environment {variable}"
+    if name in source.lines:
+        return f"{source.path}:{source.lines[name]}"
+    return name
+
+
+def _problem(name: str, detail: ErrorDetails) -> str:
+    if detail["type"] == "extra_forbidden":
+        return _unknown(name)
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    return f"{name} = {detail['input']!r}: {message}"
+
+
+def _unknown(name: str) -> str:
+    known = [
+        *Settings.model_fields,
+        *(
+            f"{section}.{key}"
+            for section, info in Settings.model_fields.items()
+            if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)
+            for key in info.annotation.model_fields
+        ),
+    ]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; sections are {', '.join(known[:6])}"
+    return f"unknown setting {name!r}{hint}"

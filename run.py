@@ -1,0 +1,8 @@
+"""Start wsavatar from a source tree: ``python run.py``, or ``python run.py --help``."""
+
+import sys
+
+from wsavatar.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

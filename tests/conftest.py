@@ -1,0 +1,26 @@
+"""What several test files share: where the samples lie, and a clean set of settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def samples_dir() -> Path:
+    """Real recordings that lie beside the checkout; a test that needs them skips without."""
+    directory = Path(__file__).parents[1].parent / "shared" / "samples"
+    if not directory.is_dir():
+        pytest.skip(f"no recordings at {directory}")
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A variable left in the shell must not change what a test shows."""
+    for name in [name for name in os.environ if name.startswith("WSAVATAR_")]:
+        monkeypatch.delenv(name)
+    yield

@@ -1,0 +1,222 @@
+"""The command line: finds the command, loads the settings, hands over.
+
+It knows each command's name and module, and nothing of what the command does. A command's module
+is imported only when that command runs, and offers ``add_arguments(parser)`` and
+``run(args, settings) -> int``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from wsavatar import __version__
+
+__all__ = ["main"]
+
+
+class Command(NamedTuple):
+    module: str
+    summary: str
+    examples: str
+
+
+COMMANDS = {
+    "serve": Command(
+        "wsavatar.server",
+        "serve the page and the WebSocket (what happens without a command)",
+        """
+        {prog} serve                              http://127.0.0.1:8765
+        {prog} serve --host 0.0.0.0 --port 80     to the whole network
+        {prog} serve --config rtx4090             full-size MuseTalk on one RTX 4090
+        """,
+    ),
+    "prepare": Command(
+        "wsavatar.avatars.commands",
+        "make a video or a picture an avatar, or build the avatars' caches ahead",
+        """
+        {prog} prepare --help                     the bundled avatars' format
+        """,
+    ),
+    "render": Command(
+        "wsavatar.render.offline",
+        "write a finished video of an avatar speaking an audio file",
+        """
+        {prog} render --avatar ID --audio speech.wav -o out.mp4
+        """,
+    ),
+    "bench": Command(
+        "wsavatar.bench",
+        "measure this machine: time of each stage, frames per second, first-frame latency",
+        """
+        {prog} bench                              the configured model and batch size
+        {prog} bench --batch-size 8 --json        batches 1 to 8, for a script to read
+        {prog} bench --config rtx4090             full-size MuseTalk on the first GPU
+        """,
+    ),
+    "weights": Command(
+        "wsavatar.weights",
+        "download, check or invent MuseTalk's weights",
+        """
+        {prog} weights --download models          the official files, resumed if broken off
+        {prog} weights --check models             what is missing, misnamed or of the wrong shape
+        {prog} weights --random out --size mini   random weights, to test speed and plumbing
+        """,
+    ),
+    "doctor": Command(
+        "wsavatar.doctor",
+        "say what is installed, which devices there are, and how to mend what is missing",
+        """
+        {prog} doctor                             a list to read
+        {prog} doctor --json                      the same for a script
+        """,
+    ),
+}
+
+_SETTINGS_HELP = """
+settings, the later winning:
+  defaults             wsavatar/config.py names every setting, its unit and its limits
+  --config NAME        a file, or a name in configs/: {names}
+  environment          WSAVATAR_RENDER__BATCH_SIZE=8 (section and key, two underscores between)
+  --set section.key=V  --set render.batch_size=8 --set audio.chunk_ms=200; V is YAML
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. 0: done; 1: it failed; 2: the user has something to mend."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    prog = _program_name()
+    name, arguments = _take_command(arguments)
+    if name is not None and name not in COMMANDS:
+        print(f"error: no command {name!r}: there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    if name is None and {"-h", "--help"} & set(arguments):
+        print(_overview(prog))
+        return 0
+    if "--version" in arguments:
+        print(f"wsavatar {__version__}")
+        return 0
+    verbose = bool({"-v", "--verbose"} & set(arguments))
+    try:
+        return _run(name or "serve", arguments, prog)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error, but stdout is unusable.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # the boundary: nothing is above us to report it
+        if verbose:
+            raise
+        return _report(error, prog)
+
+
+def _run(name: str, arguments: list[str], prog: str) -> int:
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=f"{prog} {name}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=_examples(command, prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    _add_common_arguments(parser)
+    args = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    if not args.verbose:
+        for chatty in ("httpx", "urllib3", "websockets", "asyncio"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+    from wsavatar.config import load_settings, parse_override
+
+    overrides = dict(parse_override(text) for text in args.set)
+    status: int = module.run(args, load_settings(args.config or "embedded", overrides))
+    return status
+
+
+def _take_command(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Split off the command, which may stand after options common to all, before its own."""
+    index = 0
+    while index < len(arguments):
+        word = arguments[index]
+        if not word.startswith("-"):
+            return word, arguments[:index] + arguments[index + 1 :]
+        if word.partition("=")[0] not in ("--config", "--set", "-v", "--verbose"):
+            break
+        index += 2 if word in ("--config", "--set") else 1
+    return None, arguments
+
+
+def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings, for every command")
+    group.add_argument(
+        "--config",
+        metavar="FILE_OR_NAME",
+        help="a YAML file of settings, or a name in configs/",
+    )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="override one setting, as render.batch_size=8; may be repeated",
+    )
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="log everything; show tracebacks"
+    )
+
+
+def _overview(prog: str) -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {c.summary}" for name, c in COMMANDS.items())
+    names = ", ".join(sorted(path.stem for path in _config_directory().glob("*.yaml")))
+    return (
+        f"usage: {prog} [COMMAND] [OPTIONS]\n\n"
+        "wsavatar gives a voice a face: a WebSocket server that lip-syncs an avatar to audio.\n\n"
+        f"commands ({prog} COMMAND --help says more):\n{commands}\n"
+        f"{_SETTINGS_HELP.format(names=names)}"
+        "\nother options:\n"
+        "  -v, --verbose        log everything; show tracebacks\n"
+        "  --version            print the version"
+    )
+
+
+def _config_directory() -> Path:
+    from wsavatar.resources import resource_dir
+
+    return resource_dir("configs")
+
+
+def _examples(command: Command, prog: str) -> str:
+    return "examples:\n" + textwrap.indent(
+        textwrap.dedent(command.examples).strip().format(prog=prog), "  "
+    )
+
+
+def _program_name() -> str:
+    return "python run.py" if Path(sys.argv[0]).name == "run.py" else "wsavatar"
+
+
+def _report(error: BaseException, prog: str) -> int:
+    """One line a mistake. Errors that wsavatar defines were written for the user to act on."""
+    ours = type(error).__module__.startswith("wsavatar.")
+    if ours or isinstance(error, OSError):
+        print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 2
+    kind = type(error).__name__
+    print(
+        f"error: {prog} failed: {kind}: {error} (--verbose shows where; please report it)",
+        file=sys.stderr,
+    )
+    return 1
