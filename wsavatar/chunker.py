@@ -83,16 +83,105 @@ class Chunk:
 class Chunker:
     """Cuts one response's audio into chunks. Push samples, get chunks; flush at the end.
 
-    ``chunk_samples`` only sets how often chunks are cut, never what their frames look like.
+    ``chunk_samples`` only sets how often chunks are cut, never what their frames look like. Audio
+    that no later window needs is dropped at each cut, so memory stays at one window and one chunk.
     """
 
     def __init__(self, grid: FeatureGrid, fps: Fraction, chunk_samples: int) -> None:
-        raise NotImplementedError
+        if fps <= 0:
+            raise ValueError(f"fps must be positive, not {fps}")
+        if chunk_samples < 1:
+            raise ValueError(f"chunk_samples must be at least 1, not {chunk_samples}")
+        self._grid = grid
+        self._fps = Fraction(fps)
+        self._chunk_samples = chunk_samples
+        self._pieces: list[np.ndarray] = []
+        self._start = 0  # the sample that the first piece begins with
+        self._end = 0  # samples heard so far
+        self._next_cut = chunk_samples
+        self._next_frame = 0
+        self._flushed = False
 
     def push(self, samples: np.ndarray) -> list[Chunk]:
-        """Add float32 mono samples at ``grid.sample_rate``; return the chunks now complete."""
-        raise NotImplementedError
+        """Add float32 mono samples at ``grid.sample_rate``; return the chunks now complete.
+
+        Raises ValueError for anything but one dimension, RuntimeError after `flush`.
+        """
+        if self._flushed:
+            raise RuntimeError("the audio of this response has already ended")
+        if samples.ndim != 1:
+            raise ValueError(f"expected mono samples [n], got shape {list(samples.shape)}")
+        chunks: list[Chunk] = []
+        while len(samples):
+            taken = samples[: self._next_cut - self._end]
+            samples = samples[len(taken) :]
+            self._pieces.append(np.array(taken, dtype=np.float32))  # the caller may reuse its own
+            self._end += len(taken)
+            if self._end == self._next_cut:
+                self._next_cut += self._chunk_samples
+                chunks += self._cut(self._frames_ready(), None)
+        return chunks
 
     def flush(self) -> list[Chunk]:
         """The audio has ended: return the rest, so that frames total ``ceil(seconds * fps)``."""
-        raise NotImplementedError
+        if self._flushed:
+            return []
+        self._flushed = True
+        grid, fps = self._grid, self._fps
+        frames = -(-self._end * fps.numerator // (grid.sample_rate * fps.denominator))
+        return self._cut(frames, self._end // grid.position_samples)
+
+    def _frames_ready(self) -> int:
+        """How many frames no audio still to come can change, and whose own time was heard."""
+        grid, fps = self._grid, self._fps
+        heard = self._end - grid.right_positions * grid.position_samples
+        positions = max(0, heard // grid.block_samples) * grid.block_positions
+        frame = self._next_frame
+        while (
+            grid.first_position(frame, fps) + grid.frame_positions <= positions
+            and frame * grid.sample_rate * fps.denominator < self._end * fps.numerator
+        ):
+            frame += 1
+        return frame
+
+    def _cut(self, stop_frame: int, end_position: int | None) -> list[Chunk]:
+        if stop_frame <= self._next_frame:
+            return []
+        grid = self._grid
+        first = max(0, grid.first_position(self._next_frame, self._fps))
+        stop = grid.first_position(stop_frame - 1, self._fps) + grid.frame_positions
+        if end_position is not None:
+            stop = min(stop, end_position)
+        first_block = first // grid.block_positions
+        stop_block = -(-stop // grid.block_positions) if stop > first else first_block
+        audio = np.concatenate(self._pieces)
+        chunk = Chunk(
+            first_frame=self._next_frame,
+            frame_count=stop_frame - self._next_frame,
+            first_block=first_block,
+            windows=self._windows(audio, first_block, stop_block),
+            end_position=end_position,
+            audio_end=self._end,
+        )
+        self._next_frame = stop_frame
+        self._drop_before(audio, max(0, grid.first_position(stop_frame, self._fps)))
+        return [chunk]
+
+    def _window_start(self, block: int) -> int:
+        positions = block * self._grid.block_positions - self._grid.left_positions
+        return positions * self._grid.position_samples
+
+    def _windows(self, audio: np.ndarray, first_block: int, stop_block: int) -> np.ndarray:
+        windows = np.zeros((stop_block - first_block, self._grid.window_samples), np.float32)
+        for row, block in zip(windows, range(first_block, stop_block), strict=True):
+            start = self._window_start(block)
+            lead = max(0, -start)  # before the first sample: zeros
+            known = audio[start + lead - self._start : start + len(row) - self._start]
+            row[lead : lead + len(known)] = known
+        return windows
+
+    def _drop_before(self, audio: np.ndarray, position: int) -> None:
+        start = self._window_start(position // self._grid.block_positions)
+        keep_from = min(max(start, self._start), self._end)
+        self._pieces = [audio[keep_from - self._start :].copy()]
+        self._start = keep_from
