@@ -1,0 +1,253 @@
+"""Video files in and out: pictures as RGB arrays, H.264 and AAC through PyAV's own codecs.
+
+This room owns containers, timestamps, colour tags and rotation. It knows neither faces nor models.
+Nothing a file claims is believed without a bound: sizes and counts are limited before memory is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
+
+__all__ = ["AudioTrack", "VideoError", "VideoInfo", "VideoWriter", "open_video", "read_video"]
+
+MAX_SIDE = 4096
+MAX_FRAMES = 9000
+MAX_DECODED_BYTES = 4 * 1024**3
+_BT709 = 1  # primaries, transfer and matrix carry the same number in H.264 (ITU-T H.273)
+_AAC_BIT_RATE = 192_000
+
+
+class VideoError(ValueError):
+    """A file cannot be read or written as video; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a file says of itself, rotation already applied. ``frame_count`` 0: it does not say."""
+
+    width: int
+    height: int
+    fps: Fraction
+    frame_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    """Sound for a video: float32 [n, channels] in [-1, 1], one or two channels."""
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> Fraction:
+        return Fraction(len(self.samples), self.sample_rate)
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
+    """Open a video; give its facts and an iterator of uint8 [H, W, 3] RGB frames.
+
+    Raises VideoError where the file is missing, is no video, breaks off or exceeds the limits.
+    """
+    if not path.is_file():
+        raise VideoError(f"{path}: no such file")
+    try:
+        with av.open(str(path), mode="r") as container:
+            if not container.streams.video:
+                raise VideoError(f"{path}: holds no video stream")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            frames = _decoded(path, container, stream)
+            first = next(frames, None)
+            if first is None:
+                raise VideoError(f"{path}: holds no frame that can be decoded")
+            fps = stream.average_rate or stream.guessed_rate or Fraction(25)
+            if not 1 <= fps <= 240:
+                raise VideoError(f"{path}: {float(fps):g} frames/s is outside 1 to 240")
+            height, width = first.shape[:2]
+            info = VideoInfo(width, height, Fraction(fps), stream.frames)
+            yield info, _chain(first, frames)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{path}: cannot be read as video ({error})") from error
+
+
+def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, np.ndarray]:
+    """Decode a whole video (or its first ``max_frames``) to uint8 [n, H, W, 3] RGB.
+
+    Raises VideoError as `open_video` does, and where the pictures would take over 4 GiB.
+    """
+    with open_video(path) as (info, frames):
+        limit = MAX_DECODED_BYTES // (info.width * info.height * 3)
+        pictures: list[np.ndarray] = []
+        for frame in frames:
+            if len(pictures) == max_frames:
+                break
+            if len(pictures) == limit:
+                raise VideoError(
+                    f"{path}: over {limit} frames of {info.width}x{info.height} do not fit the "
+                    f"{MAX_DECODED_BYTES >> 30} GiB limit; shorten it or scale it down"
+                )
+            pictures.append(frame)
+    return VideoInfo(info.width, info.height, info.fps, len(pictures)), np.stack(pictures)
+
+
+def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    yield first
+    yield from rest
+
+
+def _decoded(path: Path, container: Any, stream: Any) -> Iterator[np.ndarray]:
+    size: tuple[int, ...] | None = None
+    for frame in container.decode(stream):
+        if max(frame.width, frame.height) > MAX_SIDE:
+            raise VideoError(
+                f"{path}: {frame.width}x{frame.height} is over {MAX_SIDE} pixels a side"
+            )
+        picture = _upright(frame.to_ndarray(format="rgb24"), getattr(frame, "rotation", 0))
+        if size is None:
+            size = picture.shape
+        elif picture.shape != size:
+            raise VideoError(f"{path}: its picture size changes on the way")
+        yield picture
+
+
+def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
+    """Phones store portrait video lying down; ``rotation`` is in degrees, counter-clockwise."""
+    turns = round(rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+class VideoWriter:
+    """Writes one MP4 (H.264 4:2:0, AAC where there is sound) with exact counts and timestamps.
+
+    Frame ``i`` lies at ``i / fps``. Odd sizes get one repeated row or column, which 4:2:0 needs.
+    Colours are BT.709, limited range, and say so, or a browser would have to guess. The index
+    stands first, so the file plays while it is still being fetched. Sound is written as the
+    pictures advance, so that the muxer never has to hold one back for the other.
+
+    Use as a context manager; where the block raises, the file is closed but incomplete.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        fps: Fraction,
+        crf: int = 18,
+        audio: AudioTrack | None = None,
+    ) -> None:
+        if not (2 <= width <= MAX_SIDE and 2 <= height <= MAX_SIDE):
+            raise VideoError(f"{path}: cannot write pictures of {width}x{height}")
+        self._path = path
+        self._size = (height, width)
+        self._fps = fps
+        self._frame_count = 0
+        self._audio = audio
+        self._audio_sent = 0
+        try:
+            self._container = av.open(
+                str(path), mode="w", format="mp4", options={"movflags": "+faststart"}
+            )
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"{path}: cannot be written ({error})") from error
+        self._video_stream = self._add_video(crf)
+        self._audio_stream = self._add_audio(audio) if audio is not None else None
+
+    def _add_video(self, crf: int) -> Any:
+        stream: Any = self._container.add_stream(
+            "libx264", rate=self._fps, options={"crf": str(crf), "preset": "medium"}
+        )
+        height, width = self._size
+        stream.width, stream.height = width + width % 2, height + height % 2
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = 1 / self._fps
+        context.color_range = ColorRange.MPEG
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        return stream
+
+    def _add_audio(self, audio: AudioTrack) -> Any:
+        channels = audio.samples.shape[1] if audio.samples.ndim == 2 else 0
+        if channels not in (1, 2):
+            raise VideoError(f"{self._path}: sound must be [n, 1] or [n, 2]")
+        stream: Any = self._container.add_stream("aac", rate=audio.sample_rate)
+        stream.layout = "mono" if channels == 1 else "stereo"
+        stream.bit_rate = _AAC_BIT_RATE
+        return stream
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if exc_type is None:
+                self._finish()
+        finally:
+            self._container.close()
+
+    @property
+    def frame_count(self) -> int:
+        return self._frame_count
+
+    def write(self, picture: np.ndarray) -> None:
+        """Append one uint8 [H, W, 3] RGB frame of the size given at the start."""
+        if picture.shape != (*self._size, 3) or picture.dtype != np.uint8:
+            raise VideoError(f"{self._path}: frame is {picture.dtype} {picture.shape}")
+        height, width = self._size
+        if height % 2 or width % 2:
+            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame = rgb.reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        )
+        frame.pts = self._frame_count
+        frame.time_base = 1 / self._fps
+        self._mux(self._video_stream, frame)
+        self._frame_count += 1
+        self._write_audio_until(self._frame_count / self._fps)
+
+    def _write_audio_until(self, seconds: Fraction) -> None:
+        audio = self._audio
+        if audio is None or self._audio_stream is None:
+            return
+        end = min(int(seconds * audio.sample_rate), len(audio.samples))
+        if end <= self._audio_sent:
+            return
+        planar = np.ascontiguousarray(audio.samples[self._audio_sent : end].T, dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(
+            np.clip(planar, -1, 1), format="fltp", layout=self._audio_stream.layout.name
+        )
+        frame.sample_rate = audio.sample_rate
+        frame.pts = self._audio_sent
+        frame.time_base = Fraction(1, audio.sample_rate)
+        self._mux(self._audio_stream, frame)
+        self._audio_sent = end
+
+    def _finish(self) -> None:
+        if self._audio is not None:
+            self._write_audio_until(self._audio.seconds + 1)
+            self._mux(self._audio_stream, None)
+        self._mux(self._video_stream, None)
+
+    def _mux(self, stream: Any, frame: Any) -> None:
+        try:
+            self._container.mux(stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            raise VideoError(f"{self._path}: cannot be written ({error})") from error
