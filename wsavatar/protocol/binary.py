@@ -1,0 +1,82 @@
+"""Binary messages from the server: a 24-byte header and a payload.
+
+Knows bytes and bounds; not who sends them. The layout stands in `wsavatar.protocol`.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+__all__ = [
+    "HEADER",
+    "BinaryError",
+    "BinaryMessage",
+    "MessageType",
+    "pack_audio",
+    "pack_frame",
+    "unpack",
+]
+
+HEADER = struct.Struct("<BBHIQHHHH")
+
+Region = tuple[int, int, int, int]
+
+
+class BinaryError(ValueError):
+    """Bytes that are no message, or fields that do not fit their places."""
+
+
+class MessageType(IntEnum):
+    FRAME = 1
+    AUDIO = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryMessage:
+    """One message taken apart. ``index``: frame number (FRAME) or sample offset (AUDIO)."""
+
+    type: MessageType
+    flags: int
+    generation: int
+    index: int
+    pts_us: int
+    region: Region
+    payload: bytes
+
+
+def pack_frame(generation: int, index: int, pts_us: int, region: Region, jpeg: bytes) -> bytes:
+    """One JPEG frame. ``generation`` may be any size: it wraps at 65536 here."""
+    return _pack(MessageType.FRAME, generation, index, pts_us, region, jpeg)
+
+
+def pack_audio(generation: int, sample_offset: int, pts_us: int, samples: bytes) -> bytes:
+    """Audio already encoded in the session's output format, from ``sample_offset`` on."""
+    return _pack(MessageType.AUDIO, generation, sample_offset, pts_us, (0, 0, 0, 0), samples)
+
+
+def unpack(message: bytes) -> BinaryMessage:
+    """Take a message apart. Raises `BinaryError` where it is too short or of no known type."""
+    if len(message) < HEADER.size:
+        raise BinaryError(f"a message has {HEADER.size} bytes of header, this is {len(message)}")
+    kind, flags, generation, index, pts_us, *region = HEADER.unpack_from(message)
+    try:
+        message_type = MessageType(kind)
+    except ValueError:
+        raise BinaryError(f"unknown message type {kind}") from None
+    x, y, w, h = region
+    payload = bytes(message[HEADER.size :])
+    return BinaryMessage(message_type, flags, generation, index, pts_us, (x, y, w, h), payload)
+
+
+def _pack(
+    kind: MessageType, generation: int, index: int, pts_us: int, region: Region, payload: bytes
+) -> bytes:
+    try:
+        header = HEADER.pack(kind, 0, generation & 0xFFFF, index, pts_us, *region)
+    except struct.error as error:
+        raise BinaryError(
+            f"out of range: index {index}, pts_us {pts_us}, region {region}: {error}"
+        ) from None
+    return header + payload

@@ -1,0 +1,308 @@
+"""Client events: text in, typed events out.
+
+Stock events are lenient to fields we do not know; ours are strict. Nothing here trusts its input:
+depth, number of values and every type are bounded before a model sees them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from typing import Annotated, Any, Literal, NoReturn, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+
+from .errors import ProtocolError
+from .validation import protocol_error
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_SPEAK_CHARS",
+    "MAX_VALUES",
+    "AvatarPlayback",
+    "AvatarSpeak",
+    "ClientEvent",
+    "ContentPart",
+    "ConversationItem",
+    "ConversationItemCreate",
+    "ConversationItemDelete",
+    "ConversationItemRetrieve",
+    "ConversationItemTruncate",
+    "InputAudioBufferAppend",
+    "InputAudioBufferClear",
+    "InputAudioBufferCommit",
+    "ResponseCancel",
+    "ResponseCreate",
+    "ResponseParams",
+    "SessionUpdate",
+    "parse_client_event",
+]
+
+MAX_DEPTH = 32
+MAX_VALUES = 20_000
+MAX_SPEAK_CHARS = 5_000
+
+
+def _decode_base64(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise PydanticCustomError("invalid_type", "should be a string of base64")
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise PydanticCustomError(
+            "invalid_base64", "is not base64: {why}", {"why": str(error)}
+        ) from None
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("empty_text", "has nothing in it to say")
+    return text
+
+
+Base64 = Annotated[bytes, BeforeValidator(_decode_base64)]
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class _Stock(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    event_id: Annotated[str, Field(max_length=512)] | None = None
+
+
+class _Ours(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    event_id: Annotated[str, Field(max_length=512)] | None = None
+
+
+class SessionUpdate(_Stock):
+    """``session`` is a patch, merged and checked by `SessionConfig.updated`."""
+
+    type: Literal["session.update"]
+    session: dict[str, Any]
+
+
+class InputAudioBufferAppend(_Stock):
+    """``audio`` is decoded here: bytes in the session's input format."""
+
+    type: Literal["input_audio_buffer.append"]
+    audio: Base64
+
+
+class InputAudioBufferCommit(_Stock):
+    type: Literal["input_audio_buffer.commit"]
+
+
+class InputAudioBufferClear(_Stock):
+    type: Literal["input_audio_buffer.clear"]
+
+
+class ContentPart(BaseModel):
+    """A piece of an item: text, or audio (decoded) with its transcript."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str
+    text: str | None = None
+    audio: Base64 | None = None
+    transcript: str | None = None
+
+
+class ConversationItem(BaseModel):
+    """A message of the conversation, or something we only keep (a function's output, …)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = "message"
+    id: Id | None = None
+    role: Literal["user", "assistant", "system"] | None = None
+    content: tuple[ContentPart, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What it says in writing: the texts of its parts, in order."""
+        return "\n".join(part.text for part in self.content if part.text)
+
+
+class ConversationItemCreate(_Stock):
+    type: Literal["conversation.item.create"]
+    item: ConversationItem
+    previous_item_id: str | None = None
+
+
+class ConversationItemDelete(_Stock):
+    type: Literal["conversation.item.delete"]
+    item_id: Id
+
+
+class ConversationItemRetrieve(_Stock):
+    type: Literal["conversation.item.retrieve"]
+    item_id: Id
+
+
+class ConversationItemTruncate(_Stock):
+    type: Literal["conversation.item.truncate"]
+    item_id: Id
+    content_index: Annotated[int, Field(ge=0)]
+    audio_end_ms: Annotated[int, Field(ge=0)]
+
+
+class ResponseParams(BaseModel):
+    """What ``response.create`` may ask of one response; what we do not use is ignored."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    instructions: str | None = None
+    input: tuple[ConversationItem, ...] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ResponseCreate(_Stock):
+    type: Literal["response.create"]
+    response: ResponseParams | None = None
+
+
+class ResponseCancel(_Stock):
+    type: Literal["response.cancel"]
+    response_id: str | None = None
+
+
+class AvatarSpeak(_Ours):
+    """Say this text, in any mode."""
+
+    type: Literal["avatar.speak"]
+    text: Annotated[str, Field(max_length=MAX_SPEAK_CHARS), AfterValidator(_not_blank)]
+
+
+class AvatarPlayback(_Ours):
+    """How far the client has played, and how it fares with frames."""
+
+    type: Literal["avatar.playback"]
+    response_id: Id
+    position_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    frames_shown: Annotated[int, Field(ge=0)]
+    frames_late: Annotated[int, Field(ge=0)]
+
+
+ClientEvent = (
+    SessionUpdate
+    | InputAudioBufferAppend
+    | InputAudioBufferCommit
+    | InputAudioBufferClear
+    | ConversationItemCreate
+    | ConversationItemDelete
+    | ConversationItemRetrieve
+    | ConversationItemTruncate
+    | ResponseCreate
+    | ResponseCancel
+    | AvatarSpeak
+    | AvatarPlayback
+)
+
+# The union's discriminator, spelt out so that an unknown type gets its own error.
+_BY_TYPE: dict[str, type[ClientEvent]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(ClientEvent)
+}
+
+
+def parse_client_event(text: str | bytes) -> ClientEvent:
+    """One text message as a typed event. Raises `ProtocolError` for everything that is none."""
+    data = _load_object(text)
+    event_id = _usable_event_id(data.get("event_id"))
+    _check_extent(data, event_id)
+    kind = data.get("type")
+    if not isinstance(kind, str):
+        code = "invalid_type" if "type" in data else "missing_required_parameter"
+        raise ProtocolError(
+            code, "An event needs a type, a string.", param="type", event_id=event_id
+        )
+    model = _BY_TYPE.get(kind)
+    if model is None:
+        raise ProtocolError(
+            "unknown_event",
+            f"Unknown event type {kind[:100]!r}. Known: {', '.join(sorted(_BY_TYPE))}.",
+            param="type",
+            event_id=event_id,
+        )
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise protocol_error(error, prefix="", event_id=event_id) from None
+
+
+def _load_object(text: str | bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
+    except RecursionError:
+        raise ProtocolError("too_deep", f"JSON may be {MAX_DEPTH} levels deep.") from None
+    except ValueError as error:
+        raise ProtocolError("invalid_json", f"Not JSON: {error}.") from None
+    if not isinstance(data, dict):
+        raise ProtocolError("invalid_event", "An event is a JSON object.")
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:40]} is out of range")
+    return value
+
+
+def _usable_event_id(value: Any) -> str | None:
+    """The client's event id, where it is one that an error can carry back."""
+    if isinstance(value, str) and len(value) <= 512 and _is_unicode(value):
+        return value
+    return None
+
+
+def _check_extent(data: dict[str, Any], event_id: str | None) -> None:
+    """Bound depth and number of values; refuse half a surrogate pair, which no UTF-8 can carry."""
+    level: list[Any] = [data]
+    seen = 0
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.keys())
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+            elif isinstance(value, str) and not _is_unicode(value):
+                raise ProtocolError(
+                    "invalid_unicode", "A string has half a surrogate pair.", event_id=event_id
+                )
+        if not below:
+            return
+        seen += len(below)
+        if seen > MAX_VALUES:
+            raise ProtocolError(
+                "too_complex", f"An event may have {MAX_VALUES} values.", event_id=event_id
+            )
+        level = below
+    raise ProtocolError("too_deep", f"JSON may be {MAX_DEPTH} levels deep.", event_id=event_id)
+
+
+def _is_unicode(value: str) -> bool:
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,33 @@
+"""What goes wrong with a client event, in the words of the wire's ``error`` event."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["ErrorType", "ProtocolError"]
+
+ErrorType = Literal["invalid_request_error", "server_error"]
+
+
+class ProtocolError(Exception):
+    """A client event that cannot be taken. It changed nothing; the session goes on.
+
+    ``code`` is stable and for programs; ``param`` is the path of the field at fault; ``event_id``
+    is the client's own, where it sent one.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        event_id: str | None = None,
+        type: ErrorType = "invalid_request_error",
+    ) -> None:
+        super().__init__(message)
+        self.type: ErrorType = type
+        self.code = code
+        self.message = message
+        self.param = param
+        self.event_id = event_id

@@ -1,0 +1,19 @@
+"""Every event of the wire, in one place to import from.
+
+Text from a client becomes a typed event by `parse_client_event`, which raises `ProtocolError`;
+server events are built by keyword and have ``to_json()``. What they mean stands in
+`wsavatar.protocol`.
+"""
+
+from __future__ import annotations
+
+from . import client as _client
+from . import server as _server
+from . import session as _session
+from .client import *  # noqa: F403
+from .errors import ErrorType, ProtocolError
+from .server import *  # noqa: F403
+from .session import *  # noqa: F403
+
+__all__ = ["ErrorType", "ProtocolError"]
+__all__ += _client.__all__ + _server.__all__ + _session.__all__
