@@ -1,4 +1,4 @@
-"""The avatar folder: what may stand in it, reading it with distrust, writing it whole or not at all.
+"""The avatar folder: what may stand in it, reading it with distrust, writing it whole or not.
 
 ``avatars/<id>/`` holds ``avatar.json``, the idle video, the landmarks and perhaps a poster; see
 docs/avatars.md. This room knows no model and no cache.
@@ -186,7 +186,9 @@ def write_avatar(
             landmarks="landmarks.json",
             license=license,
         )
-        rows = ",\n".join(json.dumps(points, separators=(",", ":")) for points in landmarks.tolist())
+        rows = ",\n".join(
+            json.dumps(points, separators=(",", ":")) for points in landmarks.tolist()
+        )
         (building / "landmarks.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
         text = avatar.model_dump_json(indent=2, exclude_defaults=False)
         (building / "avatar.json").write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,63 @@
+"""Puts the model's crop back into the picture, touching no pixel that the mask does not name.
+
+Pure numpy and OpenCV; one thread. It knows neither avatars nor models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+__all__ = ["paste"]
+
+
+def paste(
+    frame: np.ndarray,
+    patch: np.ndarray,
+    crop_box: Sequence[int] | np.ndarray,
+    paste_box: Sequence[int] | np.ndarray,
+    mask: np.ndarray,
+) -> np.ndarray:
+    """Blend ``patch`` into a copy of ``frame``; the frame itself is left as it is.
+
+    ``frame`` uint8 [H, W, 3]; ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8
+    alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
+    frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is skipped.
+    """
+    pasted = frame.copy()
+    x, y, w, h = cv2.boundingRect(mask)
+    left, top = int(paste_box[0]), int(paste_box[1])
+    x1, y1, x2, y2 = (int(edge) for edge in crop_box)
+    # What changes: where the mask is not zero, the patch reaches, and there is a picture.
+    start_x, start_y = max(left + x, x1, 0), max(top + y, y1, 0)
+    end_x = min(left + x + w, x2, frame.shape[1])
+    end_y = min(top + y + h, y2, frame.shape[0])
+    if start_x >= end_x or start_y >= end_y:
+        return pasted
+    drawn = _resize(patch, x2 - x1, y2 - y1)[start_y - y1 : end_y - y1, start_x - x1 : end_x - x1]
+    alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
+    target = pasted[start_y:end_y, start_x:end_x]
+    target[:] = _blend(target, drawn, alpha)
+    return pasted
+
+
+def _resize(patch: np.ndarray, width: int, height: int) -> np.ndarray:
+    if patch.shape[:2] == (height, width):
+        return patch
+    # Cubic keeps edges when enlarging; area averages, so that shrinking makes no moiré.
+    shrinks = width * height < patch.shape[0] * patch.shape[1]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(patch, (width, height), interpolation=interpolation)
+
+
+def _blend(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """round((below * (255 - alpha) + above * alpha) / 255), exactly, in 16-bit integers."""
+    weight = alpha.astype(np.uint16)[:, :, None]
+    total = below * (255 - weight)
+    total += above * weight
+    total += 128
+    total += total >> 8  # with the shift below: division by 255, rounded, for 0 to 255 * 255
+    total >>= 8
+    return total.astype(np.uint8)
