@@ -32,7 +32,7 @@ class OutboxOverflow(Exception):
 class OutgoingFrame:
     """A frame that waits. It is encoded only when it is sent: dropping it costs nothing.
 
-    ``settled(sent)`` is called once: True after the socket took it, False if it was dropped.
+    ``settled(sent)`` is called once: True as it is handed to the socket, False if it was dropped.
     """
 
     generation: int
@@ -130,8 +130,9 @@ class Outbox:
             elif self._frames:
                 frame = self._frames.popleft()
                 self._frame_bytes -= frame.size
-                await self._send(frame.encode())
+                # Settled before the wait: an interruption meanwhile cannot take it back.
                 frame.settled(True)
+                await self._send(frame.encode())
             else:
                 self._empty.set()
                 self._wake.clear()

@@ -1,0 +1,158 @@
+"""What the server counts: one set of numbers, for Prometheus and for ``/api/stats``.
+
+Counters live in a registry of the server's own, so that two servers in one process (or two tests)
+never share a number. This room knows what the numbers mean, not where they come from.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["Metrics"]
+
+_LATENCY_BUCKETS_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_RECENT = 512
+"""Latencies kept for the percentiles of ``/api/stats``; the oldest go first."""
+
+
+class Metrics:
+    """Counters, gauges and the latency histogram of one server."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._started_s = clock()
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"wsavatar_{name}", text, labels, registry=self.registry)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"wsavatar_{name}", text, registry=self.registry)
+
+        self.sessions = gauge("sessions", "Sessions now open.")
+        self.sessions_total = counter("sessions_opened", "Sessions opened.")
+        self.refused = counter("connections_refused", "Connections refused.", "reason")
+        self.responses = counter("responses", "Responses ended.", "status")
+        self.frames_sent = counter("frames_sent", "Frames handed to a socket.")
+        self.frames_dropped = counter("frames_dropped", "Frames that never came.", "reason")
+        self.audio_in_s = counter("audio_in_seconds", "Audio received.")
+        self.audio_out_s = counter("audio_out_seconds", "Audio sent.")
+        self.errors = counter("errors", "Error events sent.", "code")
+        self.first_frame_s = Histogram(
+            "wsavatar_first_frame_seconds",
+            "From a response's first complete chunk to its first frame in the outbox.",
+            buckets=_LATENCY_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._recent_first_frames_s: deque[float] = deque(maxlen=_RECENT)
+        self._depths: Callable[[], Mapping[str, float]] = dict
+        self._pool_stats: Callable[[], Mapping[str, Any]] = dict
+        self.registry.register(_Live(self))
+
+    def observe_first_frame(self, seconds: float) -> None:
+        self.first_frame_s.observe(seconds)
+        self._recent_first_frames_s.append(seconds)
+
+    def watch_queues(self, depths: Callable[[], Mapping[str, float]]) -> None:
+        """``depths()`` gives the server's queue depths by name, read at each scrape."""
+        self._depths = depths
+
+    def watch_pool(self, stats: Callable[[], Mapping[str, Any]]) -> None:
+        """``stats()`` gives the renderer's own counters, read at each scrape."""
+        self._pool_stats = stats
+
+    def prometheus(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)
+
+    def snapshot(self) -> dict[str, Any]:
+        """The same numbers as JSON, with percentiles of the recent first-frame latencies."""
+        return {
+            "uptime_s": round(self._clock() - self._started_s, 3),
+            "sessions": {
+                "open": int(_value(self.sessions)),
+                "opened": int(_value(self.sessions_total)),
+                "refused": _by_label(self.refused),
+            },
+            "responses": _by_label(self.responses),
+            "frames": {
+                "sent": int(_value(self.frames_sent)),
+                "dropped": _by_label(self.frames_dropped),
+            },
+            "audio": {
+                "in_s": round(_value(self.audio_in_s), 3),
+                "out_s": round(_value(self.audio_out_s), 3),
+            },
+            "first_frame_ms": self._percentiles_ms(),
+            "queues": dict(self._depths()),
+            "errors": _by_label(self.errors),
+            "renderer": dict(self._pool_stats()),
+        }
+
+    def live(self) -> dict[str, float]:
+        """Queue depths and the renderer's numbers, flat, by Prometheus name."""
+        flat = {f"queue_{name}": float(value) for name, value in self._depths().items()}
+        _flatten("renderer", self._pool_stats(), flat)
+        return flat
+
+    def _percentiles_ms(self) -> dict[str, float | int | None]:
+        ordered = sorted(self._recent_first_frames_s)
+
+        def at(share: float) -> float | None:
+            if not ordered:
+                return None
+            return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+
+        return {"count": len(ordered), "p50": at(0.5), "p99": at(0.99)}
+
+
+class _Live(Collector):
+    """Numbers that are read when asked for, not counted as they change."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return [
+            GaugeMetricFamily(f"wsavatar_{name}", "Read from the running server.", value)
+            for name, value in sorted(self._metrics.live().items())
+        ]
+
+
+def _flatten(prefix: str, value: Any, into: dict[str, float]) -> None:
+    if isinstance(value, bool | int | float):
+        into[prefix] = float(value)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _flatten(f"{prefix}_{_name(key)}", item, into)
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _flatten(f"{prefix}_{index}", item, into)
+
+
+def _name(key: object) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in str(key))
+
+
+def _value(metric: Counter | Gauge) -> float:
+    for family in metric.collect():
+        for sample in family.samples:
+            if not sample.name.endswith("_created"):
+                return sample.value
+    return 0.0
+
+
+def _by_label(metric: Counter) -> dict[str, int]:
+    return {
+        next(iter(sample.labels.values())): int(sample.value)
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
