@@ -1,0 +1,118 @@
+"""The picture side of a model: crops to latents, and latents with a condition to pictures.
+
+Plain torch modules around diffusers' UNet and VAE, with everything that never changes folded in,
+so that one call (or one compiled graph) does a whole stage. They know no devices and no files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["CropEncoder", "FaceGenerator", "fold_timestep", "patch_of"]
+
+
+def patch_of(vae: AutoencoderKL) -> int:
+    """The side p of the pixel blocks that the VAE takes as channels (1: plain RGB).
+
+    Raises ValueError where in_channels is not 3 * p * p.
+    """
+    channels = int(vae.config["in_channels"])
+    patch = math.isqrt(channels // 3)
+    if channels != 3 * patch * patch or channels != int(vae.config["out_channels"]):
+        raise ValueError(f"a VAE of {channels} channels takes no RGB picture (3 * p * p, in and out)")
+    return patch
+
+
+class CropEncoder(nn.Module):
+    """uint8 [n, S, S, 3] RGB -> [n, 2C, h, w]: latents of the crop masked, then as it is.
+
+    The masked crop has its lower half at -1. The posterior's mode is taken where MuseTalk samples:
+    the posterior of a trained VAE is so narrow that one cannot see it, and the mode makes a
+    prepared avatar the same on every machine and every run.
+    """
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        self.patch = patch_of(vae)
+        self.scaling, self.shift = _scaling(vae)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        dtype = next(self.encoder.parameters()).dtype
+        pixels = crops.permute(0, 3, 1, 2).to(dtype) / 127.5 - 1.0
+        upper = pixels[:, :, : pixels.shape[2] // 2]
+        masked = torch.cat([upper, torch.full_like(upper, -1.0)], dim=2)
+        return torch.cat([self._encode(masked), self._encode(pixels)], dim=1)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        moments = self.encoder(F.pixel_unshuffle(pixels, self.patch))
+        if self.quant_conv is not None:
+            moments = self.quant_conv(moments)
+        mean = moments.chunk(2, dim=1)[0]
+        return (mean - self.shift) * self.scaling
+
+
+class FaceGenerator(nn.Module):
+    """latents [b, 2C, h, w], condition [b, 10 * layers, dim] -> uint8 [b, S, S, 3] RGB.
+
+    One step of the UNet at timestep 0, whose output is the latent itself; then the VAE's decoder.
+    Latent rows above ``decode_from_row`` are not decoded, and their pixels are black. Call
+    `fold_timestep` on the UNet first.
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, vae: AutoencoderKL, decode_from_row: int = 0
+    ) -> None:
+        super().__init__()
+        self.unet, self.decoder, self.post_quant_conv = unet, vae.decoder, vae.post_quant_conv
+        self.patch = patch_of(vae)
+        self.scaling, self.shift = _scaling(vae)
+        self.decode_from_row = decode_from_row
+        self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
+
+    def forward(self, latents: Tensor, condition: Tensor) -> Tensor:
+        made = self.unet(latents, 0, encoder_hidden_states=condition, return_dict=False)[0]
+        return self.decode(made)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [b, C, h, w] -> uint8 [b, S, S, 3]."""
+        latents = latents[:, :, self.decode_from_row :] / self.scaling + self.shift
+        if self.post_quant_conv is not None:
+            latents = self.post_quant_conv(latents)
+        pixels = F.pixel_shuffle(self.decoder(latents), self.patch)
+        pixels = ((pixels + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        above = self.decode_from_row * self.pixels_per_row
+        return F.pad(pixels, (0, 0, above, 0)).permute(0, 2, 3, 1).contiguous()
+
+
+def fold_timestep(unet: UNet2DConditionModel) -> None:
+    """Fold the embedding of timestep 0 into the biases it is added to, and drop its layers.
+
+    MuseTalk runs its UNet at timestep 0 only, so what each block adds for it is a constant.
+    """
+    embedding = unet.time_embedding(unet.time_proj(torch.zeros(1)).to(unet.dtype))
+    for block in unet.modules():
+        if not isinstance(block, ResnetBlock2D) or block.time_emb_proj is None:
+            continue
+        if block.time_embedding_norm != "default":
+            raise ValueError(f"time_embedding_norm {block.time_embedding_norm!r} cannot be folded")
+        added = block.time_emb_proj(block.nonlinearity(embedding))[0]
+        block.conv1.bias = nn.Parameter(block.conv1.bias + added, requires_grad=False)
+        block.time_emb_proj = None
+    unet.time_embedding = _NoTimestep()
+
+
+class _NoTimestep(nn.Module):
+    def forward(self, sample: Tensor, condition: Tensor | None = None) -> None:
+        return None
+
+
+def _scaling(vae: AutoencoderKL) -> tuple[float, float]:
+    shift = vae.config.get("shift_factor")
+    return float(vae.config["scaling_factor"]), 0.0 if shift is None else float(shift)
