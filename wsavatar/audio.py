@@ -68,7 +68,8 @@ def _ulaw_to_linear() -> NDArray[np.int16]:
     code = ~np.arange(256, dtype=np.int32) & 0xFF
     exponent, mantissa = (code >> 4) & 7, code & 15
     magnitude = ((mantissa << 3) + 0x84 << exponent) - 0x84
-    return np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+    linear: NDArray[np.int16] = np.where(code & 0x80, -magnitude, magnitude).astype(np.int16)
+    return linear
 
 
 def _alaw_to_linear() -> NDArray[np.int16]:
@@ -78,7 +79,8 @@ def _alaw_to_linear() -> NDArray[np.int16]:
     magnitude = np.where(
         exponent > 0, (mantissa << 4) + 0x108 << np.maximum(exponent - 1, 0), (mantissa << 4) + 8
     )
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+    linear: NDArray[np.int16] = np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
+    return linear
 
 
 def _linear_to_ulaw() -> NDArray[np.uint8]:
@@ -88,7 +90,8 @@ def _linear_to_ulaw() -> NDArray[np.uint8]:
     exponent = np.floor(np.log2(magnitude)).astype(np.int32) - 7
     mantissa = (magnitude >> (exponent + 3)) & 15
     sign = np.where(pcm < 0, 0x80, 0)
-    return (~(sign | exponent << 4 | mantissa) & 0xFF).astype(np.uint8)
+    codes: NDArray[np.uint8] = (~(sign | exponent << 4 | mantissa) & 0xFF).astype(np.uint8)
+    return codes
 
 
 def _linear_to_alaw() -> NDArray[np.uint8]:
@@ -98,7 +101,8 @@ def _linear_to_alaw() -> NDArray[np.uint8]:
     exponent = np.maximum(np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int32) - 7, 0)
     mantissa = (magnitude >> np.where(exponent > 0, exponent + 3, 4)) & 15
     sign = np.where(pcm < 0, 0, 0x80)
-    return ((sign | exponent << 4 | mantissa) ^ 0x55).astype(np.uint8)
+    codes: NDArray[np.uint8] = ((sign | exponent << 4 | mantissa) ^ 0x55).astype(np.uint8)
+    return codes
 
 
 _ULAW_DECODE = _ulaw_to_linear().astype(np.float32) / np.float32(32768)
