@@ -1,0 +1,429 @@
+// @ts-check
+/**
+ * The page: puts the rooms together, and turns what the user and the server do into each other.
+ */
+
+import { LATE_MS } from "./clock.js";
+import { Connection } from "./connection.js";
+import { Face } from "./face.js";
+import { IdleCycle } from "./idle.js";
+import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
+import { Numbers, percentile } from "./numbers.js";
+import { Player } from "./player.js";
+import { events, pcm16FromBase64, pcm16FromBytes, TYPE_JPEG } from "./protocol.js";
+import { Speech } from "./speech.js";
+import { View } from "./view.js";
+
+const RATE = 24_000;
+const REPORT_MS = 500;
+
+const query = new URLSearchParams(location.search);
+const view = new View();
+const face = new Face(view.canvas);
+const numbers = new Numbers();
+const connection = new Connection(realtimeUrl());
+
+/** @type {Player | null} */
+let player = null;
+/** @type {Microphone | null} */
+let microphone = null;
+/** @type {Speech | null} the response that is being received or played */
+let speech = null;
+/** The user wants a session. */
+let live = false;
+/** The session took our wishes: audio may flow. */
+let agreed = false;
+/** @type {string | null} to be said as soon as there is a session */
+let unsaid = null;
+/** `avatar.speak` was sent and not yet answered. */
+let speakPending = false;
+/** When the user asked for what comes next, for the first-frame figure. */
+let askedMs = 0;
+let avatarId = "";
+let serverReady = false;
+
+function realtimeUrl() {
+  const url = new URL("v1/realtime", location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  url.search = url.hash = "";
+  return url.href;
+}
+
+/** @param {Uint8Array} jpeg */
+function decode(jpeg) {
+  return createImageBitmap(new Blob([/** @type {BlobPart} */ (jpeg)], { type: "image/jpeg" }));
+}
+
+/** @param {string} key */
+function remembered(key) {
+  try {
+    return localStorage.getItem(`wsavatar.${key}`) ?? "";
+  } catch {
+    return ""; // storage may be forbidden; nothing depends on it
+  }
+}
+
+/**
+ * @param {string} key
+ * @param {string} value
+ */
+function remember(key, value) {
+  try {
+    localStorage.setItem(`wsavatar.${key}`, value);
+  } catch {
+    // see above
+  }
+}
+
+// -- before a session: the server, the avatars ---------------------------------------------------
+
+/** @param {number} ms */
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function untilServerIsReady() {
+  for (;;) {
+    try {
+      const response = await fetch("readyz", { cache: "no-store" });
+      if (response.ok) return;
+      view.phase("loading", "The server is loading its model");
+    } catch {
+      view.phase("waiting", "No server yet");
+    }
+    await pause(1000);
+  }
+}
+
+async function prepare() {
+  view.phase("loading", "Getting ready");
+  await untilServerIsReady();
+  const listed = await (await fetch("api/avatars")).json();
+  /** @type {{id: string, name: string}[]} */
+  const avatars = Array.isArray(listed) ? listed : listed.avatars;
+  if (!avatars.length) throw new Error("The server has no avatars. Add one to its avatars folder.");
+  const wished = [query.get("avatar"), remembered("avatar"), listed.default];
+  const found = wished.find((id) => avatars.some((avatar) => avatar.id === id));
+  const chosen = found ?? avatars[0].id;
+  view.listAvatars(avatars, chosen, (id) => void wear(id).catch(fail));
+  await wear(chosen);
+  serverReady = true;
+  view.start.disabled = view.speakSend.disabled = false;
+  showPhase();
+}
+
+/** Put on an avatar; a session in progress changes with it. @param {string} id */
+async function wear(id) {
+  avatarId = id;
+  const idle = new IdleCycle(id, decode);
+  cutOff();
+  view.progress(0);
+  const loaded = idle.load((share) => view.progress(share));
+  face.wear(idle);
+  try {
+    await loaded;
+  } catch (error) {
+    if (idle.abort.signal.aborted) return; // another one was chosen meanwhile
+    throw error;
+  }
+  view.progress(1);
+  remember("avatar", id);
+  face.restart(performance.now());
+  if (agreed) updateSession();
+}
+
+// -- a session -----------------------------------------------------------------------------------
+
+/** @param {boolean} withMicrophone */
+async function begin(withMicrophone) {
+  live = true;
+  view.live(true);
+  view.notice("");
+  showPhase();
+  if (!player) {
+    const context = new AudioContext({ latencyHint: "interactive" });
+    player = new Player(context, RATE);
+    await player.open();
+  }
+  await player.context.resume();
+  connection.open();
+  if (withMicrophone) await listen();
+}
+
+async function listen() {
+  if (!player) return;
+  microphone ??= new Microphone(player.context, RATE);
+  microphone.onBlock = (samples) => {
+    if (agreed) connection.sendAudio(samples);
+  };
+  microphone.onLost = () => {
+    view.notice("The microphone was disconnected. Choose another one.");
+    microphone?.close();
+  };
+  try {
+    await microphone.open(view.microphone.value);
+    view.listMicrophones(await listMicrophones(), view.microphone.value);
+  } catch (error) {
+    if (!(error instanceof MicrophoneError)) throw error;
+    view.notice(error.message);
+  }
+}
+
+function end() {
+  live = agreed = false;
+  cutOff();
+  connection.close();
+  microphone?.close();
+  view.live(false);
+  view.caption("heard", "");
+  void player?.context.suspend();
+  showPhase();
+}
+
+function updateSession() {
+  connection.send(
+    events.sessionUpdate({
+      avatar: avatarId,
+      mode: view.mode,
+      region: query.get("region") === "mouth" ? "mouth" : "full",
+      inputRate: RATE,
+      outputRate: RATE,
+    }),
+  );
+}
+
+/** Stop what is being said, here. */
+function cutOff() {
+  speech?.interrupt();
+  speech = null;
+  view.interrupt.disabled = true;
+}
+
+/** Stop what is being said, here and there; tell the server how much was heard. */
+function interrupt() {
+  if (!speech) return;
+  const heardS = speech.heardAt(performance.now()) ?? 0;
+  connection.send(events.cancel());
+  if (speech.itemId) connection.send(events.truncate(speech.itemId, heardS * 1000));
+  cutOff();
+  showPhase();
+}
+
+/** @param {string} text */
+function speak(text) {
+  askedMs = performance.now();
+  if (agreed) speakPending = connection.send(events.speak(text));
+  else {
+    unsaid = text;
+    if (!live) void begin(false).catch(fail);
+  }
+}
+
+// -- what the server says ------------------------------------------------------------------------
+
+/** @type {Record<string, (event: any) => void>} */
+const handlers = {
+  "session.created": () => {
+    face.restart(performance.now());
+    updateSession();
+  },
+  "session.updated": () => {
+    agreed = true;
+    view.notice("");
+    showPhase();
+    if (unsaid !== null) speak(unsaid);
+    unsaid = null;
+  },
+  "input_audio_buffer.speech_started": () => {
+    // Barge-in: the server has stopped, or finished long ago; what is left to play is ours to stop.
+    if (view.mode !== "mirror" && speech) interrupt();
+    view.caption("heard", "…");
+  },
+  "input_audio_buffer.speech_stopped": () => {
+    askedMs = performance.now();
+    view.caption("heard", "");
+  },
+  "conversation.item.input_audio_transcription.completed": ({ transcript }) => {
+    view.caption("heard", transcript);
+  },
+  "response.created": ({ response }) => beginSpeech(response),
+  "response.output_item.added": ({ response_id, item }) => {
+    if (speech?.id === response_id) speech.itemId = item.id;
+  },
+  "response.output_audio.delta": ({ response_id, delta }) => {
+    if (speech?.id === response_id) speech.audio(pcm16FromBase64(delta), performance.now());
+  },
+  "response.output_audio.done": ({ response_id }) => {
+    if (speech?.id === response_id) speech.endAudio();
+  },
+  "response.output_audio_transcript.delta": ({ response_id, delta }) => {
+    if (speech?.id !== response_id) return;
+    speech.transcript += delta;
+    view.caption("said", speech.transcript);
+  },
+  "response.done": ({ response }) => {
+    if (speech?.id !== response.id) return;
+    if (response.status === "completed") speech.endAudio();
+    else cutOff();
+  },
+  "session.avatar.switch_to_speaking": ({ turn_id, cycle_index, frame_index }) => {
+    if (speech?.id === turn_id) speech.cycleIndex = cycle_index - frame_index;
+  },
+  "session.avatar.switch_to_idle": ({ turn_id, frame_index }) => {
+    if (speech?.id === turn_id) speech.endFrame = frame_index;
+  },
+  error: ({ error }) => {
+    speakPending = false;
+    if (error.code === "response_cancel_not_active") return; // it ended as we interrupted it
+    view.notice(error.message);
+  },
+};
+
+/** @param {{id: string, generation?: number}} response */
+function beginSpeech(response) {
+  if (!player) return;
+  cutOff();
+  // The next response after `avatar.speak` is its answer; any other in this mode is the mirror.
+  const isMirror = view.mode === "mirror" && !speakPending;
+  speakPending = false;
+  if (isMirror) askedMs = performance.now();
+  speech = new Speech({
+    id: response.id,
+    generation: (response.generation ?? 0) & 0xffff,
+    live: isMirror,
+    player,
+    decode,
+  });
+  numbers.firstFrameMs = null;
+  face.perform(speech);
+  view.caption("said", "");
+  view.interrupt.disabled = false;
+}
+
+connection.onEvent = (event) => handlers[event.type]?.(event);
+
+connection.onBinary = (message) => {
+  if (!speech || message.generation !== speech.generation) return;
+  if (message.type === TYPE_JPEG) speech.frames.push(message);
+  else speech.audio(pcm16FromBytes(message.payload), performance.now());
+};
+
+connection.onState = (state, reason) => {
+  if (state === "open") return;
+  agreed = false;
+  if (state === "lost") {
+    cutOff();
+    const because = reason ? ` (${reason})` : "";
+    view.notice(`The connection to the server was lost${because}. Reconnecting…`);
+  }
+  showPhase();
+};
+
+// -- what the user sees --------------------------------------------------------------------------
+
+function showPhase() {
+  if (!serverReady) return;
+  if (!live) view.phase("ready", "Ready");
+  else if (!agreed && connection.attempt) view.phase("waiting", "Reconnecting");
+  else if (!agreed) view.phase("connecting", "Connecting");
+  else if (speech?.started) view.phase("speaking", "Speaking");
+  else if (microphone?.level) view.phase("listening", "Listening");
+  else view.phase("listening", "Connected");
+}
+
+face.onFrame = (_frame, errorMs, paintMs) => {
+  numbers.frame(paintMs, errorMs, LATE_MS);
+  numbers.firstFrameMs ??= paintMs - askedMs;
+};
+
+face.onRest = (done) => {
+  numbers.dropped += done.frames.counts.dropped + done.frames.counts.failed;
+  if (speech !== done) return;
+  report();
+  speech = null;
+  view.interrupt.disabled = true;
+  showPhase();
+};
+
+/** @param {number} timestampMs */
+function paint(timestampMs) {
+  player?.tick();
+  speech?.tick(timestampMs);
+  face.draw(timestampMs);
+  view.microphoneLevel(microphone?.level ?? 0, timestampMs);
+  requestAnimationFrame(paint);
+}
+
+/** Twice a second, also where the page is hidden and paints nothing. */
+function report() {
+  speech?.tick(performance.now());
+  if (speech?.started) {
+    const position = (speech.heardAt(performance.now()) ?? 0) * 1000;
+    connection.send(events.playback(speech.id, position, numbers.shown, numbers.late));
+  }
+  showNumbers();
+  showPhase();
+}
+
+/**
+ * @param {number | null} value
+ * @param {string} unit
+ * @param {number} [digits]
+ */
+function written(value, unit, digits = 0) {
+  return value === null || !Number.isFinite(value) ? "–" : `${value.toFixed(digits)} ${unit}`;
+}
+
+function showNumbers() {
+  const counts = speech?.frames.counts;
+  const dropped = numbers.dropped + (counts ? counts.dropped + counts.failed : 0);
+  view.numbers({
+    first: written(numbers.firstFrameMs, "ms"),
+    fps: speech?.started ? written(numbers.fps(performance.now()), "fps", 1) : "–",
+    p50: written(percentile(numbers.errors, 0.5), "ms", 1),
+    p99: written(percentile(numbers.errors, 0.99), "ms", 1),
+    shown: String(numbers.shown),
+    dropped: `${dropped} / ${numbers.late}`,
+    audio: speech && player ? written(player.bufferedS * 1000, "ms") : "–",
+    video: speech ? String(speech.frames.waiting) : "–",
+  });
+}
+
+/** @param {unknown} error */
+function fail(error) {
+  console.error(error);
+  view.notice(error instanceof Error ? error.message : String(error));
+}
+
+// -- what the user does --------------------------------------------------------------------------
+
+view.start.addEventListener("click", () => (live ? end() : void begin(true).catch(fail)));
+view.interrupt.addEventListener("click", interrupt);
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape") interrupt();
+});
+view.speakForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = view.speakText.value.trim();
+  if (!text || !serverReady) return;
+  view.speakText.value = "";
+  speak(text);
+});
+for (const input of view.modes) {
+  input.addEventListener("change", () => {
+    remember("mode", view.mode);
+    cutOff();
+    if (agreed) updateSession();
+  });
+}
+view.microphone.addEventListener("change", () => {
+  if (live) void listen().catch(fail);
+});
+navigator.mediaDevices?.addEventListener?.("devicechange", async () => {
+  view.listMicrophones(await listMicrophones(), view.microphone.value);
+});
+
+const mode = query.get("mode") ?? remembered("mode");
+view.mode = mode === "parrot" ? "parrot" : "mirror";
+connection.token = new URLSearchParams(location.hash.slice(1)).get("token");
+setInterval(report, REPORT_MS);
+requestAnimationFrame(paint);
+prepare().catch(fail);

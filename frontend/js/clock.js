@@ -1,0 +1,211 @@
+// @ts-check
+/**
+ * Time, without a clock: what will be heard when this paint reaches the screen?
+ *
+ * Pure. Nothing here reads a clock or the DOM; the caller hands every reading in, so each rule is
+ * tested with numbers. Three steps lead from a paint to a moment of the response:
+ *
+ *   paint (performance ms) --OutputClock--> context time heard --PlayedTimeline--> media time
+ *
+ * Frames change at their own pts, not at the midpoint between two: frame i is shown from the first
+ * paint at which `heard >= pts_i - half a refresh`. That paint is the one nearest to pts_i, so at
+ * 60 Hz no frame is off by more than 8.4 ms, where "the nearest frame" would allow 20 ms.
+ */
+
+/** Frames later than this count as late. */
+export const LATE_MS = 40;
+
+/**
+ * Context time heard at a performance time, from `AudioContext.getOutputTimestamp()` pairs.
+ *
+ * Each pair is right but for jitter of the audio thread; both clocks run at the same speed but for
+ * parts per million. So the offset between them is smoothed, and where it truly jumps (a new
+ * device, a suspended context) it is taken over at once.
+ */
+export class OutputClock {
+  /**
+   * @param {object} [options]
+   * @param {number} [options.smoothing]  share of a new pair in the estimate, (0, 1]
+   * @param {number} [options.jumpS]  a pair this far off is a jump once it repeats
+   */
+  constructor({ smoothing = 0.05, jumpS = 0.06 } = {}) {
+    this.smoothing = smoothing;
+    this.jumpS = jumpS;
+    /** @type {number | null} */
+    this.offsetS = null;
+    this.lastPerformanceMs = -1;
+    this.strangers = 0;
+    this.pairs = 0;
+  }
+
+  /**
+   * @param {{contextTime?: number, performanceTime?: number}} pair
+   * @returns {boolean}  whether the pair told anything new
+   */
+  update({ contextTime = 0, performanceTime = 0 }) {
+    // Before sound flows both are 0; between two audio callbacks the pair repeats.
+    if (contextTime <= 0 || performanceTime <= 0) return false;
+    if (performanceTime === this.lastPerformanceMs) return false;
+    this.lastPerformanceMs = performanceTime;
+    const offsetS = contextTime - performanceTime / 1000;
+    if (this.offsetS === null) {
+      this.offsetS = offsetS;
+      this.pairs = 1;
+      return true;
+    }
+    const errorS = offsetS - this.offsetS;
+    if (Math.abs(errorS) > this.jumpS) {
+      if (++this.strangers < 3) return false;
+      this.offsetS = offsetS;
+      this.pairs = 1;
+    } else {
+      // Average quickly at first, then settle.
+      this.pairs += 1;
+      this.offsetS += errorS * Math.max(this.smoothing, 1 / this.pairs);
+    }
+    this.strangers = 0;
+    return true;
+  }
+
+  /**
+   * @param {number} performanceMs
+   * @returns {number | null}  seconds of context time heard then; null before any sound
+   */
+  contextTimeAt(performanceMs) {
+    return this.offsetS === null ? null : this.offsetS + performanceMs / 1000;
+  }
+}
+
+/**
+ * Which moment of the response lies at which context time. The playback worklet reports an anchor
+ * whenever the relation changes: it started, ran dry, went on, ended.
+ */
+export class PlayedTimeline {
+  constructor() {
+    /** @type {{contextTime: number, mediaTime: number, running: boolean}[]} */
+    this.anchors = [];
+  }
+
+  /**
+   * @param {number} contextTime  seconds
+   * @param {number} mediaTime  seconds
+   * @param {boolean} running  whether media time goes on from here, or stands
+   */
+  anchor(contextTime, mediaTime, running) {
+    this.anchors.push({ contextTime, mediaTime, running });
+    // What is heard lies at most a few hundred ms back; 64 changes are far more than that.
+    if (this.anchors.length > 64) this.anchors.shift();
+  }
+
+  clear() {
+    this.anchors = [];
+  }
+
+  /**
+   * @param {number | null} contextTime
+   * @returns {number | null}  seconds of the response heard at that context time; null before it
+   *   began. Negative values do not occur.
+   */
+  mediaTimeAt(contextTime) {
+    if (contextTime === null) return null;
+    for (let i = this.anchors.length - 1; i >= 0; i--) {
+      const anchor = this.anchors[i];
+      if (contextTime < anchor.contextTime) continue;
+      if (!anchor.running) return anchor.mediaTime;
+      return anchor.mediaTime + (contextTime - anchor.contextTime);
+    }
+    return null;
+  }
+
+  /**
+   * The same, reaching one refresh ahead of the beginning: the first frame's nearest paint may be
+   * half a refresh before the first sample is heard.
+   * @param {number | null} contextTime
+   * @param {number} leadS
+   * @returns {number | null}
+   */
+  mediaTimeNear(contextTime, leadS) {
+    const exact = this.mediaTimeAt(contextTime);
+    if (exact !== null || contextTime === null || !this.anchors.length) return exact;
+    const first = this.anchors[0];
+    const untilS = first.contextTime - contextTime;
+    return first.running && untilS <= leadS ? first.mediaTime - untilS : null;
+  }
+}
+
+/**
+ * The display's refresh interval: the median of the last animation frames' distances. A busy page
+ * skips refreshes, which makes multiples; the median of the shorter half leaves them out.
+ */
+export class RefreshMeter {
+  constructor() {
+    /** @type {number[]} */
+    this.deltas = [];
+    this.last = 0;
+    this.intervalMs = 1000 / 60;
+  }
+
+  /**
+   * @param {number} timestampMs  what requestAnimationFrame gave
+   * @returns {number}  the interval in ms
+   */
+  tick(timestampMs) {
+    const delta = timestampMs - this.last;
+    this.last = timestampMs;
+    if (delta > 3 && delta < 60) {
+      this.deltas.push(delta);
+      if (this.deltas.length > 60) this.deltas.shift();
+      if (this.deltas.length >= 10) {
+        const sorted = [...this.deltas].sort((a, b) => a - b);
+        this.intervalMs = sorted[Math.floor(sorted.length / 4)];
+      }
+    }
+    return this.intervalMs;
+  }
+}
+
+/**
+ * When a paint drawn now reaches the screen: one refresh after the animation frame began. Screens
+ * add their own few ms, as loudspeakers do.
+ * @param {number} timestampMs  of the animation frame
+ * @param {number} intervalMs  the refresh interval
+ * @returns {number}
+ */
+export function paintTime(timestampMs, intervalMs) {
+  return timestampMs + intervalMs;
+}
+
+/**
+ * Is frame `pts` due at a paint that is heard at `heardS`?
+ * @param {number} ptsUs
+ * @param {number} heardS
+ * @param {number} intervalMs
+ */
+export function isDue(ptsUs, heardS, intervalMs) {
+  return heardS * 1000 >= ptsUs / 1000 - intervalMs / 2;
+}
+
+/**
+ * @typedef {object} Buffered
+ * @property {number} audioMs  audio in hand
+ * @property {number} videoMs  how far frames reach from 0 without a gap
+ * @property {boolean} audioEnded  no more audio will come
+ * @property {boolean} videoEnded  no more frames will come
+ * @property {number} waitedMs  since the first audio of the response came
+ */
+
+/**
+ * May the response start to play? Both must reach `prerollMs`; but missing frames hold the sound
+ * back only so long.
+ * @param {Buffered} buffered
+ * @param {{prerollMs: number, timeoutMs: number}} limits
+ */
+export function mayStart(buffered, { prerollMs, timeoutMs }) {
+  if (buffered.audioMs <= 0) return false;
+  const audio = buffered.audioEnded || buffered.audioMs >= prerollMs;
+  const video =
+    buffered.videoEnded ||
+    buffered.videoMs >= (buffered.audioEnded ? Math.min(prerollMs, buffered.audioMs) : prerollMs);
+  if (audio && video) return true;
+  return buffered.waitedMs >= timeoutMs;
+}

@@ -1,0 +1,181 @@
+// @ts-check
+/**
+ * The picture: at every animation frame, what the canvas shows.
+ *
+ * At rest it shows the idle cycle, by the wall clock. While a response is heard it shows the frame
+ * that belongs to the sound, over the idle frame of the same cycle index where only the mouth was
+ * sent. Whenever one gives way to the other, a snapshot of the picture before dissolves over the
+ * one after it. It knows nothing of the network; of sound only what `heardAt` tells.
+ */
+
+import { RefreshMeter, paintTime } from "./clock.js";
+
+const DISSOLVE_MS = 160;
+/** No new frame for this long: the face goes to rest rather than freeze. */
+const STARVED_S = 0.4;
+
+/**
+ * @typedef {import("./speech.js").Speech} Speech
+ * @typedef {import("./idle.js").IdleCycle} IdleCycle
+ * @typedef {import("./frames.js").Frame} Frame
+ */
+
+export class Face {
+  /** @param {HTMLCanvasElement} canvas */
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.paper = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+    this.before = document.createElement("canvas");
+    this.refresh = new RefreshMeter();
+    /** @type {IdleCycle | null} */
+    this.idle = null;
+    /** @type {Speech | null} */
+    this.speech = null;
+    /** @type {object | null} what the canvas shows: a Speech or an IdleCycle */
+    this.source = null;
+    /** How much of the snapshot still lies over the picture, 0 to 1. */
+    this.veil = 0;
+    this.idleIndex = 0;
+    this.idleSinceMs = 0;
+    this.lastMs = 0;
+    /** @type {(frame: Frame, errorMs: number, paintMs: number) => void} a frame was shown first */
+    this.onFrame = () => {};
+    /** @type {(speech: Speech) => void} a response was heard and seen to its end, or cut off */
+    this.onRest = () => {};
+  }
+
+  /** @param {IdleCycle} idle */
+  wear(idle) {
+    this.#letGo();
+    this.idle?.close();
+    this.idle = idle;
+    this.restart(performance.now());
+  }
+
+  /** The idle cycle begins anew: the server counts it from this moment. @param {number} nowMs */
+  restart(nowMs) {
+    this.#resumeIdle(0, nowMs);
+  }
+
+  /** @param {Speech} speech */
+  perform(speech) {
+    this.#letGo();
+    this.speech = speech;
+  }
+
+  /** @param {number} timestampMs  what requestAnimationFrame gave */
+  draw(timestampMs) {
+    const intervalMs = this.refresh.tick(timestampMs);
+    const elapsedMs = Math.min(100, Math.max(0, timestampMs - this.lastMs));
+    this.lastMs = timestampMs;
+    this.veil = Math.max(0, this.veil - elapsedMs / DISSOLVE_MS);
+    if (!this.idle) return;
+    const paintMs = paintTime(timestampMs, intervalMs);
+    const isSpeaking = this.speech !== null && this.#speak(this.speech, paintMs, intervalMs);
+    if (!isSpeaking) this.#rest(this.idle, paintMs);
+    if (this.veil > 0) this.#draw(this.before, this.veil);
+  }
+
+  /**
+   * Show the response's frame that is due.
+   * @param {Speech} speech
+   * @param {number} paintMs
+   * @param {number} intervalMs
+   * @returns {boolean}  whether there was one
+   */
+  #speak(speech, paintMs, intervalMs) {
+    const heardS = speech.heardAt(paintMs, intervalMs / 1000);
+    if (speech.isOverAt(heardS)) {
+      this.#letGo(paintMs);
+      return false;
+    }
+    if (heardS === null) return false;
+    const { frame, isNew } = speech.frames.take(heardS, intervalMs);
+    if (!frame) return false;
+    if (heardS - frame.ptsUs / 1e6 > STARVED_S) {
+      if (this.source === speech) this.#resumeIdle(speech.cycleIndex + frame.index + 1, paintMs);
+      return false;
+    }
+    this.#turnTo(speech);
+    const isWhole = frame.region[2] === this.canvas.width && frame.region[3] === this.canvas.height;
+    if (!isWhole) this.#draw(this.idle?.bitmap(speech.cycleIndex + frame.index) ?? null);
+    this.#draw(/** @type {ImageBitmap} */ (frame.bitmap), 1, frame.region);
+    if (isNew) this.onFrame(frame, frame.ptsUs / 1000 - heardS * 1000, paintMs);
+    return true;
+  }
+
+  /**
+   * Show the idle cycle. Until its frame is decoded, the picture stays as it is.
+   * @param {IdleCycle} idle
+   * @param {number} paintMs
+   */
+  #rest(idle, paintMs) {
+    const shown = Math.floor(((paintMs - this.idleSinceMs) * idle.fps) / 1000);
+    const bitmap = idle.bitmap(this.idleIndex + Math.max(0, shown));
+    if (!bitmap) return;
+    this.#turnTo(idle);
+    this.#draw(bitmap);
+  }
+
+  /** What the canvas shows gives way to something else. @param {object} source */
+  #turnTo(source) {
+    if (this.source === source) return;
+    if (this.source !== null) {
+      this.before.width = this.canvas.width;
+      this.before.height = this.canvas.height;
+      /** @type {CanvasRenderingContext2D} */ (this.before.getContext("2d")).drawImage(
+        this.canvas,
+        0,
+        0,
+      );
+      this.veil = 1;
+    }
+    this.source = source;
+    this.#fitCanvas();
+  }
+
+  /**
+   * The response is over; the idle cycle goes on where its frames stopped.
+   * @param {number} [nowMs]
+   */
+  #letGo(nowMs = performance.now()) {
+    const speech = this.speech;
+    if (!speech) return;
+    const shown = speech.frames.current;
+    if (shown && this.source === speech) {
+      this.#resumeIdle(speech.cycleIndex + shown.index + 1, nowMs);
+    }
+    this.speech = null;
+    speech.close();
+    this.onRest(speech);
+  }
+
+  /**
+   * @param {number} index
+   * @param {number} nowMs
+   */
+  #resumeIdle(index, nowMs) {
+    this.idleIndex = index;
+    this.idleSinceMs = nowMs;
+  }
+
+  /**
+   * @param {CanvasImageSource | null} picture
+   * @param {number} [alpha]
+   * @param {[number, number, number, number]} [region]
+   */
+  #draw(picture, alpha = 1, region = [0, 0, this.canvas.width, this.canvas.height]) {
+    if (!picture) return;
+    this.paper.globalAlpha = alpha;
+    this.paper.drawImage(picture, ...region);
+    this.paper.globalAlpha = 1;
+  }
+
+  #fitCanvas() {
+    const { width, height } = /** @type {IdleCycle} */ (this.idle);
+    if (this.canvas.width === width && this.canvas.height === height) return;
+    this.canvas.width = width;
+    this.canvas.height = height;
+    this.paper.imageSmoothingQuality = "high";
+  }
+}

@@ -1,0 +1,195 @@
+// @ts-check
+/**
+ * One response's frames, from JPEG to the bitmap that is due.
+ *
+ * Knows nothing of the network, the canvas or what a clock is: it is told what is heard and
+ * answers with a frame. Decoding is handed in, so the rules run under `node --test`.
+ *
+ * Bounds: at most `ahead` frames are decoded or being decoded beyond the head; at most
+ * `maxWaiting` JPEGs wait. When full, the oldest waiting frame is dropped and counted.
+ */
+
+import { isDue } from "./clock.js";
+
+/**
+ * @typedef {object} Closable
+ * @property {() => void} close
+ *
+ * @typedef {object} Frame
+ * @property {number} index
+ * @property {number} ptsUs
+ * @property {[number, number, number, number]} region
+ * @property {Uint8Array | null} jpeg  null once decoding began
+ * @property {Closable | null} bitmap  null until decoded
+ * @property {"waiting" | "decoding" | "ready" | "failed"} state
+ */
+
+export class FrameQueue {
+  /**
+   * @param {object} options
+   * @param {(jpeg: Uint8Array) => Promise<Closable>} options.decode
+   * @param {number} [options.ahead]
+   * @param {number} [options.parallel]  decodes under way at once
+   * @param {number} [options.maxWaiting]
+   */
+  constructor({ decode, ahead = 12, parallel = 3, maxWaiting = 1500 }) {
+    this.decode = decode;
+    this.ahead = ahead;
+    this.parallel = parallel;
+    this.maxWaiting = maxWaiting;
+    /** @type {Frame[]} ordered by index, from the head on */
+    this.frames = [];
+    /** @type {Frame | null} */
+    this.current = null;
+    this.decoding = 0;
+    this.nextIndex = 0;
+    this.closed = false;
+    this.counts = { received: 0, shown: 0, dropped: 0, failed: 0 };
+  }
+
+  /** @param {{index: number, ptsUs: number, region: Frame["region"], payload: Uint8Array}} message */
+  push({ index, ptsUs, region, payload }) {
+    if (this.closed) return;
+    this.counts.received += 1;
+    const isPast = this.current !== null && index <= this.current.index;
+    const isDouble = this.frames.some((frame) => frame.index === index);
+    if (isPast || isDouble) {
+      this.counts.dropped += 1;
+      return;
+    }
+    /** @type {Frame} */
+    const frame = { index, ptsUs, region, jpeg: payload, bitmap: null, state: "waiting" };
+    let at = this.frames.length;
+    while (at > 0 && this.frames[at - 1].index > index) at -= 1;
+    this.frames.splice(at, 0, frame);
+    if (this.frames.length > this.maxWaiting) this.#drop(this.frames.shift());
+    this.#pump();
+  }
+
+  /**
+   * The frame to show at a paint heard at `heardS`: the last decoded one that is due, or the one
+   * shown before. Older frames are dropped; a frame dropped unseen is counted.
+   * @param {number} heardS
+   * @param {number} intervalMs  the refresh interval
+   * @returns {{frame: Frame | null, isNew: boolean}}
+   */
+  take(heardS, intervalMs) {
+    let due = -1;
+    for (let i = 0; i < this.frames.length; i++) {
+      if (!isDue(this.frames[i].ptsUs, heardS, intervalMs)) break;
+      if (this.frames[i].state === "ready") due = i;
+    }
+    if (due < 0) {
+      this.#skipHopeless(heardS, intervalMs);
+      this.#pump();
+      return { frame: this.current, isNew: false };
+    }
+    for (const frame of this.frames.splice(0, due)) this.#drop(frame);
+    this.current?.bitmap?.close();
+    this.current = this.frames.shift() ?? null;
+    this.counts.shown += 1;
+    this.#pump();
+    return { frame: this.current, isNew: true };
+  }
+
+  /**
+   * A frame not yet decoded whose successor is due as well will not be shown: it makes room.
+   * @param {number} heardS
+   * @param {number} intervalMs
+   */
+  #skipHopeless(heardS, intervalMs) {
+    while (this.frames.length > 1 && isDue(this.frames[1].ptsUs, heardS, intervalMs)) {
+      this.#drop(this.frames.shift());
+    }
+  }
+
+  /** How far frames reach from the head without a gap, as a pts in ms. */
+  reachMs() {
+    const step = this.#stepUs();
+    let reach = this.current ? this.current.ptsUs + step : 0;
+    for (const frame of this.frames) {
+      if (frame.ptsUs > reach + step / 2) break;
+      reach = frame.ptsUs + step;
+    }
+    return reach / 1000;
+  }
+
+  /** Are the first frames decoded, so that they can be shown at once? */
+  get primed() {
+    return this.frames.length > 0 && this.frames[0].state === "ready";
+  }
+
+  /** Frames in hand that are still to be shown. */
+  get waiting() {
+    return this.frames.length;
+  }
+
+  close() {
+    this.closed = true;
+    for (const frame of this.frames) frame.bitmap?.close();
+    this.current?.bitmap?.close();
+    this.frames = [];
+    this.current = null;
+  }
+
+  #stepUs() {
+    const [a, b] = this.frames;
+    if (a && b) return (b.ptsUs - a.ptsUs) / (b.index - a.index);
+    const one = this.current ?? a;
+    return one && one.index > 0 ? one.ptsUs / one.index : 40_000;
+  }
+
+  /** @param {Frame | undefined} frame */
+  #drop(frame) {
+    if (!frame) return;
+    if (frame.state !== "failed") this.counts.dropped += 1;
+    frame.bitmap?.close();
+    frame.bitmap = null;
+    frame.jpeg = null;
+    frame.state = "failed";
+  }
+
+  /** Decode in order, a bounded number ahead. */
+  #pump() {
+    for (const frame of this.frames.slice(0, this.ahead)) {
+      if (this.decoding >= this.parallel) return;
+      if (frame.state === "waiting") void this.#decode(frame);
+    }
+  }
+
+  /** @param {Frame} frame */
+  async #decode(frame) {
+    const jpeg = /** @type {Uint8Array} */ (frame.jpeg);
+    frame.jpeg = null;
+    frame.state = "decoding";
+    this.decoding += 1;
+    try {
+      const bitmap = await this.decode(jpeg);
+      if (this.closed || frame.state !== "decoding") bitmap.close();
+      else {
+        frame.bitmap = bitmap;
+        frame.state = "ready";
+      }
+    } catch {
+      // A broken JPEG costs its frame, not the response.
+      this.counts.failed += 1;
+      frame.state = "failed";
+    } finally {
+      this.decoding -= 1;
+      if (!this.closed) this.#pump();
+    }
+  }
+}
+
+/**
+ * Which source frame to show: forward, then backward, for ever, without showing an end twice. The
+ * server counts the same way.
+ * @param {number} index
+ * @param {number} count
+ */
+export function cycleIndex(index, count) {
+  if (count < 2) return 0;
+  const period = 2 * (count - 1);
+  const offset = ((index % period) + period) % period;
+  return offset < count ? offset : period - offset;
+}

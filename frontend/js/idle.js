@@ -1,0 +1,133 @@
+// @ts-check
+/**
+ * An avatar at rest: its source frames, fetched once, decoded around the moment they are needed.
+ *
+ * `/avatars/<id>/idle.bin` is a row of length-prefixed frame messages. JPEGs stay in memory
+ * compressed; at most `WINDOW` bitmaps are decoded, because a hundred decoded pictures are a
+ * hundred megabytes.
+ */
+
+import { cycleIndex } from "./frames.js";
+import { MessageReader } from "./protocol.js";
+
+const AHEAD = 6;
+const WINDOW = 16;
+/** A neighbour this close may stand in for a frame not decoded yet. */
+const NEAR = 3;
+
+export class IdleCycle {
+  /**
+   * @param {string} id
+   * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} decode
+   */
+  constructor(id, decode) {
+    this.id = id;
+    this.decode = decode;
+    this.width = 0;
+    this.height = 0;
+    this.fps = 25;
+    this.count = 0;
+    /** @type {Uint8Array[]} */
+    this.jpegs = [];
+    /** @type {Map<number, ImageBitmap | null>} by source frame; null: being decoded */
+    this.bitmaps = new Map();
+    this.abort = new AbortController();
+  }
+
+  /**
+   * Resolves once every frame is there. The first can be shown long before.
+   * @param {(share: number) => void} [onProgress]
+   */
+  async load(onProgress = () => {}) {
+    const base = `avatars/${encodeURIComponent(this.id)}`;
+    const about = await this.#get(`${base}/avatar.json`).then((response) => response.json());
+    this.width = about.width;
+    this.height = about.height;
+    this.fps = about.fps;
+    const expected = about.frame_count;
+    const reader = new MessageReader();
+    const body = /** @type {ReadableStream<Uint8Array>} */ ((await this.#get(`${base}/idle.bin`)).body);
+    const stream = body.getReader();
+    for (;;) {
+      const { value, done } = await stream.read();
+      if (done) break;
+      for (const message of reader.push(value)) this.jpegs.push(message.payload);
+      onProgress(this.jpegs.length / expected);
+    }
+    this.count = this.jpegs.length;
+    if (!this.count) throw new Error(`avatar ${this.id} has no idle frames`);
+  }
+
+  /** @param {string} url */
+  async #get(url) {
+    const response = await fetch(url, { signal: this.abort.signal });
+    if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`);
+    return response;
+  }
+
+  /** Until every frame is there, the cycle is not known: the first frame stands. */
+  get ready() {
+    return this.count > 0;
+  }
+
+  /**
+   * The picture of a cycle index, or a decoded neighbour; starts decoding what comes next.
+   * @param {number} index  counts on without end
+   * @returns {ImageBitmap | null}
+   */
+  bitmap(index) {
+    const wanted = this.ready ? cycleIndex(index, this.count) : 0;
+    for (let i = 0; i < (this.ready ? AHEAD : 1); i++) {
+      this.#want(this.ready ? cycleIndex(index + i, this.count) : 0);
+    }
+    this.#forget(wanted);
+    const exact = this.bitmaps.get(wanted);
+    if (exact) return exact;
+    return this.#nearest(wanted);
+  }
+
+  /** @param {number} source */
+  #nearest(source) {
+    let best = null;
+    let distance = NEAR + 1;
+    for (const [key, bitmap] of this.bitmaps) {
+      if (bitmap && Math.abs(key - source) < distance) {
+        best = bitmap;
+        distance = Math.abs(key - source);
+      }
+    }
+    return best;
+  }
+
+  /** @param {number} source */
+  #want(source) {
+    const jpeg = this.jpegs[source];
+    if (!jpeg || this.bitmaps.has(source)) return;
+    this.bitmaps.set(source, null);
+    this.decode(jpeg).then(
+      (bitmap) => {
+        if (this.abort.signal.aborted) bitmap.close();
+        else this.bitmaps.set(source, bitmap);
+      },
+      () => {}, // a frame that cannot be decoded stays null: its neighbour is shown
+    );
+  }
+
+  /** Close the bitmaps farthest from the head. @param {number} source */
+  #forget(source) {
+    const decoded = [...this.bitmaps].filter(([, bitmap]) => bitmap);
+    if (decoded.length <= WINDOW) return;
+    decoded.sort(([a], [b]) => Math.abs(b - source) - Math.abs(a - source));
+    for (const [key, bitmap] of decoded.slice(0, decoded.length - WINDOW)) {
+      bitmap?.close();
+      this.bitmaps.delete(key);
+    }
+  }
+
+  close() {
+    this.abort.abort();
+    for (const bitmap of this.bitmaps.values()) bitmap?.close();
+    this.bitmaps.clear();
+    this.jpegs = [];
+  }
+}

@@ -1,0 +1,150 @@
+// @ts-check
+/**
+ * The page's elements, and what they can show. Knows the DOM and nothing of sessions.
+ */
+
+/**
+ * @template {Element} T
+ * @param {string} id
+ * @returns {T}
+ */
+function element(id) {
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`the page has no #${id}`);
+  return /** @type {T} */ (/** @type {unknown} */ (found));
+}
+
+/**
+ * @typedef {"loading" | "ready" | "connecting" | "listening" | "speaking" | "waiting"} Phase
+ * @typedef {{id: string, name: string}} AvatarChoice
+ */
+
+export class View {
+  constructor() {
+    this.canvas = /** @type {HTMLCanvasElement} */ (element("face"));
+    this.start = /** @type {HTMLButtonElement} */ (element("start"));
+    this.interrupt = /** @type {HTMLButtonElement} */ (element("interrupt"));
+    this.speakForm = /** @type {HTMLFormElement} */ (element("speak"));
+    this.speakText = /** @type {HTMLInputElement} */ (element("speak-text"));
+    this.speakSend = /** @type {HTMLButtonElement} */ (element("speak-send"));
+    this.microphone = /** @type {HTMLSelectElement} */ (element("microphone"));
+    this.avatars = /** @type {HTMLElement} */ (element("avatars"));
+    this.picture = /** @type {HTMLElement} */ (element("picture"));
+    this.modes = /** @type {NodeListOf<HTMLInputElement>} */ (
+      document.querySelectorAll("input[name=mode]")
+    );
+    this.level = /** @type {HTMLElement} */ (element("level"));
+    this.levelSaidMs = 0;
+    element("notice-close").addEventListener("click", () => this.notice(""));
+  }
+
+  /**
+   * @param {Phase} phase
+   * @param {string} text
+   */
+  phase(phase, text) {
+    this.picture.dataset.phase = phase;
+    const status = element("status");
+    if (status.textContent !== text) status.textContent = text;
+  }
+
+  /** @param {boolean} live */
+  live(live) {
+    this.start.dataset.live = String(live);
+    element("start-label").textContent = live ? "Stop" : "Start";
+  }
+
+  /** What went wrong and what to do; empty: nothing. @param {string} text */
+  notice(text) {
+    element("notice-text").textContent = text;
+    /** @type {HTMLElement} */ (element("notice")).hidden = !text;
+  }
+
+  /** @param {string} text */
+  hint(text) {
+    element("hint").textContent = text;
+  }
+
+  /** @param {number} share  in [0, 1]; 1 hides it */
+  progress(share) {
+    const bar = /** @type {HTMLElement} */ (element("progress"));
+    bar.style.setProperty("--share", String(share));
+    bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+    bar.hidden = share >= 1;
+  }
+
+  /**
+   * @param {"heard" | "said"} who
+   * @param {string} text
+   */
+  caption(who, text) {
+    const line = /** @type {HTMLElement} */ (element(who));
+    line.textContent = text;
+    line.hidden = !text;
+  }
+
+  /**
+   * @param {number} rms  in [0, 1]
+   * @param {number} nowMs
+   */
+  microphoneLevel(rms, nowMs) {
+    // -60 dB to 0 dB fill the bar.
+    const share = rms > 0.001 ? Math.min(1, 1 + Math.log10(rms) / 3) : 0;
+    this.level.style.setProperty("--level", share.toFixed(3));
+    if (nowMs - this.levelSaidMs < 500) return;
+    this.levelSaidMs = nowMs;
+    this.level.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+  }
+
+  /**
+   * @param {{id: string, label: string}[]} microphones
+   * @param {string} chosen
+   */
+  listMicrophones(microphones, chosen) {
+    const options = [new Option("System default", "")];
+    for (const { id, label } of microphones) {
+      if (id !== "default" && id !== "communications") options.push(new Option(label, id));
+    }
+    this.microphone.replaceChildren(...options);
+    this.microphone.value = options.some(({ value }) => value === chosen) ? chosen : "";
+  }
+
+  /**
+   * @param {AvatarChoice[]} avatars
+   * @param {string} chosen
+   * @param {(id: string) => void} onChoose
+   */
+  listAvatars(avatars, chosen, onChoose) {
+    const choices = avatars.map(({ id, name }) => {
+      const label = document.createElement("label");
+      const input = document.createElement("input");
+      input.type = "radio";
+      input.name = "avatar";
+      input.value = id;
+      input.checked = id === chosen;
+      input.addEventListener("change", () => onChoose(id));
+      const poster = document.createElement("img");
+      poster.src = `avatars/${encodeURIComponent(id)}/poster.jpg`;
+      poster.alt = "";
+      const caption = document.createElement("span");
+      caption.textContent = name;
+      label.append(input, poster, caption);
+      return label;
+    });
+    this.avatars.replaceChildren(...choices);
+  }
+
+  /** @param {Record<string, string>} numbers  by the end of their ids */
+  numbers(numbers) {
+    for (const [name, text] of Object.entries(numbers)) element(`n-${name}`).textContent = text;
+  }
+
+  get mode() {
+    const chosen = [...this.modes].find(({ checked }) => checked);
+    return /** @type {"mirror" | "parrot"} */ (chosen?.value ?? "mirror");
+  }
+
+  set mode(mode) {
+    for (const input of this.modes) input.checked = input.value === mode;
+  }
+}
