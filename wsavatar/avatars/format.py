@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+ID_PATTERN = "^[a-z0-9][a-z0-9_-]{0,63}$"
 MAX_FRAMES = 3000
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 _IDLE_CRF = 15  # every frame ever shown is made from this video: nearly lossless
@@ -61,8 +62,8 @@ class AvatarFile(BaseModel):
     video: _FileName = "idle.mp4"
     poster: _FileName | None = None
     fps: Annotated[float, Field(ge=5, le=60)]
-    width: Annotated[int, Field(ge=128, le=4096)]
-    height: Annotated[int, Field(ge=128, le=4096)]
+    width: Annotated[int, Field(ge=128, le=4096, multiple_of=2)]
+    height: Annotated[int, Field(ge=128, le=4096, multiple_of=2)]
     frame_count: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
     landmarks: _FileName | _Points
     """iBUG-68 points of every frame in pixels, [n][68][2]; or the JSON file that holds them."""
@@ -160,13 +161,15 @@ def write_avatar(
     ``frames`` are uint8 [H, W, 3] RGB, mouth at rest; ``landmarks`` float [n, 68, 2], one for each
     frame. The folder appears complete or not at all. Raises AvatarError.
     """
+    if not re.fullmatch(ID_PATTERN, id):
+        raise AvatarError(f"id {id[:64]!r}: small letters, digits, - and _ only, 64 at most")
     rate = Fraction(fps).limit_denominator(1001)
     target = directory / id
     if target.exists() and not overwrite:
         raise AvatarError(f"{target}: exists already")
     landmarks = np.round(np.asarray(landmarks, dtype=np.float64), 1)
     directory.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{Path(id).name}-", dir=directory))
+    building = Path(tempfile.mkdtemp(prefix=f".{id}-", dir=directory))
     try:
         width, height, count = _write_pictures(building, frames, rate)
         if count != len(landmarks):

@@ -24,7 +24,8 @@ def paste(
 
     ``frame`` uint8 [H, W, 3]; ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8
     alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
-    frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is skipped.
+    frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is
+    skipped.
     """
     pasted = frame.copy()
     x, y, w, h = cv2.boundingRect(mask)

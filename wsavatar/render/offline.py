@@ -1,0 +1,277 @@
+"""The ``render`` command: an avatar and an audio file in, a finished video out.
+
+Frames come from the same chunker and the same windows as a live session's; only nothing is ever
+late or dropped here, and the picture is written to H.264 instead of JPEG. The video has exactly
+``ceil(seconds * fps)`` frames and carries the original audio, not the 16 kHz that the model hears.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import soundfile
+import soxr
+from tqdm import tqdm
+
+from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.avatars.store import AvatarStore
+from wsavatar.chunker import Chunk, Chunker
+from wsavatar.config import ModelSettings, Settings
+from wsavatar.render.paste import paste
+from wsavatar.render.video import AudioTrack, VideoWriter
+
+if TYPE_CHECKING:
+    from wsavatar.musetalk.model import MuseTalk
+
+__all__ = ["RenderError", "add_arguments", "frame_total", "read_audio", "render_frames", "run"]
+
+MAX_AUDIO_S = 3600
+_CHUNK_S = 2
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_FALLBACK_RATE = 48_000
+
+
+class RenderError(ValueError):
+    """A video cannot be made of what was given; the message says what to change."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``render`` takes."""
+    parser.description = (
+        "Write a finished video (H.264 and AAC in MP4) of an avatar speaking an audio file. "
+        "It has the frames that a live session would show for the same audio."
+    )
+    parser.add_argument("--avatar", metavar="ID", help="who speaks (default: avatars.default)")
+    parser.add_argument(
+        "--audio",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what is spoken: any audio file, or a video's sound (wav, flac, mp3, m4a, mp4, …)",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4")
+    parser.add_argument("--force", action="store_true", help="replace the output where it exists")
+    parser.add_argument(
+        "--fps", type=int, metavar="N", help="frames a second (default: render.fps)"
+    )
+    parser.add_argument(
+        "--model", metavar="DIR", help="a model in the official layout (default: model.path)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="frames per model step (default: render.batch_size)",
+    )
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Render one video. Raises errors that say what to change; the output is whole or absent."""
+    fps, batch_size = _limits(args, settings)
+    _check_output(args.output, force=args.force)
+    audio = read_audio(args.audio)
+    model_settings = settings.model
+    if args.model is not None:
+        model_settings = model_settings.model_copy(update={"path": args.model})
+    model = load_model(model_settings)
+    store = AvatarStore(settings.avatars, model)
+    avatar = store.get(args.avatar or store.default_id)
+    total = frame_total(audio, fps)
+    frames = render_frames(model, avatar, audio, fps, batch_size)
+    bar = tqdm(frames, total=total, desc=f"{avatar.id}: {args.output.name}", unit="frame")
+    write_video(args.output, bar, avatar, audio, fps)
+    print(f"wrote {args.output}: {total} frames, {float(audio.seconds):.2f} s")
+    return 0
+
+
+def load_model(settings: ModelSettings) -> MuseTalk:
+    """Load the configured model on the first of the configured devices."""
+    from wsavatar.musetalk.model import MuseTalk  # torch and diffusers: seconds to import
+    from wsavatar.resources import embedded_weights
+
+    directory = embedded_weights() if settings.path == "embedded" else Path(settings.path)
+    return MuseTalk.load(
+        directory,
+        version=settings.version,
+        device=settings.devices[0],
+        dtype=settings.dtype,
+        cpu_backend=settings.cpu_backend,
+        cpu_threads=settings.cpu_threads,
+    )
+
+
+def _limits(args: argparse.Namespace, settings: Settings) -> tuple[Fraction, int]:
+    fps = settings.render.fps if args.fps is None else args.fps
+    batch_size = settings.render.batch_size if args.batch_size is None else args.batch_size
+    if not 5 <= fps <= 60:
+        raise RenderError(f"--fps {fps}: from 5 to 60")
+    if not 1 <= batch_size <= 64:
+        raise RenderError(f"--batch-size {batch_size}: from 1 to 64")
+    return Fraction(fps), batch_size
+
+
+def _check_output(path: Path, *, force: bool) -> None:
+    """Fail before the work, not after it."""
+    if path.suffix.lower() != ".mp4":
+        raise RenderError(f"{path}: the output is an .mp4")
+    if path.is_dir():
+        raise RenderError(f"{path}: is a directory")
+    if path.exists() and not force:
+        raise RenderError(f"{path}: exists already (--force replaces it)")
+    if not path.parent.is_dir():
+        raise RenderError(f"{path}: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise RenderError(f"{path}: {path.parent} cannot be written to")
+
+
+# -- audio ----------------------------------------------------------------------------------------
+
+
+def read_audio(path: Path) -> AudioTrack:
+    """Read any audio file, or the sound of a video, at its own rate, mono or stereo.
+
+    Raises RenderError where it is missing, empty, no audio, or over an hour.
+    """
+    if not path.is_file():
+        raise RenderError(f"{path}: no such file")
+    try:
+        track = _read_soundfile(path)
+    except soundfile.LibsndfileError:
+        track = _read_container(path)
+    if not len(track.samples):
+        raise RenderError(f"{path}: holds no sound (0 samples)")
+    if not np.isfinite(track.samples).all():
+        raise RenderError(f"{path}: holds samples that are not finite numbers")
+    if track.samples.shape[1] > 2:
+        mono = track.samples.mean(axis=1, keepdims=True, dtype=np.float32)
+        track = AudioTrack(mono, track.sample_rate)
+    return track
+
+
+def _read_soundfile(path: Path) -> AudioTrack:
+    with soundfile.SoundFile(path) as file:
+        _check_length(path, file.frames / file.samplerate)
+        samples = file.read(dtype="float32", always_2d=True)
+        return AudioTrack(samples, file.samplerate)
+
+
+def _read_container(path: Path) -> AudioTrack:
+    try:
+        with av.open(str(path), mode="r") as container:
+            if not container.streams.audio:
+                raise RenderError(f"{path}: holds no sound")
+            stream = container.streams.audio[0]
+            rate, layout = stream.sample_rate, "stereo" if stream.channels > 1 else "mono"
+            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+            pieces: list[np.ndarray] = []
+            count = 0
+            for frame in container.decode(stream):
+                for piece in resampler.resample(frame):
+                    pieces.append(piece.to_ndarray())
+                    count += piece.samples
+                _check_length(path, count / rate)
+            pieces += [piece.to_ndarray() for piece in resampler.resample(None)]
+    except (av.FFmpegError, OSError) as error:
+        raise RenderError(f"{path}: cannot be read as audio ({error})") from error
+    if not pieces:
+        raise RenderError(f"{path}: holds no sound that can be decoded")
+    return AudioTrack(np.concatenate(pieces, axis=1).T, rate)
+
+
+def _check_length(path: Path, seconds: float) -> None:
+    if seconds > MAX_AUDIO_S:
+        raise RenderError(f"{path}: is over {MAX_AUDIO_S // 60} minutes; cut it into parts")
+
+
+def frame_total(audio: AudioTrack, fps: Fraction) -> int:
+    """``ceil(seconds * fps)``, exactly: every moment of the sound has a frame."""
+    return -int(-audio.seconds * fps // 1)
+
+
+def _speech(audio: AudioTrack, fps: Fraction, sample_rate: int) -> np.ndarray:
+    """What the model hears: float32 mono [n], just long enough for `frame_total` frames."""
+    mono = audio.samples.mean(axis=1, dtype=np.float32)
+    speech = soxr.resample(mono, audio.sample_rate, sample_rate).astype(np.float32, copy=False)
+    # Resampling rounds the length; at a frame's edge that would make one frame more or fewer.
+    total = frame_total(audio, fps)
+    longest = int(total * sample_rate / fps)
+    shortest = int((total - 1) * sample_rate / fps) + 1
+    speech = speech[:longest]
+    return np.pad(speech, (0, max(0, shortest - len(speech))))
+
+
+# -- pictures -------------------------------------------------------------------------------------
+
+
+def render_frames(
+    model: MuseTalk, avatar: PreparedAvatar, audio: AudioTrack, fps: Fraction, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yield `frame_total` frames, uint8 [H, W, 3] RGB, in order."""
+    grid = model.spec.grid
+    chunker = Chunker(grid, fps, _CHUNK_S * grid.sample_rate)
+    speech = _speech(audio, fps, grid.sample_rate)
+    for start in range(0, len(speech), _CHUNK_S * grid.sample_rate):
+        for chunk in chunker.push(speech[start : start + _CHUNK_S * grid.sample_rate]):
+            yield from _speak(model, avatar, chunk, fps, batch_size)
+    for chunk in chunker.flush():
+        yield from _speak(model, avatar, chunk, fps, batch_size)
+
+
+def _speak(
+    model: MuseTalk, avatar: PreparedAvatar, chunk: Chunk, fps: Fraction, batch_size: int
+) -> Iterator[np.ndarray]:
+    condition = model.condition(model.encode_audio(chunk.windows), chunk, fps)
+    rate = Fraction(avatar.fps).limit_denominator(1001) / fps
+    for first in range(0, chunk.frame_count, batch_size):
+        rows = range(first, min(first + batch_size, chunk.frame_count))
+        sources = [
+            cycle_index(int((chunk.first_frame + row) * rate), avatar.frame_count) for row in rows
+        ]
+        patches = model.generate(avatar.latents[sources], condition[rows.start : rows.stop])
+        for source, patch in zip(sources, _to_numpy(patches), strict=True):
+            yield paste(
+                avatar.frames[source],
+                patch,
+                avatar.crop_boxes[source],
+                avatar.paste_boxes[source],
+                avatar.masks[source],
+            )
+
+
+def _to_numpy(patches: Any) -> np.ndarray:
+    return np.asarray(patches.cpu() if hasattr(patches, "cpu") else patches)
+
+
+def write_video(
+    path: Path,
+    frames: Iterator[np.ndarray],
+    avatar: PreparedAvatar,
+    audio: AudioTrack,
+    fps: Fraction,
+) -> None:
+    """Write frames and sound to ``path``, which appears when it is complete. Raises VideoError."""
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        with VideoWriter(
+            unfinished, width=avatar.width, height=avatar.height, fps=fps, audio=_for_aac(audio)
+        ) as video:
+            for frame in frames:
+                video.write(frame)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _for_aac(audio: AudioTrack) -> AudioTrack:
+    """AAC knows certain sample rates only; sound at another is resampled to 48 kHz."""
+    if audio.sample_rate in _AAC_RATES:
+        return audio
+    samples = soxr.resample(audio.samples, audio.sample_rate, _FALLBACK_RATE)
+    return AudioTrack(samples.astype(np.float32, copy=False), _FALLBACK_RATE)
