@@ -1,4 +1,4 @@
-"""Everything that goes to one client: events, audio and frames, encoded as it asked, into its outbox.
+"""Everything that goes to one client: events, audio and frames, encoded as it asked.
 
 The one place where a session's output meets its queue and the counters. It knows the wire's
 encodings; not what is said, nor when.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,32 +22,14 @@ from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.conversation import Conversation
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.downlink import Downlink
+from wsavatar.engine import Face, FaceStream
 from wsavatar.metrics import Metrics
-from wsavatar.protocol.events import (
-    AvatarSwitchToIdle,
-    AvatarSwitchToSpeaking,
-    ContentPartAdded,
-    ContentPartDone,
-    ConversationItemAdded,
-    ConversationItemDone,
-    OutputAudioDone,
-    OutputItemAdded,
-    OutputItemDone,
-    OutputTranscriptDelta,
-    OutputTranscriptDone,
-    ProtocolError,
-    ResponseCreated,
-    ResponseDone,
-    SessionConfig,
-    VideoDone,
-    assistant_item,
-    new_id,
-    response_object,
-)
+from wsavatar.protocol import events as wire
+from wsavatar.protocol.events import ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame, VideoFormat
-from wsavatar.timeline import IdleClock, PlaybackEstimate, Spoken, SpeechTimeline
+from wsavatar.timeline import IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 
-__all__ = ["MAX_AHEAD_S", "CancelReason", "Face", "FaceStream", "SpokenResponse", "Surroundings"]
+__all__ = ["MAX_AHEAD_S", "CancelReason", "SpokenResponse", "Surroundings"]
 
 MAX_AHEAD_S = 10.0
 """How far speech may run ahead of what the client hears. Beyond it the speaker waits."""
@@ -57,34 +39,9 @@ CancelReason = Literal["turn_detected", "client_cancelled"]
 Outcome = Literal["completed", "cancelled", "failed"]
 
 
-class FaceStream(Protocol):
-    """A response's way into the renderer (`wsavatar.render.pool.FaceStream`)."""
-
-    def submit(self, chunk: Chunk, due_s: float) -> None: ...
-
-    def cancel(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Face(Protocol):
-    """What makes faces (`wsavatar.render.pool.FacePool`)."""
-
-    def open_stream(
-        self,
-        avatar: PreparedAvatar,
-        video: VideoFormat,
-        generation: int,
-        first_cycle_index: int,
-        on_frame: Callable[[FrameOutcome], None],
-    ) -> FaceStream: ...
-
-    def stats(self) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a session lends to its responses. ``ended`` is called once, when one is over."""
+    """What a session lends to its responses."""
 
     downlink: Downlink
     conversation: Conversation
@@ -92,7 +49,6 @@ class Surroundings:
     grid: FeatureGrid
     chunk_ms: int
     metrics: Metrics
-    ended: Callable[[SpokenResponse], None]
     clock: Callable[[], float] = time.monotonic
 
 
@@ -106,7 +62,7 @@ class SpokenResponse:
         generation: int,
         avatar: PreparedAvatar,
         idle: IdleClock,
-        config: SessionConfig,
+        config: wire.SessionConfig,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._around = around
@@ -126,8 +82,8 @@ class SpokenResponse:
         )
         self._playback = PlaybackEstimate()
         self._moved = asyncio.Event()  # playback was reported, or the response is over
-        self._id = new_id("resp")
-        self._item_id = new_id("item")
+        self._id = wire.new_id("resp")
+        self._item_id = wire.new_id("item")
         self._transcript = ""
         self._stream: FaceStream | None = None
         self._first_cycle_index = 0
@@ -165,7 +121,7 @@ class SpokenResponse:
     # -- what a dialogue does ---------------------------------------------------------------------
 
     async def audio(self, samples: np.ndarray) -> None:
-        """Say float32 mono samples at SPEECH_RATE; waits while the client has MAX_AHEAD_S in hand."""
+        """Say float32 mono samples at SPEECH_RATE; waits while the client has enough in hand."""
         step = SPEECH_RATE * self._around.chunk_ms // 1000
         for start in range(0, len(samples), step):
             await self._until_wanted()
@@ -179,7 +135,7 @@ class SpokenResponse:
         if self._silent or not delta:
             return
         self._transcript += delta
-        self._around.downlink.event(OutputTranscriptDelta(delta=delta, **self._part_ids()))
+        self._around.downlink.event(wire.OutputTranscriptDelta(delta=delta, **self._part_ids()))
 
     async def done(self) -> None:
         """All was said. The response completes once its frames are out."""
@@ -227,13 +183,13 @@ class SpokenResponse:
 
     def _begin(self) -> None:
         downlink = self._around.downlink
-        item = assistant_item(self._item_id, status="in_progress")
-        downlink.event(ResponseCreated(response=self._object("in_progress")))
-        downlink.event(OutputItemAdded(response_id=self._id, item=item))
+        item = wire.assistant_item(self._item_id, status="in_progress")
+        downlink.event(wire.ResponseCreated(response=self._object("in_progress")))
+        downlink.event(wire.OutputItemAdded(response_id=self._id, item=item))
         previous = self._around.conversation.add(item, audio_ms=0)
-        downlink.event(ConversationItemAdded(previous_item_id=previous, item=item))
+        downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         part = {"type": "audio", "transcript": ""}
-        downlink.event(ContentPartAdded(part=part, **self._part_ids()))
+        downlink.event(wire.ContentPartAdded(part=part, **self._part_ids()))
 
     async def _until_wanted(self) -> None:
         """Wait until the client has less than MAX_AHEAD_S in hand, or nothing is wanted."""
@@ -261,7 +217,7 @@ class SpokenResponse:
         heard_s = self._playback.due_s(0.0, now)
         self._first_cycle_index = self._idle.index_at(heard_s)
         self._around.downlink.event(
-            AvatarSwitchToSpeaking(
+            wire.AvatarSwitchToSpeaking(
                 turn_id=self._id,
                 generation=self._generation,
                 frame_index=0,
@@ -367,19 +323,18 @@ class SpokenResponse:
                 self._stream.cancel()
             self._stream.close()
         self._around.metrics.responses.labels(outcome).inc()
-        self._around.ended(self)
 
     def _end_item(self, status: Literal["completed", "incomplete"]) -> None:
         downlink, ids = self._around.downlink, self._part_ids()
-        item = assistant_item(self._item_id, status=status, transcript=self._transcript)
-        downlink.event(OutputAudioDone(**ids))
-        downlink.event(OutputTranscriptDone(transcript=self._transcript, **ids))
+        item = wire.assistant_item(self._item_id, status=status, transcript=self._transcript)
+        downlink.event(wire.OutputAudioDone(**ids))
+        downlink.event(wire.OutputTranscriptDone(transcript=self._transcript, **ids))
         part = {"type": "audio", "transcript": self._transcript}
-        downlink.event(ContentPartDone(part=part, **ids))
+        downlink.event(wire.ContentPartDone(part=part, **ids))
         audio_ms = int(self._timeline.seconds * 1000)
         previous = self._around.conversation.add(item, audio_ms=audio_ms)
-        downlink.event(ConversationItemDone(previous_item_id=previous, item=item))
-        downlink.event(OutputItemDone(response_id=self._id, item=item))
+        downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
+        downlink.event(wire.OutputItemDone(response_id=self._id, item=item))
 
     def _send_end(
         self,
@@ -391,7 +346,7 @@ class SpokenResponse:
         assert self._outcome is not None
         downlink = self._around.downlink
         downlink.event(
-            VideoDone(
+            wire.VideoDone(
                 response_id=self._id,
                 frames_sent=self._sent,
                 frames_dropped=self._submitted - self._sent,
@@ -399,7 +354,7 @@ class SpokenResponse:
         )
         if self._stream is not None:
             downlink.event(
-                AvatarSwitchToIdle(
+                wire.AvatarSwitchToIdle(
                     turn_id=self._id,
                     generation=self._generation,
                     frame_index=self._submitted,
@@ -407,13 +362,13 @@ class SpokenResponse:
                 )
             )
         status = self._outcome
-        item = assistant_item(
+        item = wire.assistant_item(
             self._item_id,
             status="completed" if self._all_said else "incomplete",
             transcript=self._transcript,
         )
         downlink.event(
-            ResponseDone(response=self._object(status, [item], reason=reason, error=error))
+            wire.ResponseDone(response=self._object(status, [item], reason=reason, error=error))
         )
 
     def _resume_idle(self, frames_shown: int, at_s: float) -> int:
@@ -427,7 +382,7 @@ class SpokenResponse:
 
     def _object(self, status: Any, output: list[Any] | None = None, **why: Any) -> dict[str, Any]:
         audio = self._config.audio.output
-        return response_object(
+        return wire.response_object(
             self._id,
             generation=self._generation,
             status=status,

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsavatar.audio import StreamResampler, encode
+from wsavatar.audio import Resampler, encode
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.protocol.session import AudioFormat
@@ -41,8 +41,8 @@ class SpeechTimeline:
         self, wire_format: AudioFormat, grid: FeatureGrid, fps: Fraction, chunk_samples: int
     ) -> None:
         self._format = wire_format
-        self._to_wire = StreamResampler(SPEECH_RATE, wire_format.rate)
-        self._to_model = StreamResampler(SPEECH_RATE, grid.sample_rate)
+        self._to_wire = Resampler(SPEECH_RATE, wire_format.rate)
+        self._to_model = Resampler(SPEECH_RATE, grid.sample_rate)
         self._chunker = Chunker(grid, fps, chunk_samples)
         self._wire_samples = 0
         self._speech_samples = 0
@@ -71,7 +71,7 @@ class SpeechTimeline:
     def _spoken(self, wire: np.ndarray, chunks: list[Chunk]) -> Spoken:
         offset = self._wire_samples
         self._wire_samples += len(wire)
-        return Spoken(encode(wire, self._format), offset, chunks)
+        return Spoken(encode(wire, self._format.type), offset, chunks)
 
 
 class PlaybackEstimate:
@@ -96,7 +96,7 @@ class PlaybackEstimate:
         self._origin_s = now_s - min(position_s, self._sent_s)
 
     def position_s(self, now_s: float) -> float:
-        """What is heard now, on the response's timeline: never below 0, never past what was sent."""
+        """What is heard now, on the response's timeline: from 0 to what was sent."""
         if self._origin_s is None:
             return 0.0
         return min(max(0.0, now_s - self._origin_s), self._sent_s)
