@@ -1,0 +1,138 @@
+"""Voice activity: speech is found, noise is not, and cutting the stream changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from wsavatar.dialogue.silero import BLOCK_SAMPLES, SileroStream, _weights
+from wsavatar.dialogue.vad import SpeechStarted, SpeechStopped, VadEvent, VoiceActivity
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def speech(samples_dir: Path) -> np.ndarray:
+    """20 s of English speech with its pauses."""
+    audio, rate = sf.read(samples_dir / "eng.wav", dtype="float32", frames=20 * RATE)
+    assert rate == RATE
+    return audio
+
+
+def heard(audio: np.ndarray, cuts: list[int] | None = None, **options: int) -> list[VadEvent]:
+    vad = VoiceActivity(**options)  # type: ignore[arg-type]
+    return [event for part in np.split(audio, cuts or []) for event in vad.push(part)]
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.zeros(int(seconds * RATE), np.float32)
+
+
+def noises() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    time = np.arange(6 * RATE) / RATE
+    white = random.standard_normal(len(time))
+    clicks = np.zeros(len(time))
+    clicks[:: RATE // 3] = 0.9
+    sounds = {
+        "silence": np.zeros(len(time)),
+        "faint white noise": white * 0.01,
+        "loud white noise": white * 0.3,
+        "brown noise": np.cumsum(white) * 0.003,
+        "a constant": np.full(len(time), 0.4),
+        "a tone": 0.5 * np.sin(2 * np.pi * 440 * time),
+        "mains hum": 0.3 * np.sign(np.sin(2 * np.pi * 50 * time)),
+        "clicks": clicks,
+        "a rising tone": 0.5 * np.sin(2 * np.pi * (100 * time + 150 * time**2)),
+    }
+    return {name: sound.astype(np.float32) for name, sound in sounds.items()}
+
+
+@pytest.mark.parametrize("name", noises())
+def test_what_is_no_voice_is_not_heard(name: str) -> None:
+    """Silence, noise, hum, tones and clicks begin no turn."""
+    assert heard(noises()[name]) == []
+
+
+def test_speech_is_found_where_it_is(speech: np.ndarray) -> None:
+    """Put into silence, a sentence is found to a tenth of a second, padding before it."""
+    talk = speech[int(np.argmax(np.abs(speech) > 0.05)) :][: 3 * RATE]
+    events = heard(np.concatenate([silence(2), talk, silence(2)]), prefix_padding_ms=300)
+    assert isinstance(events[0], SpeechStarted) and isinstance(events[-1], SpeechStopped)
+    assert 1550 <= events[0].audio_start_ms <= 1800
+    assert events[-1].voice_end_ms <= 5250
+    assert events[-1].audio_end_ms - events[-1].voice_end_ms == pytest.approx(500, abs=32)
+
+
+def test_speech_is_found_in_noise(speech: np.ndarray) -> None:
+    """At 10 dB over white noise the same turn is found."""
+    talk = speech[4 * RATE : 8 * RATE]
+    level = np.sqrt(np.mean(talk**2)) * 10 ** (-10 / 20)
+    audio = np.concatenate([silence(2), talk, silence(2)])
+    noise = np.random.default_rng(1).standard_normal(len(audio)).astype(np.float32) * level
+    events = heard(audio + noise)
+    assert isinstance(events[0], SpeechStarted) and isinstance(events[-1], SpeechStopped)
+    assert 1500 <= events[0].audio_start_ms <= 2000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cutting_the_stream_changes_nothing(speech: np.ndarray, seed: int) -> None:
+    """Chunks of one sample or of a second: the same events, to the millisecond."""
+    audio = speech[2 * RATE : 8 * RATE]
+    cuts = sorted(np.random.default_rng(seed).integers(0, len(audio), 200).tolist())
+    assert heard(audio, cuts, silence_ms=200) == heard(audio, silence_ms=200) != []
+
+
+def test_events_alternate_and_never_overlap(speech: np.ndarray) -> None:
+    """Started, stopped, started, …; padding does not reach back into the turn before."""
+    events = heard(speech, silence_ms=100, prefix_padding_ms=2000)
+    assert len(events) >= 4
+    ends = 0
+    for index, event in enumerate(events):
+        if index % 2 == 0:
+            assert isinstance(event, SpeechStarted) and event.audio_start_ms >= ends
+        else:
+            assert isinstance(event, SpeechStopped)
+            ends = event.audio_end_ms
+
+
+def test_a_longer_silence_makes_fewer_turns(speech: np.ndarray) -> None:
+    """`silence_ms` decides which pause ends a turn."""
+    assert len(heard(speech, silence_ms=100)) > len(heard(speech, silence_ms=1000))
+
+
+def test_hysteresis_and_onset() -> None:
+    """One loud block begins nothing; dips to just below the threshold end nothing."""
+    levels = iter([0.9, 0.1] + [0.9, 0.9] + [0.4] * 30 + [0.1] * 4)
+    vad = VoiceActivity(0.5, 0, 100, probability=lambda block: next(levels))
+    events = vad.push(np.zeros(38 * BLOCK_SAMPLES, np.float32))
+    assert events == [SpeechStarted(64), SpeechStopped(audio_end_ms=38 * 32, voice_end_ms=34 * 32)]
+
+
+def test_the_network_is_the_one_its_weights_were_made_for(speech: np.ndarray) -> None:
+    """torch's own layers with the same weights give the same probabilities."""
+    weights = {name: torch.from_numpy(value) for name, value in _weights().items()}
+    lstm = torch.nn.LSTMCell(128, 128)
+    lstm.load_state_dict(
+        {k.removeprefix("lstm_cell."): v for k, v in weights.items() if k.startswith("lstm_cell")}
+    )
+    functional, state, stream = torch.nn.functional, None, SileroStream()
+    padded = torch.from_numpy(np.concatenate([np.zeros(64, np.float32), speech]))
+    with torch.no_grad():
+        for start in range(0, 60 * BLOCK_SAMPLES, BLOCK_SAMPLES):
+            x = functional.pad(padded[None, None, start : start + 576], (0, 64), mode="reflect")
+            x = functional.conv1d(x, weights["stft_conv.weight"], stride=128)
+            x = (x[:, :129] ** 2 + x[:, 129:] ** 2).sqrt()
+            for layer, stride in ((1, 1), (2, 2), (3, 2), (4, 1)):
+                w, b = weights[f"conv{layer}.weight"], weights[f"conv{layer}.bias"]
+                x = functional.conv1d(x, w, b, stride=stride, padding=1).relu()
+            state = lstm(x[:, :, 0], state)
+            x = functional.conv1d(
+                state[0].relu()[..., None], weights["final_conv.weight"], weights["final_conv.bias"]
+            )
+            ours = stream.probability(speech[start : start + BLOCK_SAMPLES])
+            assert ours == pytest.approx(float(x.sigmoid()), abs=1e-4)

@@ -1,0 +1,121 @@
+"""Where speech begins and ends in a stream of audio, however it is cut.
+
+Knows probabilities (`silero`) and hysteresis; not who listens or what is done about it. It counts
+in samples of the stream, never by a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .silero import BLOCK_SAMPLES, SileroStream
+
+__all__ = ["VAD_RATE", "SpeechStarted", "SpeechStopped", "VadEvent", "VoiceActivity"]
+
+VAD_RATE = 16_000
+
+_HYSTERESIS = 0.15
+"""Speech goes on down to this much below the threshold: word endings are faint."""
+
+_ONSET_BLOCKS = 2
+"""So many blocks in a row (64 ms) begin speech: a click is no word."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Speech began. ``audio_start_ms`` is on the stream's timeline, prefix padding included."""
+
+    audio_start_ms: int
+
+    @property
+    def start_sample(self) -> int:
+        return self.audio_start_ms * VAD_RATE // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """Silence lasted ``silence_ms``. ``audio_end_ms`` is where that was known, as in the Realtime
+    API: it includes the silence. ``voice_end_ms`` is where the voice itself ended."""
+
+    audio_end_ms: int
+    voice_end_ms: int
+
+    @property
+    def end_sample(self) -> int:
+        return self.audio_end_ms * VAD_RATE // 1000
+
+
+VadEvent = SpeechStarted | SpeechStopped
+
+
+class VoiceActivity:
+    """A detector for one stream of float32 mono at 16 kHz.
+
+    ``probability`` takes the stream's next `BLOCK_SAMPLES` samples and says how likely they are
+    speech; by default Silero's network. Raises `SileroError` where its weights are missing.
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        prefix_padding_ms: int = 300,
+        silence_ms: int = 500,
+        probability: Callable[[Array], float] | None = None,
+    ) -> None:
+        self.speaking = False
+        self._threshold = threshold
+        self._padding = prefix_padding_ms * VAD_RATE // 1000
+        self._silence = silence_ms * VAD_RATE // 1000
+        self._probability = probability or SileroStream().probability
+        self._pending = np.empty(0, np.float32)
+        self._seen = 0  # samples judged so far
+        self._onset = 0  # blocks in a row above the threshold
+        self._voice_end = 0  # sample after the last block that was voice
+        self._free_from = 0  # padding never reaches back into the speech before
+
+    @property
+    def seen_samples(self) -> int:
+        """How much of the stream has been judged: at most a block less than was pushed."""
+        return self._seen
+
+    def push(self, samples: Array) -> list[VadEvent]:
+        """Hear more of the stream; say what became known by it, in order."""
+        audio = np.concatenate([self._pending, samples])
+        whole = len(audio) - len(audio) % BLOCK_SAMPLES
+        self._pending = audio[whole:].copy()
+        events = []
+        for start in range(0, whole, BLOCK_SAMPLES):
+            event = self._judge(audio[start : start + BLOCK_SAMPLES])
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _judge(self, block: Array) -> VadEvent | None:
+        level = self._probability(block)
+        self._seen += BLOCK_SAMPLES
+        if self.speaking:
+            return self._while_speaking(level)
+        self._onset = self._onset + 1 if level >= self._threshold else 0
+        if self._onset < _ONSET_BLOCKS:
+            return None
+        onset = self._seen - self._onset * BLOCK_SAMPLES
+        self.speaking, self._onset, self._voice_end = True, 0, self._seen
+        return SpeechStarted(_ms(max(onset - self._padding, self._free_from, 0)))
+
+    def _while_speaking(self, level: float) -> SpeechStopped | None:
+        if level >= max(self._threshold - _HYSTERESIS, 0.01):
+            self._voice_end = self._seen
+        if self._seen - self._voice_end < self._silence:
+            return None
+        self.speaking, self._free_from = False, self._seen
+        return SpeechStopped(_ms(self._seen), _ms(self._voice_end))
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // VAD_RATE
