@@ -120,6 +120,10 @@ class FrameScheduler(Generic[Work]):
         self._count -= len(removed.waiting)
         return list(removed.waiting)
 
+    def clear(self) -> list[FrameJob[Work]]:
+        """Remove all that waits for anyone."""
+        return [job for name in list(self._streams) for job in self.cancel(name)]
+
     def next_batch(self, now_s: float, frame_cost_s: float = 0.0) -> Batch[Work]:
         """Take the most urgent frames. ``frame_cost_s``: about what a frame takes in a batch."""
         late = self._take_late(now_s)

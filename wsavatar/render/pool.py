@@ -1,0 +1,310 @@
+"""All devices behind one door: chunks go in on the event loop, frames come out on it, in order.
+
+It owns the workers, the turn that chunks take over them, the way back to the event loop, and each
+stream's order. It knows nothing of the protocol or of how a face is made.
+
+The event loop never waits here: submitting is a few list operations, and what workers finish comes
+back by `loop.call_soon_threadsafe`, many frames at a time where many are done.
+
+Every frame submitted has exactly one outcome, and a stream's outcomes come in the order of its
+frames, even where two devices make them: what is done early waits in the stream for its
+predecessors. That buffer is bounded by the frames the stream has in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.chunker import Chunk
+from wsavatar.config import RenderSettings
+from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
+from wsavatar.render.scheduler import FrameJob
+from wsavatar.render.worker import ChunkWork, FaceModel, FaceWorker, FrameWork, StreamSpec
+
+__all__ = ["DeviceStats", "FacePool", "FaceStream", "PoolError", "PoolStats"]
+
+_log = logging.getLogger(__name__)
+
+OnFrame = Callable[[FrameOutcome], None]
+
+RATE_WINDOW_S = 2.0
+
+
+class PoolError(RuntimeError):
+    """A device could not be started; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStats:
+    """One worker, now. Stage times are moving averages, in milliseconds a frame."""
+
+    name: str
+    queued_frames: int
+    batches: int
+    stage_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """The renderer, now; counters since the start."""
+
+    devices: tuple[DeviceStats, ...]
+    streams: int
+    frames_in_flight: int
+    frames_rendered: int
+    frames_per_s: float
+    frames_dropped: dict[DropReason, int]
+
+
+class FaceStream:
+    """One response's frames. All methods run on the event loop and return at once."""
+
+    def __init__(self, pool: FacePool, spec: StreamSpec, on_frame: OnFrame) -> None:
+        self._pool = pool
+        self._spec = spec
+        self._on_frame = on_frame
+        self._in_flight: deque[int] = deque()  # frame indices, in order
+        self._early: dict[int, FrameOutcome] = {}  # done before their predecessors
+        self._next_index = 0
+        self._open = True
+
+    @property
+    def frames_in_flight(self) -> int:
+        """Frames submitted whose outcome has not come yet."""
+        return len(self._in_flight)
+
+    def submit(self, chunk: Chunk, due_s: float) -> None:
+        """Render a chunk whose first frame is due at ``due_s`` (`time.monotonic`; inf: never late).
+
+        Chunks come in order. On a stream that is over, their frames are dropped as cancelled, soon,
+        never inside this call. Raises ValueError where a chunk goes back in time.
+        """
+        if chunk.first_frame < self._next_index:
+            raise ValueError(f"frame {chunk.first_frame} came after frame {self._next_index - 1}")
+        indices = range(chunk.first_frame, chunk.first_frame + chunk.frame_count)
+        self._next_index = indices.stop
+        self._in_flight.extend(indices)
+        if self._open:
+            self._pool._submit(self._spec, chunk, due_s)
+        else:
+            outcomes = [self._spec.dropped(index, "cancelled") for index in indices]
+            self._pool._call_soon(self._receive_all, outcomes)
+
+    def cancel(self) -> None:
+        """Drop every frame not yet delivered; their outcomes have come when this returns."""
+        self._open = False
+        self._pool._cancel(self._spec.number)
+        self._early.clear()
+        while self._in_flight:
+            self._deliver(self._spec.dropped(self._in_flight.popleft(), "cancelled"))
+
+    def close(self) -> None:
+        """Nothing more will be submitted. Frames in flight are still delivered."""
+        self._open = False
+        self._pool._forget_if_done(self._spec.number)
+
+    def _receive_all(self, outcomes: Sequence[FrameOutcome]) -> None:
+        for outcome in outcomes:
+            self._receive(outcome)
+
+    def _receive(self, outcome: FrameOutcome) -> None:
+        """Take an outcome from a worker; deliver all whose turn has come."""
+        self._early[outcome.frame_index] = outcome
+        while self._in_flight and self._in_flight[0] in self._early:
+            self._deliver(self._early.pop(self._in_flight.popleft()))
+        if not self._in_flight:
+            self._early.clear()  # cancelled meanwhile: these had their outcome
+
+    def _deliver(self, outcome: FrameOutcome) -> None:
+        self._pool._count(outcome)
+        try:
+            self._on_frame(outcome)
+        except Exception:  # one session's mistake must not cost another its frames
+            _log.exception("a stream's on_frame failed at frame %d", outcome.frame_index)
+
+
+class FacePool:
+    """One worker a device; chunks go to them in turn."""
+
+    def __init__(
+        self,
+        models: Sequence[FaceModel],
+        settings: RenderSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not models:
+            raise ValueError("a pool needs at least one model")
+        self._clock = clock
+        self._mailbox = _Mailbox(self._receive)
+        spare = max(1, (os.cpu_count() or 1) - 1)
+        self._workers = [
+            FaceWorker(
+                str(getattr(model, "device", number)),
+                model,
+                settings,
+                self._mailbox.post,
+                finishers=max(1, min(8, spare // len(models))),
+                clock=clock,
+            )
+            for number, model in enumerate(models)
+        ]
+        self._turn = itertools.cycle(self._workers)
+        self._streams: dict[int, FaceStream] = {}
+        self._numbers = itertools.count(1)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._rendered = 0
+        self._dropped: Counter[DropReason] = Counter()
+        self._recent: deque[float] = deque(maxlen=4096)
+
+    async def start(self) -> None:
+        """Start every worker and run each model once. Raises PoolError where one cannot run."""
+        self._loop = asyncio.get_running_loop()
+        self._mailbox.open(self._loop)
+        ready = [asyncio.Event() for _ in self._workers]
+        failures: list[str] = []
+        for worker, event in zip(self._workers, ready, strict=True):
+            worker.start(self._starter(worker, event, failures))
+        await asyncio.gather(*(event.wait() for event in ready))
+        if failures:
+            await self.close()
+            raise PoolError("; ".join(failures))
+
+    async def close(self) -> None:
+        """Stop. Frames in flight are dropped as cancelled; returns when every thread has ended."""
+        for stream in list(self._streams.values()):
+            stream.cancel()
+        for worker in self._workers:
+            worker.close()
+        await asyncio.gather(*(asyncio.to_thread(worker.join) for worker in self._workers))
+
+    def open_stream(
+        self,
+        avatar: PreparedAvatar,
+        video: VideoFormat,
+        generation: int,
+        first_cycle_index: int,
+        on_frame: OnFrame,
+    ) -> FaceStream:
+        """Begin a response's frames. ``on_frame`` runs on the loop, once a frame, in order."""
+        if self._loop is None:
+            raise RuntimeError("the pool was not started")
+        spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
+        stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
+        return stream
+
+    def stats(self) -> PoolStats:
+        """Counters and gauges; call it on the event loop."""
+        since = self._clock() - RATE_WINDOW_S
+        return PoolStats(
+            devices=tuple(
+                DeviceStats(worker.name, len(worker), worker.batches, dict(worker.stage_ms))
+                for worker in self._workers
+            ),
+            streams=len(self._streams),
+            frames_in_flight=sum(s.frames_in_flight for s in self._streams.values()),
+            frames_rendered=self._rendered,
+            frames_per_s=sum(when > since for when in self._recent) / RATE_WINDOW_S,
+            frames_dropped=dict(self._dropped),
+        )
+
+    # For FaceStream.
+
+    def _submit(self, spec: StreamSpec, chunk: Chunk, due_s: float) -> None:
+        source = ChunkWork(chunk, spec.video.fps)
+        interval_s = float(1 / spec.video.fps)
+        next(self._turn).submit(
+            [
+                FrameJob(spec.number, due_s + row * interval_s, FrameWork(spec, source, row))
+                for row in range(chunk.frame_count)
+            ]
+        )
+
+    def _cancel(self, number: int) -> None:
+        self._streams.pop(number, None)
+        for worker in self._workers:
+            worker.cancel(number)
+
+    def _forget_if_done(self, number: int) -> None:
+        stream = self._streams.get(number)
+        if stream is not None and not stream._open and not stream.frames_in_flight:
+            del self._streams[number]
+
+    def _call_soon(
+        self, call: Callable[[Sequence[FrameOutcome]], None], outcomes: Sequence[FrameOutcome]
+    ) -> None:
+        assert self._loop is not None
+        self._loop.call_soon(call, outcomes)
+
+    def _count(self, outcome: FrameOutcome) -> None:
+        if isinstance(outcome, DroppedFrame):
+            self._dropped[outcome.reason] += 1
+        else:
+            self._rendered += 1
+            self._recent.append(self._clock())
+
+    # From the workers, by way of the mailbox.
+
+    def _receive(self, number: int, outcome: FrameOutcome) -> None:
+        stream = self._streams.get(number)
+        if stream is not None:  # a cancelled stream's frames had their outcome then
+            stream._receive(outcome)
+            self._forget_if_done(number)
+
+    def _starter(
+        self, worker: FaceWorker, event: asyncio.Event, failures: list[str]
+    ) -> Callable[[BaseException | None], None]:
+        def on_loop(error: BaseException | None) -> None:
+            if error is not None:
+                _log.error("device %s cannot run the model", worker.name, exc_info=error)
+                failures.append(f"device {worker.name} cannot run the model: {error}")
+            event.set()
+
+        loop = asyncio.get_running_loop()
+
+        def from_worker(error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(on_loop, error)
+
+        return from_worker
+
+
+class _Mailbox:
+    """From any thread to the event loop: one wake-up for all that was posted meanwhile.
+
+    Bounded by the frames in flight: each is posted once.
+    """
+
+    def __init__(self, receive: Callable[[int, FrameOutcome], None]) -> None:
+        self._receive = receive
+        self._lock = threading.Lock()
+        self._posted: list[tuple[int, FrameOutcome]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def post(self, number: int, outcome: FrameOutcome) -> None:
+        with self._lock:
+            self._posted.append((number, outcome))
+            if len(self._posted) > 1:
+                return  # a wake-up is on its way
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._empty)
+        except RuntimeError:
+            _log.debug("the event loop is gone: frame %d has no reader", outcome.frame_index)
+
+    def _empty(self) -> None:
+        with self._lock:
+            posted, self._posted = self._posted, []
+        for number, outcome in posted:
+            self._receive(number, outcome)
