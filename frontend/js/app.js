@@ -135,7 +135,6 @@ async function wear(id) {
 /** @param {boolean} withMicrophone */
 async function begin(withMicrophone) {
   live = true;
-  view.live(true);
   view.notice("");
   showPhase();
   if (!player) {
@@ -144,7 +143,7 @@ async function begin(withMicrophone) {
     await player.open();
   }
   await player.context.resume();
-  connection.open();
+  if (connection.state === "closed") connection.open();
   if (withMicrophone) await listen();
 }
 
@@ -157,9 +156,12 @@ async function listen() {
   microphone.onLost = () => {
     view.notice("The microphone was disconnected. Choose another one.");
     microphone?.close();
+    view.live(false);
   };
   try {
     await microphone.open(view.microphone.value);
+    if (!live) return end(); // stopped while the browser was asking
+    view.live(true);
     view.listMicrophones(await listMicrophones(), view.microphone.value);
   } catch (error) {
     if (!(error instanceof MicrophoneError)) throw error;
@@ -395,7 +397,10 @@ function fail(error) {
 
 // -- what the user does --------------------------------------------------------------------------
 
-view.start.addEventListener("click", () => (live ? end() : void begin(true).catch(fail)));
+view.start.addEventListener("click", () => {
+  if (microphone?.isOpen) end();
+  else void begin(true).catch(fail);
+});
 view.interrupt.addEventListener("click", interrupt);
 document.addEventListener("keydown", ({ key }) => {
   if (key === "Escape") interrupt();
@@ -415,7 +420,7 @@ for (const input of view.modes) {
   });
 }
 view.microphone.addEventListener("change", () => {
-  if (live) void listen().catch(fail);
+  if (microphone?.isOpen) void listen().catch(fail);
 });
 navigator.mediaDevices?.addEventListener?.("devicechange", async () => {
   view.listMicrophones(await listMicrophones(), view.microphone.value);

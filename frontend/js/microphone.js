@@ -81,9 +81,8 @@ export class Microphone {
     this.source.connect(this.node);
   }
 
-  /** The id of the device in use. */
-  get deviceId() {
-    return this.stream?.getAudioTracks()[0]?.getSettings().deviceId ?? "";
+  get isOpen() {
+    return this.stream !== undefined;
   }
 
   close() {
