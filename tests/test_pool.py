@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import random
 import threading
@@ -32,7 +33,8 @@ class FakeModel:
 
     def __init__(self, device: str = "fake") -> None:
         self.device = device
-        self.spec = SimpleNamespace(grid=GRID, latent_channels=4, latent_size=4)
+        self.spec = SimpleNamespace(grid=GRID)
+        self.warmed: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -41,7 +43,6 @@ class FakeModel:
         self.encoded_blocks: list[int] = []
         self.bad_frames: set[int] = set()
         self.fail_next: list[str] = []
-        self.ready = False
 
     def encode_audio(self, windows: np.ndarray) -> np.ndarray:
         assert windows.dtype == np.float32 and windows.shape[1] == GRID.window_samples
@@ -54,17 +55,21 @@ class FakeModel:
         numbers = np.arange(chunk.first_frame, chunk.first_frame + chunk.frame_count)
         return np.broadcast_to(numbers[:, None, None], (len(numbers), 20, 3)).astype(np.float32)
 
-    def generate(self, latents: np.ndarray, condition: np.ndarray) -> np.ndarray:
-        assert latents.shape == (len(condition), 8, 4, 4) and latents.dtype == np.float16
+    def warm_up(self, batch_sizes) -> None:
+        self._maybe_fail("warm_up")
+        self.warmed = list(batch_sizes)
+
+    def generate(self, latents, condition) -> np.ndarray:
+        assert len(latents) == len(condition)
+        assert all(row.shape == (8, 4, 4) and row.dtype == np.float16 for row in latents)
         numbers = [int(row[0, 0]) for row in condition]
-        if self.ready:
-            self.entered.set()
-            assert self.gate.wait(10)
-            with self.progress:
-                self.batches.append(numbers)
-                self.progress.notify_all()
+        self.entered.set()
+        assert self.gate.wait(10)
+        with self.progress:
+            self.batches.append(numbers)
+            self.progress.notify_all()
         self._maybe_fail("generate")
-        if self.bad_frames & set(numbers) and self.ready:
+        if self.bad_frames & set(numbers):
             raise RuntimeError("a bad frame")
         grey = np.array(numbers, np.uint8)[:, None, None, None] * 8
         return np.broadcast_to(grey, (len(numbers), CROP, CROP, 3)).copy()
@@ -134,8 +139,6 @@ class Collector:
 async def running(*models: FakeModel, clock=lambda: 0.0, **settings: int):
     pool = FacePool(models, RenderSettings(**settings), clock=clock)
     await pool.start()
-    for model in models:
-        model.ready = True
     try:
         yield pool
     finally:
@@ -237,7 +240,6 @@ async def test_features_of_a_chunk_are_made_once() -> None:
     """However many batches a chunk takes, its audio is encoded once."""
     model = FakeModel()
     async with running(model, batch_size=2) as pool:
-        model.encoded_blocks.clear()
         seen = Collector()
         chunk = chunks(0.5)[0]
         open_stream(pool, seen).submit(chunk, LIVE)
@@ -292,7 +294,7 @@ async def test_a_failing_batch_costs_only_its_bad_frame() -> None:
         for chunk in chunks(1.0):
             stream.submit(chunk, LIVE)
         await seen.wait_for(25)
-        assert pool.stats().frames_dropped == {"failed": 2}
+        assert pool.stats()["frames_dropped"]["failed"] == 2
     assert seen.indices == list(range(25))
     failed = [o.frame_index for o in seen.outcomes if isinstance(o, DroppedFrame)]
     assert failed == [2, 9]
@@ -336,11 +338,18 @@ async def test_a_frame_that_cannot_be_pasted_is_dropped_as_failed(monkeypatch) -
 async def test_a_model_that_cannot_run_is_told_at_the_start() -> None:
     """`start` fails with the device and the cause, and leaves no thread behind."""
     model = FakeModel("cuda:3")
-    model.fail_next = ["generate"]
+    model.fail_next = ["warm_up"]
     pool = FacePool([model], RenderSettings())
-    with pytest.raises(PoolError, match="cuda:3.*generate failed on purpose"):
+    with pytest.raises(PoolError, match="cuda:3.*warm_up failed on purpose"):
         await pool.start()
     assert not [t for t in threading.enumerate() if t.name == "face-cuda:3"]
+
+
+async def test_every_device_is_warm_before_the_first_user() -> None:
+    """`start` returns once each model has run at the batch sizes it will meet."""
+    models = [FakeModel("a"), FakeModel("b")]
+    async with running(*models, batch_size=4, max_batch_size=8):
+        assert [model.warmed for model in models] == [[1, 4, 8], [1, 4, 8]]
 
 
 async def test_cancel_ends_every_frame_at_once() -> None:
@@ -382,7 +391,7 @@ async def test_late_frames_are_dropped_and_the_rest_is_rendered() -> None:
         chunk = chunks(1.0, chunk_s=1.0)[0]
         open_stream(pool, seen).submit(chunk, 99.69)
         await seen.wait_for(chunk.frame_count)
-        assert pool.stats().frames_dropped == {"late": 6}
+        assert pool.stats()["frames_dropped"]["late"] == 6
     assert seen.indices == list(range(chunk.frame_count))
     assert [isinstance(o, DroppedFrame) for o in seen.outcomes[:7]] == [True] * 6 + [False]
 
@@ -422,7 +431,6 @@ async def test_close_while_busy_ends_every_frame_and_every_thread() -> None:
     model = FakeModel("busy")
     pool = FacePool([model], RenderSettings(), clock=lambda: 0.0)
     await pool.start()
-    model.ready = True
     seen = Collector()
     stream = open_stream(pool, seen)
     model.gate.clear()
@@ -474,15 +482,18 @@ async def test_stats_say_what_happened() -> None:
         stream = open_stream(pool, seen)
         for chunk in chunks(1.0):
             stream.submit(chunk, LIVE)
-        assert pool.stats().frames_in_flight == 25
+        assert pool.stats()["frames_in_flight"] == 25
         stream.close()
         await seen.wait_for(25)
         stats = pool.stats()
-    assert stats.frames_rendered == 25 and stats.frames_in_flight == 0 and stats.streams == 0
-    assert stats.frames_per_s > 0
-    device = stats.devices[0]
-    assert device.name == "fake" and device.queued_frames == 0 and device.batches >= 7
-    assert set(device.stage_ms) == {"features", "generate", "paste", "jpeg"}
+    assert stats["frames_rendered"] == 25
+    assert stats["frames_in_flight"] == 0 and stats["streams"] == 0
+    assert stats["frames_per_s"] > 0
+    assert stats["frames_dropped"] == {"cancelled": 0, "late": 0, "overload": 0, "failed": 0}
+    device = stats["devices"]["fake"]
+    assert device["queued_frames"] == 0 and device["batches"] >= 7
+    assert set(device["stage_ms"]) == {"features", "generate", "paste", "jpeg"}
+    assert json.loads(json.dumps(stats)) == stats
 
 
 @pytest.mark.parametrize("seed", range(8))

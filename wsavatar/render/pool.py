@@ -21,7 +21,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any, get_args
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk
@@ -30,7 +30,7 @@ from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFo
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.worker import ChunkWork, FaceModel, FaceWorker, FrameWork, StreamSpec
 
-__all__ = ["DeviceStats", "FacePool", "FaceStream", "PoolError", "PoolStats"]
+__all__ = ["FacePool", "FaceStream", "PoolError"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,28 +41,6 @@ RATE_WINDOW_S = 2.0
 
 class PoolError(RuntimeError):
     """A device could not be started; the message says which and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceStats:
-    """One worker, now. Stage times are moving averages, in milliseconds a frame."""
-
-    name: str
-    queued_frames: int
-    batches: int
-    stage_ms: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """The renderer, now; counters since the start."""
-
-    devices: tuple[DeviceStats, ...]
-    streams: int
-    frames_in_flight: int
-    frames_rendered: int
-    frames_per_s: float
-    frames_dropped: dict[DropReason, int]
 
 
 class FaceStream:
@@ -202,20 +180,27 @@ class FacePool:
         stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
         return stream
 
-    def stats(self) -> PoolStats:
-        """Counters and gauges; call it on the event loop."""
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start and gauges of now, as JSON has them; call it on the loop.
+
+        ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds.
+        """
         since = self._clock() - RATE_WINDOW_S
-        return PoolStats(
-            devices=tuple(
-                DeviceStats(worker.name, len(worker), worker.batches, dict(worker.stage_ms))
+        return {
+            "streams": len(self._streams),
+            "frames_in_flight": sum(s.frames_in_flight for s in self._streams.values()),
+            "frames_rendered": self._rendered,
+            "frames_per_s": sum(when > since for when in self._recent) / RATE_WINDOW_S,
+            "frames_dropped": {reason: self._dropped[reason] for reason in get_args(DropReason)},
+            "devices": {
+                worker.name: {
+                    "queued_frames": len(worker),
+                    "batches": worker.batches,
+                    "stage_ms": {name: round(ms, 3) for name, ms in worker.stage_ms.items()},
+                }
                 for worker in self._workers
-            ),
-            streams=len(self._streams),
-            frames_in_flight=sum(s.frames_in_flight for s in self._streams.values()),
-            frames_rendered=self._rendered,
-            frames_per_s=sum(when > since for when in self._recent) / RATE_WINDOW_S,
-            frames_dropped=dict(self._dropped),
-        )
+            },
+        }
 
     # For FaceStream.
 

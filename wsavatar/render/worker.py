@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
-from wsavatar.chunker import Chunk, Chunker, FeatureGrid
+from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.config import RenderSettings
 from wsavatar.render import jpeg
 from wsavatar.render.jobs import (
@@ -49,20 +49,25 @@ class FaceSpec(Protocol):
 
     @property
     def grid(self) -> FeatureGrid: ...
-    @property
-    def latent_channels(self) -> int: ...
-    @property
-    def latent_size(self) -> int: ...
 
 
 class FaceModel(Protocol):
-    """What the renderer asks of a model; `wsavatar.musetalk.model.MuseTalk` is one."""
+    """What the renderer asks of a model; `wsavatar.musetalk.model.MuseTalk` is one.
+
+    Arrays are the model's own kind: numpy on a CPU, tensors elsewhere. Rows of conditions go back
+    into `generate` as they came.
+    """
 
     @property
     def spec(self) -> FaceSpec: ...
-    def encode_audio(self, windows: np.ndarray) -> Any: ...
-    def condition(self, features: Any, chunk: Chunk, fps: Fraction) -> Any: ...
-    def generate(self, latents: np.ndarray, condition: Any) -> Any: ...
+
+    def warm_up(self, batch_sizes: Sequence[int], /) -> None: ...
+
+    def encode_audio(self, windows: np.ndarray, /) -> Any: ...
+
+    def condition(self, features: Any, chunk: Chunk, fps: Fraction, /) -> Any: ...
+
+    def generate(self, latents: Sequence[np.ndarray], condition: Sequence[Any], /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,7 @@ class FaceWorker:
         return len(self._queue)
 
     def start(self, started: Callable[[BaseException | None], None]) -> None:
-        """Start the thread; ``started`` is called from it once the model has run a first time."""
+        """Start the thread; ``started`` is called from it once the model is warm, or failed."""
         self._started = started
         self._thread.start()
 
@@ -192,27 +197,14 @@ class FaceWorker:
 
     def _run(self) -> None:
         try:
-            self._warm_up()
+            # The first user does not wait for a cold device.
+            self._model.warm_up(sorted({1, self._settings.batch_size, self._queue.max_batch_size}))
         except Exception as error:
             self._started(error)
             return
         self._started(None)
         while jobs := self._next_jobs():
             self._make(jobs)
-
-    def _warm_up(self) -> None:
-        """Make a batch of silence, so that the first user does not wait for a cold device."""
-        spec, size = self._model.spec, self._settings.batch_size
-        chunker = Chunker(spec.grid, Fraction(25), spec.grid.sample_rate)
-        silence = np.zeros(spec.grid.sample_rate * (1 + size // 25), np.float32)
-        chunk = (chunker.push(silence) + chunker.flush())[0]
-        side = spec.latent_size
-        latents = np.zeros((size, 2 * spec.latent_channels, side, side), np.float16)
-        condition = self._model.condition(
-            self._model.encode_audio(chunk.windows), chunk, Fraction(25)
-        )
-        rows = [condition[row % chunk.frame_count] for row in range(size)]
-        to_numpy(self._model.generate(latents, stack(rows)))
 
     def _next_jobs(self) -> tuple[FrameJob[FrameWork], ...]:
         """Wait for frames and take the most urgent; none where the worker is to end."""
@@ -259,11 +251,12 @@ class FaceWorker:
         started = time.perf_counter()
         self._encode_audio(works)
         encoded = time.perf_counter()
-        latents = np.stack(
-            [work.spec.avatar.latents[work.spec.source_index(work.frame_index)] for work in works]
+        patches = to_numpy(
+            self._model.generate(
+                [w.spec.avatar.latents[w.spec.source_index(w.frame_index)] for w in works],
+                [w.source.condition[w.row] for w in works],
+            )
         )
-        condition = stack([work.source.condition[work.row] for work in works])
-        patches = to_numpy(self._model.generate(latents, condition))
         if len(patches) != len(works):
             raise RuntimeError(f"the model made {len(patches)} frames of {len(works)}")
         self._measure("features", encoded - started, len(works))
@@ -276,14 +269,12 @@ class FaceWorker:
         new = {id(w.source): w.source for w in works if w.source.condition is None}.values()
         if not new:
             return
-        grid = self._model.spec.grid
+        block_positions = self._model.spec.grid.block_positions
         windows = np.concatenate([source.chunk.windows for source in new])
-        if not len(windows):  # nothing but the silence after the end: any window will do
-            windows = np.zeros((1, grid.window_samples), np.float32)
         features = self._model.encode_audio(windows)
         start = 0
         for source in new:
-            stop = start + len(source.chunk.windows) * grid.block_positions
+            stop = start + len(source.chunk.windows) * block_positions
             source.condition = self._model.condition(features[start:stop], source.chunk, source.fps)
             start = stop
 
@@ -347,15 +338,6 @@ def finish_frame(
         region=(x, y, w, h),
         jpeg=data,
     )
-
-
-def stack(rows: Sequence[Any]) -> Any:
-    """Rows of one kind, numpy or torch, as one batch of that kind."""
-    if isinstance(rows[0], np.ndarray):
-        return np.stack(rows)
-    import torch  # the rows are tensors, so it is loaded already
-
-    return torch.stack(list(rows))
 
 
 def to_numpy(images: Any) -> np.ndarray:
