@@ -64,6 +64,8 @@ class ServerSettings(_Section):
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 5.0
     auth_tokens: Names = ()
     """Bearer tokens that may connect; none means everyone may."""
+    allowed_origins: Names = ()
+    """Web origins that may connect beside our own page's (``https://example.com``)."""
     outbox_bytes: Annotated[int, Field(ge=64 * 1024)] = 8 * 1024 * 1024
     """Frames waiting for one slow client; the oldest go first, audio never goes."""
 

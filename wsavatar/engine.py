@@ -6,9 +6,10 @@ Only shapes: the rooms that fill them are `wsavatar.render.pool`, `wsavatar.avat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk, FeatureGrid
@@ -45,7 +46,8 @@ class Face(Protocol):
         on_frame: Callable[[FrameOutcome], None],
     ) -> FaceStream: ...
 
-    def stats(self) -> Mapping[str, Any]: ...
+    def stats(self) -> object:
+        """Numbers, in a dataclass or a mapping."""
 
 
 class AvatarSummary(Protocol):
@@ -58,9 +60,16 @@ class AvatarSummary(Protocol):
 class Avatars(Protocol):
     """The avatars there are. Blocking: called on a thread. Raises AvatarError."""
 
+    @property
+    def default_id(self) -> str: ...
+
     def list(self) -> Sequence[AvatarSummary]: ...
 
-    def get(self, id: str, /) -> PreparedAvatar: ...
+    def get(self, avatar_id: str, /) -> PreparedAvatar: ...
+
+    def idle_video(self, avatar_id: str, /) -> Path: ...
+
+    def poster(self, avatar_id: str, /) -> Path | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,49 +67,51 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+Headers = Mapping[str, str]
 Route = Callable[[], Reply]
-AvatarRoute = Callable[[str, str, Mapping[str, str]], Reply]
+FileRoute = Callable[[str, Headers], Reply]
 
 
 class Site:
     """Answers every request that is not for the WebSocket.
 
-    ``routes`` maps exact paths to functions. ``avatar(id, name, headers)`` answers
-    ``/avatars/<id>/<name>`` or raises NotFound. Everything else is a file under ``frontend``.
+    ``routes``: exact paths whose answers are at hand. ``files``: path prefixes whose answers take
+    a disk, given the decoded path, which holds plain names only; they may raise NotFound.
+    Everything else is a file under ``frontend``.
     """
 
     def __init__(
-        self, frontend: Path, routes: Mapping[str, Route], avatar: AvatarRoute | None = None
+        self, frontend: Path, routes: Mapping[str, Route], files: Mapping[str, FileRoute]
     ) -> None:
         self._frontend = frontend
         self._routes = routes
-        self._avatar = avatar
+        self._files = files
 
-    def reply(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
+    def is_at_hand(self, target: str) -> bool:
+        """Whether `reply` reads no disk for this target, and may be called on an event loop."""
+        return urlsplit(target).path in self._routes
+
+    def reply(self, method: str, target: str, headers: Headers) -> Reply:
         """Answer a request. ``headers``: lower-case names. Never raises for what a client sends."""
         if method not in ("GET", "HEAD"):
-            return _finish(
-                _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed; use GET"),
-                {"Allow": "GET, HEAD"},
-            )
+            refused = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed; use GET")
+            return _finish(refused, {"Allow": "GET, HEAD"})
         try:
             found = self._find(_decoded_path(target), headers)
         except NotFound as error:
             found = _text(HTTPStatus.NOT_FOUND, str(error))
-        extra = {"Content-Length": str(len(found.body))}
-        reply = _finish(found, extra)
+        reply = _finish(found)
         if method == "HEAD":
             return Reply(reply.status, b"", reply.content_type, reply.headers)
         return reply
 
-    def _find(self, path: str, headers: Mapping[str, str]) -> Reply:
+    def _find(self, path: str, headers: Headers) -> Reply:
         if route := self._routes.get(path):
             return route()
-        if path.startswith("/avatars/") and self._avatar is not None:
-            parts = path.split("/")[2:]
-            if len(parts) != 2 or not all(map(_is_plain_name, parts)):
-                raise NotFound(f"nothing at {path}")
-            return self._avatar(parts[0], parts[1], headers)
+        for prefix, route_file in self._files.items():
+            if path.startswith(prefix):
+                _check_plain(path)
+                return route_file(path, headers)
         return file_reply(_safe_file(self._frontend, path), headers)
 
 
@@ -119,7 +121,7 @@ def json_reply(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Reply:
     return Reply(status, body, "application/json", {"Cache-Control": "no-store"})
 
 
-def file_reply(file: Path, headers: Mapping[str, str]) -> Reply:
+def file_reply(file: Path, headers: Headers) -> Reply:
     """A file, revalidated by ETag, in part where a Range asks for it. Raises NotFound."""
     try:
         status = file.stat()
@@ -141,7 +143,7 @@ def file_reply(file: Path, headers: Mapping[str, str]) -> Reply:
         raise NotFound(f"no such file: {file.name}") from error
 
 
-def _ranged(file: Path, wanted: str, size: int, caching: Mapping[str, str]) -> Reply:
+def _ranged(file: Path, wanted: str, size: int, caching: Headers) -> Reply:
     match = _RANGE.fullmatch(wanted.strip())
     if match is None:  # several ranges, or another unit: RFC 9110 lets a server ignore it
         return Reply(HTTPStatus.OK, file.read_bytes(), _content_type(file), caching)
@@ -192,16 +194,21 @@ def _decoded_path(target: str) -> str:
 
 def _safe_file(root: Path, path: str) -> Path:
     """The file at a URL path below a directory; NotFound for anything that would leave it."""
-    parts = [part for part in path.split("/") if part]
+    _check_plain(path)
+    parts = path.strip("/").split("/") if path != "/" else []
     if path.endswith("/"):
         parts.append("index.html")
-    if not parts or not all(map(_is_plain_name, parts)):
-        raise NotFound(f"nothing at {path}")
     base = root.resolve()
     file = base.joinpath(*parts).resolve()  # a link may not lead out either
     if not file.is_relative_to(base) or not file.is_file():
-        raise NotFound(f"nothing at {path}")
+        raise NotFound("no such file")
     return file
+
+
+def _check_plain(path: str) -> None:
+    """NotFound unless the path is made of plain names: no dots in front, no separators inside."""
+    if path != "/" and not all(map(_is_plain_name, path.strip("/").split("/"))):
+        raise NotFound("no such path")
 
 
 def _is_plain_name(part: str) -> bool:
@@ -221,6 +228,8 @@ def _text(status: HTTPStatus, message: str) -> Reply:
     return Reply(status, f"{message}\n".encode(), headers={"Cache-Control": "no-store"})
 
 
-def _finish(reply: Reply, extra: Mapping[str, str]) -> Reply:
-    headers = {**_EVERYWHERE, **reply.headers, **extra}
+def _finish(reply: Reply, extra: Headers | None = None) -> Reply:
+    headers = {**_EVERYWHERE, **reply.headers, **(extra or {})}
+    if reply.status is not HTTPStatus.NOT_MODIFIED:
+        headers["Content-Length"] = str(len(reply.body))
     return Reply(reply.status, reply.body, reply.content_type, headers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -53,7 +54,7 @@ class Metrics:
         )
         self._recent_first_frames_s: deque[float] = deque(maxlen=_RECENT)
         self._depths: Callable[[], Mapping[str, float]] = dict
-        self._pool_stats: Callable[[], Mapping[str, Any]] = dict
+        self._renderer_stats: Callable[[], object] = dict
         self.registry.register(_Live(self))
 
     def observe_first_frame(self, seconds: float) -> None:
@@ -64,9 +65,9 @@ class Metrics:
         """``depths()`` gives the server's queue depths by name, read at each scrape."""
         self._depths = depths
 
-    def watch_pool(self, stats: Callable[[], Mapping[str, Any]]) -> None:
-        """``stats()`` gives the renderer's own counters, read at each scrape."""
-        self._pool_stats = stats
+    def watch_renderer(self, stats: Callable[[], object]) -> None:
+        """``stats()`` gives the renderer's own numbers, a dataclass or a mapping."""
+        self._renderer_stats = stats
 
     def prometheus(self) -> bytes:
         """The text exposition format."""
@@ -93,13 +94,13 @@ class Metrics:
             "first_frame_ms": self._percentiles_ms(),
             "queues": dict(self._depths()),
             "errors": _by_label(self.errors),
-            "renderer": dict(self._pool_stats()),
+            "renderer": _plain(self._renderer_stats()),
         }
 
     def live(self) -> dict[str, float]:
         """Queue depths and the renderer's numbers, flat, by Prometheus name."""
         flat = {f"queue_{name}": float(value) for name, value in self._depths().items()}
-        _flatten("renderer", self._pool_stats(), flat)
+        _flatten("renderer", _plain(self._renderer_stats()), flat)
         return flat
 
     def _percentiles_ms(self) -> dict[str, float | int | None]:
@@ -124,6 +125,10 @@ class _Live(Collector):
             GaugeMetricFamily(f"wsavatar_{name}", "Read from the running server.", value)
             for name, value in sorted(self._metrics.live().items())
         ]
+
+
+def _plain(value: object) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _flatten(prefix: str, value: Any, into: dict[str, float]) -> None:

@@ -374,7 +374,8 @@ class SpokenResponse:
     def _resume_idle(self, frames_shown: int, at_s: float) -> int:
         """The idle cycle goes on after so many frames of this response; returns its index there."""
         if self._stream is not None:
-            self._idle.resume(self._first_cycle_index + frames_shown, at_s)
+            per_frame = Fraction(self._avatar.fps).limit_denominator(1001) / self._video.fps
+            self._idle.resume(self._first_cycle_index + int(frames_shown * per_frame), at_s)
         return self._idle.index_at(at_s)
 
     def _frames_until(self, position_s: float) -> int:

@@ -460,12 +460,10 @@ class Session:
         await old.close()
 
     async def _default_avatar(self) -> str:
-        if self._settings.avatars.default:
-            return self._settings.avatars.default
-        avatars = await asyncio.to_thread(self._engine.avatars.list)
-        if not avatars:
-            raise ProtocolError("avatar_not_found", "There are no avatars.", type="server_error")
-        return avatars[0].id
+        try:
+            return await asyncio.to_thread(lambda: self._engine.avatars.default_id)
+        except AvatarError as error:
+            raise ProtocolError("avatar_not_found", str(error), type="server_error") from error
 
     async def _load_avatar(self, avatar_id: str, param: str | None = None) -> PreparedAvatar:
         try:

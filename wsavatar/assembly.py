@@ -1,0 +1,96 @@
+"""Puts a server's engine together from the settings: models, avatars, renderer, dialogues.
+
+The one place that knows every room by name. Slow (it imports torch, loads weights, prepares
+avatars), so it is called on a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsavatar.avatars.format import AvatarError
+from wsavatar.config import ModelSettings, Settings
+from wsavatar.engine import Engine
+from wsavatar.resources import embedded_weights
+
+if TYPE_CHECKING:
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.musetalk.model import MuseTalk
+
+__all__ = ["load_engine", "load_models", "model_directory"]
+
+_log = logging.getLogger(__name__)
+
+PREPARED_AT_START = 8
+"""Avatars prepared before the server is ready; more are prepared when first asked for."""
+
+Progress = Callable[[str], None]
+
+
+def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
+    """Load everything. Raises CheckpointError, AvatarError or ValueError, in words to act on."""
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.dialogue import registry
+    from wsavatar.render.pool import FacePool
+
+    models = load_models(settings.model, progress)
+    store = AvatarStore(settings.avatars, models[0])
+    _prepare_avatars(store, progress)
+    progress("warming up")
+    for model in models:
+        model.warm_up(sorted({1, settings.render.batch_size, settings.render.max_batch_size}))
+    return Engine(
+        face=FacePool(models, settings.render),
+        avatars=store,
+        grid=models[0].spec.grid,
+        create_dialogue=registry.create,
+    )
+
+
+def model_directory(settings: ModelSettings) -> Path:
+    """Where the configured weights lie."""
+    return embedded_weights() if settings.path == "embedded" else Path(settings.path)
+
+
+def load_models(settings: ModelSettings, progress: Progress = lambda text: None) -> list[MuseTalk]:
+    """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
+    progress("loading torch")
+    import torch
+
+    from wsavatar.musetalk.model import MuseTalk
+
+    devices = list(settings.devices)
+    if devices == ["auto"]:
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    models = []
+    for device in devices:
+        progress(f"loading the model on {device}")
+        models.append(
+            MuseTalk.load(
+                model_directory(settings),
+                version=settings.version,
+                device=device,
+                dtype=settings.dtype,
+                cpu_backend=settings.cpu_backend,
+                cpu_threads=settings.cpu_threads,
+            )
+        )
+    return models
+
+
+def _prepare_avatars(store: AvatarStore, progress: Progress) -> None:
+    """Build what is not cached, the default first. Only the default's faults are fatal."""
+    default = store.default_id
+    others = [info.id for info in store.list() if info.id != default]
+    wanted = [default, *others][:PREPARED_AT_START]
+    for number, avatar_id in enumerate(wanted, start=1):
+        progress(f"preparing avatar {avatar_id} ({number} of {len(wanted)})")
+        try:
+            store.get(avatar_id)
+        except AvatarError as error:
+            if avatar_id == default:
+                raise
+            _log.warning("avatar %s cannot be used: %s", avatar_id, error)
