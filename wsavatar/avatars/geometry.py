@@ -144,7 +144,8 @@ def lower_face_mask(
     across *= _fade_in(x2 - columns, feather if x2 < width else 0)
     down = _fade_in(rows - drawn_from - (2 if first_row else 0), feather)
     down *= _fade_in(y2 - rows, feather if y2 < height else 0)
-    return np.round(blurred * across * down[:, None]).astype(np.uint8)
+    alpha: np.ndarray = np.round(blurred * across * down[:, None])
+    return alpha.astype(np.uint8)
 
 
 def _fade_in(distance: np.ndarray, length: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -62,14 +62,14 @@ def prepare_faces(
     for start in range(0, len(frames), _ENCODE_BATCH):
         batch = range(start, min(start + _ENCODE_BATCH, len(frames)))
         pictures = np.stack([take_crop(frames[i], crops[i], spec.crop_size) for i in batch])
-        latents.append(_to_numpy(model.encode_crops(pictures)))
+        latents.append(model.encode_crops(pictures))
         if progress is not None:
             progress(batch.stop, len(frames))
     return FaceData(
         crop_boxes=np.array(crops, dtype=np.int32),
         paste_boxes=np.array(pastes, dtype=np.int32),
         masks=tuple(masks),
-        latents=np.concatenate(latents).astype(np.float16),
+        latents=np.concatenate(latents),
     )
 
 
@@ -113,10 +113,3 @@ def assemble(avatar: AvatarFile, frames: np.ndarray, faces: FaceData) -> Prepare
         latents=faces.latents,
         region=mask_region(faces.masks, faces.paste_boxes, avatar.width, avatar.height),
     )
-
-
-def _to_numpy(latents: Any) -> np.ndarray:
-    """Models on a CPU or another device may answer with numpy arrays or tensors."""
-    if hasattr(latents, "detach"):
-        latents = latents.detach().float().cpu()
-    return np.asarray(latents, dtype=np.float16)

@@ -57,7 +57,9 @@ class AvatarInfo:
     license: str
 
 
-_Infos, _Folders = list[AvatarInfo], list[Path]  # inside the class below, `list` is its method
+# Inside the class below, `list` is its method.
+_Infos = list[AvatarInfo]
+_Folders = list[Path]
 
 
 def avatar_directory(settings: AvatarSettings) -> Path:

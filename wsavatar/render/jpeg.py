@@ -48,7 +48,11 @@ def _encoder() -> tuple[str, _Encoder]:
 
 
 def _turbojpeg() -> _Encoder:
-    from turbojpeg import TJPF_RGB, TJSAMP_420, TurboJPEG
+    from turbojpeg import (  # type: ignore[import-untyped]
+        TJPF_RGB,
+        TJSAMP_420,
+        TurboJPEG,
+    )
 
     # One compressor handle is made and destroyed inside each call, so this object has no state.
     library = TurboJPEG()

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-import soundfile
-import soxr
-from tqdm import tqdm
+import soundfile  # type: ignore[import-untyped]
+import soxr  # type: ignore[import-untyped]
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.store import AvatarStore
@@ -127,8 +127,15 @@ def _check_output(path: Path, *, force: bool) -> None:
         raise RenderError(f"{path}: exists already (--force replaces it)")
     if not path.parent.is_dir():
         raise RenderError(f"{path}: there is no directory {path.parent}")
-    if not os.access(path.parent, os.W_OK):
-        raise RenderError(f"{path}: {path.parent} cannot be written to")
+    try:  # only writing tells: permissions, read-only file systems and full disks all differ
+        _unfinished(path).write_bytes(b"")
+        _unfinished(path).unlink()
+    except OSError as error:
+        raise RenderError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 # -- audio ----------------------------------------------------------------------------------------
@@ -166,7 +173,7 @@ def _read_container(path: Path) -> AudioTrack:
     try:
         with av.open(str(path), mode="r") as container:
             if not container.streams.audio:
-                raise RenderError(f"{path}: holds no sound")
+                raise RenderError(f"{path}: holds no sound that can be read")
             stream = container.streams.audio[0]
             rate, layout = stream.sample_rate, "stereo" if stream.channels > 1 else "mono"
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
@@ -257,7 +264,7 @@ def write_video(
     fps: Fraction,
 ) -> None:
     """Write frames and sound to ``path``, which appears when it is complete. Raises VideoError."""
-    unfinished = path.with_name(path.name + ".part")
+    unfinished = _unfinished(path)
     try:
         with VideoWriter(
             unfinished, width=avatar.width, height=avatar.height, fps=fps, audio=_for_aac(audio)
