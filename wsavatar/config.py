@@ -121,6 +121,12 @@ class DialogueSettings(_Section):
     """What a session does with what it hears, unless it asks otherwise."""
 
     mode: Mode = "parrot"
+    turn_detection: bool = True
+    """False: the client commits what it sent and asks for a response."""
+    create_response: bool = True
+    """Answer at the end of a turn, unasked."""
+    interrupt_response: bool = True
+    """Who speaks while the avatar speaks interrupts it."""
     vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500

@@ -18,7 +18,7 @@ SPEECH_RATE = 24_000
 
 
 class Response(Protocol):
-    """One thing the avatar says, being said. All methods are safe after it was cancelled: no-ops."""
+    """One thing the avatar says, being said. After it was cancelled all methods are no-ops."""
 
     @property
     def id(self) -> str: ...
@@ -43,7 +43,7 @@ class Stage(Protocol):
     """What a session offers its dialogue."""
 
     async def respond(self, item_id: str | None = None) -> Response:
-        """Begin a response, cancelling the one in progress, if any. ``live`` speech paces itself."""
+        """Begin a response, cancelling the one in progress, if any."""
 
     async def speech_started(self, audio_start_ms: int) -> None: ...
 

@@ -1,0 +1,26 @@
+"""Voices: text in, audio out. A new engine is a class and a line in `_ENGINES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .auto import AutoVoice
+from .base import Voice, VoiceError
+from .edge import EdgeVoice
+from .espeak import EspeakVoice
+
+__all__ = ["Voice", "VoiceError", "create_voice"]
+
+_ENGINES: dict[str, Callable[[str], Voice]] = {
+    "auto": AutoVoice,
+    "edge": EdgeVoice,
+    "espeak": EspeakVoice,
+}
+
+
+def create_voice(engine: str, name: str = "") -> Voice:
+    """A voice by engine and name; a name the engine does not know means its default voice."""
+    make = _ENGINES.get(engine)
+    if make is None:
+        raise VoiceError(f"No speech engine {engine!r}; these are: {', '.join(_ENGINES)}.")
+    return make(name)

@@ -1,0 +1,132 @@
+"""eSpeak NG, from the library and data that the ``espeakng-loader`` package carries. Offline.
+
+The library keeps its state in globals and is not thread-safe: one thread of the whole process calls
+it, a phrase at a time (some tens of milliseconds). That thread's queue is bounded by the number of
+sessions, each of which waits for its phrase before it asks for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsavatar.audio import resample
+
+from .base import VOICE_RATE, Chunks, VoiceError
+
+__all__ = ["EspeakVoice"]
+
+_SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: audio to the callback, before the call returns
+_DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: an error code, where it would end the process
+_UTF8 = 1
+_RATE, _WORDS_PER_MINUTE = 1, 160
+_MAX_SAMPLES = 22_050 * 60  # of one phrase, which has at most 200 characters
+
+_DEFAULT = "en-us"
+_NAME = re.compile(r"^[a-z]{2,3}(-[a-z0-9]{2,8})*(\+[A-Za-z0-9]{1,16})?$")
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
+_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="espeak")
+
+
+class EspeakVoice:
+    """A `Voice`. ``name``: eSpeak's ("en-us", "de", "en-gb+f3"), or another engine's, of which the
+    language is taken ("de-DE-KatjaNeural"); anything else is American English."""
+
+    def __init__(self, name: str = "") -> None:
+        language = re.match(r"^([a-z]{2,3})-[A-Z]{2}", name)
+        self.name = language[1] if language else name if _NAME.match(name) else _DEFAULT
+        _library_path()
+
+    async def speak(self, text: str) -> Chunks:
+        stop = threading.Event()
+        work = asyncio.get_running_loop().run_in_executor(
+            _thread, _synthesize, text, self.name, stop
+        )
+        try:
+            samples = await work
+        finally:
+            stop.set()  # the thread breaks off at its next callback
+        for start in range(0, len(samples), VOICE_RATE // 2):
+            yield samples[start : start + VOICE_RATE // 2]
+
+
+def _synthesize(text: str, voice: str, stop: threading.Event) -> NDArray[np.float32]:
+    """One phrase at VOICE_RATE. Only ever called on the one thread."""
+    if stop.is_set():
+        return np.empty(0, np.float32)
+    library, rate = _library()
+    parts: list[NDArray[np.int16]] = []
+    total = 0
+
+    @_Callback
+    def take(wav: object, count: int, events: object) -> int:
+        nonlocal total
+        if wav and count > 0:
+            parts.append(np.ctypeslib.as_array(wav, (count,)).copy())  # type: ignore[arg-type]
+            total += count
+        return int(stop.is_set() or total > _MAX_SAMPLES)
+
+    library.espeak_SetSynthCallback(take)
+    for name in (voice, _DEFAULT):
+        if library.espeak_SetVoiceByName(name.encode()) == 0:
+            break
+    library.espeak_SetParameter(_RATE, _WORDS_PER_MINUTE, 0)
+    data = text.encode() + b"\0"
+    failed = library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None)
+    if failed:
+        raise VoiceError(f"eSpeak NG could not speak the text (error {failed}).")
+    pcm = np.concatenate(parts) if parts else np.empty(0, np.int16)
+    return resample(pcm.astype(np.float32) / np.float32(32768), rate, VOICE_RATE)
+
+
+def _library_path() -> tuple[str, str]:
+    try:
+        import espeakng_loader  # type: ignore[import-untyped]
+    except ImportError:
+        raise VoiceError(
+            "The offline voice needs a package: pip install 'espeakng-loader>=0.2.4'"
+        ) from None
+    return espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
+
+
+@lru_cache(maxsize=1)
+def _library() -> tuple[ctypes.CDLL, int]:
+    """The library, initialised, and its sample rate."""
+    path, data = _library_path()
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        raise VoiceError(f"eSpeak NG cannot be loaded: {error}.") from None
+    library.espeak_Initialize.argtypes = [
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_int,
+    ]
+    library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
+    library.espeak_Synth.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_uint,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_uint,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
+    # The path is that of the directory above, or of espeak-ng-data itself: both are looked for.
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 200, str(Path(data)).encode(), _DONT_EXIT)
+    if rate <= 0:
+        raise VoiceError(f"eSpeak NG finds no data in {data}.")
+    return library, rate
