@@ -65,7 +65,7 @@ class Session:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
     async def run(self) -> None:
-        await self.send("session.created", session={"id": "mock"})
+        await self.send("session.created", session={"id": "mock", "avatar": {"id": self.avatar}})
         async for message in self.socket:
             if isinstance(message, bytes):
                 if self.mode == "mirror":
@@ -110,7 +110,8 @@ class Session:
         await self.finish(rid, sent)
 
     async def mirror(self) -> None:
-        rid, sent, offset, waiting = await self.begin(), 0, 0, b""
+        sent, offset, waiting = 0, 0, b""
+        await self.begin()
         while True:
             waiting += await self.heard.get()
             if len(waiting) < RATE:

@@ -1,4 +1,4 @@
-"""What the page's own modules promise, and that the page asks nobody but its server for anything."""
+"""What the page's modules promise, and that the page asks nobody but its server for anything."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_no_external_requests(source: Path) -> None:
     "module", [path for path in SOURCES if path.suffix == ".js"], ids=lambda path: path.name
 )
 def test_modules_are_checked_and_imports_resolve(module: Path) -> None:
-    """Every module is type-checked by its JSDoc, says what it owns, and imports files that exist."""
+    """Every module is type-checked, says what it owns, and imports only files that exist."""
     text = module.read_text()
     assert text.startswith("// @ts-check\n")
     assert "/**" in text[:120]
@@ -54,7 +54,7 @@ def test_modules_are_checked_and_imports_resolve(module: Path) -> None:
 
 
 def test_pure_modules_touch_no_browser() -> None:
-    """Clock, frames, numbers, protocol and resampler run anywhere: no DOM, no network, no timers."""
+    """Clock, frames, numbers, protocol, resampler run anywhere: no DOM, network or timers."""
     forbidden = re.compile(
         r"\b(document|window|fetch|WebSocket|AudioContext|setTimeout|performance\.now|Date)\b\s*[.(]"
     )

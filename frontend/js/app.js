@@ -21,7 +21,7 @@ const query = new URLSearchParams(location.search);
 const view = new View();
 const face = new Face(view.canvas);
 const numbers = new Numbers();
-const connection = new Connection(realtimeUrl());
+const connection = new Connection(realtimeUrl);
 
 /** @type {Player | null} */
 let player = null;
@@ -40,12 +40,15 @@ let speakPending = false;
 /** When the user asked for what comes next, for the first-frame figure. */
 let askedMs = 0;
 let avatarId = "";
+/** The avatar whose idle cycle the server counts. */
+let serverAvatarId = "";
 let serverReady = false;
 
 function realtimeUrl() {
   const url = new URL("v1/realtime", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  url.search = url.hash = "";
+  url.hash = "";
+  url.search = new URLSearchParams({ avatar: avatarId }).toString();
   return url.href;
 }
 
@@ -203,7 +206,7 @@ function cutOff() {
 function interrupt() {
   if (!speech) return;
   const heardS = speech.heardAt(performance.now()) ?? 0;
-  connection.send(events.cancel());
+  if (!speech.complete) connection.send(events.cancel());
   if (speech.itemId) connection.send(events.truncate(speech.itemId, heardS * 1000));
   cutOff();
   showPhase();
@@ -223,11 +226,12 @@ function speak(text) {
 
 /** @type {Record<string, (event: any) => void>} */
 const handlers = {
-  "session.created": () => {
-    face.restart(performance.now());
+  "session.created": ({ session }) => {
+    takeAvatar(session.avatar.id);
     updateSession();
   },
-  "session.updated": () => {
+  "session.updated": ({ session }) => {
+    if (session.avatar.id !== serverAvatarId) takeAvatar(session.avatar.id);
     agreed = true;
     view.notice("");
     showPhase();
@@ -263,6 +267,7 @@ const handlers = {
   },
   "response.done": ({ response }) => {
     if (speech?.id !== response.id) return;
+    speech.complete = true;
     if (response.status === "completed") speech.endAudio();
     else cutOff();
   },
@@ -278,6 +283,12 @@ const handlers = {
     view.notice(error.message);
   },
 };
+
+/** The server counts its idle cycle from the moment it took an avatar. @param {string} id */
+function takeAvatar(id) {
+  serverAvatarId = id;
+  face.restart(performance.now());
+}
 
 /** @param {{id: string, generation?: number}} response */
 function beginSpeech(response) {

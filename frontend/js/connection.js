@@ -26,7 +26,7 @@ export function backoffMs(attempt, random) {
 /** @typedef {"connecting" | "open" | "lost" | "closed"} ConnectionState */
 
 export class Connection {
-  /** @param {string} url */
+  /** @param {() => string} url  asked at each attempt */
   constructor(url) {
     this.url = url;
     /** @type {string | null} a bearer token, where the server wants one */
@@ -78,7 +78,7 @@ export class Connection {
   #connect() {
     this.#change("connecting", "");
     const protocols = this.token ? ["realtime", `openai-insecure-api-key.${this.token}`] : [];
-    const socket = new WebSocket(this.url, protocols);
+    const socket = new WebSocket(this.url(), protocols);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
     socket.onopen = () => {

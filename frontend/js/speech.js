@@ -41,6 +41,8 @@ export class Speech {
     this.firstAudioMs = null;
     this.started = false;
     this.audioEnded = false;
+    /** The server has sent all of it. */
+    this.complete = false;
     this.cut = false;
     this.transcript = "";
     player.begin();
