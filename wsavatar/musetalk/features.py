@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
 from wsavatar.chunker import Chunk, FeatureGrid
 
-__all__ = ["AudioEncoder", "LogMel", "gather_conditions", "positional_encoding"]
+__all__ = ["AudioEncoder", "AudioFeatures", "LogMel", "gather_conditions", "positional_encoding"]
 
 SAMPLE_RATE = 16_000
 WINDOW, HOP = 400, 160
-MEL_PER_POSITION = 2
 
 
 class LogMel(nn.Module):
@@ -31,9 +32,12 @@ class LogMel(nn.Module):
     `WhisperFeatureExtractor`: centred 25 ms Hann frames every 10 ms, Slaney mel, log10, at most 8
     (80 dB) below the window's own loudest bin, then (x + 4) / 4. That floor is why features depend
     on the window, and why a block is always computed from the same one.
+
+    The Fourier transform is a matrix product: 400 points are few, and unlike an FFT it can be
+    compiled into one graph with the encoder. Keep it in float32.
     """
 
-    window: Tensor
+    basis: Tensor
     filters: Tensor
 
     def __init__(self, mel_bins: int) -> None:
@@ -47,15 +51,20 @@ class LogMel(nn.Module):
             norm="slaney",
             mel_scale="slaney",
         )
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
-        self.register_buffer("filters", torch.from_numpy(filters.T).float(), persistent=False)
+        sample = torch.arange(WINDOW, dtype=torch.float64)
+        angle = 2 * math.pi / WINDOW * torch.outer(sample, sample[: 1 + WINDOW // 2])
+        hann = torch.hann_window(WINDOW, dtype=torch.float64)[:, None]
+        basis = torch.cat([hann * angle.cos(), hann * angle.sin()], dim=1)
+        self.register_buffer("basis", basis.float(), persistent=False)
+        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        spectrum = torch.stft(audio, WINDOW, HOP, window=self.window, return_complex=True)
-        power = spectrum[..., :-1].abs().square()
-        logs = (self.filters @ power).clamp(min=1e-10).log10()
+        padded = nn.functional.pad(audio[:, None], (WINDOW // 2, WINDOW // 2), mode="reflect")[:, 0]
+        frames = padded.unfold(1, WINDOW, HOP)[:, : audio.shape[1] // HOP]
+        real, imaginary = (frames @ self.basis).square().chunk(2, dim=2)
+        logs = ((real + imaginary) @ self.filters).clamp(min=1e-10).log10()
         loudest = logs.amax(dim=(1, 2), keepdim=True)
-        return (torch.maximum(logs, loudest - 8.0) + 4.0) / 4.0
+        return ((torch.maximum(logs, loudest - 8.0) + 4.0) / 4.0).transpose(1, 2)
 
 
 class AudioEncoder(nn.Module):
@@ -64,30 +73,44 @@ class AudioEncoder(nn.Module):
     mel [b, mel_bins, 2 * n] -> [b, n, layers, dim], where layers counts the embedding's output and
     each layer's, the last one after the final layer norm: what transformers gives as
     ``hidden_states``. transformers' own forward insists on 30 s; this one takes the first n
-    position embeddings.
+    position embeddings. Its tensors are named as in transformers' `WhisperEncoder`.
     """
 
     def __init__(self, config: WhisperConfig) -> None:
         super().__init__()
         config._attn_implementation = "sdpa"
-        self.encoder = WhisperEncoder(config)
-
-    @property
-    def layers(self) -> int:
-        return len(self.encoder.layers) + 1
+        dim = config.d_model
+        self.config = config
+        self.conv1 = nn.Conv1d(config.num_mel_bins, dim, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(dim, dim, kernel_size=3, stride=2, padding=1)
+        self.embed_positions = nn.Embedding(config.max_source_positions, dim)
+        self.layers = nn.ModuleList(
+            [WhisperEncoderLayer(config) for _ in range(config.encoder_layers)]
+        )
+        self.layer_norm = nn.LayerNorm(dim)
 
     def forward(self, mel: Tensor) -> Tensor:
-        encoder = self.encoder
-        hidden = nn.functional.gelu(encoder.conv1(mel))
-        hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
-        hidden = hidden + encoder.embed_positions.weight[: mel.shape[-1] // MEL_PER_POSITION]
+        hidden = nn.functional.gelu(self.conv1(mel))
+        hidden = nn.functional.gelu(self.conv2(hidden)).transpose(1, 2)
+        hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
         states = [hidden]
-        for layer in encoder.layers:
+        for layer in self.layers:
             hidden = layer(hidden, None)
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
             states.append(hidden)
-        states[-1] = encoder.layer_norm(hidden)
+        states[-1] = self.layer_norm(hidden)
         return torch.stack(states, dim=2)
+
+
+class AudioFeatures(nn.Module):
+    """Windows of samples to features in one module: float32 [b, samples] -> [b, n, layers, dim]."""
+
+    def __init__(self, mel: LogMel, encoder: AudioEncoder) -> None:
+        super().__init__()
+        self.mel, self.encoder = mel, encoder
+
+    def forward(self, audio: Tensor) -> Tensor:
+        mel = self.mel(audio)
+        return cast("Tensor", self.encoder(mel.to(self.encoder.conv1.weight.dtype)))
 
 
 def positional_encoding(length: int, dim: int) -> Tensor:
@@ -103,28 +126,33 @@ def positional_encoding(length: int, dim: int) -> Tensor:
     return encoding
 
 
-def gather_conditions(features: Tensor, chunk: Chunk, grid: FeatureGrid, fps: Fraction) -> Tensor:
+def gather_conditions(
+    features: np.ndarray | Tensor, chunk: Chunk, grid: FeatureGrid, fps: Fraction
+) -> np.ndarray | Tensor:
     """Lay out what conditions each frame of ``chunk``: [frames, 10 * layers, dim].
 
     ``features`` is [blocks * block_positions, layers, dim], from ``chunk.first_block`` on. Rows run
     position by position, and within a position layer by layer ("b c h w -> b (c h) w" in MuseTalk,
     with 10 positions and 5 layers). Positions before the audio and after its end are zeros.
     """
-    starts = [
-        grid.first_position(frame, fps)
-        for frame in range(chunk.first_frame, chunk.first_frame + chunk.frame_count)
-    ]
-    positions = torch.tensor(starts)[:, None] + torch.arange(grid.frame_positions)
+    frames = range(chunk.first_frame, chunk.first_frame + chunk.frame_count)
+    starts = np.array([grid.first_position(frame, fps) for frame in frames], np.int64)
+    positions = starts[:, None] + np.arange(grid.frame_positions)
     silent = positions < 0
     if chunk.end_position is not None:
         silent |= positions >= chunk.end_position
     rows = positions - chunk.first_block * grid.block_positions
     zero_row = len(features)
-    if bool(((rows < 0) | (rows >= zero_row))[~silent].any()):
+    if ((rows < 0) | (rows >= zero_row))[~silent].any():
         raise ValueError(
             f"frames from {chunk.first_frame} need positions that {len(features)} features from "
             f"block {chunk.first_block} do not hold"
         )
-    rows = rows.masked_fill(silent, zero_row).to(features.device)
+    rows[silent] = zero_row
+    shape = (len(rows), grid.frame_positions * features.shape[1], features.shape[2])
+    if isinstance(features, np.ndarray):
+        return np.concatenate([features, np.zeros_like(features, shape=(1, *features.shape[1:]))])[
+            rows
+        ].reshape(shape)
     padded = torch.cat([features, features.new_zeros(1, *features.shape[1:])])
-    return padded[rows].flatten(1, 2)
+    return padded[torch.from_numpy(rows).to(features.device)].reshape(shape)

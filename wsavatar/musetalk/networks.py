@@ -25,7 +25,9 @@ def patch_of(vae: AutoencoderKL) -> int:
     channels = int(vae.config["in_channels"])
     patch = math.isqrt(channels // 3)
     if channels != 3 * patch * patch or channels != int(vae.config["out_channels"]):
-        raise ValueError(f"a VAE of {channels} channels takes no RGB picture (3 * p * p, in and out)")
+        raise ValueError(
+            f"a VAE of {channels} channels takes no RGB picture (3 * p * p, in and out)"
+        )
     return patch
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 from transformers import WhisperConfig
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from wsavatar.musetalk.features import AudioEncoder
 
 __all__ = ["SIZES", "Size", "write_random_model"]
 
@@ -61,7 +62,7 @@ def _build(part: str, config: dict[str, Any]) -> nn.Module:
         return UNet2DConditionModel.from_config(config)
     if part == "vae":
         return AutoencoderKL.from_config(config)
-    return WhisperEncoder(WhisperConfig(**config))
+    return AudioEncoder(WhisperConfig(**config))
 
 
 def _random_tensors(

@@ -1,0 +1,295 @@
+"""One loaded model on one device: audio windows and crops in, faces out.
+
+This room knows which stages there are and where they run. It does not know who asks, what an
+avatar is, or how batches are chosen.
+
+Arrays are numpy on a CPU and torch tensors on that device elsewhere. Every call may come from any
+thread; a call blocks until its result is there (on a CPU) or on its way (on a GPU).
+
+What is exact: on a CPU each audio window runs alone, so features and conditions are the same bit
+for bit whatever a chunk holds. Pictures are made in batches of any composition; a row's values may
+differ by the rounding of another batch size's kernels, at most one of 255 levels in float32. On a
+GPU both are batched: features differ by float rounding with the batch's size.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wsavatar.chunker import Chunk
+from wsavatar.musetalk.checkpoint import CheckpointError, LoadedModules, load_modules
+from wsavatar.musetalk.features import AudioFeatures, LogMel, gather_conditions, positional_encoding
+from wsavatar.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
+from wsavatar.musetalk.spec import ModelSpec, Version
+
+__all__ = ["Array", "CheckpointError", "CpuBackend", "DType", "MuseTalk"]
+
+Array = np.ndarray | Tensor
+CpuBackend = Literal["auto", "openvino", "torch"]
+DType = Literal["auto", "float32", "float16", "bfloat16"]
+Stage = Callable[..., Tensor]
+
+_ENCODE_BATCH = 4
+"""Crops encoded at once: the widest activations of a prepared avatar's whole cycle are big."""
+
+
+class MuseTalk:
+    """A loaded model. Make one with `MuseTalk.load`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+        window_samples: int,
+        stages: dict[str, Stage],
+    ) -> None:
+        self.spec = spec
+        self.device = device
+        self.dtype = dtype
+        self._window_samples = window_samples
+        self._audio, self._crops, self._faces = (stages[n] for n in ("audio", "crops", "faces"))
+        tokens = spec.grid.frame_positions * spec.layers
+        self._encoding = self._array(positional_encoding(tokens, spec.dim).to(device))
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        *,
+        version: Version = "v15",
+        device: str = "cpu",
+        dtype: DType = "auto",
+        cpu_backend: CpuBackend = "auto",
+        cpu_threads: int = 0,
+        cache: Path | None = None,
+    ) -> MuseTalk:
+        """Load an official-layout directory.
+
+        ``dtype`` auto is float32 on a CPU and float16 elsewhere. ``cpu_backend`` auto is OpenVINO
+        where it is installed and can compute in that dtype. ``cpu_threads`` 0: all cores.
+        ``cache`` (None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``) keeps what OpenVINO
+        compiled. Raises CheckpointError with every problem of the files, ValueError for a device
+        or backend that is not there.
+        """
+        place = _device(device)
+        chosen = _dtype(dtype, place)
+        with_openvino = place.type == "cpu" and _openvino_wanted(cpu_backend, chosen)
+        modules = load_modules(directory, version, torch.float32 if with_openvino else chosen)
+        with torch.inference_mode():
+            fold_timestep(modules.unet)
+        if with_openvino:
+            stages = _openvino_stages(
+                modules, cache or default_cache(), cpu_threads, chosen is torch.bfloat16
+            )
+        else:
+            if place.type == "cpu" and cpu_threads:
+                torch.set_num_threads(cpu_threads)
+            stages = _torch_stages(modules, place)
+        window = modules.extras.window_positions * modules.spec.grid.position_samples
+        return cls(modules.spec, place, chosen, window, stages)
+
+    @torch.inference_mode()
+    def encode_audio(self, windows: Array) -> Array:
+        """float32 [b, grid.window_samples] -> float32 [b * block_positions, layers, dim].
+
+        Only each window's own block is returned, without its context; b may be 0.
+        """
+        grid, spec = self.spec.grid, self.spec
+        audio = self._tensor(windows).float()
+        if audio.ndim != 2 or audio.shape[1] != grid.window_samples:
+            raise ValueError(
+                f"expected windows [b, {grid.window_samples}], got {list(audio.shape)}"
+            )
+        audio = nn.functional.pad(audio, (0, self._window_samples - audio.shape[1]))
+        alone = self.device.type == "cpu"
+        parts = [
+            self._audio(part).float()[
+                :, grid.left_positions : grid.left_positions + grid.block_positions
+            ]
+            for part in (audio.split(1) if alone else [audio])
+            if len(part)
+        ]
+        empty = audio.new_zeros(0, grid.block_positions, spec.layers, spec.dim)
+        return self._array(torch.cat([empty, *parts]).flatten(0, 1))
+
+    @torch.inference_mode()
+    def condition(self, features: Array, chunk: Chunk, fps: Fraction) -> Array:
+        """A chunk's features -> float32 [frames, 10 * layers, dim], positional encoding added.
+
+        Raises ValueError where ``features`` are not those of the chunk's own blocks.
+        """
+        gathered: Any = gather_conditions(features, chunk, self.spec.grid, fps)
+        return cast("Array", gathered + self._encoding)
+
+    @torch.inference_mode()
+    def encode_crops(self, crops: np.ndarray) -> np.ndarray:
+        """uint8 [n, S, S, 3] RGB, mouth at rest -> float16 [n, 2C, h, w]: masked, reference.
+
+        Always numpy: prepared avatars are shared between devices and kept on disk.
+        """
+        spec = self.spec
+        if crops.dtype != np.uint8 or crops.shape[1:] != (spec.crop_size, spec.crop_size, 3):
+            raise ValueError(
+                f"expected uint8 crops [n, {spec.crop_size}, {spec.crop_size}, 3], "
+                f"got {crops.dtype} {list(crops.shape)}"
+            )
+        size = spec.latent_size
+        latents = np.empty((len(crops), 2 * spec.latent_channels, size, size), np.float16)
+        for start in range(0, len(crops), _ENCODE_BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(crops[start : start + _ENCODE_BATCH]))
+            made = self._crops(batch.to(self.device))
+            latents[start : start + len(batch)] = made.to("cpu", torch.float16).numpy()
+        return latents
+
+    @torch.inference_mode()
+    def generate(
+        self, latents: Array | Sequence[Array], condition: Array | Sequence[Array]
+    ) -> Array:
+        """[b, 2C, h, w] and [b, 10 * layers, dim] -> uint8 [b, S, S, 3] RGB.
+
+        Either may be a sequence of b rows, in numpy or torch: rows of different chunks make one
+        batch without anyone but the model knowing where arrays live. The result is the caller's.
+        """
+        rows, conditions = self._batch(latents), self._batch(condition)
+        if len(rows) != len(conditions):
+            raise ValueError(f"{len(rows)} latents, but {len(conditions)} conditions")
+        return self._array(self._faces(rows, conditions))
+
+    def warm_up(self, batch_sizes: Sequence[int]) -> None:
+        """Run every stage at these batch sizes, so that the first real frame is not slow."""
+        spec = self.spec
+        windows = np.zeros((1, spec.grid.window_samples), np.float32)
+        self.encode_audio(windows)
+        tokens = spec.grid.frame_positions * spec.layers
+        latent = (2 * spec.latent_channels, spec.latent_size, spec.latent_size)
+        for size in batch_sizes:
+            self.generate(
+                np.zeros((size, *latent), np.float16),
+                np.zeros((size, tokens, spec.dim), np.float32),
+            )
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _tensor(self, values: Array) -> Tensor:
+        tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+        return tensor.to(self.device, non_blocking=True)
+
+    def _batch(self, values: Array | Sequence[Array]) -> Tensor:
+        compute = torch.float32 if self.device.type == "cpu" else self.dtype
+        if isinstance(values, np.ndarray | Tensor):
+            return self._tensor(values).to(compute)
+        if all(isinstance(row, np.ndarray) for row in values):
+            return self._tensor(np.stack(cast("list[np.ndarray]", list(values)))).to(compute)
+        return torch.stack([self._tensor(row) for row in values]).to(compute)
+
+    def _array(self, tensor: Tensor) -> Array:
+        return tensor.numpy() if self.device.type == "cpu" else tensor
+
+
+def default_cache() -> Path:
+    """Where compiled models are kept unless told otherwise."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "wsavatar"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {name!r}: use cpu, cuda:0, cuda:1, …") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"{name} is not there: torch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def _dtype(name: DType, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+
+
+def _openvino_wanted(backend: CpuBackend, dtype: torch.dtype) -> bool:
+    """OpenVINO computes in float32 and bfloat16 on a CPU; auto leaves float16 to torch."""
+    if backend == "torch":
+        return False
+    installed = importlib.util.find_spec("openvino") is not None
+    if backend == "openvino" and not installed:
+        raise ValueError("cpu_backend is openvino, but it is not installed: pip install openvino")
+    if backend == "openvino" and dtype is torch.float16:
+        raise ValueError("OpenVINO has no float16 on a CPU: use float32, bfloat16, or torch")
+    return installed and dtype is not torch.float16
+
+
+def _torch_stages(modules: LoadedModules, device: torch.device) -> dict[str, Stage]:
+    faces = FaceGenerator(modules.unet, modules.vae, modules.spec.decode_from_row)
+    parts: dict[str, nn.Module] = {
+        "audio": _audio_features(modules),
+        "crops": CropEncoder(modules.vae),
+        "faces": faces,
+    }
+    for part in parts.values():
+        part.eval().to(device)
+    if device.type == "cuda":
+        modules.unet.to(memory_format=torch.channels_last)
+        modules.vae.to(memory_format=torch.channels_last)
+    # Audio stays float32 up to the log-mel spectrogram; the module casts behind it.
+    return {name: part if name == "audio" else _cast_to(part) for name, part in parts.items()}
+
+
+def _audio_features(modules: LoadedModules) -> AudioFeatures:
+    return AudioFeatures(LogMel(modules.audio.config.num_mel_bins), modules.audio)
+
+
+def _cast_to(module: nn.Module) -> Stage:
+    dtype = next(module.parameters()).dtype
+
+    def stage(*inputs: Tensor) -> Tensor:
+        cast_inputs = (x.to(dtype) if x.is_floating_point() else x for x in inputs)
+        return cast("Tensor", module(*cast_inputs))
+
+    return stage
+
+
+def _openvino_stages(
+    modules: LoadedModules, cache: Path, threads: int, bfloat16: bool
+) -> dict[str, Stage]:
+    from wsavatar.musetalk.openvino_backend import Precision, StageSource, compile_stages
+
+    spec, size = modules.spec, modules.spec.latent_size
+
+    def sources() -> list[StageSource]:
+        samples = modules.extras.window_positions * spec.grid.position_samples
+        audio = torch.zeros(1, samples)
+        crops = torch.zeros(2, spec.crop_size, spec.crop_size, 3, dtype=torch.uint8)
+        latents = torch.zeros(2, 2 * spec.latent_channels, size, size)
+        condition = torch.zeros(2, spec.grid.frame_positions * spec.layers, spec.dim)
+        faces = FaceGenerator(modules.unet, modules.vae, spec.decode_from_row)
+        return [
+            StageSource("audio", _audio_features(modules), (audio,), batch=1),
+            StageSource("crops", CropEncoder(modules.vae), (crops,)),
+            StageSource("faces", faces, (latents, condition)),
+        ]
+
+    pictures: Precision = "bf16" if bfloat16 else "f32"
+    compiled = compile_stages(
+        sources,
+        {"audio": "f32", "crops": pictures, "faces": pictures},
+        key=spec.fingerprint,
+        cache=cache,
+        threads=threads,
+    )
+    return dict(compiled)
