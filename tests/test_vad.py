@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from safetensors.torch import load_file
 
-from wsavatar.dialogue.silero import BLOCK_SAMPLES, SileroStream, _weights
+from wsavatar.dialogue.silero import BLOCK_SAMPLES, SileroStream, weights_path
 from wsavatar.dialogue.vad import SpeechStarted, SpeechStopped, VadEvent, VoiceActivity
 
 RATE = 16_000
@@ -115,7 +116,7 @@ def test_hysteresis_and_onset() -> None:
 
 def test_the_network_is_the_one_its_weights_were_made_for(speech: np.ndarray) -> None:
     """torch's own layers with the same weights give the same probabilities."""
-    weights = {name: torch.from_numpy(value) for name, value in _weights().items()}
+    weights = load_file(weights_path())
     lstm = torch.nn.LSTMCell(128, 128)
     lstm.load_state_dict(
         {k.removeprefix("lstm_cell."): v for k, v in weights.items() if k.startswith("lstm_cell")}

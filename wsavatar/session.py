@@ -23,6 +23,7 @@ from wsavatar.avatars.format import AvatarError
 from wsavatar.config import DialogueSettings, Settings
 from wsavatar.conversation import Conversation
 from wsavatar.dialogue.base import Dialogue
+from wsavatar.dialogue.registry import DialogueError
 from wsavatar.downlink import Downlink
 from wsavatar.engine import Engine
 from wsavatar.inbox import Inbox
@@ -67,10 +68,12 @@ def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
         threshold=dialogue.vad_threshold,
         prefix_padding_ms=dialogue.vad_prefix_padding_ms,
         silence_duration_ms=dialogue.vad_silence_ms,
+        create_response=dialogue.create_response,
+        interrupt_response=dialogue.interrupt_response,
     )
     return SessionConfig(
         audio=wire.AudioConfig(
-            input=wire.AudioInput(turn_detection=detection),
+            input=wire.AudioInput(turn_detection=detection if dialogue.turn_detection else None),
             output=wire.AudioOutput(voice=dialogue.tts_voice),
         ),
         avatar=wire.AvatarConfig(
@@ -155,7 +158,7 @@ class Session:
                     await self._begin()
                     workers.append(tasks.create_task(self._converse(), name=f"{self.id} dialogue"))
                     goodbye = await self._listen()
-                except ProtocolError as error:  # only from _begin: no such avatar
+                except ProtocolError as error:  # from _begin: no such avatar or mode
                     self._downlink.error(error)
                     goodbye = Goodbye(1008, error.message)
                 await self._flush()
@@ -293,7 +296,7 @@ class Session:
         """The client's audio, in its format: keep it, and let the dialogue hear it."""
         form = self._config.audio.input.format
         seconds = len(data) / (form.bytes_per_sample * form.rate)
-        if not self._detects_turns:
+        if self._must_commit:
             self._check_room(seconds)
         try:
             samples = decode(data, form.type)
@@ -302,11 +305,10 @@ class Session:
         self._metrics.audio_in_s.inc(seconds)
         for start in range(0, len(samples), form.rate):  # a second at a time: others get a turn
             heard = self._ear.push(samples[start : start + form.rate])
-            if self._detects_turns:  # nobody need ever commit: the oldest goes
+            if not self._must_commit:
                 self._buffer.keep_last(self._buffer.max_samples - len(heard))
             self._buffer.append(heard)
-            if self._detects_turns or self._config.avatar.mode == "mirror":
-                await self._let_hear(heard)
+            await self._let_hear(heard)
             await asyncio.sleep(0)
 
     def _check_room(self, seconds: float) -> None:
@@ -322,9 +324,13 @@ class Session:
             )
 
     @property
-    def _detects_turns(self) -> bool:
-        """The dialogue finds the turns in what it hears; otherwise the client commits them."""
-        return self._config.audio.input.turn_detection is not None
+    def _must_commit(self) -> bool:
+        """The client alone ends a turn: all it appends is kept until then, or refused.
+
+        Elsewhere nobody need ever commit, and the oldest audio goes.
+        """
+        detects = self._config.audio.input.turn_detection is not None
+        return not detects and self._config.avatar.mode != "mirror"
 
     async def _let_hear(self, samples: np.ndarray) -> None:
         await self._inbox.put(lambda dialogue: dialogue.heard(samples), samples=len(samples))
@@ -439,6 +445,9 @@ class Session:
         return self._settings.dialogue.model_copy(
             update={
                 "mode": config.avatar.mode,
+                "turn_detection": config.audio.input.turn_detection is not None,
+                "create_response": detection.create_response,
+                "interrupt_response": detection.interrupt_response,
                 "vad_threshold": detection.threshold,
                 "vad_prefix_padding_ms": detection.prefix_padding_ms,
                 "vad_silence_ms": detection.silence_duration_ms,
@@ -452,7 +461,9 @@ class Session:
             return self._engine.create_dialogue(config.avatar.mode, self, settings)
         except ValueError as error:
             raise ProtocolError(
-                "mode_not_available", str(error), param="session.avatar.mode"
+                getattr(error, "code", "unsupported_mode"),
+                str(error),
+                param="session.avatar.mode",
             ) from error
 
     async def _replace_dialogue(self, dialogue: Dialogue) -> None:

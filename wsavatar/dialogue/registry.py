@@ -9,9 +9,10 @@ from wsavatar.config import DialogueSettings
 from .base import Dialogue, Stage
 from .mirror import Mirror
 from .parrot import Parrot
-from .tts import Voice, create_voice
+from .silero import SileroError
+from .tts import Voice, VoiceError, create_voice
 
-__all__ = ["UnsupportedMode", "create", "modes"]
+__all__ = ["DialogueError", "create", "modes"]
 
 _MODES: dict[str, Callable[[Stage, DialogueSettings, Voice], Dialogue]] = {
     "mirror": Mirror,
@@ -19,10 +20,13 @@ _MODES: dict[str, Callable[[Stage, DialogueSettings, Voice], Dialogue]] = {
 }
 
 
-class UnsupportedMode(ValueError):
-    """A mode that this server does not have; the message names those it has."""
+class DialogueError(ValueError):
+    """A dialogue that cannot be had. ``code``: ``unsupported_mode`` (the message names the modes
+    there are) or ``dialogue_unavailable`` (it names what is missing)."""
 
-    code = "unsupported_mode"
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def modes() -> tuple[str, ...]:
@@ -31,9 +35,13 @@ def modes() -> tuple[str, ...]:
 
 
 def create(mode: str, stage: Stage, settings: DialogueSettings) -> Dialogue:
-    """A session's dialogue. Raises `UnsupportedMode`, `VoiceError` or `SileroError`, all of them
-    before anything has begun."""
+    """A session's dialogue. Raises `DialogueError` before anything has begun."""
     make = _MODES.get(mode)
     if make is None:
-        raise UnsupportedMode(f"The mode {mode!r} is not there; these are: {', '.join(_MODES)}.")
-    return make(stage, settings, create_voice(settings.tts, settings.tts_voice))
+        raise DialogueError(
+            "unsupported_mode", f"There is no mode {mode!r} yet; there are: {', '.join(_MODES)}."
+        )
+    try:
+        return make(stage, settings, create_voice(settings.tts, settings.tts_voice))
+    except (SileroError, VoiceError) as error:
+        raise DialogueError("dialogue_unavailable", str(error)) from error

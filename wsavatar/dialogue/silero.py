@@ -16,16 +16,42 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-__all__ = ["BLOCK_SAMPLES", "SileroError", "SileroStream"]
+__all__ = ["BLOCK_SAMPLES", "SileroError", "SileroStream", "weights_path"]
 
 BLOCK_SAMPLES = 512
 """Samples at 16 kHz that one probability is of: 32 ms."""
 
 _CONTEXT_SAMPLES = 64
 _FFT, _HOP, _BINS = 256, 128, 129
-_STRIDES = (1, 2, 2, 1)
 
 Array = NDArray[np.float32]
+Index = NDArray[np.intp]
+
+
+def _frame_index() -> Index:
+    """Where each spectrum's samples lie in context and block, mirrored at the end: [FFT, 4]."""
+    positions = np.pad(
+        np.arange(_CONTEXT_SAMPLES + BLOCK_SAMPLES), (0, _CONTEXT_SAMPLES), "reflect"
+    )
+    return np.lib.stride_tricks.sliding_window_view(positions, _FFT)[::_HOP].T.copy()
+
+
+def _tap_index(channels: int, frames: int, stride: int) -> Index:
+    """Where a width-3 convolution's inputs lie in ``[*x.flat, 0]``: [channels * 3, frames out]."""
+    padded = np.full((channels, frames + 2), channels * frames)
+    padded[:, 1:-1] = np.arange(channels * frames).reshape(channels, frames)
+    taps = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=1)[:, ::stride]
+    return taps.transpose(0, 2, 1).reshape(channels * 3, -1)
+
+
+_FRAMES = _frame_index()
+_LAYERS = (  # name, inputs of its convolution: 4 spectra become 4, 2, 1, 1 columns
+    ("conv1", _tap_index(129, 4, 1)),
+    ("conv2", _tap_index(128, 4, 2)),
+    ("conv3", _tap_index(64, 2, 2)),
+    ("conv4", _tap_index(64, 1, 1)),
+)
+_ZERO = np.zeros(1, np.float32)
 
 
 class SileroError(RuntimeError):
@@ -43,41 +69,22 @@ class SileroStream:
 
     def probability(self, block: Array) -> float:
         """Float32 [BLOCK_SAMPLES], the stream's next: how likely it is speech, in [0, 1]."""
+        w = self._weights
         audio = np.concatenate([self._context, block])
-        self._context = block[-_CONTEXT_SAMPLES:]
-        x = self._spectrogram(np.pad(audio, (0, _CONTEXT_SAMPLES), mode="reflect"))
-        for layer, stride in enumerate(_STRIDES, start=1):
-            x = self._convolve(x, f"conv{layer}", stride)
+        self._context = block[-_CONTEXT_SAMPLES:].copy()
+        parts = w["stft_conv.weight"] @ audio[_FRAMES]
+        x = np.hypot(parts[:_BINS], parts[_BINS:])
+        for name, taps in _LAYERS:
+            columns = np.concatenate([x.ravel(), _ZERO])[taps]
+            x = np.maximum(w[f"{name}.weight"] @ columns + w[f"{name}.bias"], 0)
         self._step(x[:, 0])
-        weight, bias = self._weights["final_conv.weight"], self._weights["final_conv.bias"]
-        logit = weight[0, :, 0] @ np.maximum(self._hidden, 0) + bias[0]
-        return float(_sigmoid(logit))
-
-    def _spectrogram(self, audio: Array) -> Array:
-        """[samples] -> magnitudes [bins, frames], by the network's own windowed DFT."""
-        frames = np.lib.stride_tricks.sliding_window_view(audio, _FFT)[::_HOP]
-        parts = self._weights["stft_conv.weight"][:, 0] @ frames.T
-        magnitude: Array = np.hypot(parts[:_BINS], parts[_BINS:])
-        return magnitude
-
-    def _convolve(self, x: Array, name: str, stride: int) -> Array:
-        """[in, frames] -> ReLU of a width-3 convolution, [out, ceil(frames / stride)]."""
-        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        padded = np.pad(x, ((0, 0), (1, 1)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=1)[:, ::stride]
-        columns = windows.transpose(0, 2, 1).reshape(-1, windows.shape[1])
-        out: Array = weight.reshape(len(weight), -1) @ columns + bias[:, None]
-        return np.maximum(out, 0)
+        logit = w["final_conv.weight"] @ np.maximum(self._hidden, 0) + w["final_conv.bias"]
+        return float(_sigmoid(logit)[0])
 
     def _step(self, x: Array) -> None:
         """One step of the LSTM; gates in torch's order: input, forget, cell, output."""
         w = self._weights
-        gates = (
-            w["lstm_cell.weight_ih"] @ x
-            + w["lstm_cell.bias_ih"]
-            + w["lstm_cell.weight_hh"] @ self._hidden
-            + w["lstm_cell.bias_hh"]
-        )
+        gates = w["lstm_cell.weight"] @ np.concatenate([x, self._hidden]) + w["lstm_cell.bias"]
         i, f, g, o = np.split(gates, 4)
         self._cell = _sigmoid(f) * self._cell + _sigmoid(i) * np.tanh(g)
         self._hidden = _sigmoid(o) * np.tanh(self._cell)
@@ -89,8 +96,8 @@ def _sigmoid(x: Array) -> Array:
     return result
 
 
-@lru_cache(maxsize=1)
-def _weights() -> dict[str, Array]:
+def weights_path() -> Path:
+    """Where the package's weights lie. Raises `SileroError`."""
     spec = find_spec("silero_vad")
     places = spec.submodule_search_locations if spec is not None else None
     path = Path(places[0], "data", "silero_vad_16k.safetensors") if places else None
@@ -99,4 +106,25 @@ def _weights() -> dict[str, Array]:
             "Voice activity needs the weights in the silero-vad package, 6.2 or later: "
             "pip install 'silero-vad>=6.2,<7'"
         )
-    return load_file(path)
+    return path
+
+
+@lru_cache(maxsize=1)
+def _weights() -> dict[str, Array]:
+    return _as_matrices(load_file(weights_path()))
+
+
+def _as_matrices(file: dict[str, Array]) -> dict[str, Array]:
+    """The file's tensors as the matrices and columns that a block is multiplied with."""
+    matrices = {"stft_conv.weight": file["stft_conv.weight"][:, 0]}
+    for name, _ in _LAYERS:
+        weight = file[f"{name}.weight"]
+        matrices[f"{name}.weight"] = np.ascontiguousarray(weight.reshape(len(weight), -1))
+        matrices[f"{name}.bias"] = file[f"{name}.bias"][:, None]
+    matrices["lstm_cell.weight"] = np.hstack(
+        [file["lstm_cell.weight_ih"], file["lstm_cell.weight_hh"]]
+    )
+    matrices["lstm_cell.bias"] = file["lstm_cell.bias_ih"] + file["lstm_cell.bias_hh"]
+    matrices["final_conv.weight"] = file["final_conv.weight"][:, :, 0]
+    matrices["final_conv.bias"] = file["final_conv.bias"]
+    return matrices

@@ -69,11 +69,11 @@ def _synthesize(text: str, voice: str, stop: threading.Event) -> NDArray[np.floa
     parts: list[NDArray[np.int16]] = []
     total = 0
 
-    @_Callback
+    @_Callback  # type: ignore[untyped-decorator, unused-ignore]
     def take(wav: object, count: int, events: object) -> int:
         nonlocal total
         if wav and count > 0:
-            parts.append(np.ctypeslib.as_array(wav, (count,)).copy())  # type: ignore[arg-type]
+            parts.append(np.ctypeslib.as_array(wav, (count,)).copy())  # type: ignore[arg-type, unused-ignore]
             total += count
         return int(stop.is_set() or total > _MAX_SAMPLES)
 
