@@ -167,7 +167,10 @@ def http(_: ServerConnection, request: Request) -> Response | None:
     if path == "/readyz":
         return reply(b"{}", "application/json")
     if path == "/api/avatars":
-        avatars = [{"id": name, "name": name.title()} for name in AVATARS]
+        avatars = [
+            {"id": name, "name": name.title(), "urls": {"poster": f"avatars/{name}/poster.jpg"}}
+            for name in AVATARS
+        ]
         return reply(json.dumps({"avatars": avatars}).encode(), "application/json")
     if parts[0] == "avatars":
         return avatar_file(parts[1], parts[2])

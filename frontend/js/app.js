@@ -100,8 +100,8 @@ async function prepare() {
   view.phase("loading", "Getting ready");
   await untilServerIsReady();
   const listed = await (await fetch("api/avatars")).json();
-  /** @type {{id: string, name: string}[]} */
-  const avatars = Array.isArray(listed) ? listed : listed.avatars;
+  /** @type {import("./view.js").AvatarChoice[]} */
+  const avatars = listed.avatars;
   if (!avatars.length) throw new Error("The server has no avatars. Add one to its avatars folder.");
   const wished = [query.get("avatar"), remembered("avatar"), listed.default];
   const found = wished.find((id) => avatars.some((avatar) => avatar.id === id));

@@ -16,7 +16,7 @@ function element(id) {
 
 /**
  * @typedef {"loading" | "ready" | "connecting" | "listening" | "speaking" | "waiting"} Phase
- * @typedef {{id: string, name: string}} AvatarChoice
+ * @typedef {{id: string, name: string, urls?: {poster?: string}}} AvatarChoice
  */
 
 export class View {
@@ -115,7 +115,7 @@ export class View {
    * @param {(id: string) => void} onChoose
    */
   listAvatars(avatars, chosen, onChoose) {
-    const choices = avatars.map(({ id, name }) => {
+    const choices = avatars.map(({ id, name, urls }) => {
       const label = document.createElement("label");
       const input = document.createElement("input");
       input.type = "radio";
@@ -124,7 +124,7 @@ export class View {
       input.checked = id === chosen;
       input.addEventListener("change", () => onChoose(id));
       const poster = document.createElement("img");
-      poster.src = `avatars/${encodeURIComponent(id)}/poster.jpg`;
+      if (urls?.poster) poster.src = urls.poster;
       poster.alt = "";
       const caption = document.createElement("span");
       caption.textContent = name;
