@@ -74,7 +74,7 @@ class Avatars(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """All of it. ``create_dialogue`` raises ValueError for a mode that is not there."""
+    """All of it. ``create_dialogue`` raises DialogueError where one cannot be had."""
 
     face: Face
     avatars: Avatars

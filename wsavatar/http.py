@@ -15,7 +15,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 __all__ = ["MAX_RANGE_BYTES", "NotFound", "Reply", "Site", "file_reply", "json_reply"]
 
@@ -89,7 +89,7 @@ class Site:
 
     def is_at_hand(self, target: str) -> bool:
         """Whether `reply` reads no disk for this target, and may be called on an event loop."""
-        return urlsplit(target).path in self._routes
+        return target.partition("?")[0] in self._routes
 
     def reply(self, method: str, target: str, headers: Headers) -> Reply:
         """Answer a request. ``headers``: lower-case names. Never raises for what a client sends."""
@@ -186,10 +186,12 @@ def _is_fresh(headers: Mapping[str, str], tag: str, modified_s: float) -> bool:
 
 def _decoded_path(target: str) -> str:
     try:
-        path = unquote(urlsplit(target).path, errors="strict")
-    except ValueError as error:  # UnicodeDecodeError is one
+        path = unquote(target.partition("?")[0], errors="strict")
+    except UnicodeDecodeError as error:
         raise NotFound("the path is not valid UTF-8") from error
-    return path or "/"
+    if not path.startswith("/") or path.startswith("//"):
+        raise NotFound("no such path")
+    return path
 
 
 def _safe_file(root: Path, path: str) -> Path:

@@ -1,0 +1,347 @@
+"""Small honest stand-ins: a renderer, avatars and a dialogue that do what the real ones promise,
+only quickly, and a client that keeps everything it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from websockets.asyncio.client import ClientConnection, connect
+
+from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.avatars.format import AvatarError
+from wsavatar.chunker import Chunk, FeatureGrid
+from wsavatar.config import DialogueSettings, ServerSettings, Settings
+from wsavatar.dialogue.base import SPEECH_RATE, Response, Stage
+from wsavatar.dialogue.registry import DialogueError
+from wsavatar.engine import Engine
+from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
+from wsavatar.render import jpeg
+from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
+from wsavatar.server import AvatarServer
+
+GRID = FeatureGrid()
+
+
+def avatar(avatar_id: str, *, frame_count: int = 8, fps: float = 25.0) -> PreparedAvatar:
+    """A prepared avatar of 32x32 pixels; its pictures are all of one grey that its id gives."""
+    grey = sum(avatar_id.encode()) % 256
+    return PreparedAvatar(
+        id=avatar_id,
+        name=avatar_id.title(),
+        width=32,
+        height=32,
+        fps=fps,
+        frames=np.full((frame_count, 32, 32, 3), grey, np.uint8),
+        crop_boxes=np.tile(np.array([8, 8, 24, 24], np.int32), (frame_count, 1)),
+        paste_boxes=np.tile(np.array([4, 4, 28, 28], np.int32), (frame_count, 1)),
+        masks=(np.full((24, 24), 255, np.uint8),) * frame_count,
+        latents=np.zeros((frame_count, 8, 2, 2), np.float16),
+        region=(4, 16, 24, 12),
+    )
+
+
+@dataclass
+class Info:
+    id: str
+    name: str
+    width: int = 32
+    height: int = 32
+    fps: float = 25.0
+    frame_count: int = 8
+    has_poster: bool = False
+
+
+class FakeAvatars:
+    """A store of avatars that are always prepared. ``video``: what idle_video gives."""
+
+    def __init__(self, *ids: str, video: Path | None = None) -> None:
+        self._avatars = {one: avatar(one) for one in ids}
+        self._video = video
+
+    @property
+    def default_id(self) -> str:
+        return next(iter(self._avatars))
+
+    def list(self) -> list[Info]:
+        return [Info(one, one.title()) for one in self._avatars]
+
+    def get(self, avatar_id: str) -> PreparedAvatar:
+        if avatar_id not in self._avatars:
+            raise AvatarError(f"no avatar {avatar_id!r}; known: {', '.join(self._avatars)}")
+        return self._avatars[avatar_id]
+
+    def idle_video(self, avatar_id: str) -> Path:
+        self.get(avatar_id)
+        if self._video is None:
+            raise AvatarError("no video")
+        return self._video
+
+    def poster(self, avatar_id: str) -> Path | None:
+        self.get(avatar_id)
+        return None
+
+
+@dataclass
+class FakeStream:
+    """A response's frames, each settled once, soon after it was submitted."""
+
+    face: FakeFace
+    avatar: PreparedAvatar
+    video: VideoFormat
+    generation: int
+    first_cycle_index: int
+    on_frame: Callable[[FrameOutcome], None]
+    due_s: list[float] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    cancelled: bool = False
+    closed: bool = False
+
+    def submit(self, chunk: Chunk, due_s: float) -> None:
+        frames = range(chunk.first_frame, chunk.first_frame + chunk.frame_count)
+        self.due_s.append(due_s)
+        self.indices += frames
+        self.waiting += frames
+        if not self.face.held:
+            asyncio.get_running_loop().call_soon(self.render)
+
+    def render(self, count: int | None = None) -> None:
+        """Settle the oldest frames that wait."""
+        ready, self.waiting = self.waiting[:count], self.waiting[len(self.waiting[:count]) :]
+        for index in ready:
+            self.on_frame(self._frame(index))
+
+    def drop(self, count: int, reason: Any) -> None:
+        ready, self.waiting = self.waiting[:count], self.waiting[count:]
+        for index in ready:
+            self.on_frame(DroppedFrame(self.generation, index, self._pts_us(index), reason))
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.drop(len(self.waiting), "cancelled")
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _pts_us(self, index: int) -> int:
+        return round(index * 1_000_000 / self.video.fps)
+
+    def _frame(self, index: int) -> RenderedFrame:
+        source = cycle_index(self.first_cycle_index + index, self.avatar.frame_count)
+        label = {"avatar": self.avatar.id, "index": index, "source": source}
+        picture = jpeg.encode(self.avatar.frames[source], 50)
+        data = picture + json.dumps(label).encode() + bytes(self.face.padding)
+        return RenderedFrame(self.generation, index, self._pts_us(index), (0, 0, 32, 32), data)
+
+
+class FakeFace:
+    """A renderer that takes no time; while ``held``, frames wait for `FakeStream.render`."""
+
+    def __init__(self, *, held: bool = False, padding: int = 0) -> None:
+        self.held = held
+        self.padding = padding
+        self.streams: list[FakeStream] = []
+        self.is_open = False
+
+    async def start(self) -> None:
+        self.is_open = True
+
+    async def close(self) -> None:
+        self.is_open = False
+
+    def open_stream(
+        self,
+        avatar: PreparedAvatar,
+        video: VideoFormat,
+        generation: int,
+        first_cycle_index: int,
+        on_frame: Callable[[FrameOutcome], None],
+    ) -> FakeStream:
+        stream = FakeStream(self, avatar, video, generation, first_cycle_index, on_frame)
+        self.streams.append(stream)
+        return stream
+
+    def stats(self) -> dict[str, int]:
+        return {"streams": len(self.streams)}
+
+
+def tone(seconds: float, hz: float, rate: int = SPEECH_RATE) -> np.ndarray:
+    """A sine of amplitude 0.5, float32."""
+    return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype("f4")
+
+
+class ToneDialogue:
+    """Says what it is told to as a tone: ``speak("440 2.5")`` is 2.5 s of 440 Hz.
+
+    ``speak("crash")`` raises, ``speak("fail")`` fails its response, ``speak("hum 300")`` says 1 s
+    and leaves the response open.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.heard_samples = 0
+        self.commits: list[tuple[str, int]] = []
+        self.asked: list[str | None] = []
+        self.closed = False
+        self.response: Response | None = None
+
+    async def heard(self, samples: np.ndarray) -> None:
+        self.heard_samples += len(samples)
+
+    async def committed(self, item_id: str, samples: np.ndarray) -> None:
+        self.commits.append((item_id, len(samples)))
+
+    async def create_response(self, text: str | None) -> None:
+        self.asked.append(text)
+        await self.speak(text or "440 1")
+
+    async def speak(self, text: str) -> None:
+        if text == "crash":
+            raise RuntimeError("this dialogue crashes")
+        self.response = response = await self.stage.respond()
+        if text == "fail":
+            await response.fail("tts_failed", "no voice")
+            return
+        if text.startswith("hum"):
+            await response.audio(tone(1.0, float(text.split()[1])))
+            return
+        hz, seconds = text.split()
+        await response.text(text)
+        await response.audio(tone(float(seconds), float(hz)))
+        await response.done()
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Dialogues:
+    """Makes `ToneDialogue`s and remembers them; the mode ``upstream`` is not to be had."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, DialogueSettings, ToneDialogue]] = []
+
+    def create(self, mode: str, stage: Stage, settings: DialogueSettings) -> ToneDialogue:
+        if mode == "upstream":
+            raise DialogueError("unsupported_mode", "There is no mode 'upstream' yet.")
+        dialogue = ToneDialogue(stage)
+        self.made.append((mode, settings, dialogue))
+        return dialogue
+
+
+def fake_engine(
+    face: FakeFace | None = None,
+    avatars: FakeAvatars | None = None,
+    create_dialogue: Callable[..., Any] | None = None,
+) -> Engine:
+    return Engine(
+        face or FakeFace(),
+        avatars or FakeAvatars("ada", "bob"),
+        GRID,
+        create_dialogue or Dialogues().create,
+    )
+
+
+def settings(**sections: dict[str, Any]) -> Settings:
+    """Settings for a test: any free port, and what is given."""
+    server = {"host": "127.0.0.1", "port": 0, **sections.pop("server", {})}
+    return Settings(server=ServerSettings(**server), **sections)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def running(
+    engine: Engine, chosen: Settings | None = None, frontend: Path | None = None
+) -> AsyncIterator[AvatarServer]:
+    """A server with this engine, listening and ready."""
+    server = AvatarServer(chosen or settings(), lambda *_: engine, frontend)
+    async with server:
+        await server.ready()
+        yield server
+
+
+@dataclass
+class Client:
+    """A WebSocket client that keeps what it was sent, in order: events, and binary messages."""
+
+    socket: ClientConnection
+    log: list[dict[str, Any] | BinaryMessage] = field(default_factory=list)
+
+    async def send(self, kind: str, **fields: Any) -> None:
+        await self.socket.send(json.dumps({"type": kind, **fields}))
+
+    async def receive(self, timeout_s: float = 10.0) -> dict[str, Any] | BinaryMessage:
+        async with asyncio.timeout(timeout_s):
+            message = await self.socket.recv()
+        got = unpack(message) if isinstance(message, bytes) else json.loads(message)
+        self.log.append(got)
+        return got
+
+    async def until(self, kind: str, timeout_s: float = 10.0) -> dict[str, Any]:
+        """Read up to the next event of this type; the rest is in ``log``."""
+        while True:
+            got = await self.receive(timeout_s)
+            if isinstance(got, dict) and got["type"] == kind:
+                return got
+
+    async def error(self) -> dict[str, Any]:
+        """The next error event's content."""
+        error: dict[str, Any] = (await self.until("error"))["error"]
+        return error
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All events, or those of one type."""
+        return [one for one in self.log if isinstance(one, dict) and kind in (None, one["type"])]
+
+    def kinds(self) -> list[str]:
+        """The types of all events in order, repeats in a row told once."""
+        names = [one["type"] for one in self.events()]
+        return [name for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
+
+    def binary(self, kind: MessageType) -> list[BinaryMessage]:
+        return [one for one in self.log if isinstance(one, BinaryMessage) and one.type is kind]
+
+    def audio(self) -> bytes:
+        """All audio of the response, from JSON or binary messages."""
+        packed = b"".join(one.payload for one in self.binary(MessageType.AUDIO))
+        deltas = self.events("response.output_audio.delta")
+        return packed + b"".join(base64.b64decode(one["delta"]) for one in deltas)
+
+    def frames(self) -> list[tuple[int, float, int, bytes]]:
+        """(index, pts in ms, generation, JPEG) of every frame, from JSON or binary messages."""
+        packed = [
+            (one.index, one.pts_us / 1000, one.generation, one.payload)
+            for one in self.binary(MessageType.FRAME)
+        ]
+        return packed + [
+            (one["frame_index"], one["pts_ms"], one["generation"], base64.b64decode(one["delta"]))
+            for one in self.events("response.video.delta")
+        ]
+
+
+@contextlib.asynccontextmanager
+async def client(server: AvatarServer, query: str = "", **options: Any) -> AsyncIterator[Client]:
+    """A connected client that has read its session.created."""
+    url = f"ws://127.0.0.1:{server.port}/v1/realtime{query}"
+    async with connect(url, max_size=None, compression=None, **options) as socket:
+        connected = Client(socket)
+        await connected.until("session.created")
+        yield connected
+
+
+def label_of(frame: bytes) -> dict[str, Any]:
+    """What a `FakeFace` wrote behind a frame's picture."""
+    text = frame[frame.rindex(b"\xff\xd9") + 2 :].rstrip(b"\0")
+    label: dict[str, Any] = json.loads(text)
+    return label
+
+
+def frame_total(seconds: float, fps: int = 25) -> int:
+    return -int(-Fraction(seconds).limit_denominator(1_000_000) * fps // 1)
