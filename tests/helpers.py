@@ -308,6 +308,12 @@ class Client:
     def binary(self, kind: MessageType) -> list[BinaryMessage]:
         return [one for one in self.log if isinstance(one, BinaryMessage) and one.type is kind]
 
+    def binary_only(self) -> bool:
+        """Whether audio and frames came as binary messages, and none as JSON."""
+        kinds = {one["type"] for one in self.events()}
+        as_json = kinds & {"response.output_audio.delta", "response.video.delta"}
+        return not as_json and any(isinstance(one, BinaryMessage) for one in self.log)
+
     def audio(self) -> bytes:
         """All audio of the response, from JSON or binary messages."""
         packed = b"".join(one.payload for one in self.binary(MessageType.AUDIO))

@@ -74,7 +74,7 @@ class AudioSettings(_Section):
     """How audio is sliced and how much of it may wait."""
 
     chunk_ms: Annotated[int, Field(ge=100, le=2000)] = 500
-    max_buffer_s: Annotated[float, Field(gt=0)] = 120.0
+    max_buffer_s: Annotated[float, Field(ge=2)] = 120.0
     """Longest uncommitted input audio a session may hold."""
 
 

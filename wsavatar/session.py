@@ -245,6 +245,7 @@ class Session:
             case wire.InputAudioBufferCommit():
                 await self._commit_for_client()
             case wire.InputAudioBufferClear():
+                self._ear.reset()
                 self._buffer.clear()
                 self._downlink.event(wire.InputAudioBufferCleared())
             case wire.ConversationItemCreate():
@@ -304,12 +305,15 @@ class Session:
             raise ProtocolError(error.code, str(error), param="audio") from error
         self._metrics.audio_in_s.inc(seconds)
         for start in range(0, len(samples), form.rate):  # a second at a time: others get a turn
-            heard = self._ear.push(samples[start : start + form.rate])
-            if not self._must_commit:
-                self._buffer.keep_last(self._buffer.max_samples - len(heard))
-            self._buffer.append(heard)
-            await self._let_hear(heard)
+            await self._take_in(self._ear.push(samples[start : start + form.rate]))
             await asyncio.sleep(0)
+
+    async def _take_in(self, samples: np.ndarray) -> None:
+        if not self._must_commit:
+            self._buffer.keep_last(self._buffer.max_samples - len(samples))
+        self._buffer.append(samples)
+        if len(samples):
+            await self._inbox.put(lambda dialogue: dialogue.heard(samples), samples=len(samples))
 
     def _check_room(self, seconds: float) -> None:
         """Refuse an append as a whole where it would not fit."""
@@ -332,10 +336,8 @@ class Session:
         detects = self._config.audio.input.turn_detection is not None
         return not detects and self._config.avatar.mode != "mirror"
 
-    async def _let_hear(self, samples: np.ndarray) -> None:
-        await self._inbox.put(lambda dialogue: dialogue.heard(samples), samples=len(samples))
-
     async def _commit_for_client(self) -> None:
+        await self._take_in(self._ear.flush())  # what the resampler holds belongs to this turn
         held_s = len(self._buffer) / HEARING_RATE
         if held_s < _SHORTEST_COMMIT_S:
             raise ProtocolError(
@@ -459,12 +461,8 @@ class Session:
         try:
             settings = self._dialogue_settings(config)
             return self._engine.create_dialogue(config.avatar.mode, self, settings)
-        except ValueError as error:
-            raise ProtocolError(
-                getattr(error, "code", "unsupported_mode"),
-                str(error),
-                param="session.avatar.mode",
-            ) from error
+        except DialogueError as error:
+            raise ProtocolError(error.code, str(error), param="session.avatar.mode") from error
 
     async def _replace_dialogue(self, dialogue: Dialogue) -> None:
         old, self._dialogue = self._dialogue, dialogue
