@@ -38,15 +38,14 @@ class EdgeVoice:
 
     async def speak(self, text: str) -> Chunks:
         decoder = _Mp3Decoder()
-        try:
-            async with aclosing(self._mp3(text)) as stream:
-                async for data in stream:
-                    for samples in decoder.push(data):
-                        yield samples
-            for samples in decoder.flush():
-                yield samples
-        except av.FFmpegError as error:
-            raise VoiceError(f"The online voice sent no MP3: {error}.") from error
+        async with aclosing(self._mp3(text)) as stream:
+            async for data in stream:
+                for samples in decoder.push(data):
+                    yield samples
+        for samples in decoder.flush():
+            yield samples
+        if decoder.fault is not None and not decoder.frames:
+            raise VoiceError(f"The online voice sent no MP3: {decoder.fault}.")
 
     async def _mp3(self, text: str) -> AsyncGenerator[bytes, None]:
         import aiohttp  # with edge-tts, half a second's import that only this voice needs
@@ -72,9 +71,14 @@ class EdgeVoice:
 
 
 class _Mp3Decoder:
-    """MP3 in pieces of any size -> float32 mono at VOICE_RATE."""
+    """MP3 in pieces of any size -> float32 mono at VOICE_RATE.
+
+    What is no frame (tags, damage) is passed over, as players do; ``fault`` is the last of it.
+    """
 
     def __init__(self) -> None:
+        self.frames = 0
+        self.fault: av.FFmpegError | None = None
         codec = av.CodecContext.create("mp3", "r")
         assert isinstance(codec, AudioCodecContext)
         self._codec = codec
@@ -92,7 +96,13 @@ class _Mp3Decoder:
             yield self._resampler.flush()
 
     def _decode(self, packet: av.Packet[Any] | None) -> Iterator[NDArray[np.float32]]:
-        for frame in self._codec.decode(packet):
+        try:
+            frames = self._codec.decode(packet)
+        except av.FFmpegError as error:
+            self.fault = error
+            return
+        for frame in frames:
+            self.frames += 1
             planes = frame.to_ndarray()
             if planes.dtype != np.float32:
                 planes = planes.astype(np.float32) / np.float32(32768)
