@@ -97,14 +97,18 @@
       constructor() { super(); this.start(); }
       start() { this.block = new Float32Array(12800); this.filled = 0; }
       process([channels]) {
-        if (!this.filled) this.first = currentFrame;
+        // Chromium leaves currentFrame as it was while the page changes the graph.
+        this.frame = Math.max(currentFrame, (this.frame ?? 0) + 128);
+        if (this.filled && this.frame !== this.first + this.filled) this.send();
+        if (!this.filled) this.first = this.frame;
         if (channels.length) this.block.set(channels[0], this.filled);
         this.filled += 128;
-        if (this.filled === this.block.length) {
-          this.port.postMessage([this.first, this.block]);
-          this.start();
-        }
+        if (this.filled === this.block.length) this.send();
         return true;
+      }
+      send() {
+        this.port.postMessage([this.first, this.block.slice(0, this.filled)]);
+        this.start();
       }
     });`;
   let context;
@@ -113,7 +117,7 @@
   window.AudioContext = class extends NativeContext {
     constructor(...args) {
       super(...args);
-      context = this;
+      context = watch.context = this;
       watch.sampleRate = this.sampleRate;
       const url = URL.createObjectURL(new NativeBlob([RECORDER], { type: "text/javascript" }));
       recorder = this.audioWorklet.addModule(url).then(() => {

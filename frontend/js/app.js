@@ -233,7 +233,7 @@ const handlers = {
   "session.updated": ({ session }) => {
     if (session.avatar.id !== serverAvatarId) takeAvatar(session.avatar.id);
     agreed = true;
-    view.notice("");
+    view.clearConnectionNotice();
     showPhase();
     if (unsaid !== null) speak(unsaid);
     unsaid = null;
@@ -325,7 +325,7 @@ connection.onState = (state, reason) => {
   if (state === "lost") {
     cutOff();
     const because = reason ? ` (${reason})` : "";
-    view.notice(`The connection to the server was lost${because}. Reconnecting…`);
+    view.notice(`The connection to the server was lost${because}. Reconnecting…`, "connection");
   }
   showPhase();
 };

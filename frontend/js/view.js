@@ -34,7 +34,10 @@ export class View {
       document.querySelectorAll("input[name=mode]")
     );
     this.level = /** @type {HTMLElement} */ (element("level"));
+    this.levelShown = "";
     this.levelSaidMs = 0;
+    /** @type {"" | "connection" | "other"} what the notice is about */
+    this.noticeAbout = "";
     element("notice-close").addEventListener("click", () => this.notice(""));
   }
 
@@ -54,10 +57,20 @@ export class View {
     element("start-label").textContent = live ? "Stop" : "Start";
   }
 
-  /** What went wrong and what to do; empty: nothing. @param {string} text */
-  notice(text) {
+  /**
+   * What went wrong and what to do; empty: nothing.
+   * @param {string} text
+   * @param {"connection" | "other"} [about]
+   */
+  notice(text, about = "other") {
+    this.noticeAbout = text ? about : "";
     element("notice-text").textContent = text;
     /** @type {HTMLElement} */ (element("notice")).hidden = !text;
+  }
+
+  /** The connection is back: what was said of it no longer holds. */
+  clearConnectionNotice() {
+    if (this.noticeAbout === "connection") this.notice("");
   }
 
   /** @param {string} text */
@@ -90,7 +103,9 @@ export class View {
   microphoneLevel(rms, nowMs) {
     // -60 dB to 0 dB fill the bar.
     const share = rms > 0.001 ? Math.min(1, 1 + Math.log10(rms) / 3) : 0;
-    this.level.style.setProperty("--level", share.toFixed(3));
+    const shown = share.toFixed(2);
+    if (shown !== this.levelShown) this.level.style.setProperty("--level", shown);
+    this.levelShown = shown;
     if (nowMs - this.levelSaidMs < 500) return;
     this.levelSaidMs = nowMs;
     this.level.setAttribute("aria-valuenow", String(Math.round(share * 100)));

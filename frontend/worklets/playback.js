@@ -22,11 +22,13 @@
 const MAX_SECONDS = 330;
 const RESUME_SECONDS = 0.06;
 const FADE_SAMPLES = 480;
+const QUANTUM = 128;
 
 class Playback extends AudioWorkletProcessor {
   constructor() {
     super();
     this.turn = 0;
+    this.frame = 0; // context frame of the quantum being rendered
     this.reset();
     this.quanta = 0;
     this.underruns = 0;
@@ -76,7 +78,7 @@ class Playback extends AudioWorkletProcessor {
       this.tail = new Float32Array(Math.min(FADE_SAMPLES, this.buffered));
       this.read(this.tail);
       this.tail.forEach((sample, i, tail) => (tail[i] = sample * (1 - i / tail.length)));
-      this.anchor(currentFrame + this.tail.length, false);
+      this.anchor(this.frame + QUANTUM + this.tail.length, false);
     }
     this.finish(false);
   }
@@ -94,6 +96,9 @@ class Playback extends AudioWorkletProcessor {
    * @param {Float32Array[][]} outputs
    */
   process(_inputs, [[output]]) {
+    // Chromium leaves currentFrame as it was for some quanta while the page changes the graph;
+    // an anchor made then would be 10 ms off. Quanta follow each other, so they are counted.
+    this.frame = Math.max(currentFrame, this.frame + QUANTUM);
     this.transition();
     if (this.running) this.render(output);
     if (this.tail.length) this.mixTail(output);
@@ -111,7 +116,7 @@ class Playback extends AudioWorkletProcessor {
     const resumes = this.played > 0 && !this.ended;
     if (resumes && this.buffered < RESUME_SECONDS * sampleRate) return;
     this.running = true;
-    this.anchor(currentFrame, true);
+    this.anchor(this.frame, true);
   }
 
   /** @param {Float32Array} output */
@@ -119,7 +124,7 @@ class Playback extends AudioWorkletProcessor {
     const count = this.read(output);
     if (count === output.length) return;
     this.running = false;
-    this.anchor(currentFrame + count, false);
+    this.anchor(this.frame + count, false);
     if (this.ended) this.finish(true);
     else this.underruns += 1;
   }

@@ -1,0 +1,130 @@
+"""A real server for the page's tests, in a process of its own, with a model that is there.
+
+It takes the embedded model and the bundled avatars where they are, else a small random model and
+drawn avatars: what the page promises (order, sync, messages) depends on neither.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.error import URLError
+
+import cv2
+import numpy as np
+
+from wsavatar.avatars.format import write_avatar
+from wsavatar.resources import embedded_weights
+
+__all__ = ["PageServer", "model_settings"]
+
+ROOT = Path(__file__).parents[1]
+_START_S = 180.0
+
+
+class PageServer:
+    """``python run.py serve`` on a port; `restart` takes the same port again."""
+
+    def __init__(self, settings: list[str], log: Path) -> None:
+        self._settings = settings
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def start(self) -> None:
+        """Start and wait until it is ready. Raises RuntimeError with its log where it is not."""
+        command = [sys.executable, "-u", "run.py", "serve", "--port", str(self.port)]
+        for setting in self._settings:
+            command += ["--set", setting]
+        with self._log.open("ab") as log:
+            log.truncate(0)
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        deadline = time.monotonic() + _START_S
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = None
+
+    def _is_ready(self) -> bool:
+        if not self.port:
+            marker = "http://127.0.0.1:"
+            text = self._log.read_text(errors="replace")
+            if marker not in text:
+                return False
+            self.port = int(text.split(marker)[1].split()[0])
+        try:
+            with urllib.request.urlopen(f"{self.url}readyz", timeout=5) as reply:
+                return bool(reply.status == 200)
+        except (URLError, OSError):
+            return False
+
+
+def model_settings(directory: Path) -> list[str]:
+    """Settings that name a model and avatars there are, written into ``directory`` if need be."""
+    settings = ["dialogue.tts=espeak"]
+    if not (embedded_weights() / "musetalkV15").is_dir():
+        from wsavatar.musetalk.random import write_random_model
+
+        write_random_model(directory / "model", size="mini")
+        settings.append(f"model.path={directory / 'model'}")
+    if not any((ROOT / "avatars").glob("*/avatar.json")):
+        for id, tint in (("ada", (160, 178, 196)), ("noor", (190, 170, 150))):
+            _draw_avatar(directory / "avatars", id, tint)
+        settings.append(f"avatars.directory={directory / 'avatars'}")
+    return settings
+
+
+def _draw_avatar(directory: Path, id: str, tint: tuple[int, int, int]) -> None:
+    """Two seconds of an oval that sways."""
+    frames, landmarks = [], []
+    for index in range(50):
+        x = 256 + 8 * np.sin(index / 50 * 2 * np.pi)
+        picture = np.full((512, 512, 3), tint, np.uint8)
+        cv2.ellipse(picture, (int(x), 240), (115, 165), 0, 0, 360, (225, 180, 150), -1, cv2.LINE_AA)
+        frames.append(picture)
+        landmarks.append(_landmarks(x, 240.0))
+    write_avatar(directory, id, id.title(), frames, 25, np.array(landmarks))
+
+
+def _landmarks(x: float, y: float) -> np.ndarray:
+    """68 points where the iBUG scheme has them, on an upright face."""
+
+    def arc(cx: float, cy: float, a: float, b: float, angles: np.ndarray) -> np.ndarray:
+        return np.stack([cx + a * np.cos(angles), cy + b * np.sin(angles)], axis=1)
+
+    def ring(cx: float, cy: float, a: float, b: float, count: int) -> np.ndarray:
+        return arc(cx, cy, a, b, np.pi + np.linspace(0, 2 * np.pi, count, endpoint=False))
+
+    def line(x1: float, y1: float, x2: float, y2: float, count: int) -> np.ndarray:
+        return np.linspace([x1, y1], [x2, y2], count)
+
+    parts = [
+        arc(x, y, 110, 150, np.linspace(np.pi, 0, 17)),
+        line(x - 80, y - 70, x - 20, y - 70, 5),
+        line(x + 20, y - 70, x + 80, y - 70, 5),
+        line(x, y - 40, x, y + 20, 4),
+        line(x - 18, y + 32, x + 18, y + 32, 5),
+        ring(x - 50, y - 40, 18, 8, 6),
+        ring(x + 50, y - 40, 18, 8, 6),
+        ring(x, y + 75, 40, 10, 12),
+        ring(x, y + 75, 30, 4, 8),
+    ]
+    return np.concatenate(parts)
