@@ -71,7 +71,7 @@ class FakeModel:
         self._maybe_fail("generate")
         if self.bad_frames & set(numbers):
             raise RuntimeError("a bad frame")
-        grey = np.array(numbers, np.uint8)[:, None, None, None] * 8
+        grey = (8 * np.array(numbers)).astype(np.uint8)[:, None, None, None]
         return np.broadcast_to(grey, (len(numbers), CROP, CROP, 3)).copy()
 
     def wait_until_made(self, frames: int) -> None:

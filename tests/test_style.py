@@ -1,0 +1,19 @@
+"""One look for the whole repository: ruff's rules and ruff's layout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]])
+def test_ruff_finds_nothing(command: list[str]) -> None:
+    """`ruff check` and `ruff format --check` pass over every Python file."""
+    arguments = [sys.executable, "-m", "ruff", *command, "--quiet", "."]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"ruff {' '.join(command)} .\n{done.stdout}{done.stderr}"

@@ -1,0 +1,91 @@
+"""What this computer is: processor, memory, CUDA devices. For `doctor`, and to put beside figures.
+
+It measures nothing and knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["CudaDevice", "Machine", "cuda_devices", "describe"]
+
+_TELLING_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+"""What decides how fast a network runs on a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """``memory_gib`` is 0 where the system does not say."""
+
+    cpu: str
+    cores: int
+    features: tuple[str, ...]
+    memory_gib: float
+    system: str
+    python: str
+
+
+@dataclass(frozen=True, slots=True)
+class CudaDevice:
+    """One CUDA device as torch sees it."""
+
+    name: str
+    title: str
+    memory_gib: float
+    free_gib: float
+
+
+def describe() -> Machine:
+    """This machine. ``cores`` are those that this process may use."""
+    fields = _cpuinfo()
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return Machine(
+        cpu=fields.get("model name") or platform.processor() or platform.machine(),
+        cores=_usable_cores(),
+        features=tuple(name for name in _TELLING_FEATURES if name in flags),
+        memory_gib=_memory_gib(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        python=platform.python_version(),
+    )
+
+
+def cuda_devices() -> list[CudaDevice]:
+    """The CUDA devices torch can use; imports torch."""
+    import torch
+
+    devices = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        title = torch.cuda.get_device_name(index)
+        devices.append(CudaDevice(f"cuda:{index}", title, _gib(total), _gib(free)))
+    return devices
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor's fields; empty where there is no /proc."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gib() -> float:
+    try:
+        return _gib(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return 0.0
+
+
+def _gib(size: int) -> float:
+    return round(size / 2**30, 1)
