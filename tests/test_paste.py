@@ -124,7 +124,8 @@ def test_the_mask_covers_the_mouth_and_an_opened_jaw_but_no_eyes(landmarks: np.n
     lips = np.round(landmarks[48:68]).astype(int)
     assert (full[lips[:, 1], lips[:, 0]] == 255).all()
     x, y = np.round(landmarks[8]).astype(int)
-    assert full[y, x] > 250
+    assert full[y, x] == 255
+    assert full[y + 8, x] > 200  # an opened jaw reaches here
     eyes = np.round(landmarks[36:48]).astype(int)
     assert not full[eyes[:, 1], eyes[:, 0]].any()
 
@@ -137,9 +138,9 @@ def test_the_mask_fades_out_inside_the_crop(landmarks: np.ndarray) -> None:
     left, top = square[:2]
     inner = mask[crop[1] - top : crop[3] - top, crop[0] - left : crop[2] - left]
     assert mask.sum(dtype=int) == inner.sum(dtype=int)
-    assert max(inner[-1].max(), inner[:, 0].max(), inner[:, -1].max()) < 8
-    assert np.abs(np.diff(inner.astype(int), axis=0)).max() < 80  # no hard edge anywhere
-    assert np.abs(np.diff(inner.astype(int), axis=1)).max() < 80
+    assert not (inner[-1].any() or inner[:, 0].any() or inner[:, -1].any())
+    assert np.abs(np.diff(inner.astype(int), axis=0)).max() < 100  # no hard edge anywhere
+    assert np.abs(np.diff(inner.astype(int), axis=1)).max() < 100
 
 
 def test_rows_the_model_does_not_draw_are_never_shown(landmarks: np.ndarray) -> None:

@@ -105,12 +105,14 @@ class FaceCache:
 
 
 def _tensors(faces: FaceData) -> dict[str, np.ndarray]:
-    return {
+    tensors = {
         "crop_boxes": faces.crop_boxes,
         "latents": faces.latents,
         "masks": np.concatenate([mask.ravel() for mask in faces.masks]),
         "paste_boxes": faces.paste_boxes,
     }
+    # safetensors writes an array's memory as it lies, whatever its strides say.
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
 def _checksum(tensors: dict[str, np.ndarray]) -> str:
@@ -118,7 +120,7 @@ def _checksum(tensors: dict[str, np.ndarray]) -> str:
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(array.data)
     return digest.hexdigest()
 
 

@@ -30,8 +30,8 @@ _NOSE_BRIDGE, _NOSE_BASE, _JAW = 29, 33, slice(0, 17)
 _SMOOTHING_S = 0.06
 _PASTE_EXPANSION = 1.5
 _BLUR_OF_PASTE_WIDTH = 0.05
-_FEATHER_OF_CROP_WIDTH = 0.05
-_MASK_GROWTH = np.array([1.06, 1.25])
+_FEATHER_OF_CROP_WIDTH = 0.04
+_MASK_GROWTH = np.array([1.06, 1.4])  # as an opened jaw needs; more would show more of the neck
 _MIN_CROP_SIDE = 32
 
 
@@ -137,20 +137,20 @@ def lower_face_mask(
     kernel = int(_BLUR_OF_PASTE_WIDTH * mask.shape[1] // 2 * 2) + 1
     blurred = cv2.GaussianBlur(mask.astype(np.float32), (kernel, kernel), 0)
 
-    feather = max(_FEATHER_OF_CROP_WIDTH * (x2 - x1), 2.0)
-    columns, rows = np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5
+    feather = max(_FEATHER_OF_CROP_WIDTH * (x2 - x1), 4.0)
+    columns, rows = np.arange(left, right), np.arange(top, bottom)
     drawn_from = y1 + first_row * (y2 - y1)
     across = _fade_in(columns - x1, feather if x1 > 0 else 0)
-    across *= _fade_in(x2 - columns, feather if x2 < width else 0)
+    across *= _fade_in(x2 - 1 - columns, feather if x2 < width else 0)
     down = _fade_in(rows - drawn_from - (2 if first_row else 0), feather)
-    down *= _fade_in(y2 - rows, feather if y2 < height else 0)
+    down *= _fade_in(y2 - 1 - rows, feather if y2 < height else 0)
     alpha: np.ndarray = np.round(blurred * across * down[:, None])
     return alpha.astype(np.uint8)
 
 
 def _fade_in(distance: np.ndarray, length: float) -> np.ndarray:
     """0 up to a border, 1 from ``length`` pixels inside it, smooth between (smoothstep)."""
-    t = np.clip(distance / length, 0, 1) if length else (distance > 0).astype(np.float64)
+    t = np.clip(distance / length, 0, 1) if length else (distance >= 0).astype(np.float64)
     faded: np.ndarray = t * t * (3 - 2 * t)
     return faded
 

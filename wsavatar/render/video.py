@@ -133,6 +133,13 @@ def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
+def _mp4_options(audio: AudioTrack | None) -> dict[str, str]:
+    options = {"movflags": "+faststart"}
+    if audio is not None:  # durations in whole samples; the default rounds them to milliseconds
+        options["movie_timescale"] = str(audio.sample_rate)
+    return options
+
+
 class VideoWriter:
     """Writes one MP4 (H.264 4:2:0, AAC where there is sound) with exact counts and timestamps.
 
@@ -164,7 +171,7 @@ class VideoWriter:
         self._audio_sent = 0
         try:
             self._container = av.open(
-                str(path), mode="w", format="mp4", options={"movflags": "+faststart"}
+                str(path), mode="w", format="mp4", options=_mp4_options(audio)
             )
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{path}: cannot be written ({error})") from error
