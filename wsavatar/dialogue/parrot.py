@@ -33,6 +33,7 @@ class Parrot:
         self._settings = settings
         self._speaker = Speaker(stage, voice, settings.max_response_s)
         self._turn: list[Array] = []
+        self._turn_samples = 0
         self._last: tuple[str, Array] | None = None  # the newest spoken item
         self._turns: Turns | None = None
         if settings.turn_detection:
@@ -52,14 +53,15 @@ class Parrot:
                     await self._speaker.stop()
             elif isinstance(event, TurnAudio):
                 self._turn.append(event.samples)
-                if sum(map(len, self._turn)) > MAX_TURN_S * VAD_RATE:
+                self._turn_samples += len(event.samples)
+                if self._turn_samples > MAX_TURN_S * VAD_RATE:
                     await self._turn_is_over()
             else:
                 await self._stage.speech_stopped(event.audio_end_ms)
                 await self._turn_is_over()
 
     async def committed(self, item_id: str, samples: Array) -> None:
-        self._turn = []
+        self._take_turn()
         self._last = item_id, samples
 
     async def create_response(self, text: str | None) -> None:
@@ -79,7 +81,7 @@ class Parrot:
         await self._speaker.stop()
 
     async def _turn_is_over(self) -> None:
-        turn, self._turn = self._turn, []
+        turn = self._take_turn()
         if not turn:
             return  # the client has committed it meanwhile
         item_id = await self._stage.commit()
@@ -89,6 +91,10 @@ class Parrot:
         if self._speaker.busy and not self._settings.interrupt_response:
             return  # what is being said goes on; the item stands in the conversation
         await self._say_last()
+
+    def _take_turn(self) -> list[Array]:
+        turn, self._turn, self._turn_samples = self._turn, [], 0
+        return turn
 
     async def _say_last(self) -> None:
         assert self._last is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import numpy as np
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 _STEP_SAMPLES = VAD_RATE // 2
 
 Array = NDArray[np.float32]
+Parts = AsyncGenerator[str | Array, None]
+"""What a response is made of, in order: captions and audio at SPEECH_RATE."""
 
 
 class Speaker:
@@ -77,17 +79,17 @@ class Speaker:
         if response is not None:
             await response.done()
 
-    async def _begin(self, parts: AsyncIterator[str | Array], item_id: str | None) -> None:
+    async def _begin(self, parts: Parts, item_id: str | None) -> None:
         await self.stop()
         self._response = await self._stage.respond(item_id)
         self._task = asyncio.create_task(
             self._say(self._response, parts), name=f"say {self._response.id}"
         )
 
-    async def _say(self, response: Response, parts: AsyncIterator[str | Array]) -> None:
+    async def _say(self, response: Response, parts: Parts) -> None:
         said = 0
         try:
-            async with aclosing(parts):  # type: ignore[type-var]
+            async with aclosing(parts):
                 async for part in parts:
                     if response.cancelled:
                         return
@@ -112,7 +114,7 @@ class Speaker:
             _log.exception("response %s could not be said", response.id)
             await response.fail("internal_error", "The response could not be said.")
 
-    async def _text(self, text: str) -> AsyncIterator[str | Array]:
+    async def _text(self, text: str) -> Parts:
         """Each phrase's words before its audio, so that captions are never late."""
         for phrase in phrases(text):
             yield phrase + " "
@@ -121,7 +123,7 @@ class Speaker:
                     yield chunk
 
 
-async def _recording(samples: Array) -> AsyncIterator[str | Array]:
+async def _recording(samples: Array) -> Parts:
     resampler = Resampler(VAD_RATE, SPEECH_RATE)
     for start in range(0, len(samples), _STEP_SAMPLES):
         yield resampler.push(samples[start : start + _STEP_SAMPLES])
