@@ -306,7 +306,12 @@ def test_a_refused_microphone_is_explained(open_page: OpenPage) -> None:
 
 def test_a_missing_microphone_is_explained(open_page: OpenPage) -> None:
     """No microphone at all: the page says so."""
-    page = open_page("", flags=(FAKE_PERMISSION,))
+    page = open_page()
+    page.evaluate(
+        """navigator.mediaDevices.getUserMedia = async () => {
+          throw new DOMException("none", "NotFoundError");
+        }"""
+    )
     page.click("#start")
     expect(page.locator("#notice")).to_contain_text("No microphone was found")
 

@@ -240,7 +240,8 @@ const handlers = {
   },
   "input_audio_buffer.speech_started": () => {
     // Barge-in: the server has stopped, or finished long ago; what is left to play is ours to stop.
-    if (view.mode !== "mirror" && speech) interrupt();
+    if (view.mode === "mirror") return;
+    if (speech) interrupt();
     view.caption("heard", "…");
   },
   "input_audio_buffer.speech_stopped": () => {
@@ -252,30 +253,31 @@ const handlers = {
   },
   "response.created": ({ response }) => beginSpeech(response),
   "response.output_item.added": ({ response_id, item }) => {
-    if (speech?.id === response_id) speech.itemId = item.id;
+    const current = speaking(response_id);
+    if (current) current.itemId = item.id;
   },
   "response.output_audio.delta": ({ response_id, delta }) => {
-    if (speech?.id === response_id) speech.audio(pcm16FromBase64(delta), performance.now());
+    speaking(response_id)?.audio(pcm16FromBase64(delta), performance.now());
   },
-  "response.output_audio.done": ({ response_id }) => {
-    if (speech?.id === response_id) speech.endAudio();
-  },
+  "response.output_audio.done": ({ response_id }) => speaking(response_id)?.endAudio(),
   "response.output_audio_transcript.delta": ({ response_id, delta }) => {
-    if (speech?.id !== response_id) return;
-    speech.transcript += delta;
-    view.caption("said", speech.transcript);
+    const current = speaking(response_id);
+    if (current) view.caption("said", (current.transcript += delta));
   },
   "response.done": ({ response }) => {
-    if (speech?.id !== response.id) return;
-    speech.complete = true;
-    if (response.status === "completed") speech.endAudio();
+    const current = speaking(response.id);
+    if (!current) return;
+    current.complete = true;
+    if (response.status === "completed") current.endAudio();
     else cutOff();
   },
   "session.avatar.switch_to_speaking": ({ turn_id, cycle_index, frame_index }) => {
-    if (speech?.id === turn_id) speech.cycleIndex = cycle_index - frame_index;
+    const current = speaking(turn_id);
+    if (current) current.cycleIndex = cycle_index - frame_index;
   },
   "session.avatar.switch_to_idle": ({ turn_id, frame_index }) => {
-    if (speech?.id === turn_id) speech.endFrame = frame_index;
+    const current = speaking(turn_id);
+    if (current) current.endFrame = frame_index;
   },
   error: ({ error }) => {
     speakPending = false;
@@ -283,6 +285,11 @@ const handlers = {
     view.notice(error.message);
   },
 };
+
+/** The response in hand, if it is this one: what comes for another is stale. @param {string} id */
+function speaking(id) {
+  return speech?.id === id ? speech : null;
+}
 
 /** The server counts its idle cycle from the moment it took an avatar. @param {string} id */
 function takeAvatar(id) {
@@ -311,14 +318,18 @@ function beginSpeech(response) {
   view.interrupt.disabled = false;
 }
 
-connection.onEvent = (event) => handlers[event.type]?.(event);
+connection.onEvent = (/** @type {any} */ event) => handlers[event.type]?.(event);
 
-connection.onBinary = (message) => {
+connection.onBinary = (/** @type {import("./protocol.js").BinaryMessage} */ message) => {
   if (!speech || message.generation !== speech.generation) return;
   if (message.type === TYPE_JPEG) speech.frames.push(message);
   else speech.audio(pcm16FromBytes(message.payload), performance.now());
 };
 
+/**
+ * @param {import("./connection.js").ConnectionState} state
+ * @param {string} reason
+ */
 connection.onState = (state, reason) => {
   if (state === "open") return;
   agreed = false;
@@ -342,12 +353,17 @@ function showPhase() {
   else view.phase("listening", "Connected");
 }
 
+/**
+ * @param {import("./frames.js").Frame} _frame
+ * @param {number} errorMs
+ * @param {number} paintMs
+ */
 face.onFrame = (_frame, errorMs, paintMs) => {
   numbers.frame(paintMs, errorMs, LATE_MS);
   numbers.firstFrameMs ??= paintMs - askedMs;
 };
 
-face.onRest = (done) => {
+face.onRest = (/** @type {Speech} */ done) => {
   numbers.dropped += done.frames.counts.dropped + done.frames.counts.failed;
   if (speech !== done) return;
   report();

@@ -38,6 +38,12 @@ function kernel(cutoff, half) {
 }
 
 export class Resampler {
+  /** Input from sample number `start` on; zeros before the beginning. */
+  pending = new Float32Array(0);
+  start = 0;
+  total = 0; // input samples so far
+  produced = 0; // output samples so far
+
   /**
    * @param {number} inRate  Hz
    * @param {number} outRate  Hz
@@ -52,7 +58,6 @@ export class Resampler {
   }
 
   reset() {
-    /** Input from `start` on; zeros before the beginning. */
     this.pending = new Float32Array(this.half);
     this.start = -this.half;
     this.total = 0;

@@ -25,27 +25,31 @@ const FADE_SAMPLES = 480;
 const QUANTUM = 128;
 
 class Playback extends AudioWorkletProcessor {
+  turn = 0;
+  frame = 0; // context frame of the quantum being rendered
+  quanta = 0;
+  underruns = 0;
+  overflows = 0;
+  tail = new Float32Array(0); // of what was stopped, fading out
+  // -- this turn's
+  /** @type {Float32Array[]} */
+  queue = [];
+  offset = 0; // into queue[0]
+  buffered = 0; // samples in the queue
+  played = 0; // samples output so far
+  wanted = false; // "play" was received
+  running = false; // samples are being output
+  ended = false; // "end" was received
+
   constructor() {
     super();
-    this.turn = 0;
-    this.frame = 0; // context frame of the quantum being rendered
-    this.reset();
-    this.quanta = 0;
-    this.underruns = 0;
-    this.overflows = 0;
-    this.tail = new Float32Array(0); // of what was stopped, fading out
     this.port.onmessage = ({ data }) => this.receive(data);
   }
 
   reset() {
-    /** @type {Float32Array[]} */
     this.queue = [];
-    this.offset = 0; // into queue[0]
-    this.buffered = 0; // samples in the queue
-    this.played = 0; // samples output so far
-    this.wanted = false; // "play" was received
-    this.running = false; // samples are being output
-    this.ended = false; // "end" was received
+    this.offset = this.buffered = this.played = 0;
+    this.wanted = this.running = this.ended = false;
   }
 
   /** @param {any} message */
