@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import threading
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 
 from tests.faces import face_video
+from wsavatar.avatars import commands
 from wsavatar.avatars.avatar import cycle_index
 from wsavatar.avatars.cache import FaceCache, default_cache_directory
 from wsavatar.avatars.commands import load_landmarks
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks, write_avatar
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import FeatureGrid
-from wsavatar.config import AvatarSettings
+from wsavatar.config import AvatarSettings, Settings
 from wsavatar.musetalk.spec import CropMargin, ModelSpec
 from wsavatar.render.video import read_video
 
@@ -404,6 +406,57 @@ def test_the_cache_lies_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch) 
     assert default_cache_directory() == Path("/elsewhere/wsavatar")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert default_cache_directory() == Path.home() / ".cache" / "wsavatar"
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def prepare(home: Path, *words: object) -> int:
+    """Runs ``prepare`` as the command line would."""
+    parser = argparse.ArgumentParser()
+    commands.add_arguments(parser)
+    avatars = AvatarSettings(directory=home / "avatars", cache=home / "cache")
+    return commands.run(parser.parse_args([str(w) for w in words]), Settings(avatars=avatars))
+
+
+@pytest.fixture
+def command_model(monkeypatch: pytest.MonkeyPatch) -> CountingModel:
+    model = CountingModel()
+    monkeypatch.setattr("wsavatar.render.offline.load_model", lambda settings: model)
+    return model
+
+
+def test_prepare_makes_an_avatar_of_a_video(
+    home: Path, tmp_path: Path, command_model: CountingModel
+) -> None:
+    """A video and its landmarks become a folder the store can use, cut to the landmarks."""
+    landmarks = face_video(W, H, COUNT, size=70)[1][:4]
+    np.save(tmp_path / "points.npy", landmarks)
+    video = home / "avatars" / "ada" / "idle.mp4"
+    words = ("--video", video, "--landmarks", tmp_path / "points.npy", "--id", "eve")
+    assert prepare(home, *words, "--name", "Eve") == 0
+    assert command_model.crops_seen == 4
+    eve = store_in(home).get("eve")
+    assert (eve.name, eve.frame_count, eve.fps) == ("Eve", 4, 25.0)
+    with pytest.raises(AvatarError, match="exists"):
+        prepare(home, *words)
+    with pytest.raises(AvatarError, match="together"):
+        prepare(home, "--video", video)
+
+
+def test_prepare_without_arguments_fills_every_cache(
+    home: Path, drawn: Path, command_model: CountingModel, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All avatars are ready for the next start; one that cannot be is named, and counts."""
+    copy_avatar(drawn, home / "avatars" / "bob")
+    assert prepare(home) == 0
+    assert command_model.crops_seen == 2 * COUNT
+    assert {path.name.split(".")[0] for path in cache_files(home)} == {"ada", "bob"}
+    (home / "avatars" / "bob" / "idle.mp4").write_bytes(b"broken")
+    assert prepare(home) == 1
+    shown = capsys.readouterr()
+    assert "1 of 2 avatars ready" in shown.out
+    assert "idle.mp4" in shown.err
 
 
 # -- the cycle ------------------------------------------------------------------------------------
