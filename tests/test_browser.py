@@ -122,6 +122,17 @@ def spoken_wav(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
+@pytest.fixture(scope="module")
+def turn_wav(spoken_wav: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One turn: three seconds of that speech, then silence."""
+    samples, rate = soundfile.read(spoken_wav, dtype="float32")
+    loud = int(np.argmax(np.abs(samples) > 0.05))
+    turn = np.concatenate([samples[loud : loud + 3 * rate], np.zeros(3 * rate, np.float32)])
+    path = tmp_path_factory.mktemp("turn") / "turn.wav"
+    soundfile.write(path, turn, rate, subtype="PCM_16")
+    return path
+
+
 def microphone(wav: Path) -> tuple[str, ...]:
     return (FAKE_DEVICE, FAKE_PERMISSION, f"--use-file-for-fake-audio-capture={wav}")
 
@@ -268,9 +279,9 @@ def test_escape_interrupts_at_once(open_page: OpenPage) -> None:
     assert np.abs(after).max() < 1e-3
 
 
-def test_parrot_says_back_what_it_heard(open_page: OpenPage, spoken_wav: Path) -> None:
+def test_parrot_says_back_what_it_heard(open_page: OpenPage, turn_wav: Path) -> None:
     """In parrot mode the server finds the end of what you said and says it back."""
-    page = open_page("?mode=parrot", flags=microphone(spoken_wav))
+    page = open_page("?mode=parrot", flags=microphone(turn_wav))
     page.click("#start")
     expect(page.locator("#status")).to_have_text("Listening", timeout=30_000)
     wait_for_event(page, "input_audio_buffer.speech_started")
@@ -308,8 +319,10 @@ def test_a_missing_microphone_is_explained(open_page: OpenPage) -> None:
     """No microphone at all: the page says so."""
     page = open_page()
     page.evaluate(
-        """navigator.mediaDevices.getUserMedia = async () => {
-          throw new DOMException("none", "NotFoundError");
+        """() => {
+          navigator.mediaDevices.getUserMedia = async () => {
+            throw new DOMException("none", "NotFoundError");
+          };
         }"""
     )
     page.click("#start")

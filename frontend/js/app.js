@@ -3,7 +3,7 @@
  * The page: puts the rooms together, and turns what the user and the server do into each other.
  */
 
-import { LATE_MS } from "./clock.js";
+import { LATE_MS, livePrerollMs } from "./clock.js";
 import { Connection } from "./connection.js";
 import { Face } from "./face.js";
 import { IdleCycle } from "./idle.js";
@@ -35,6 +35,8 @@ let live = false;
 let agreed = false;
 /** @type {string | null} to be said as soon as there is a session */
 let unsaid = null;
+/** @type {number | null} between frames of the last live response */
+let longestPauseMs = null;
 /** `avatar.speak` was sent and not yet answered. */
 let speakPending = false;
 /** When the user asked for what comes next, for the first-frame figure. */
@@ -308,7 +310,7 @@ function beginSpeech(response) {
   speech = new Speech({
     id: response.id,
     generation: (response.generation ?? 0) & 0xffff,
-    live: isMirror,
+    livePrerollMs: isMirror ? livePrerollMs(longestPauseMs) : null,
     player,
     decode,
   });
@@ -322,7 +324,7 @@ connection.onEvent = (/** @type {any} */ event) => handlers[event.type]?.(event)
 
 connection.onBinary = (/** @type {import("./protocol.js").BinaryMessage} */ message) => {
   if (!speech || message.generation !== speech.generation) return;
-  if (message.type === TYPE_JPEG) speech.frames.push(message);
+  if (message.type === TYPE_JPEG) speech.frame(message, performance.now());
   else speech.audio(pcm16FromBytes(message.payload), performance.now());
 };
 
@@ -364,6 +366,7 @@ face.onFrame = (_frame, errorMs, paintMs) => {
 };
 
 face.onRest = (/** @type {Speech} */ done) => {
+  if (done.live && done.frames.counts.received > 25) longestPauseMs = done.longestPauseMs;
   numbers.dropped += done.frames.counts.dropped + done.frames.counts.failed;
   if (speech !== done) return;
   report();

@@ -209,3 +209,14 @@ export function mayStart(buffered, { prerollMs, timeoutMs }) {
   if (audio && video) return true;
   return buffered.waitedMs >= timeoutMs;
 }
+
+/**
+ * Live speech comes in chunks at the speed of speech, so it starts only with a whole chunk in
+ * hand. The page does not know the server's chunk; the longest pause between frames of the last
+ * live response tells.
+ * @param {number | null} longestPauseMs  null: there was none yet
+ */
+export function livePrerollMs(longestPauseMs) {
+  if (longestPauseMs === null) return 650; // fits chunks of half a second
+  return Math.min(2800, Math.max(300, longestPauseMs * 1.25 + 100));
+}

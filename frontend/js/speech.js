@@ -9,26 +9,25 @@
 import { mayStart } from "./clock.js";
 import { FrameQueue } from "./frames.js";
 
-/**
- * Pre-roll. Live speech comes in chunks at the speed of speech, so a chunk and a little more has
- * to be in hand; other speech comes faster than it is played.
- */
-const PREROLL_MS = { live: 650, prompt: 240 };
-const TIMEOUT_MS = { live: 2500, prompt: 1500 };
+/** Pre-roll of speech that comes faster than it is played. */
+const PROMPT_PREROLL_MS = 240;
+/** Missing frames hold the sound back at most this much longer than the pre-roll. */
+const PATIENCE_MS = 1300;
 
 export class Speech {
   /**
    * @param {object} options
    * @param {string} options.id  the response's
    * @param {number} options.generation  modulo 65536
-   * @param {boolean} options.live
+   * @param {number | null} options.livePrerollMs  for speech that is live; null: it is not
    * @param {import("./player.js").Player} options.player
    * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
    */
-  constructor({ id, generation, live, player, decode }) {
+  constructor({ id, generation, livePrerollMs, player, decode }) {
     this.id = id;
     this.generation = generation;
-    this.live = live;
+    this.live = livePrerollMs !== null;
+    this.prerollMs = livePrerollMs ?? PROMPT_PREROLL_MS;
     this.player = player;
     this.frames = new FrameQueue({ decode });
     /** Cycle index of frame 0. */
@@ -39,6 +38,9 @@ export class Speech {
     this.itemId = null;
     /** @type {number | null} */
     this.firstAudioMs = null;
+    /** @type {number | null} */
+    this.lastFrameMs = null;
+    this.longestPauseMs = 0;
     this.started = false;
     this.audioEnded = false;
     /** The server has sent all of it. */
@@ -57,6 +59,17 @@ export class Speech {
     this.player.push(samples);
   }
 
+  /**
+   * @param {import("./protocol.js").BinaryMessage} message
+   * @param {number} nowMs
+   */
+  frame(message, nowMs) {
+    const pauseMs = nowMs - (this.lastFrameMs ?? nowMs);
+    this.longestPauseMs = Math.max(this.longestPauseMs, pauseMs);
+    this.lastFrameMs = nowMs;
+    this.frames.push(message);
+  }
+
   endAudio() {
     this.audioEnded = true;
     this.player.end();
@@ -69,7 +82,6 @@ export class Speech {
    */
   tick(nowMs) {
     if (this.started || this.firstAudioMs === null) return;
-    const kind = this.live ? "live" : "prompt";
     const waitedMs = nowMs - this.firstAudioMs;
     const videoEnded = this.endFrame !== null && this.frames.counts.received >= this.endFrame;
     const buffered = {
@@ -79,8 +91,8 @@ export class Speech {
       videoEnded,
       waitedMs,
     };
-    const limits = { prerollMs: PREROLL_MS[kind], timeoutMs: TIMEOUT_MS[kind] };
-    if (!mayStart(buffered, limits)) return;
+    const { prerollMs } = this;
+    if (!mayStart(buffered, { prerollMs, timeoutMs: prerollMs + PATIENCE_MS })) return;
     this.started = true;
     this.player.play();
   }

@@ -6,6 +6,7 @@ import {
   PlayedTimeline,
   RefreshMeter,
   isDue,
+  livePrerollMs,
   mayStart,
   paintTime,
 } from "../../frontend/js/clock.js";
@@ -119,4 +120,12 @@ test("a response shorter than the pre-roll starts when it is whole", () => {
   assert.ok(!mayStart({ ...short, videoMs: 80 }, limits));
   assert.ok(mayStart({ ...short, videoMs: 120 }, limits));
   assert.ok(mayStart({ ...short, videoEnded: true }, limits));
+});
+
+test("live speech waits for a chunk, whatever the server's chunk is", () => {
+  assert.equal(livePrerollMs(null), 650);
+  assert.equal(livePrerollMs(80), 300);
+  assert.ok(livePrerollMs(450) > 500 && livePrerollMs(450) < 740, "half-second chunks: the second");
+  assert.ok(livePrerollMs(1900) > 2000);
+  assert.equal(livePrerollMs(60_000), 2800);
 });
