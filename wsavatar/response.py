@@ -27,7 +27,7 @@ from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame, VideoFormat
-from wsavatar.timeline import IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
+from wsavatar.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 
 __all__ = ["MAX_AHEAD_S", "CancelReason", "SpokenResponse", "Surroundings"]
 
@@ -206,16 +206,18 @@ class SpokenResponse:
 
     def _deliver(self, spoken: Spoken) -> None:
         now = self._around.clock()
-        if self._stream is None and (spoken.wire or spoken.chunks):
-            self._start_speaking(now)
         if spoken.wire:
             self._send_audio(spoken, now)
+        if self._stream is None and spoken.chunks:
+            self._start_speaking(now)
         for chunk in spoken.chunks:
             self._submit(chunk, now)
 
     def _start_speaking(self, now: float) -> None:
-        heard_s = self._playback.due_s(0.0, now)
-        self._first_cycle_index = self._idle.index_at(heard_s)
+        """The first chunk is complete: from here on the client may begin to play."""
+        self._first_chunk_s = now
+        self._first_cycle_index = self._idle.index_at(now + PREROLL_S)
+        self._playback.rendering(now)
         self._around.downlink.event(
             wire.AvatarSwitchToSpeaking(
                 turn_id=self._id,
@@ -245,8 +247,6 @@ class SpokenResponse:
 
     def _submit(self, chunk: Chunk, now: float) -> None:
         assert self._stream is not None
-        if self._first_chunk_s is None:
-            self._first_chunk_s = now
         # Counted first: the renderer may settle frames before submit returns.
         self._submitted += chunk.frame_count
         self._stream.submit(
@@ -260,8 +260,9 @@ class SpokenResponse:
         elif isinstance(outcome, RenderedFrame):
             if not self._first_frame_seen and self._first_chunk_s is not None:
                 self._first_frame_seen = True
-                latency_s = self._around.clock() - self._first_chunk_s
-                self._around.metrics.observe_first_frame(latency_s)
+                now = self._around.clock()
+                self._playback.showing(now)
+                self._around.metrics.observe_first_frame(now - self._first_chunk_s)
             self._around.downlink.frame(
                 outcome, binary=self._binary, response_id=self._id, settled=self._settled
             )

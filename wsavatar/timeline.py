@@ -19,10 +19,19 @@ from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.protocol.session import AudioFormat
 
-__all__ = ["CLIENT_BUFFER_S", "IdleClock", "PlaybackEstimate", "Spoken", "SpeechTimeline"]
+__all__ = [
+    "PATIENCE_S",
+    "PREROLL_S",
+    "IdleClock",
+    "PlaybackEstimate",
+    "SpeechTimeline",
+    "Spoken",
+]
 
-CLIENT_BUFFER_S = 0.2
-"""What a client is taken to hold back before it plays, until it reports its own position."""
+PREROLL_S = 0.5
+"""What a client is taken to hold back, from its first frame to its first sound."""
+PATIENCE_S = 1.0
+"""How long it is taken to wait with its sound for that frame. Until one came nothing is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +86,34 @@ class SpeechTimeline:
 class PlaybackEstimate:
     """Where the client is in a response: guessed from what was sent, corrected by its reports.
 
-    A client starts ``CLIENT_BUFFER_S`` after its first audio, plays at the speed of time, and
-    stops where its audio ends. All times are seconds of one monotonic clock.
+    A client begins `PREROLL_S` after its first frame, plays at the speed of time, and stops where
+    its audio ends. All times are seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
         self._origin_s: float | None = None  # when sample 0 is, or would have been, heard
         self._sent_s = 0.0
+        self._reported = False
 
     def sent(self, seconds: float, now_s: float) -> None:
         """More audio was sent. Where the client had run dry, it starts again from here."""
         if self._origin_s is None or now_s - self._origin_s > self._sent_s:
-            self._origin_s = now_s + CLIENT_BUFFER_S - self._sent_s
+            self._origin_s = now_s + PREROLL_S - self._sent_s
         self._sent_s += seconds
+
+    def rendering(self, now_s: float) -> None:
+        """The first frames are being made: the client waits for them, but not for ever."""
+        if not self._reported:
+            self._origin_s = now_s + PATIENCE_S
+
+    def showing(self, now_s: float) -> None:
+        """The first frame is on its way."""
+        if not self._reported:
+            self._origin_s = now_s + PREROLL_S
 
     def reported(self, position_s: float, now_s: float) -> None:
         """The client says what it hears now. More than was sent cannot be heard."""
+        self._reported = True
         self._origin_s = now_s - min(position_s, self._sent_s)
 
     def position_s(self, now_s: float) -> float:
@@ -107,7 +128,7 @@ class PlaybackEstimate:
 
     def due_s(self, offset_s: float, now_s: float) -> float:
         """When this moment of the response is to be heard."""
-        origin = now_s + CLIENT_BUFFER_S if self._origin_s is None else self._origin_s
+        origin = now_s + PREROLL_S if self._origin_s is None else self._origin_s
         return origin + offset_s
 
 
