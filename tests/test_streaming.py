@@ -32,7 +32,7 @@ from wsavatar.audio import resample
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.engine import Engine
-from wsavatar.resources import embedded_weights
+from wsavatar.resources import embedded_weights, resource_dir
 from wsavatar.server import AvatarServer
 
 SECONDS = 6
@@ -277,7 +277,8 @@ async def test_cancelling_is_at_once_and_final() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not embedded_weights().is_dir(), reason="the embedded model is not in this source tree"
+    not embedded_weights().is_dir() or not any(resource_dir("avatars").glob("*/avatar.json")),
+    reason="the embedded model or its avatars are not in this source tree",
 )
 async def test_the_embedded_model_speaks_real_speech(speech: np.ndarray) -> None:
     """The whole path, nothing faked: as many pictures as the speech has moments, all JPEGs."""

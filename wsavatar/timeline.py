@@ -97,8 +97,10 @@ class PlaybackEstimate:
 
     def sent(self, seconds: float, now_s: float) -> None:
         """More audio was sent. Where the client had run dry, it starts again from here."""
-        if self._origin_s is None or now_s - self._origin_s > self._sent_s:
-            self._origin_s = now_s + PREROLL_S - self._sent_s
+        if self._origin_s is None:
+            self._origin_s = now_s + PREROLL_S
+        elif now_s - self._origin_s > self._sent_s:
+            self._origin_s = now_s - self._sent_s
         self._sent_s += seconds
 
     def rendering(self, now_s: float) -> None:
