@@ -19,6 +19,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -156,10 +157,12 @@ class AvatarServer:
         loop = asyncio.get_running_loop()
 
         def progress(text: str) -> None:
+            if self._closing:
+                raise LoadError("stopped")
             loop.call_soon_threadsafe(self._report_progress, text)
 
         try:
-            engine = await asyncio.to_thread(self._load, self._settings, progress)
+            engine = await _on_daemon_thread(lambda: self._load(self._settings, progress))
             await engine.face.start()
         except Exception as error:  # whatever a model's files can do to their reader
             if not isinstance(error, LoadError):
@@ -289,6 +292,33 @@ class AvatarServer:
             for name, depth in session.depths().items():
                 total[name] = total.get(name, 0) + depth
         return total
+
+
+async def _on_daemon_thread(work: Callable[[], Engine]) -> Engine:
+    """The result of slow work that a stopping process need not wait for, as it would for a pool."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Engine] = loop.create_future()
+
+    def settle(engine: Engine | None, error: Exception | None) -> None:
+        if result.cancelled():
+            return
+        if engine is not None:
+            result.set_result(engine)
+        else:
+            result.set_exception(error or RuntimeError("nothing was loaded"))
+
+    def run_work() -> None:
+        engine: Engine | None = None
+        failure: Exception | None = None
+        try:
+            engine = work()
+        except Exception as error:  # handed to whoever awaits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody awaits any more
+            loop.call_soon_threadsafe(settle, engine, failure)
+
+    threading.Thread(target=run_work, name="load", daemon=True).start()
+    return await result
 
 
 def _offered_subprotocols(headers: Headers) -> list[str]:
