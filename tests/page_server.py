@@ -1,7 +1,8 @@
-"""A real server for the page's tests, in a process of its own, with a model that is there.
+"""A real server for the page's tests, in a process of its own.
 
-It takes the embedded model and the bundled avatars where they are, else a small random model and
-drawn avatars: what the page promises (order, sync, messages) depends on neither.
+What the page promises (order, sync, messages) does not depend on what the face looks like, and its
+browser runs on the same cores: so its server has a small random model and drawn avatars. The
+product's own model is measured apart.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import numpy as np
 from wsavatar.avatars.format import write_avatar
 from wsavatar.resources import embedded_weights
 
-__all__ = ["PageServer", "model_settings"]
+__all__ = ["PageServer", "light_settings", "product_settings"]
 
 ROOT = Path(__file__).parents[1]
 _START_S = 180.0
 
 
 class PageServer:
-    """``python run.py serve`` on a port; `restart` takes the same port again."""
+    """``python run.py serve``; started again, it takes the same port."""
 
     def __init__(self, settings: list[str], log: Path) -> None:
         self._settings = settings
@@ -77,19 +78,32 @@ class PageServer:
             return False
 
 
-def model_settings(directory: Path) -> list[str]:
-    """Settings that name a model and avatars there are, written into ``directory`` if need be."""
-    settings = ["dialogue.tts=espeak"]
-    if not (embedded_weights() / "musetalkV15").is_dir():
-        from wsavatar.musetalk.random import write_random_model
+def light_settings(directory: Path) -> list[str]:
+    """A small random model and two drawn avatars, written into ``directory``."""
+    from wsavatar.musetalk.random import write_random_model
 
-        write_random_model(directory / "model", size="mini")
-        settings.append(f"model.path={directory / 'model'}")
-    if not any((ROOT / "avatars").glob("*/avatar.json")):
-        for id, tint in (("ada", (160, 178, 196)), ("noor", (190, 170, 150))):
-            _draw_avatar(directory / "avatars", id, tint)
-        settings.append(f"avatars.directory={directory / 'avatars'}")
-    return settings
+    write_random_model(directory / "model", size="mini")
+    for id, tint in (("ada", (160, 178, 196)), ("noor", (190, 170, 150))):
+        _draw_avatar(directory / "avatars", id, tint)
+    return [
+        "dialogue.tts=espeak",
+        f"model.path={directory / 'model'}",
+        f"avatars.directory={directory / 'avatars'}",
+        f"avatars.cache={directory / 'cache'}",
+    ]
+
+
+def product_settings(directory: Path) -> list[str] | None:
+    """The embedded model and the bundled avatars (drawn ones while there are none); None: no model.
+
+    The avatars' cache is the user's own: what was prepared once need not be again.
+    """
+    if not (embedded_weights() / "musetalkV15").is_dir():
+        return None
+    if any((ROOT / "avatars").glob("*/avatar.json")):
+        return []
+    _draw_avatar(directory / "avatars", "ada", (160, 178, 196))
+    return [f"avatars.directory={directory / 'avatars'}", f"avatars.cache={directory / 'cache'}"]
 
 
 def _draw_avatar(directory: Path, id: str, tint: tuple[int, int, int]) -> None:

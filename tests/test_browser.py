@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import soundfile
 import soxr
 
 from tests.browser_sync import WIRE_RATE, locate, measure, output_of, response_audio
-from tests.page_server import PageServer, model_settings
+from tests.page_server import PageServer, light_settings, product_settings
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
@@ -57,7 +58,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     """One server for all tests here."""
     _chromium()
     directory = tmp_path_factory.mktemp("server")
-    running = PageServer(model_settings(directory), directory / "server.log")
+    running = PageServer(light_settings(directory), directory / "server.log")
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Iterator[PageServer]:
+    """The product as it ships."""
+    settings = product_settings(tmp_path)
+    if settings is None:
+        pytest.skip("the embedded model is not in this tree")
+    running = PageServer(settings, tmp_path / "server.log")
     running.start()
     yield running
     running.stop()
@@ -87,12 +100,18 @@ def browsers() -> Iterator[Callable[[tuple[str, ...]], Any]]:
 def load_page(server: PageServer, browsers: Callable[[tuple[str, ...]], Any]) -> Callable[..., Any]:
     """Open the page, watched, as a visitor who was never here; the caller closes its context."""
 
-    def load(query: str = "", *, flags: tuple[str, ...] = (), **context: Any) -> Any:
+    def load(
+        query: str = "",
+        *,
+        flags: tuple[str, ...] = (),
+        of: PageServer = server,
+        **context: Any,
+    ) -> Any:
         page = browsers(flags).new_context(**context).new_page()
         page.complaints = []
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.add_init_script(path=WATCH)
-        page.goto(server.url + query)
+        page.goto(of.url + query)
         expect(page.locator("#start")).to_be_enabled(timeout=60_000)
         return page
 
@@ -135,6 +154,37 @@ def turn_wav(spoken_wav: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def microphone(wav: Path) -> tuple[str, ...]:
     return (FAKE_DEVICE, FAKE_PERMISSION, f"--use-file-for-fake-audio-capture={wav}")
+
+
+def others_use() -> float:
+    """Share of this machine's processors in use during the next second; 0 where it is not told."""
+    stat = Path("/proc/stat")
+
+    def busy_and_all() -> tuple[int, int]:
+        fields = [int(field) for field in stat.read_text().split("\n")[0].split()[1:9]]
+        return sum(fields) - fields[3] - fields[4], sum(fields)
+
+    if not stat.exists():
+        return 0.0
+    busy, all_ = busy_and_all()
+    time.sleep(1)
+    busy_after, all_after = busy_and_all()
+    return (busy_after - busy) / max(1, all_after - all_)
+
+
+@pytest.fixture(scope="module")
+def quiet(server: PageServer) -> Callable[[], None]:
+    """Real time needs time: before a measurement, while our server rests, others must too."""
+
+    def wait() -> None:
+        shares = []
+        for _ in range(30):
+            shares.append(others_use())
+            if shares[-1] < 0.35:
+                return
+        pytest.skip(f"others use {min(shares):.0%} of this machine: nothing real-time to measure")
+
+    return wait
 
 
 def wait_for_event(page: Any, kind: str, timeout_ms: int = 30_000) -> None:
@@ -180,8 +230,9 @@ def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int
 
 
 @pytest.fixture(scope="module")
-def mirrored(load_page: OpenPage, spoken_wav: Path) -> dict[str, Any]:
+def mirrored(load_page: OpenPage, quiet: Callable[[], None], spoken_wav: Path) -> dict[str, Any]:
     """Fifteen seconds of the page in mirror mode, as seen and heard from outside."""
+    quiet()
     page = load_page("?mode=mirror", flags=microphone(spoken_wav))
     page.click("#start")
     page.wait_for_timeout(15_000)
@@ -216,9 +267,12 @@ def test_the_measurement_would_catch_a_lie(mirrored: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_minute_of_speech_stays_in_step(open_page: OpenPage, spoken_wav: Path) -> None:
-    """Nothing drifts, drops or doubles in 60 s of real speech (`pytest -s` prints the figures)."""
-    page = open_page("?mode=mirror", flags=microphone(spoken_wav))
+def test_a_minute_of_speech_stays_in_step(
+    open_page: OpenPage, quiet: Callable[[], None], product: PageServer, spoken_wav: Path
+) -> None:
+    """With the model that ships, nothing drifts, drops or doubles in 60 s of real speech."""
+    quiet()
+    page = open_page("?mode=mirror", flags=microphone(spoken_wav), of=product)
     page.click("#start")
     page.wait_for_timeout(63_000)
     report = report_of(page)
@@ -228,8 +282,11 @@ def test_a_minute_of_speech_stays_in_step(open_page: OpenPage, spoken_wav: Path)
 # -- what a user does -----------------------------------------------------------------------------
 
 
-def test_typed_text_is_said_and_then_it_rests(open_page: OpenPage) -> None:
+def test_typed_text_is_said_and_then_it_rests(
+    open_page: OpenPage, quiet: Callable[[], None]
+) -> None:
     """Without a microphone you type; it is said whole, in step, captioned, and then it rests."""
+    quiet()
     page = open_page("?mode=parrot")
     page.fill("#speak-text", SENTENCE)
     page.press("#speak-text", "Enter")
@@ -244,8 +301,9 @@ def test_typed_text_is_said_and_then_it_rests(open_page: OpenPage) -> None:
     assert len(frames) == int(np.ceil(len(audio) / WIRE_RATE * 25 - 1e-6))
 
 
-def test_only_the_mouth_can_be_sent(open_page: OpenPage) -> None:
+def test_only_the_mouth_can_be_sent(open_page: OpenPage, quiet: Callable[[], None]) -> None:
     """With `?region=mouth` smaller frames come, and are as much in step."""
+    quiet()
     page = open_page("?mode=parrot&region=mouth")
     page.fill("#speak-text", "Ten green bottles.")
     page.click("#speak-send")
@@ -272,7 +330,8 @@ def test_escape_interrupts_at_once(open_page: OpenPage) -> None:
     wait_for_event(page, "conversation.item.truncated")
     report = report_of(page)
     output = output_of(report)
-    start_s, _ = locate(output, response_audio(report, generations(report)[0]))
+    audio = response_audio(report, generations(report)[0])
+    start_s, _ = locate(output, audio[:WIRE_RATE])  # the second before Escape
     assert start_s < frame
     after = output.samples[int((frame + 0.1) * output.rate) - output.first :]
     assert len(after) > output.rate // 4
