@@ -33,7 +33,7 @@ Progress = Callable[[str], None]
 def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
     """Load everything. Raises CheckpointError, AvatarError or ValueError, in words to act on."""
     from wsavatar.avatars.store import AvatarStore
-    from wsavatar.dialogue import registry
+    from wsavatar.dialogue.registry import create
     from wsavatar.render.pool import FacePool
 
     models = load_models(settings.model, progress)
@@ -46,7 +46,7 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
         face=FacePool(models, settings.render),
         avatars=store,
         grid=models[0].spec.grid,
-        create_dialogue=registry.create,
+        create_dialogue=create,
     )
 
 
