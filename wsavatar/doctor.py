@@ -155,8 +155,13 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 def _jpeg(settings: Settings) -> Iterator[Finding]:
     from wsavatar.render import jpeg
 
-    logging.getLogger(jpeg.__name__).setLevel(logging.ERROR)  # it is reported here
-    if jpeg.encoder_name() == "turbojpeg":
+    log = logging.getLogger(jpeg.__name__)
+    before, log.disabled = log.disabled, True  # what it warns of is a finding here
+    try:
+        encoder = jpeg.encoder_name()
+    finally:
+        log.disabled = before
+    if encoder == "turbojpeg":
         yield Finding("jpeg", "ok", "libturbojpeg")
     else:
         detail = "no libturbojpeg: JPEGs are encoded by OpenCV, which is slower"
