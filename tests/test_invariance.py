@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from wsavatar.chunker import Chunk, Chunker
 from wsavatar.musetalk.model import CpuBackend, MuseTalk
@@ -17,12 +19,19 @@ RAGGED = [1, 3999, 160, 7, 12_345, 800]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MuseTalk:
+def model(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MuseTalk]:
     if request.param == "openvino":
         pytest.importorskip("openvino")
     directory = tmp_path_factory.mktemp("model")
     write_random_model(directory, size="mini")
-    return MuseTalk.load(directory, cpu_backend=request.param, cache=directory / "cache")
+    threads = torch.get_num_threads()
+    # One thread: torch's threads spin for each other, which takes seconds on a busy machine.
+    yield MuseTalk.load(
+        directory, cpu_backend=request.param, cpu_threads=1, cache=directory / "cache"
+    )
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +132,6 @@ def test_the_files_say_where_the_grid_lies(model: MuseTalk, tmp_path: Path) -> N
     write_random_model(tmp_path / "other", size="mini")
     extras = tmp_path / "other" / "wsavatar.json"
     extras.write_text(extras.read_text().replace('"left_positions": 50', '"left_positions": 20'))
-    other = MuseTalk.load(tmp_path / "other", cpu_backend="torch")
+    other = MuseTalk.load(tmp_path / "other", cpu_backend="torch", cpu_threads=1)
     assert other.spec.grid.left_positions == 20
     assert other.spec.fingerprint != model.spec.fingerprint

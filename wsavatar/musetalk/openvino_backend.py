@@ -14,7 +14,8 @@ import os
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -135,12 +136,24 @@ def _config(precision: Precision, threads: int) -> dict[str, Any]:
 
 def _convert(source: StageSource) -> ov.Model:
     shapes = [[-1, *tensor.shape[1:]] for tensor in source.example]
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), _one_torch_thread():
         warnings.simplefilter("ignore")  # tracing warns of every shape that is a constant here
-        graph = ov.convert_model(source.module, example_input=source.example)
+        traced = torch.jit.trace(source.module, source.example, check_trace=False)
+        graph = ov.convert_model(traced, example_input=source.example)
     batch = -1 if source.batch is None else source.batch
     graph.reshape({i: ov.PartialShape([batch, *shape[1:]]) for i, shape in enumerate(shapes)})
     return graph
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Tracing runs each layer once on little data: on a busy machine two threads mostly wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _read(core: ov.Core, folder: Path, name: str) -> ov.Model | None:
