@@ -142,16 +142,16 @@ def download(
     Files that are complete are left alone, parts of files are resumed. ``endpoint`` None is the
     hub, or ``$HF_ENDPOINT``. Raises WeightsError for what keeps a file from coming.
     """
-    from huggingface_hub import hf_hub_download
+    from wsavatar.hub import fetch
 
     # It prints what it says itself; let through to the log, each line would come twice.
     logging.getLogger("huggingface_hub").propagate = False
     files = (*_UNETS[version], *_SHARED, *((_DWPOSE,) if with_dwpose else ()))
     for number, file in enumerate(files, start=1):
-        target = directory / file.folder
-        say(f"[{number}/{len(files)}] {file.repository}: {file.name} -> {target / file.name}")
+        target = directory / file.folder / file.name
+        say(f"[{number}/{len(files)}] {file.repository}: {file.name} -> {target}")
         try:
-            hf_hub_download(file.repository, file.name, local_dir=target, endpoint=endpoint)
+            fetch(file.repository, file.name, target, endpoint=endpoint)
         except Exception as error:  # the hub's, the HTTP library's and the disk's, none our own
             raise WeightsError(_explain(error, file, directory, version)) from error
 
@@ -178,7 +178,7 @@ def _explain(error: Exception, file: HubFile, directory: Path, version: Version)
     if isinstance(error, HfHubHTTPError):
         return f"the hub refused {file.repository}/{file.name} ({why})\ntry later: {resumes}"
     if isinstance(error, OSError) and not unreachable:
-        return f"cannot write {target} ({why})\n{resumes}"
+        return f"cannot put {target} in place ({why})\n{resumes}"
     return _no_network(file, directory, version, why) + f"\n{resumes}"
 
 
