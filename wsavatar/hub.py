@@ -61,7 +61,8 @@ def fetch(repository: str, name: str, target: Path, *, endpoint: str | None = No
 def _headers(url: str, location: str) -> dict[str, str]:
     """A login is for the hub alone, not for the store that it points to."""
     same_host = urlsplit(url).netloc == urlsplit(location).netloc
-    return build_hf_headers(token=None if same_host else False)
+    headers: dict[str, str] = build_hf_headers(token=None if same_host else False)
+    return headers
 
 
 def _verify(part: Path, size: int, etag: str) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from transformers import WhisperConfig
 
+from wsavatar.musetalk.architecture import build, config_of
 from wsavatar.musetalk.features import AudioEncoder
 from wsavatar.musetalk.layout import Part, PartFiles, find, missing, part_files
 from wsavatar.musetalk.networks import patch_of
@@ -92,7 +91,7 @@ def load_modules(directory: Path, version: Version, dtype: torch.dtype) -> Loade
     spec = ModelSpec(
         version=version,
         crop_size=extras.crop_size,
-        latent_channels=int(vae.config["latent_channels"]),
+        latent_channels=int(config_of(vae)["latent_channels"]),
         latent_size=_latent_size(vae, extras),
         layers=len(audio.layers) + 1,
         dim=audio.config.d_model,
@@ -138,7 +137,7 @@ def _open_part(directory: Path, files: PartFiles, problems: list[str]) -> _Opene
     try:
         values = json.loads(config.read_text("utf-8"))
         with torch.device("meta"):
-            module = _BUILDERS[files.part](values)
+            module = build(files.part, values)
     except Exception as error:  # a config can fail in any way that diffusers can
         problems.append(f"{files.config}: does not describe a {files.part} ({_one_line(error)})")
         return None
@@ -153,27 +152,6 @@ def _open_part(directory: Path, files: PartFiles, problems: list[str]) -> _Opene
     wrong = _shape_problems(module, found)
     problems += [f"{name}: {problem}" for problem in wrong]
     return None if wrong else _Opened(files, module, weights, names)
-
-
-def _build_unet(config: dict[str, Any]) -> nn.Module:
-    return UNet2DConditionModel.from_config(config)
-
-
-def _build_vae(config: dict[str, Any]) -> nn.Module:
-    vae = AutoencoderKL.from_config(config)
-    patch_of(vae)
-    return vae
-
-
-def _build_whisper(config: dict[str, Any]) -> nn.Module:
-    return AudioEncoder(WhisperConfig(**config))
-
-
-_BUILDERS: dict[Part, Callable[[dict[str, Any]], nn.Module]] = {
-    "unet": _build_unet,
-    "vae": _build_vae,
-    "whisper": _build_whisper,
-}
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -278,13 +256,13 @@ def _misfits(parts: dict[Part, _Opened], extras: ModelExtras) -> list[str]:
     """Parts that are each sound but do not belong together."""
     unet, vae, whisper = (parts[part].module for part in ("unet", "vae", "whisper"))
     assert isinstance(whisper, AudioEncoder)
-    channels = vae.config["latent_channels"]
+    channels = config_of(vae)["latent_channels"]
     size = _latent_size(vae, extras)
     config = whisper.config
     expected = (
-        ("the UNet's in_channels", unet.config["in_channels"], 2 * channels),
-        ("the UNet's out_channels", unet.config["out_channels"], channels),
-        ("the UNet's cross_attention_dim", unet.config["cross_attention_dim"], config.d_model),
+        ("the UNet's in_channels", config_of(unet)["in_channels"], 2 * channels),
+        ("the UNet's out_channels", config_of(unet)["out_channels"], channels),
+        ("the UNet's cross_attention_dim", config_of(unet)["cross_attention_dim"], config.d_model),
     )
     problems = [
         f"{parts['unet'].files.config}: {what} is {found}, the other parts need {needed}"
@@ -304,8 +282,8 @@ def _misfits(parts: dict[Part, _Opened], extras: ModelExtras) -> list[str]:
 
 
 def _pixels_per_latent(vae: nn.Module) -> int:
-    assert isinstance(vae, AutoencoderKL)
-    return patch_of(vae) * 2 ** (len(vae.config["block_out_channels"]) - 1)
+    patch = patch_of(cast("AutoencoderKL", vae))
+    return patch * int(2 ** (len(config_of(vae)["block_out_channels"]) - 1))
 
 
 def _latent_size(vae: nn.Module, extras: ModelExtras) -> int:

@@ -151,8 +151,7 @@ def gather_conditions(
     rows[silent] = zero_row
     shape = (len(rows), grid.frame_positions * features.shape[1], features.shape[2])
     if isinstance(features, np.ndarray):
-        return np.concatenate([features, np.zeros_like(features, shape=(1, *features.shape[1:]))])[
-            rows
-        ].reshape(shape)
+        zeros = np.zeros((1, *features.shape[1:]), features.dtype)
+        return np.asarray(np.concatenate([features, zeros])[rows].reshape(shape))
     padded = torch.cat([features, features.new_zeros(1, *features.shape[1:])])
     return padded[torch.from_numpy(rows).to(features.device)].reshape(shape)

@@ -111,13 +111,11 @@ class MuseTalk:
                 f"expected windows [b, {grid.window_samples}], got {list(audio.shape)}"
             )
         audio = nn.functional.pad(audio, (0, self._window_samples - audio.shape[1]))
-        alone = self.device.type == "cpu"
+        step = 1 if self.device.type == "cpu" else max(1, len(audio))
+        own_block = slice(grid.left_positions, grid.left_positions + grid.block_positions)
         parts = [
-            self._audio(part).float()[
-                :, grid.left_positions : grid.left_positions + grid.block_positions
-            ]
-            for part in (audio.split(1) if alone else [audio])
-            if len(part)
+            self._audio(audio[start : start + step]).float()[:, own_block]
+            for start in range(0, len(audio), step)
         ]
         empty = audio.new_zeros(0, grid.block_positions, spec.layers, spec.dim)
         return self._array(torch.cat([empty, *parts]).flatten(0, 1))

@@ -56,7 +56,7 @@ class CropEncoder(nn.Module):
         moments = self.encoder(F.pixel_unshuffle(pixels, self.patch))
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)
-        mean = moments.chunk(2, dim=1)[0]
+        mean: Tensor = moments.chunk(2, dim=1)[0]
         return (mean - self.shift) * self.scaling
 
 

@@ -138,7 +138,8 @@ def _convert(source: StageSource) -> ov.Model:
     shapes = [[-1, *tensor.shape[1:]] for tensor in source.example]
     with warnings.catch_warnings(), torch.inference_mode(), _one_torch_thread():
         warnings.simplefilter("ignore")  # tracing warns of every shape that is a constant here
-        traced = torch.jit.trace(source.module, source.example, check_trace=False)
+        trace: Any = torch.jit.trace  # untyped
+        traced = trace(source.module, source.example, check_trace=False)
         graph = ov.convert_model(traced, example_input=source.example)
     batch = -1 if source.batch is None else source.batch
     graph.reshape({i: ov.PartialShape([batch, *shape[1:]]) for i, shape in enumerate(shapes)})

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
-from transformers import WhisperConfig
 
-from wsavatar.musetalk.features import AudioEncoder
+from wsavatar.musetalk.architecture import build
+from wsavatar.musetalk.layout import Part
 
 __all__ = ["SIZES", "Size", "write_random_model"]
 
@@ -38,7 +37,7 @@ def write_random_model(directory: Path, size: Size = "full", seed: int = 0) -> N
     architecture = _ARCHITECTURES[size]
     dtype = torch.float16 if size == "full" else torch.float32
     generator = torch.Generator().manual_seed(seed)
-    parts = (
+    parts: tuple[tuple[str, str, Part], ...] = (
         ("musetalkV15/musetalk.json", "musetalkV15/unet.safetensors", "unet"),
         ("sd-vae/config.json", "sd-vae/diffusion_pytorch_model.safetensors", "vae"),
         ("whisper/config.json", "whisper/model.safetensors", "whisper"),
@@ -47,7 +46,7 @@ def write_random_model(directory: Path, size: Size = "full", seed: int = 0) -> N
         config = architecture[part]
         _write_json(directory / config_name, config)
         with torch.device("meta"):
-            module = _build(part, config)
+            module = build(part, config)
         tensors = _random_tensors(module, generator, dtype)
         if part == "whisper":
             tensors = {f"model.encoder.{name}": tensor for name, tensor in tensors.items()}
@@ -55,14 +54,6 @@ def write_random_model(directory: Path, size: Size = "full", seed: int = 0) -> N
     _write_json(directory / "whisper" / "preprocessor_config.json", _PREPROCESSOR)
     if "extras" in architecture:
         _write_json(directory / "wsavatar.json", architecture["extras"])
-
-
-def _build(part: str, config: dict[str, Any]) -> nn.Module:
-    if part == "unet":
-        return UNet2DConditionModel.from_config(config)
-    if part == "vae":
-        return AutoencoderKL.from_config(config)
-    return AudioEncoder(WhisperConfig(**config))
 
 
 def _random_tensors(
