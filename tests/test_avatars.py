@@ -17,7 +17,7 @@ import pytest
 from tests.faces import face_video
 from wsavatar.avatars import commands
 from wsavatar.avatars.avatar import cycle_index
-from wsavatar.avatars.cache import FaceCache, default_cache_directory
+from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.commands import load_landmarks
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks, write_avatar
 from wsavatar.avatars.store import AvatarStore
@@ -25,6 +25,7 @@ from wsavatar.chunker import FeatureGrid
 from wsavatar.config import AvatarSettings, Settings
 from wsavatar.musetalk.spec import CropMargin, ModelSpec
 from wsavatar.render.video import read_video
+from wsavatar.resources import cache_directory
 
 W, H, COUNT = 160, 128, 6
 
@@ -403,9 +404,9 @@ def test_concurrent_preparers_do_not_clash(home: Path) -> None:
 def test_the_cache_lies_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
-    assert default_cache_directory() == Path("/elsewhere/wsavatar")
+    assert cache_directory() == Path("/elsewhere/wsavatar")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert default_cache_directory() == Path.home() / ".cache" / "wsavatar"
+    assert cache_directory() == Path.home() / ".cache" / "wsavatar"
 
 
 # -- the command ----------------------------------------------------------------------------------
@@ -422,7 +423,7 @@ def prepare(home: Path, *words: object) -> int:
 @pytest.fixture
 def command_model(monkeypatch: pytest.MonkeyPatch) -> CountingModel:
     model = CountingModel()
-    monkeypatch.setattr("wsavatar.render.offline.load_model", lambda settings: model)
+    monkeypatch.setattr("wsavatar.avatars.commands.load_configured", lambda settings: model)
     return model
 
 

@@ -47,7 +47,7 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def model(settings: Settings) -> MuseTalk:
-    return offline.load_model(settings.model)
+    return offline.load_configured(settings)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def render(
     settings: Settings, model: MuseTalk, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
     """Runs the command as the command line would, but loads its usual model only once."""
-    load = offline.load_model
+    load = offline.load_configured
 
-    def load_once(wanted: ModelSettings) -> MuseTalk:
-        return model if wanted == settings.model else load(wanted)
+    def load_once(wanted: Settings) -> MuseTalk:
+        return model if wanted.model == settings.model else load(wanted)
 
-    monkeypatch.setattr(offline, "load_model", load_once)
+    monkeypatch.setattr(offline, "load_configured", load_once)
 
     def run(*words: object) -> int:
         parser = argparse.ArgumentParser()

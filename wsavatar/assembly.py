@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsavatar.avatars.format import AvatarError
-from wsavatar.config import ModelSettings, Settings
+from wsavatar.config import Settings
 from wsavatar.engine import Engine
-from wsavatar.resources import embedded_weights
+from wsavatar.musetalk.configured import load_configured
 
 if TYPE_CHECKING:
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.musetalk.model import MuseTalk
 
-__all__ = ["load_engine", "load_models", "model_directory"]
+__all__ = ["load_engine", "load_models"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +35,9 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     from wsavatar.dialogue.registry import create
     from wsavatar.render.pool import FacePool
 
-    models = load_models(settings.model, progress)
+    models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
     _prepare_avatars(store, progress)
-    progress("warming up")
-    for model in models:
-        model.warm_up(sorted({1, settings.render.batch_size, settings.render.max_batch_size}))
     return Engine(
         face=FacePool(models, settings.render),
         avatars=store,
@@ -50,34 +46,18 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     )
 
 
-def model_directory(settings: ModelSettings) -> Path:
-    """Where the configured weights lie."""
-    return embedded_weights() if settings.path == "embedded" else Path(settings.path)
-
-
-def load_models(settings: ModelSettings, progress: Progress = lambda text: None) -> list[MuseTalk]:
+def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[MuseTalk]:
     """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
     progress("loading torch")
     import torch
 
-    from wsavatar.musetalk.model import MuseTalk
-
-    devices = list(settings.devices)
+    devices = list(settings.model.devices)
     if devices == ["auto"]:
         devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
     models = []
     for device in devices:
         progress(f"loading the model on {device}")
-        models.append(
-            MuseTalk.load(
-                model_directory(settings),
-                version=settings.version,
-                device=device,
-                dtype=settings.dtype,
-                cpu_backend=settings.cpu_backend,
-                cpu_threads=settings.cpu_threads,
-            )
-        )
+        models.append(load_configured(settings, device))
     return models
 
 

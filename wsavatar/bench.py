@@ -26,6 +26,7 @@ from wsavatar import machine
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.config import RenderSettings, Settings
+from wsavatar.musetalk.configured import model_directory
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool
 from wsavatar.render.worker import (
@@ -105,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Measure and print. Raises BenchError for arguments out of range or frames that failed."""
-    from wsavatar.assembly import load_models, model_directory
+    from wsavatar.assembly import load_models
     from wsavatar.avatars.store import AvatarStore
 
     batch_size = settings.render.batch_size if args.batch_size is None else args.batch_size
@@ -113,10 +114,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise BenchError(f"--batch-size {batch_size}: from 1 to 64")
     if not 1 <= args.seconds <= 600:
         raise BenchError(f"--seconds {args.seconds:g}: from 1 to 600")
-    model_settings = settings.model
     if args.threads is not None:
-        model_settings = model_settings.model_copy(update={"cpu_threads": max(0, args.threads)})
-    models = load_models(model_settings, _say)
+        chosen = settings.model.model_copy(update={"cpu_threads": max(0, args.threads)})
+        settings = settings.model_copy(update={"model": chosen})
+    models = load_models(settings, _say)
     store = AvatarStore(settings.avatars, models[0])
     avatar_id = args.avatar or store.default_id
     _say(f"preparing avatar {avatar_id}")
@@ -126,7 +127,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         settings.render,
         batch_size,
         args.seconds,
-        directory=model_directory(model_settings),
+        directory=model_directory(settings),
         say=_say,
     )
     print(json.dumps(asdict(report), indent=2) if args.json else _table(report))

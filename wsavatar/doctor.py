@@ -47,6 +47,7 @@ NEEDED_PACKAGES = (
 OPTIONAL_PACKAGES = {
     "openvino": "the embedded model runs several times slower on a CPU without it",
     "PyTurboJPEG": "JPEGs are then encoded by OpenCV, which is slower",
+    "huggingface-hub": "weights --download asks the hub where the files are",
     "edge-tts": "the online voices of avatar.speak",
     "espeakng-loader": "the offline voice of avatar.speak",
 }
@@ -196,10 +197,10 @@ def _page(settings: Settings) -> Iterator[Finding]:
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    from wsavatar.assembly import model_directory
     from wsavatar.musetalk.checkpoint import find_problems
+    from wsavatar.musetalk.configured import model_directory
 
-    directory = model_directory(settings.model)
+    directory = model_directory(settings)
     remedy = (
         "install wsavatar again: pip install ."
         if settings.model.path == "embedded"
@@ -216,12 +217,12 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 
 
 def _avatars(settings: Settings) -> Iterator[Finding]:
-    from wsavatar.avatars.cache import default_cache_directory
     from wsavatar.avatars.format import AvatarError, read_avatar_file
     from wsavatar.avatars.store import avatar_directory
+    from wsavatar.resources import cache_directory
 
     directory = avatar_directory(settings.avatars)
-    cache = (settings.avatars.cache or default_cache_directory()) / "avatars"
+    cache = (settings.avatars.cache or cache_directory()) / "avatars"
     folders = [path for path in sorted(directory.iterdir()) if path.is_dir()]
     fit = 0
     for folder in folders:

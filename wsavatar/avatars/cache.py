@@ -26,7 +26,7 @@ from wsavatar.avatars.prepare import FaceData
 if TYPE_CHECKING:
     from wsavatar.musetalk.spec import ModelSpec
 
-__all__ = ["FaceCache", "cache_key", "default_cache_directory"]
+__all__ = ["FaceCache", "cache_key"]
 
 CACHE_VERSION = 1
 """Raise it with any change to what `prepare` computes."""
@@ -38,13 +38,6 @@ _log = logging.getLogger(__name__)
 
 class _DamagedError(Exception):
     """A cache file is not what was written; the message says how it shows."""
-
-
-def default_cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/wsavatar``, or ``~/.cache/wsavatar``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-    return root / "wsavatar"
 
 
 def cache_key(folder: Path, avatar: AvatarFile, spec: ModelSpec) -> str:

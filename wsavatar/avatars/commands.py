@@ -17,6 +17,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from wsavatar.avatars.format import MAX_FRAMES, AvatarError, check_landmarks, write_avatar
 from wsavatar.avatars.store import AvatarStore, avatar_directory
 from wsavatar.config import Settings
+from wsavatar.musetalk.configured import load_configured
 from wsavatar.render.video import VideoError, open_video
 
 __all__ = ["add_arguments", "load_landmarks", "run"]
@@ -112,9 +113,7 @@ def load_landmarks(path: Path) -> np.ndarray:
 
 
 def _prepare(ids: list[str], settings: Settings) -> int:
-    from wsavatar.render.offline import load_model
-
-    store = AvatarStore(settings.avatars, load_model(settings.model), memory_bytes=0)
+    store = AvatarStore(settings.avatars, load_configured(settings), memory_bytes=0)
     ids = ids or [info.id for info in store.list()]
     if not ids:
         raise AvatarError(f"{avatar_directory(settings.avatars)} holds no avatar")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.avatars.cache import FaceCache, cache_key, default_cache_directory
+from wsavatar.avatars.cache import FaceCache, cache_key
 from wsavatar.avatars.format import (
     ID_PATTERN,
     AvatarError,
@@ -29,7 +29,7 @@ from wsavatar.avatars.format import (
 from wsavatar.avatars.prepare import Progress, assemble, prepare_faces
 from wsavatar.config import AvatarSettings
 from wsavatar.render.video import VideoError, read_video
-from wsavatar.resources import resource_dir
+from wsavatar.resources import cache_directory, resource_dir
 
 if TYPE_CHECKING:
     from wsavatar.musetalk.model import MuseTalk
@@ -85,7 +85,7 @@ class AvatarStore:
         self._directory = avatar_directory(settings)
         self._default = settings.default
         self._model = model
-        self._cache = FaceCache(settings.cache or default_cache_directory())
+        self._cache = FaceCache(settings.cache or cache_directory())
         self._memory_bytes = memory_bytes
         self._guard = threading.Lock()  # over the three below; never held while preparing
         self._ready: OrderedDict[str, PreparedAvatar] = OrderedDict()

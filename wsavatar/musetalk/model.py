@@ -15,7 +15,6 @@ GPU both are batched: features differ by float rounding with the batch's size.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +29,7 @@ from wsavatar.musetalk.checkpoint import CheckpointError, LoadedModules, load_mo
 from wsavatar.musetalk.features import AudioFeatures, LogMel, gather_conditions, positional_encoding
 from wsavatar.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
 from wsavatar.musetalk.spec import ModelSpec, Version
+from wsavatar.resources import cache_directory
 
 __all__ = ["Array", "CheckpointError", "CpuBackend", "DType", "MuseTalk"]
 
@@ -89,7 +89,7 @@ class MuseTalk:
             fold_timestep(modules.unet)
         if with_openvino:
             stages = _openvino_stages(
-                modules, cache or default_cache(), cpu_threads, chosen is torch.bfloat16
+                modules, cache or cache_directory(), cpu_threads, chosen is torch.bfloat16
             )
         else:
             if place.type == "cpu" and cpu_threads:
@@ -195,12 +195,6 @@ class MuseTalk:
 
     def _array(self, tensor: Tensor) -> Array:
         return tensor.numpy() if self.device.type == "cpu" else tensor
-
-
-def default_cache() -> Path:
-    """Where compiled models are kept unless told otherwise."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "wsavatar"
 
 
 def _device(name: str) -> torch.device:

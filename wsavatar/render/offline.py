@@ -23,7 +23,8 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import Chunk, Chunker
-from wsavatar.config import ModelSettings, Settings
+from wsavatar.config import Settings
+from wsavatar.musetalk.configured import load_configured
 from wsavatar.render.paste import paste
 from wsavatar.render.video import AudioTrack, VideoWriter
 
@@ -77,10 +78,10 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     fps, batch_size = _limits(args, settings)
     _check_output(args.output, force=args.force)
     audio = read_audio(args.audio)
-    model_settings = settings.model
     if args.model is not None:
-        model_settings = model_settings.model_copy(update={"path": args.model})
-    model = load_model(model_settings)
+        chosen = settings.model.model_copy(update={"path": args.model})
+        settings = settings.model_copy(update={"model": chosen})
+    model = load_configured(settings)
     store = AvatarStore(settings.avatars, model)
     avatar = store.get(args.avatar or store.default_id)
     total = frame_total(audio, fps)
@@ -89,22 +90,6 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     write_video(args.output, bar, avatar, audio, fps)
     print(f"wrote {args.output}: {total} frames, {float(audio.seconds):.2f} s")
     return 0
-
-
-def load_model(settings: ModelSettings) -> MuseTalk:
-    """Load the configured model on the first of the configured devices."""
-    from wsavatar.musetalk.model import MuseTalk  # torch and diffusers: seconds to import
-    from wsavatar.resources import embedded_weights
-
-    directory = embedded_weights() if settings.path == "embedded" else Path(settings.path)
-    return MuseTalk.load(
-        directory,
-        version=settings.version,
-        device=settings.devices[0],
-        dtype=settings.dtype,
-        cpu_backend=settings.cpu_backend,
-        cpu_threads=settings.cpu_threads,
-    )
 
 
 def _limits(args: argparse.Namespace, settings: Settings) -> tuple[Fraction, int]:
