@@ -1,0 +1,183 @@
+"""What the training room promises the model that serves: the same sound, crop and arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wsavatar.avatars.geometry import crop_box as serving_crop_box
+from wsavatar.chunker import Chunker
+from wsavatar.musetalk.model import MuseTalk
+from wsavatar.musetalk.spec import CropMargin
+from wsavatar.resources import embedded_weights
+from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
+from wsavatar.training.data import RATE, STEP, augment, strange_voice
+from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
+from wsavatar.training.mouth import mouth_controls
+from wsavatar.training.networks import TOP, Face
+from wsavatar.training.people import BUNDLED, idle_motion
+from wsavatar.training.synthesis import MARGIN, crop_box
+from wsavatar.training.train import resume
+
+VISEMES = {
+    "SIL": {"lipSeal": 0.9},
+    "M": {"lipSeal": 1.0, "mouthPress": 0.3},
+    "AA": {"jawOpen": 0.6},
+    "OO": {"mouthPucker": 1.0, "jawOpen": 0.05},
+}
+
+
+@pytest.fixture(scope="module")
+def face() -> Face:
+    torch.manual_seed(0)
+    face = Face()
+    resume(face, [], embedded_weights())
+    return face.eval()
+
+
+@pytest.fixture(scope="module")
+def served() -> MuseTalk:
+    return MuseTalk.load(
+        embedded_weights(), device="cpu", dtype="float32", cpu_backend="torch", cpu_threads=1
+    )
+
+
+def speech(seconds: float) -> np.ndarray:
+    """Something with a changing spectrum; float32 at 16 kHz."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    wave = np.sin(2 * np.pi * (120 + 300 * t) * t) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * t))
+    return (0.2 * wave).astype(np.float32)
+
+
+def test_silence_rests_and_a_bilabial_seals_the_lips() -> None:
+    """A pause is at rest throughout, and every m, b or p closes the mouth for its whole closure."""
+    segments = [("SIL", 0, 0.5), ("AA", 0.5, 0.7), ("M", 0.7, 0.78), ("AA", 0.78, 1.0)]
+    times = np.array([0.1, 0.3, 0.6, 0.74, 0.9])
+    names, weights, closed = mouth_controls(segments, times, VISEMES)
+    seal, jaw = weights[:, names.index("lipSeal")], weights[:, names.index("jawOpen")]
+    assert seal[:2] == pytest.approx(0.9, abs=0.02) and jaw[:2] == pytest.approx(0, abs=0.02)
+    assert seal[3] == pytest.approx(1.0) and list(closed) == [False, False, False, True, False]
+    assert jaw[2] > 0.4 and jaw[4] > 0.4 and seal[2] < 0.4
+
+
+def test_controls_never_leave_what_the_visemes_span() -> None:
+    """Blending is a weighted mean: no mouth opens wider than its widest viseme."""
+    segments = [("OO", 0, 0.1), ("AA", 0.1, 0.3), ("M", 0.3, 0.35), ("OO", 0.35, 0.6)]
+    names, weights, _ = mouth_controls(segments, np.linspace(-0.5, 1.2, 200), VISEMES)
+    for column, name in enumerate(names):
+        assert 0 <= weights[:, column].min()
+        assert weights[:, column].max() <= max(v.get(name, 0) for v in VISEMES.values()) + 1e-6
+
+
+def test_training_hears_what_serving_hears(face: Face, served: MuseTalk) -> None:
+    """The same audio conditions a frame alike in training and in the server, at any grid phase."""
+    audio = speech(3.0)
+    chunker = Chunker(served.spec.grid, Fraction(25), 8000)
+    chunks = [*chunker.push(audio), *chunker.flush()]
+    for frame in (30, 31, 33):
+        chunk = next(c for c in chunks if c.first_frame <= frame < c.first_frame + c.frame_count)
+        heard = served.condition(served.encode_audio(chunk.windows), chunk, Fraction(25))
+        first = 2 * frame - 4
+        start = (first - first % BLOCK - LEFT) * STEP
+        length = (WINDOW_POSITIONS + 2 * BLOCK) * STEP
+        windows = torch.from_numpy(audio[start : start + length].copy())[None].unfold(
+            1, WINDOW_POSITIONS * STEP, BLOCK * STEP
+        )
+        with torch.no_grad():
+            learnt = face.condition(windows, torch.tensor([first % BLOCK]))[0]
+        assert np.allclose(heard[frame - chunk.first_frame], learnt, atol=2e-3)
+
+
+def test_training_draws_what_serving_draws(face: Face, served: MuseTalk) -> None:
+    """The same crop and condition make the same picture in training and in the server."""
+    rng = np.random.default_rng(3)
+    crop = np.kron(rng.integers(0, 255, (1, 16, 16, 3)), np.ones((1, 16, 16, 1))).astype(np.uint8)
+    condition = rng.standard_normal((1, 50, 192)).astype(np.float32)
+    drawn = served.generate(served.encode_crops(crop), condition)[0, TOP:].astype(float)
+    pixels = torch.from_numpy(crop).permute(0, 3, 1, 2).float() / 127.5 - 1
+    masked = pixels.clone()
+    masked[:, :, 128:] = -1
+    with torch.no_grad():
+        latents = face(face.encode(masked), face.encode(pixels), torch.from_numpy(condition))
+        made = face.decode(latents).clamp(-1, 1)
+    learnt = ((made[0].permute(1, 2, 0) + 1) * 127.5).numpy()
+    # The server keeps latents in float16 and rounds to bytes.
+    assert np.abs(drawn - learnt).mean() < 1.0
+
+
+def test_training_crops_what_preparing_crops() -> None:
+    """Training and preparing cut a face inside the picture alike, to one pixel of rounding."""
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        points = rng.uniform((160, 180), (360, 400), (68, 2))
+        points[29] = points.mean(0) - (0, 20)
+        ours = crop_box(points)
+        theirs = serving_crop_box(points, CropMargin(relative=MARGIN), 4000, 4000)
+        assert np.abs(np.array(ours) - theirs).max() <= 1
+
+
+def test_augmented_speech_is_still_audio() -> None:
+    """Whatever happens to a voice, it stays finite, in range and as long as it was."""
+    torch.manual_seed(1)
+    audio = torch.from_numpy(speech(1.2)).repeat(16, 1)
+    strange = augment(audio)
+    assert strange.shape == audio.shape and strange.isfinite().all() and strange.abs().max() <= 1
+
+
+def test_windows_of_one_frame_belong_to_one_voice() -> None:
+    """A strange voice is strange in the same way in all three windows of a frame."""
+    torch.manual_seed(2)
+    mel = torch.rand(1, 80, 100).repeat(12, 1, 1)
+    strange = strange_voice(mel, group=3).reshape(4, 3, 80, 100)
+    assert (strange == strange[:, :1]).all()
+    assert (strange[0] != strange[1]).any() or (strange[0] != strange[2]).any()
+
+
+def test_blur_costs_energy_and_a_copy_costs_nothing() -> None:
+    """The losses are zero for the truth, and the sharpness loss sees a blur."""
+    torch.manual_seed(3)
+    true = torch.rand(2, 3, 144, 256) * 2 - 1
+    weight = mouth_weight(torch.tensor([[90.0, 160.0, 170.0, 190.0]] * 2))
+    blurred = torch.nn.functional.avg_pool2d(true, 3, 1, 1)
+    assert float(picture_loss(true, true, weight)) == 0
+    assert float(energy_loss(true, true, weight)) == 0
+    assert float(energy_loss(blurred, true, weight)) > 1
+
+
+def test_lips_may_go_where_the_weight_is() -> None:
+    """The mouth's weight covers the lips at rest and the space below, into which a jaw opens."""
+    weight = mouth_weight(torch.tensor([[90.0, 170.0, 170.0, 190.0]]))[0, 0]
+    assert weight[180 - TOP, 130] > 4.5 and weight[210 - TOP, 130] > 4.5
+    assert weight[250 - TOP, 130] < 1.1 and weight[180 - TOP, 20] < 1.1
+
+
+def test_a_lip_meter_reads_three_lengths() -> None:
+    """The meter takes the decoded rows of a crop and gives gap, inner and outer width."""
+    assert LipMeter(32, 5)(torch.zeros(2, 3, 256 - TOP, 256)).shape == (2, 3)
+
+
+def test_what_training_saves_can_be_served(face: Face, tmp_path: Path) -> None:
+    """A saved model loads as it is, decodes from the trained row on and weighs at most 40 MiB."""
+    save(tmp_path, face.vae, face.unet, face.audio, float(face.scale))
+    size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    assert size <= 40 * 2**20
+    model = MuseTalk.load(tmp_path, device="cpu", cpu_backend="torch", cpu_threads=1)
+    assert model.spec.decode_from_row == DECODE_FROM_ROW and model.spec.crop_size == 256
+
+
+def test_an_idle_blinks_moves_a_little_and_never_speaks() -> None:
+    """Nine seconds of every bundled idle hold blinks and small motion, and touch no mouth."""
+    for person in BUNDLED:
+        motion = idle_motion(person.motion_seed, 225)
+        upper = [m[0] for m in motion]
+        assert {name for controls in upper for name in controls} == {"eyeBlink", "browInnerUp"}
+        blinks = np.array([controls["eyeBlink"] for controls in upper])
+        assert blinks.max() > 0.9 and (blinks == 0).mean() > 0.5
+        turns = np.array([m[1] for m in motion])
+        assert 0.5 < np.ptp(turns, axis=0).max() < 15
+        assert np.abs(np.diff(turns, axis=0)).max() < 0.5  # degrees a frame: no jerk

@@ -1,0 +1,61 @@
+"""What a picture is judged by in training: values, gradients, sharpness, and where it matters."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsavatar.training.architecture import CROP_SIZE
+from wsavatar.training.networks import TOP
+
+__all__ = ["as_pixels", "energy_loss", "mouth_weight", "picture_loss"]
+
+
+def as_pixels(picture: Tensor) -> Tensor:
+    return picture.float() / 127.5 - 1.0
+
+
+def mouth_weight(boxes: Tensor, gain: float = 4.0) -> Tensor:
+    """[B, 4] lip boxes at rest -> [B, 1, S - TOP, S]: 1 everywhere, 1 + gain where lips may go."""
+    dev = boxes.device
+    w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    x = torch.arange(CROP_SIZE, device=dev)[None]
+    y = torch.arange(TOP, CROP_SIZE, device=dev)[None]
+    across = torch.sigmoid((x - (boxes[:, 0] - 0.15 * w)[:, None]) / 5) * torch.sigmoid(
+        ((boxes[:, 2] + 0.15 * w)[:, None] - x) / 5
+    )
+    down = torch.sigmoid((y - (boxes[:, 1] - 0.35 * h)[:, None]) / 4) * torch.sigmoid(
+        ((boxes[:, 3] + 34)[:, None] - y) / 6
+    )
+    return 1 + gain * (down[:, :, None] * across[:, None, :])[:, None]
+
+
+def picture_loss(made: Tensor, true: Tensor, weight: Tensor, sharp: float = 1.0) -> Tensor:
+    """L1 of values and of gradients at three scales, weighted by where it matters."""
+    made, true = made.float(), true.float()
+    norm = weight.mean()
+    loss = ((made - true).abs() * weight).mean() / norm
+    for scale in range(3):
+        for axis in (2, 3):
+            d = (made.diff(dim=axis) - true.diff(dim=axis)).abs()
+            w = weight.narrow(axis, 0, weight.shape[axis] - 1)
+            loss = loss + sharp * (d * w).mean() / norm / (1 + scale)
+        if scale < 2:
+            made, true, weight = (F.avg_pool2d(v, 2) for v in (made, true, weight))
+    return loss
+
+
+def energy_loss(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
+    """How unlike the local gradient energy is (log ratio over 8x8 patches): blur costs, misplaced
+    detail does not cost twice. L1 alone prefers blur wherever detail cannot be placed exactly."""
+
+    def energy(picture: Tensor) -> Tensor:
+        dx = picture.diff(dim=3)[:, :, :-1] ** 2
+        dy = picture.diff(dim=2)[..., :-1] ** 2
+        return F.avg_pool2d((dx + dy).mean(1, keepdim=True), 8, 4)
+
+    made, true = energy(made.float()), energy(true.float())
+    floor = 2e-4
+    weight = F.avg_pool2d(weight[..., :-1, :-1], 8, 4)
+    return ((made + floor).log() - (true + floor).log()).abs().mul(weight).mean() / weight.mean()

@@ -1,0 +1,102 @@
+"""The networks in training, and how they connect: what the serving code does, differentiable.
+
+This room knows no data and no loss.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, build
+from wsavatar.training.data import log_mel, strange_voice
+
+__all__ = ["Critic", "FRAME_POSITIONS", "Face", "PATCH", "TOP", "sinusoids"]
+
+PATCH = 4
+TOP = DECODE_FROM_ROW * 16  # first decoded row of pixels
+FRAME_POSITIONS = 10
+
+
+class Face(nn.Module):
+    """The networks and how they connect: what the serving code does, differentiable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.vae, self.unet, self.audio = build()
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("positions", sinusoids(5 * FRAME_POSITIONS, 192))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """[B, 3, S, S] in [-1, 1] -> scaled latents [B, C, 16, 16]."""
+        moments = self.vae.quant_conv(self.vae.encoder(F.pixel_unshuffle(pixels, PATCH)))
+        return moments.chunk(2, 1)[0] * self.scale
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> the lower pixels [B, 3, S - TOP, S]."""
+        lower = latents[:, :, DECODE_FROM_ROW:] / self.scale
+        return F.pixel_shuffle(self.vae.decoder(self.vae.post_quant_conv(lower)), PATCH)
+
+    def hear(self, mel: Tensor) -> Tensor:
+        """Log-mel [B, 80, 2P] -> hidden states [B, P, layers + 1, dim]."""
+        a = self.audio
+        x = F.gelu(a.conv1(mel))
+        x = F.gelu(a.conv2(x)).transpose(1, 2)
+        x = x + a.embed_positions.weight[: x.shape[1]]
+        states = [x]
+        for layer in a.layers:
+            x = layer(x, None)
+            x = x[0] if isinstance(x, tuple) else x
+            states.append(x)
+        states[-1] = a.layer_norm(states[-1])
+        return torch.stack(states, 2)
+
+    def condition(self, windows: Tensor, phase: Tensor, *, strange: bool = False) -> Tensor:
+        """Audio windows [B, 3, n] -> [B, 10 * layers, dim] with positions added."""
+        b = len(windows)
+        mel = log_mel(windows.flatten(0, 1))
+        if strange:
+            mel = strange_voice(mel, group=windows.shape[1])
+        states = self.hear(mel)[:, LEFT : LEFT + BLOCK]
+        states = states.reshape(b, 3 * BLOCK, *states.shape[2:])
+        take = phase[:, None] + torch.arange(FRAME_POSITIONS, device=phase.device)
+        states = states[torch.arange(b, device=phase.device)[:, None], take]
+        return states.flatten(1, 2) + self.positions
+
+    def forward(self, masked: Tensor, reference: Tensor, condition: Tensor) -> Tensor:
+        zero = torch.zeros((), dtype=torch.long, device=masked.device)
+        return self.unet(
+            torch.cat([masked, reference], 1), zero, encoder_hidden_states=condition,
+            return_dict=False,
+        )[0]  # fmt: skip
+
+
+class Critic(nn.Module):
+    """Judges patches of the lower face: sharp or smeared."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for out in (width, 2 * width, 4 * width):
+            layers += [
+                nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels, out, 4, 2, 1)),
+                nn.LeakyReLU(0.2),
+            ]
+            channels = out
+        layers += [nn.Conv2d(channels, 1, 3, 1, 1)]
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.body(picture)
+
+
+def sinusoids(length: int, dim: int) -> Tensor:
+    position = torch.arange(length)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
+    table = torch.zeros(length, dim)
+    table[:, 0::2], table[:, 1::2] = torch.sin(position * rate), torch.cos(position * rate)
+    return table

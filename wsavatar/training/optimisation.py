@@ -1,0 +1,102 @@
+"""How a step is taken, repeated and timed; nothing about what is learnt.
+
+A captured step may not read a number from the host: whatever changes between replays is a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Trainer", "autocast", "clock", "graphed"]
+
+
+class Trainer:
+    """AdamW with a cosine over a time budget, and a running average of the weights."""
+
+    def __init__(
+        self, groups: list[dict[str, Any]], average: list[tuple[nn.Module, nn.Module]]
+    ) -> None:
+        cuda = torch.cuda.is_available()
+        self.peaks = [g["lr"] for g in groups]
+        for g in groups:
+            g["lr"] = torch.tensor(float(g["lr"]), device="cuda" if cuda else "cpu")
+        self.optimizer = torch.optim.AdamW(
+            groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True, capturable=cuda
+        )
+        self.parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.average = [
+            (list(slow.parameters()), list(fast.parameters())) for slow, fast in average
+        ]
+        self.decay = torch.tensor(0.0, device="cuda" if cuda else "cpu")
+
+    def progress(self, share: float, step: int) -> None:
+        warm = min(1.0, (step + 1) / 200)
+        level = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"].fill_(peak * level)
+        self.decay.fill_(min(0.999, (1 + step) / (20 + step)))
+
+    def descend(self, loss: Tensor) -> None:
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        for slow, fast in self.average:
+            with torch.no_grad():
+                # Tensor factors, not numbers: a captured graph must read them anew at each replay.
+                torch._foreach_mul_(slow, self.decay)
+                torch._foreach_add_(slow, torch._foreach_mul(fast, 1.0 - self.decay))
+
+
+def graphed(step: Callable[..., Any], inputs: list[Tensor], reset: Callable[[], None]) -> Any:
+    """Capture a training step once and replay it; on a CPU, run it plainly."""
+    if not inputs[0].is_cuda:
+
+        def plain(*args: Tensor) -> Any:
+            reset()
+            return step(*args)
+
+        return plain
+    static = [x.clone() for x in inputs]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            reset()
+            step(*static)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    reset()
+    with torch.cuda.graph(graph):
+        result = step(*static)
+
+    def replay(*args: Tensor) -> Any:
+        for target, value in zip(static, args, strict=True):
+            target.copy_(value)
+        graph.replay()
+        return result
+
+    return replay
+
+
+def clock(seconds: float, name: str) -> Iterator[tuple[int, float]]:
+    """Steps until the budget is spent, with the share spent; says how it goes."""
+    start, step = time.monotonic(), 0
+    while (spent := time.monotonic() - start) < seconds:
+        yield step, spent / seconds
+        step += 1
+    print(
+        f"[{name}] {step} steps, {1000 * (time.monotonic() - start) / max(1, step):.1f} ms each",
+        flush=True,
+    )
+
+
+def autocast(device: torch.device) -> Any:
+    return torch.autocast(
+        device.type, torch.bfloat16, cache_enabled=False, enabled=device.type == "cuda"
+    )

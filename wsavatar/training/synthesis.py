@@ -1,0 +1,380 @@
+"""Renders training shards, test clips and the bundled avatars from a renderer of synthetic heads.
+
+The renderer is not part of this package: ``--renderer`` names a folder with a module ``heads``
+that offers ``Renderer``, ``Head``, ``VIS``, ``LIGHTS``, ``LM``, ``deform`` and ``random_kwargs``.
+The speech is a corpus folder: ``clips.json`` (clip, split, labelled, seconds, segments) beside
+``audio/*.ogg``.
+
+A shard is one person: ``references`` (the mouth at rest) and ``targets`` (the same instant, the
+mouth speaking), cropped by the model's own box, plus which moment of which clip each target shows.
+
+    python -m wsavatar.training.synthesis shards --renderer DIR --corpus DIR --out DIR --seconds 240
+    python -m wsavatar.training.synthesis clips  --renderer DIR --corpus DIR --out DIR
+    python -m wsavatar.training.synthesis avatars --renderer DIR --out avatars/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from wsavatar.training.mouth import mouth_controls
+from wsavatar.training.people import BUNDLED, Person, idle_motion, random_motion
+
+__all__ = ["Studio", "crop_box", "main"]
+
+CROP = 256
+MARGIN = 0.10
+FPS = 25
+VIEW = 352  # pixels of the close-up used for training: the scale of a 512-pixel portrait
+PORTRAIT_FOV, PORTRAIT = 23.5, 512
+_LICENSE = "Synthetic: a random sample of a face model (ICT-FaceKit, MIT); no real person."
+
+
+def crop_box(landmarks: np.ndarray, margin: float = MARGIN) -> tuple[int, int, int, int]:
+    """The crop that preparing makes (`wsavatar.avatars.geometry.crop_box`), but never clipped: a
+    close-up may end inside the box, a portrait does not.
+    """
+    x1, x2 = landmarks[:, 0].min(), landmarks[:, 0].max()
+    chin, middle = landmarks[:, 1].max(), landmarks[29, 1]
+    half = (chin - middle) * (1 + 2 * margin)
+    box = np.round([x1, middle - half, x2, middle + half]).astype(int)
+    return int(box[0]), int(box[1]), int(box[2]), int(box[3])
+
+
+def cut(image: np.ndarray, box: tuple[int, int, int, int], size: int = CROP) -> np.ndarray:
+    """Crop (edges repeated beyond the picture) and resize with Lanczos."""
+    x1, y1, x2, y2 = box
+    h, w = image.shape[:2]
+    pad = max(0, -x1, -y1, x2 - w, y2 - h)
+    if pad:
+        image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    part = image[y1 + pad : y2 + pad, x1 + pad : x2 + pad]
+    return cv2.resize(part, (size, size), interpolation=cv2.INTER_LANCZOS4)
+
+
+class Studio:
+    """One renderer and the person before it."""
+
+    def __init__(self, renderer_dir: Path, size: int, *, closeup: bool) -> None:
+        sys.path.insert(0, str(renderer_dir))
+        import heads  # the renderer's module, named by the caller
+
+        self.heads = heads
+        self._memoise_deform()
+        self.renderer = heads.Renderer(size)
+        fov = PORTRAIT_FOV
+        cy = -1.2
+        if closeup:
+            fov = float(
+                2 * np.degrees(np.arctan(np.tan(np.radians(PORTRAIT_FOV / 2)) * VIEW / PORTRAIT))
+            )
+            cy = 1.2
+        self.camera = dict(dist=92.0, fov=fov, cy=cy, cx=0.0)
+        self.person: Any = None
+
+    def _memoise_deform(self) -> None:
+        """Rendering and landmarks ask for the same deformed mesh: compute it once."""
+        plain = self.heads.deform
+        last: list[Any] = [None, None]
+
+        def deform(base: np.ndarray, controls: dict[str, float]) -> np.ndarray:
+            key = (id(base), tuple(sorted(controls.items())))
+            if last[0] != key:
+                last[0], last[1] = key, plain(base, controls)
+            return last[1].copy()
+
+        self.heads.deform = deform
+
+    def seat(self, person: Person | int, *, detail: bool = False) -> None:
+        """Bring in a bundled person, or a random one by seed."""
+        if isinstance(person, Person):
+            head, uniforms = dict(person.head), person.uniforms
+            self.light = self.heads.LIGHTS[person.light]
+            self.background = person.background
+        else:
+            head, self.light, self.background = self.heads.random_kwargs(person)
+            rng = np.random.default_rng(person + 7)
+            tone = float(np.mean(head["skin"])) / 255
+            tooth = np.array([0.82, 0.79, 0.72]) * rng.uniform(0.88, 1.04)
+            uniforms = dict(toothc=tuple(tooth), oil=0.5 if tone < 0.5 else 0.8)
+        strands = None if detail else 4000
+        self.person = self.heads.Head(
+            self.renderer, tex=2048 if detail else 1024, nstrand=strands, **head
+        )
+        self.person.uni.update(uniforms)
+
+    def shoot(
+        self,
+        mouth: dict[str, float],
+        motion: Any,
+        camera: dict[str, float] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """One picture (uint8 [size, size, 3] RGB) and its landmarks [68, 2] in pixels."""
+        upper, pose, shift = motion
+        controls = {**mouth, **{k: mouth.get(k, 0.0) + v for k, v in upper.items()}}
+        camera = camera or self.camera
+        image = self.renderer.render(
+            self.person, controls, pose=pose, trans=shift, light=self.light,
+            bg=self.background, cam=camera,
+        )  # fmt: skip
+        points = self.renderer.landmarks(self.person, controls, pose=pose, trans=shift, cam=camera)
+        return image, points.astype(np.float32)
+
+
+def lip_shape(points: np.ndarray) -> np.ndarray:
+    """Inner-lip gap, inner and outer width, over the distance of the eyes' outer corners."""
+    scale = np.linalg.norm(points[45] - points[36])
+    gap = np.linalg.norm(points[[61, 62, 63]] - points[[67, 66, 65]], axis=1).mean()
+    inner = np.linalg.norm(points[64] - points[60])
+    outer = np.linalg.norm(points[54] - points[48])
+    return np.array([gap, inner, outer], np.float32) / scale
+
+
+class Speech:
+    """The labelled clips of some splits, as mouth controls over time."""
+
+    def __init__(self, corpus: Path, visemes: dict[str, Any], splits: tuple[str, ...]) -> None:
+        clips = json.loads((corpus / "clips.json").read_text())
+        self.clips = [c for c in clips if c["labelled"] and c["split"] in splits]
+        if not self.clips:
+            raise SystemExit(f"no labelled clip of {splits} in {corpus}")
+        self.visemes = visemes
+        self._seconds = np.array([c["seconds"] for c in self.clips])
+
+    def moment(self, rng: np.random.Generator) -> tuple[str, float, dict[str, float]]:
+        """A random instant: clip, time in s, mouth controls. Closed mouths come up more often."""
+        clip = self.clips[rng.choice(len(self.clips), p=self._seconds / self._seconds.sum())]
+        t = float(rng.uniform(0, clip["seconds"]))
+        kind = rng.uniform()
+        if kind < 0.12:
+            wanted = [s for s in clip["segments"] if s[0] == "M"]
+            if wanted:
+                _, a, b = wanted[rng.integers(len(wanted))]
+                t = float(rng.uniform(a - 0.03, b + 0.03))
+        elif kind < 0.20:
+            wanted = [s for s in clip["segments"] if s[0] == "SIL"]
+            if wanted:
+                _, a, b = wanted[rng.integers(len(wanted))]
+                t = float(rng.uniform(a, b))
+        names, weights, _ = mouth_controls(clip["segments"], np.array([t]), self.visemes)
+        mouth = dict(zip(names, map(float, weights[0]), strict=True))
+        return clip["clip"], t, mouth
+
+    def track(self, clip: dict[str, Any]) -> tuple[list[dict[str, float]], np.ndarray]:
+        """Every frame of a clip: mouth controls at the frames' middles, and which are bilabials."""
+        count = int(np.ceil(clip["seconds"] * FPS))
+        times = (np.arange(count) + 0.5) / FPS
+        names, weights, closed = mouth_controls(clip["segments"], times, self.visemes)
+        return [dict(zip(names, map(float, w), strict=True)) for w in weights], closed
+
+
+def _write_shard(
+    studio: Studio, speech: Speech, person: Person | int, out: Path, moments: int, takes: int
+) -> None:
+    bundled = isinstance(person, Person)
+    rng = np.random.default_rng(zlib.crc32(out.name.encode()))
+    studio.seat(person)
+    motions = idle_motion(person.motion_seed, 225) if bundled else []
+    refs, targets, ref_index, lips, moments_shown, boxes = [], [], [], [], [], []
+    for k in range(moments):
+        motion = motions[rng.integers(len(motions))] if bundled else random_motion(rng)
+        camera = dict(studio.camera)
+        if not bundled:
+            camera["fov"] *= float(rng.uniform(0.88, 1.15))
+        rest, points = studio.shoot(studio.heads.VIS["SIL"], motion, camera)
+        box = crop_box(points)
+        jitter = rng.integers(-2, 3, 4) if not bundled else np.zeros(4, int)
+        box = tuple(int(b + j) for b, j in zip(box, jitter, strict=True))
+        refs.append(cut(rest, box))
+        scale = np.array([CROP / (box[2] - box[0]), CROP / (box[3] - box[1])])
+        inside = (points - np.array(box[:2])) * scale
+        boxes.append([*inside[48:60].min(0), *inside[48:60].max(0)])
+        for _ in range(takes):
+            clip, t, mouth = speech.moment(rng)
+            image, points = studio.shoot(mouth, motion, camera)
+            targets.append(cut(image, box))
+            ref_index.append(k)
+            lips.append(lip_shape(points))
+            moments_shown.append((clip, t))
+    part = out.with_suffix(".part.npz")
+    np.savez(
+        part,
+        references=np.stack(refs), targets=np.stack(targets), ref_index=np.array(ref_index),
+        lips=np.stack(lips), mouth_boxes=np.array(boxes, np.float32),
+        clips=np.array([m[0] for m in moments_shown]),
+        times=np.array([m[1] for m in moments_shown]),
+    )  # fmt: skip
+    part.rename(out)
+
+
+def _shard_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
+    cv2.setNumThreads(1)
+    studio = Studio(args.renderer, VIEW, closeup=True)
+    speech = Speech(args.corpus, studio.heads.VIS, ("train",))
+    unheard = Speech(args.corpus, studio.heads.VIS, ("heldout_text", "heldout_voice"))
+    until = time.monotonic() + args.seconds
+    turn = worker
+    while time.monotonic() < until:
+        person: Person | int = args.first_seed + turn
+        name, said = f"train-{person}", speech
+        if turn % 5 == 0:  # the bundled people often: they are the product's face
+            person = BUNDLED[(turn // 5) % len(BUNDLED)]
+            name = f"train-{person.id}-{turn}"
+        elif turn % 29 == 1:  # a person and voices that no training sees
+            name, said = f"unseen-{person}", unheard
+        elif turn % 97 == 2:
+            person = BUNDLED[(turn // 97) % len(BUNDLED)]
+            name, said = f"bundled-{person.id}-{turn}", unheard
+        started = time.monotonic()
+        try:
+            _write_shard(studio, said, person, args.out / f"{name}.npz", args.moments, args.takes)
+        except Exception as error:  # one odd head must not stop the rendering of the rest
+            print(f"{name}: {error!r}", flush=True)
+        if worker == 0:
+            print(f"{name} {time.monotonic() - started:.1f} s", flush=True)
+        turn += workers
+
+
+def shards(args: argparse.Namespace) -> None:
+    """Render shards with many processes until the time is up."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    workers = args.processes or os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")
+    pool = [
+        context.Process(target=_shard_worker, args=(args, i, workers), name=f"shards-{i}")
+        for i in range(workers)
+    ]
+    for process in pool:
+        process.start()
+    for process in pool:
+        process.join()
+
+
+def clips(args: argparse.Namespace) -> None:
+    """Render test clips: the idle cycle and the true speaking face, frame by frame."""
+    import soundfile
+
+    studio = Studio(args.renderer, PORTRAIT, closeup=False)
+    speech = Speech(args.corpus, studio.heads.VIS, ("heldout_text", "heldout_voice"))
+    rng = np.random.default_rng(args.first_seed)
+    people: list[Person | int] = [*BUNDLED, *range(args.first_seed, args.first_seed + args.unseen)]
+    voices = sorted({c["voice"] for c in speech.clips})
+    args.out.mkdir(parents=True, exist_ok=True)
+    for number, person in enumerate(people):
+        name = person.id if isinstance(person, Person) else f"unseen{person}"
+        todo = [
+            clip
+            for k in range(args.clips)
+            for clip in [_pick(speech.clips, voices[(number * args.clips + k) % len(voices)], rng)]
+        ]
+        if all((args.out / f"{name}-{k}.npz").exists() for k in range(len(todo))):
+            continue
+        studio.seat(person, detail=True)
+        seed = person.motion_seed if isinstance(person, Person) else person
+        for k, clip in enumerate(todo):
+            track, closed = speech.track(clip)
+            motions = idle_motion(seed, max(225, len(track)))[: len(track)]
+            rest, truth, points_rest, points_true = [], [], [], []
+            for mouth, motion in zip(track, motions, strict=True):
+                for target, points, controls in (
+                    (rest, points_rest, studio.heads.VIS["SIL"]),
+                    (truth, points_true, mouth),
+                ):
+                    image, landmarks = studio.shoot(controls, motion)
+                    target.append(cv2.imencode(".png", image[..., ::-1])[1])
+                    points.append(landmarks)
+            audio, rate = soundfile.read(args.corpus / "audio" / f"{clip['clip']}.ogg")
+            np.savez(
+                args.out / f"{name}-{k}.npz",
+                rest=np.concatenate(rest), rest_sizes=np.array([len(r) for r in rest]),
+                truth=np.concatenate(truth), truth_sizes=np.array([len(r) for r in truth]),
+                rest_landmarks=np.stack(points_rest), landmarks=np.stack(points_true),
+                lips=np.stack([lip_shape(p) for p in points_true]), bilabial=closed,
+                silent=_silent(clip, len(track)), audio=audio.astype(np.float32), rate=rate,
+                voice=clip["voice"], split=clip["split"], clip=clip["clip"],
+            )  # fmt: skip
+            print(f"{name}-{k}: {clip['voice']} {len(track)} frames", flush=True)
+
+
+def _pick(clips: list[dict[str, Any]], voice: str, rng: np.random.Generator) -> dict[str, Any]:
+    fitting = [c for c in clips if c["voice"] == voice and 2.5 <= c["seconds"] <= 8]
+    return fitting[rng.integers(len(fitting))] if fitting else clips[rng.integers(len(clips))]
+
+
+def _silent(clip: dict[str, Any], count: int, guard_s: float = 0.12) -> np.ndarray:
+    """Frames well inside a pause."""
+    t = (np.arange(count) + 0.5) / FPS
+    quiet = np.zeros(count, bool)
+    for viseme, a, b in clip["segments"]:
+        if viseme == "SIL":
+            quiet |= (t >= a + guard_s) & (t <= b - guard_s)
+    return quiet
+
+
+def avatars(args: argparse.Namespace) -> None:
+    """Render the bundled avatars in the format of ``docs/avatars.md``."""
+    from wsavatar.avatars.format import write_avatar
+
+    size = args.size
+    studio = Studio(args.renderer, size, closeup=False)
+    for person in BUNDLED:
+        if args.only and person.id not in args.only:
+            continue
+        studio.seat(person, detail=True)
+        shots = [
+            studio.shoot(studio.heads.VIS["SIL"], motion)
+            for motion in idle_motion(person.motion_seed, args.frames)
+        ]
+        write_avatar(
+            args.out,
+            id=person.id,
+            name=person.name,
+            frames=[image for image, _ in shots],
+            fps=FPS,
+            landmarks=np.stack([points for _, points in shots]),
+            description=person.description,
+            license=_LICENSE,
+        )
+        print(f"{person.id}: {len(shots)} frames of {size}x{size}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    jobs = parser.add_subparsers(dest="job", required=True)
+    for name, job in (("shards", shards), ("clips", clips), ("avatars", avatars)):
+        sub = jobs.add_parser(name, help=(job.__doc__ or "").split("\n")[0])
+        sub.set_defaults(run=job)
+        sub.add_argument("--renderer", type=Path, required=True, help="folder with heads.py")
+        sub.add_argument("--out", type=Path, required=True)
+        if name != "avatars":
+            sub.add_argument("--corpus", type=Path, required=True)
+            sub.add_argument("--first-seed", type=int, default=10_000 if name == "shards" else 900)
+        if name == "shards":
+            sub.add_argument("--seconds", type=float, default=240)
+            sub.add_argument("--processes", type=int, default=0)
+            sub.add_argument("--moments", type=int, default=10)
+            sub.add_argument("--takes", type=int, default=12)
+        elif name == "clips":
+            sub.add_argument("--unseen", type=int, default=8, help="identities never trained on")
+            sub.add_argument("--clips", type=int, default=2, help="clips per identity")
+        else:
+            sub.add_argument("--size", type=int, default=512)
+            sub.add_argument("--frames", type=int, default=225)
+            sub.add_argument("--only", nargs="*")
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Trains the embedded model from shards and a corpus, in four stages with a time budget each.
+
+    python -m wsavatar.training.train --shards DIR --corpus DIR --visemes visemes.json --out DIR \
+        --seconds audio=120,vae=180,meter=60,face=600 [--resume DIR]
+
+1. ``audio``: the encoder learns to see a mouth in sound (the controls that drove the renderer) and
+   to agree with a teacher on real voices that nobody labelled.
+2. ``vae``: pictures to latents and, for the lower rows, back.
+3. ``meter``: the two lip meters.
+4. ``face``: the UNet, end to end to pixels, with the decoder and the audio encoder following.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wsavatar.training.architecture import save
+from wsavatar.training.data import RATE, Corpus, Crops
+from wsavatar.training.judge import judge
+from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.losses import as_pixels
+from wsavatar.training.networks import Face
+from wsavatar.training.optimisation import autocast
+from wsavatar.training.stages import (
+    FaceStage,
+    teacher_states,
+    train_audio,
+    train_meters,
+    train_vae,
+)
+
+__all__ = ["main"]
+
+
+def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
+    """Continue from whatever saved weights the folder holds."""
+
+    def read(path: str) -> dict[str, Tensor]:
+        file = folder / path
+        return {k: v.float() for k, v in load_file(file).items()} if file.exists() else {}
+
+    if vae := read("sd-vae/diffusion_pytorch_model.safetensors"):
+        face.vae.load_state_dict(vae)
+        config = json.loads((folder / "sd-vae" / "config.json").read_text())
+        face.scale.fill_(config["scaling_factor"])
+    if unet := read("musetalkV15/unet.safetensors"):
+        face.unet.load_state_dict(unet)
+    if audio := read("whisper/model.safetensors"):
+        face.audio.load_state_dict({k.removeprefix("model.encoder."): v for k, v in audio.items()})
+    if saved := read("lipmeters.safetensors"):
+        for i, meter in enumerate(meters):
+            own = {k[2:]: v for k, v in saved.items() if k.startswith(f"{i}.")}
+            meter.load_state_dict(own, strict=False)  # scale and mean are constants
+
+
+def keep(folder: Path, face: Face, meters: list[LipMeter], figures: dict[str, Any]) -> None:
+    """Write the model whole or not at all, so that a run cut short loses only its last minutes."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save(part, face.vae, face.unet, face.audio, float(face.scale))
+    weights = {
+        f"{i}.{k}": v.detach().half().cpu().contiguous()
+        for i, meter in enumerate(meters)
+        for k, v in meter.state_dict().items()
+    }
+    save_file(weights, part / "lipmeters.safetensors")
+    (part / "figures.json").write_text(json.dumps(figures, indent=1))
+    for file in sorted(p for p in part.rglob("*") if p.is_file()):
+        target = folder / file.relative_to(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, target)
+    shutil.rmtree(part)
+
+
+def unit_latents(face: Face, crops: Crops) -> float:
+    """The scale that gives latents unit size, as ``scaling_factor`` does for the official VAE."""
+    with torch.no_grad(), autocast(crops.targets.device):
+        some = [face.encode(as_pixels(crops.targets[i::997][:64])) for i in range(4)]
+    return float(face.scale) / float(torch.cat(some).float().std())
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run the stages that have a budget, judging and saving as it goes."""
+    seconds, rates = amounts(args.seconds), amounts(args.rates)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    torch.manual_seed(1)
+    corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
+    print(f"corpus: {len(corpus.audio) / RATE / 60:.1f} min, controls {corpus.names}", flush=True)
+    face = Face().to(device)
+    meters = [LipMeter(24).to(device), LipMeter(32, 5).to(device)]
+    if args.resume:
+        resume(face, meters, args.resume)
+    face.vae.to(memory_format=torch.channels_last)
+    face.unet.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(face)
+    figures: dict[str, Any] = {}
+    if seconds.get("audio"):
+        teacher = teacher_states(corpus, args.corpus, device)
+        train_audio(face, average, corpus, teacher, seconds["audio"])
+        face.audio.load_state_dict(average.audio.state_dict())
+        keep(args.out, average, meters, figures)
+    if not any(seconds.get(stage) for stage in ("vae", "meter", "face")):
+        return
+    crops = Crops.load(sorted(args.shards.glob("train-*.npz")), corpus, device)
+    tests = {
+        kind: Crops.load(files, corpus, device)
+        for kind in ("unseen", "bundled")
+        if (files := sorted(args.shards.glob(f"{kind}-*.npz")))
+    }
+    print(f"{len(crops)} pairs of {len(crops.names)} people and moments", flush=True)
+
+    def judge_and_keep(step: int, share: float) -> None:
+        for kind, test in tests.items():
+            preview = args.out / f"{kind}.jpg"
+            figures[f"{kind}@{step}"] = judge(average, corpus, test, meters[1], kind, preview)
+        keep(args.out, average, meters, figures)
+
+    if seconds.get("vae"):
+        train_vae(face, average, crops, seconds["vae"], args.batch)
+        face.vae.load_state_dict(average.vae.state_dict())
+        face.scale.fill_(unit_latents(face, crops))
+        average.scale.copy_(face.scale)
+    if seconds.get("meter"):
+        train_meters(meters, crops, seconds["meter"])
+    if seconds.get("face"):
+        stage = FaceStage(face, average, corpus, crops, meters[0], args.batch, rates)
+        stage.run(seconds["face"], args.sharpen_from, judge_and_keep, every=args.save_every)
+    judge_and_keep(-1, 1.0)
+
+
+def amounts(text: str) -> dict[str, float]:
+    """``a=1,b=2`` -> {a: 1, b: 2}."""
+    return {name: float(value) for name, value in (p.split("=") for p in text.split(","))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shards", type=Path, required=True, help="written by synthesis shards")
+    parser.add_argument("--corpus", type=Path, required=True, help="clips.json and audio/")
+    parser.add_argument("--visemes", type=Path, required=True, help="JSON: viseme to controls")
+    parser.add_argument("--out", type=Path, required=True, help="saved here, again and again")
+    parser.add_argument("--resume", type=Path, help="start from a folder written by --out")
+    parser.add_argument(
+        "--seconds", default="audio=230,vae=200,meter=45,face=640", help="a budget for each stage"
+    )
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument(
+        "--rates",
+        default="unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03",
+        help="learning rates, and the weights of the sharpness loss and of the critic",
+    )
+    parser.add_argument(
+        "--sharpen-from", type=float, default=0.55, help="share of the face stage before the critic"
+    )
+    parser.add_argument("--save-every", type=float, default=120, help="seconds, in the face stage")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()
