@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import random
+import sys
 import threading
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -525,3 +527,20 @@ async def test_one_outcome_a_frame_whatever_happens(seed: int) -> None:
                 await seen.wait_for(count)
     for seen, count in submitted:
         assert seen.indices == list(range(count))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives each thread a priority")
+async def test_making_frames_yields_to_the_event_loop_and_the_browser() -> None:
+    """A model runs at a lower priority than the event loop, which keeps its own."""
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    class Watched(FakeModel):
+        def warm_up(self, batch_sizes) -> None:
+            self.niceness = niceness()
+
+    model, own = Watched(), niceness()
+    async with running(model):
+        assert model.niceness > own or own >= 10
+        assert niceness() == own

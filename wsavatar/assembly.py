@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
 from wsavatar.engine import Engine
+from wsavatar.machine import yield_to_others
 from wsavatar.musetalk.configured import load_configured
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     from wsavatar.dialogue.registry import create
     from wsavatar.render.pool import FacePool
 
+    yield_to_others()  # the threads that OpenVINO and torch start for their work inherit it
     models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
     _prepare_avatars(store, progress)

@@ -5,12 +5,15 @@ It measures nothing and knows nothing of models.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CudaDevice", "Machine", "cuda_devices", "describe"]
+__all__ = ["CudaDevice", "Machine", "cuda_devices", "describe", "yield_to_others"]
 
 _TELLING_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 """What decides how fast a network runs on a CPU."""
@@ -89,3 +92,19 @@ def _memory_gib() -> float:
 
 def _gib(size: int) -> float:
     return round(size / 2**30, 1)
+
+
+_WORK_NICENESS = 10
+
+
+def yield_to_others() -> None:
+    """Lower the calling thread's priority, and that of every thread it starts from now on.
+
+    Making frames takes every core it can get. On a machine that also runs the event loop, or the
+    browser that shows the frames, those must come first: a frame made a millisecond later is still
+    in time, one painted a refresh later is not. Linux gives each thread its own niceness; elsewhere
+    this does nothing.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORK_NICENESS)

@@ -26,6 +26,7 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.config import RenderSettings
+from wsavatar.machine import yield_to_others
 from wsavatar.render import jpeg
 from wsavatar.render.jobs import (
     DroppedFrame,
@@ -153,7 +154,9 @@ class FaceWorker:
         )
         self._closing = False
         self._finishing = threading.BoundedSemaphore(2 * self._queue.max_batch_size)
-        self._finishers = ThreadPoolExecutor(finishers, thread_name_prefix=f"finish-{name}")
+        self._finishers = ThreadPoolExecutor(
+            finishers, thread_name_prefix=f"finish-{name}", initializer=yield_to_others
+        )
         self._thread = threading.Thread(target=self._run, name=f"face-{name}", daemon=True)
         self._started: Callable[[BaseException | None], None] = lambda error: None
 
@@ -196,6 +199,7 @@ class FaceWorker:
     # The worker's thread.
 
     def _run(self) -> None:
+        yield_to_others()
         try:
             # The first user does not wait for a cold device.
             self._model.warm_up(sorted({1, self._settings.batch_size, self._queue.max_batch_size}))
