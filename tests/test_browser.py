@@ -438,7 +438,7 @@ def test_the_page_asks_only_its_own_server(open_page: OpenPage, server: PageServ
     assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
 
 
-# -- the product, for as long as it takes to drift ---------------------------------------------------
+# -- the product, for as long as it takes to drift --------------------------------------------------
 
 # Last, because its server is a second one beside the one that the tests above measure.
 
