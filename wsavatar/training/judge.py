@@ -56,7 +56,7 @@ def judge(
         energy.append(gm / gt)
         lips_made.append(meter(made))
         lips_seen.append(meter(true))
-        if first % 512 == 0:
+        if first % 512 == 0 and len(pick) == 128:
             rows.append(
                 torch.cat(
                     [

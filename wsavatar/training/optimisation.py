@@ -34,6 +34,7 @@ class Trainer:
             (list(slow.parameters()), list(fast.parameters())) for slow, fast in average
         ]
         self.decay = torch.tensor(0.0, device="cuda" if cuda else "cpu")
+        self.skipped = torch.tensor(0, device="cuda" if cuda else "cpu")
 
     def progress(self, share: float, step: int) -> None:
         warm = min(1.0, (step + 1) / 200)
@@ -44,7 +45,13 @@ class Trainer:
 
     def descend(self, loss: Tensor) -> None:
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        # A step whose gradient is not a number must cost that step, not the run.
+        sound = torch.isfinite(norm)
+        self.skipped += ~sound
+        for p in self.parameters:
+            if p.grad is not None:
+                p.grad.copy_(torch.where(sound, p.grad, 0.0))
         self.optimizer.step()
         for slow, fast in self.average:
             with torch.no_grad():

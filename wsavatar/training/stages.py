@@ -69,7 +69,7 @@ def teacher_states(corpus: Corpus, folder: Path, device: torch.device) -> Tensor
 
 
 def train_audio(
-    face: Face, ema: Face, corpus: Corpus, teacher: Tensor | None, seconds: float
+    face: Face, ema: Face, corpus: Corpus, teacher: Tensor | None, seconds: float, rate: float
 ) -> None:
     """Stage 1. Positions 20..46 of each window are judged: those a block can come to hold."""
     device = corpus.audio.device
@@ -82,7 +82,7 @@ def train_audio(
         [
             dict(
                 params=[*face.audio.parameters(), *to_mouth.parameters(), *to_teacher.parameters()],
-                lr=1e-3,
+                lr=rate,
             )
         ],
         [(ema.audio, face.audio)],
@@ -341,6 +341,7 @@ class FaceStage:
                 critic(*pair)
             if i % 500 == 0:
                 losses = dict(pixel=pixel, latent=latent, lip=lip, sharp=sharp)
+                losses["skipped"] = self.trainer.skipped
                 said = " ".join(f"{name} {float(value):.4f}" for name, value in losses.items())
                 print(f"[face] {i} {share:.2f} {said}", flush=True)
             if time.monotonic() - started > nextly:

@@ -109,7 +109,7 @@ def train(args: argparse.Namespace) -> None:
     figures: dict[str, Any] = {}
     if seconds.get("audio"):
         teacher = teacher_states(corpus, args.corpus, device)
-        train_audio(face, average, corpus, teacher, seconds["audio"])
+        train_audio(face, average, corpus, teacher, seconds["audio"], rates["ear"])
         face.audio.load_state_dict(average.audio.state_dict())
         keep(args.out, average, meters, figures)
     if not any(seconds.get(stage) for stage in ("vae", "meter", "face")):
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument(
         "--rates",
-        default="unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03",
+        default="ear=1e-3,unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03",
         help="learning rates, and the weights of the sharpness loss and of the critic",
     )
     parser.add_argument(
