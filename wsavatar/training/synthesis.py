@@ -22,12 +22,14 @@ import os
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from wsavatar.training.clips import Clip, save_clip
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.people import BUNDLED, Person, idle_motion, random_motion
 
@@ -171,9 +173,8 @@ class Speech:
         mouth = dict(zip(names, map(float, weights[0]), strict=True))
         return clip["clip"], t, mouth
 
-    def track(self, clip: dict[str, Any]) -> tuple[list[dict[str, float]], np.ndarray]:
-        """Every frame of a clip: mouth controls at the frames' middles, and which are bilabials."""
-        count = int(np.ceil(clip["seconds"] * FPS))
+    def track(self, clip: dict[str, Any], count: int) -> tuple[list[dict[str, float]], np.ndarray]:
+        """A clip's frames: mouth controls at the frames' middles, and which are bilabials."""
         times = (np.arange(count) + 0.5) / FPS
         names, weights, closed = mouth_controls(clip["segments"], times, self.visemes)
         return [dict(zip(names, map(float, w), strict=True)) for w in weights], closed
@@ -248,68 +249,106 @@ def _shard_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
 
 def shards(args: argparse.Namespace) -> None:
     """Render shards with many processes until the time is up."""
+    _in_processes(_shard_worker, args)
+
+
+def _in_processes(
+    work: Callable[[argparse.Namespace, int, int], None], args: argparse.Namespace
+) -> None:
+    """Run ``work(args, worker, workers)`` in ``--processes`` processes; all must end well."""
     args.out.mkdir(parents=True, exist_ok=True)
     workers = args.processes or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     pool = [
-        context.Process(target=_shard_worker, args=(args, i, workers), name=f"shards-{i}")
+        context.Process(target=work, args=(args, i, workers), name=f"{args.job}-{i}")
         for i in range(workers)
     ]
     for process in pool:
         process.start()
     for process in pool:
         process.join()
+    failed = [process.name for process in pool if process.exitcode]
+    if failed:
+        raise SystemExit(f"{', '.join(failed)} failed; what they wrote is whole")
 
 
 def clips(args: argparse.Namespace) -> None:
     """Render test clips: the idle cycle and the true speaking face, frame by frame."""
-    import soundfile
+    _in_processes(_clip_worker, args)
 
+
+def _clip_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
+    cv2.setNumThreads(1)
+    people: list[Person | int] = [*BUNDLED, *range(args.first_seed, args.first_seed + args.unseen)]
+    if worker >= len(people):
+        return
     studio = Studio(args.renderer, PORTRAIT, closeup=False)
     speech = Speech(args.corpus, studio.heads.VIS, ("heldout_text", "heldout_voice"))
-    rng = np.random.default_rng(args.first_seed)
-    people: list[Person | int] = [*BUNDLED, *range(args.first_seed, args.first_seed + args.unseen)]
-    voices = sorted({c["voice"] for c in speech.clips})
-    args.out.mkdir(parents=True, exist_ok=True)
-    for number, person in enumerate(people):
+    programme = _programme(speech.clips, args.clips * len(people), args.longest)
+    for number in range(worker, len(people), workers):
+        person = people[number]
         name = person.id if isinstance(person, Person) else f"unseen{person}"
-        todo = [
-            clip
-            for k in range(args.clips)
-            for clip in [_pick(speech.clips, voices[(number * args.clips + k) % len(voices)], rng)]
-        ]
-        if all((args.out / f"{name}-{k}.npz").exists() for k in range(len(todo))):
-            continue
-        studio.seat(person, detail=True)
-        seed = person.motion_seed if isinstance(person, Person) else person
-        for k, clip in enumerate(todo):
-            track, closed = speech.track(clip)
-            motions = idle_motion(seed, max(225, len(track)))[: len(track)]
-            rest, truth, points_rest, points_true = [], [], [], []
-            for mouth, motion in zip(track, motions, strict=True):
-                for target, points, controls in (
-                    (rest, points_rest, studio.heads.VIS["SIL"]),
-                    (truth, points_true, mouth),
-                ):
-                    image, landmarks = studio.shoot(controls, motion)
-                    target.append(cv2.imencode(".png", image[..., ::-1])[1])
-                    points.append(landmarks)
-            audio, rate = soundfile.read(args.corpus / "audio" / f"{clip['clip']}.ogg")
-            np.savez(
-                args.out / f"{name}-{k}.npz",
-                rest=np.concatenate(rest), rest_sizes=np.array([len(r) for r in rest]),
-                truth=np.concatenate(truth), truth_sizes=np.array([len(r) for r in truth]),
-                rest_landmarks=np.stack(points_rest), landmarks=np.stack(points_true),
-                lips=np.stack([lip_shape(p) for p in points_true]), bilabial=closed,
-                silent=_silent(clip, len(track)), audio=audio.astype(np.float32), rate=rate,
-                voice=clip["voice"], split=clip["split"], clip=clip["clip"],
-            )  # fmt: skip
-            print(f"{name}-{k}: {clip['voice']} {len(track)} frames", flush=True)
+        spoken = programme[number * args.clips :][: args.clips]
+        wanted = {args.out / f"{name}-{k}.npz": said for k, said in enumerate(spoken)}
+        missing = {path: said for path, said in wanted.items() if not path.exists()}
+        if missing:
+            studio.seat(person, detail=True)
+        for path, said in missing.items():
+            clip = _film(studio, person, path.stem, speech, said, args.corpus)
+            save_clip(path, clip)
+            print(f"{clip.name}: {clip.clip} ({clip.voice}), {len(clip.rest)} frames", flush=True)
 
 
-def _pick(clips: list[dict[str, Any]], voice: str, rng: np.random.Generator) -> dict[str, Any]:
-    fitting = [c for c in clips if c["voice"] == voice and 2.5 <= c["seconds"] <= 8]
-    return fitting[rng.integers(len(fitting))] if fitting else clips[rng.integers(len(clips))]
+def _programme(clips: list[dict[str, Any]], count: int, longest_s: float) -> list[dict[str, Any]]:
+    """What each test clip speaks: the voices in turn, each voice's clips in a shuffled order."""
+    rng = np.random.default_rng(1)
+    fitting = [c for c in clips if 2.5 <= c["seconds"] <= longest_s]
+    voices = {
+        voice: rng.permutation([i for i, c in enumerate(fitting) if c["voice"] == voice])
+        for voice in sorted({c["voice"] for c in fitting})
+    }
+    if not voices:
+        raise SystemExit(f"no held-out clip lasts 2.5 to {longest_s} s")
+    turns = [divmod(turn, len(voices)) for turn in range(count)]
+    orders = list(voices.values())
+    return [fitting[orders[voice][lap % len(orders[voice])]] for lap, voice in turns]
+
+
+def _film(
+    studio: Studio,
+    person: Person | int,
+    name: str,
+    speech: Speech,
+    said: dict[str, Any],
+    corpus: Path,
+) -> Clip:
+    """The person in the chair at rest and speaking, with the same motion."""
+    import soundfile  # type: ignore[import-untyped]
+
+    audio, rate = soundfile.read(corpus / "audio" / f"{said['clip']}.ogg", dtype="float32")
+    count = -(-len(audio) * FPS // rate)
+    seed = person.motion_seed if isinstance(person, Person) else person
+    motions = idle_motion(seed, max(225, count))[:count]
+    mouths, closed = speech.track(said, count)
+    rest = [studio.shoot(studio.heads.VIS["SIL"], motion) for motion in motions]
+    truth = [studio.shoot(*moment) for moment in zip(mouths, motions, strict=True)]
+    return Clip(
+        name=name,
+        bundled=isinstance(person, Person),
+        voice=said["voice"],
+        split=said["split"],
+        clip=said["clip"],
+        fps=FPS,
+        rate=rate,
+        audio=audio,
+        rest=np.stack([image for image, _ in rest]),
+        truth=np.stack([image for image, _ in truth]),
+        rest_landmarks=np.stack([points for _, points in rest]),
+        landmarks=np.stack([points for _, points in truth]),
+        lips=np.stack([lip_shape(points) for _, points in truth]),
+        bilabial=closed,
+        silent=_silent(said, count),
+    )
 
 
 def _silent(clip: dict[str, Any], count: int, guard_s: float = 0.12) -> np.ndarray:
@@ -360,14 +399,16 @@ def main() -> None:
         if name != "avatars":
             sub.add_argument("--corpus", type=Path, required=True)
             sub.add_argument("--first-seed", type=int, default=10_000 if name == "shards" else 900)
+            sub.add_argument("--processes", type=int, default=0, help="default: one a core")
         if name == "shards":
             sub.add_argument("--seconds", type=float, default=240)
-            sub.add_argument("--processes", type=int, default=0)
             sub.add_argument("--moments", type=int, default=10)
             sub.add_argument("--takes", type=int, default=12)
         elif name == "clips":
             sub.add_argument("--unseen", type=int, default=8, help="identities never trained on")
+            sub.add_argument("--only-bundled", dest="unseen", action="store_const", const=0)
             sub.add_argument("--clips", type=int, default=2, help="clips per identity")
+            sub.add_argument("--longest", type=float, default=8, help="seconds a clip may last")
         else:
             sub.add_argument("--size", type=int, default=512)
             sub.add_argument("--frames", type=int, default=225)
