@@ -1,13 +1,17 @@
 """Reads a mouth's opening off a picture: the instrument that evaluation measures lips with.
 
 A small regressor trained on rendered mouths whose landmarks are exact. Two are trained, apart in
-shape and data: one may guide training, the other only ever measures.
+shape and data: one may guide training, the other only ever measures; that one's weights lie beside
+this file.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 __all__ = ["LipMeter"]
@@ -45,7 +49,15 @@ class LipMeter(nn.Module):
             nn.Flatten(), nn.Linear(channels * 5 * 8, 128), nn.SiLU(), nn.Linear(128, 3)
         )
 
+    @classmethod
+    def measuring(cls) -> LipMeter:
+        """The one that only measures, as it was trained."""
+        meter = cls(32, 5)
+        weights = load_file(Path(__file__).with_name("lipmeter.safetensors"))
+        meter.load_state_dict({name: values.float() for name, values in weights.items()})
+        return meter.eval().requires_grad_(False)
+
     def forward(self, lower: Tensor) -> Tensor:
         small = F.interpolate(lower, (80, 128), mode="bilinear", antialias=False)
-        values = self.head(self.body(small)).float()
+        values: Tensor = self.head(self.body(small)).float()
         return values * self.scale + self.mean
