@@ -34,6 +34,7 @@ from wsavatar.training.figures import (
     ssim,
 )
 from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.synthesis import _programme
 
 COUNT, FPS, RATE = 20, 25, 16_000
 QUICKLY = ["--set", "model.devices=[cpu]", "--set", "model.cpu_backend=torch"]
@@ -210,6 +211,20 @@ def test_the_command_judges_a_clip(
     assert 0 < made["picture"]["gradient_energy"] < ceiling["picture"]["gradient_energy"] <= 1
     strip = cv2.imread(str(tmp_path / "strips" / "mei-0.jpg"))
     assert strip is not None and strip.shape == (3 * 256, 10 * 256, 3)
+
+
+def test_test_clips_speak_with_every_voice() -> None:
+    """The voices take turns, no sentence comes twice before it must, and a rerun picks the same."""
+    corpus = [
+        dict(clip=f"{voice}{k}", voice=voice, seconds=seconds)
+        for voice in ("ann", "bob")
+        for k, seconds in enumerate((1.0, 3.0, 4.0, 4.5, 9.0))
+    ]
+    programme = _programme(corpus, 6, longest_s=5)
+    assert programme == _programme(corpus, 8, longest_s=5)[:6]
+    assert [said["voice"] for said in programme] == ["ann", "bob"] * 3
+    assert len({said["clip"] for said in programme}) == 6
+    assert all(2.5 <= said["seconds"] <= 5 for said in programme)
 
 
 def failure(capsys: pytest.CaptureFixture[str], *words: object) -> str:

@@ -4,8 +4,8 @@
 
 A clip's frames at rest become an avatar, its sound is streamed through the model, and the whole
 pictures, before any JPEG, are compared with the true ones. The frames at rest are prepared in
-memory, as they were rendered: an avatar's video would blur model and truth unequally. What each
-figure means is written in ``figures`` and in docs/training.md.
+memory, as they were rendered, so that no video codec is measured. What each figure means is written
+in ``figures`` and in docs/training.md.
 """
 
 from __future__ import annotations
