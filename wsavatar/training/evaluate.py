@@ -225,14 +225,14 @@ def _row(name: str, voice: str, frames: int, figures: Figures, worst: float = ma
         f"{picture.ssim:.3f}",
         f"{picture.gradient_energy:.2f}",
         f"{picture.laplacian_variance:.2f}",
-        *map(_percent, shares),
+        *map(_count, shares),
     ]
     shown = ("-" if cell == "nan" else cell for cell in cells)
     return f"{name:<18} {voice:<8} {frames:>6}" + "".join(f" {cell:>9}" for cell in shown)
 
 
-def _percent(share: Share) -> str:
-    return f"{100 * share.value:.1f} %" if share.of else "-"
+def _count(share: Share) -> str:
+    return f"{share.count}/{share.of}" if share.of else "-"
 
 
 def _summary_rows(name: str, verdicts: Sequence[Verdict]) -> Iterable[str]:
