@@ -134,8 +134,9 @@ def open_page(load_page: OpenPage) -> Iterator[OpenPage]:
 
 @pytest.fixture(scope="module")
 def spoken_wav(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of real speech, at the rate Chromium's fake microphone likes best."""
+    """A minute of real speech from its first word on, at the rate Chromium's microphone likes."""
     samples, rate = soundfile.read(samples_dir / "eng.wav", dtype="float32")
+    samples = samples[int(np.argmax(np.abs(samples) > 0.05)) - rate // 4 :]
     path = tmp_path_factory.mktemp("speech") / "eng.wav"
     soundfile.write(path, soxr.resample(samples, rate, 48_000), 48_000, subtype="PCM_16")
     return path
@@ -229,12 +230,6 @@ def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int
     return figures
 
 
-def longest(report: dict[str, Any]) -> int:
-    """The response with the most frames: a pause in the speech may end one early."""
-    received = [own for own, _, _ in report["received"]]
-    return max(generations(report), key=received.count)
-
-
 @pytest.fixture(scope="module")
 def mirrored(load_page: OpenPage, quiet: Callable[[], None], spoken_wav: Path) -> dict[str, Any]:
     """Fifteen seconds of the page in mirror mode, as seen and heard from outside."""
@@ -249,12 +244,12 @@ def mirrored(load_page: OpenPage, quiet: Callable[[], None], spoken_wav: Path) -
 
 def test_speech_and_face_are_in_step(mirrored: dict[str, Any]) -> None:
     """You speak, and each frame is on the screen within 10 ms of the sound it belongs to."""
-    assert_in_step(mirrored, generation=longest(mirrored), at_least_frames=120)
+    assert_in_step(mirrored, generations(mirrored)[0], at_least_frames=300)
 
 
 def test_the_measurement_would_catch_a_lie(mirrored: dict[str, Any]) -> None:
     """Frames 30 ms off, a missing frame, silence or no frames at all do not go unnoticed."""
-    generation = longest(mirrored)
+    generation = generations(mirrored)[0]
     late = copy.deepcopy(mirrored)
     for draw in late["draws"]:
         draw[3] += 30.0
