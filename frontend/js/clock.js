@@ -12,8 +12,8 @@
  * 60 Hz no frame is off by more than 8.4 ms, where "the nearest frame" would allow 20 ms.
  */
 
-/** Frames later than this count as late. */
-export const LATE_MS = 40;
+/** Frames shown later than this after their sound count as late. */
+export const LATE_MS = 10;
 
 /** So many pairs in a row tell a jump of the output clock from a stray reading. */
 const JUMP_PAIRS = 3;
