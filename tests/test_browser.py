@@ -175,7 +175,7 @@ def others_use() -> float:
 
 @pytest.fixture(scope="module")
 def quiet(server: PageServer) -> Callable[[], None]:
-    """Real time needs time: before a measurement, while our server rests, others must too."""
+    """Real time needs time: before a measurement, once page and server rest, others must too."""
 
     def wait() -> None:
         shares = []
@@ -233,8 +233,8 @@ def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int
 @pytest.fixture(scope="module")
 def mirrored(load_page: OpenPage, quiet: Callable[[], None], spoken_wav: Path) -> dict[str, Any]:
     """Fifteen seconds of the page in mirror mode, as seen and heard from outside."""
-    quiet()
     page = load_page("?mode=mirror", flags=microphone(spoken_wav))
+    quiet()
     page.click("#start")
     page.wait_for_timeout(15_000)
     report = report_of(page)
@@ -274,8 +274,8 @@ def test_typed_text_is_said_and_then_it_rests(
     open_page: OpenPage, quiet: Callable[[], None]
 ) -> None:
     """Without a microphone you type; it is said whole, in step, captioned, and then it rests."""
-    quiet()
     page = open_page("?mode=parrot")
+    quiet()
     page.fill("#speak-text", SENTENCE)
     page.press("#speak-text", "Enter")
     expect(page.locator("#status")).to_have_text("Speaking", timeout=30_000)
@@ -291,8 +291,8 @@ def test_typed_text_is_said_and_then_it_rests(
 
 def test_only_the_mouth_can_be_sent(open_page: OpenPage, quiet: Callable[[], None]) -> None:
     """With `?region=mouth` smaller frames come, and are as much in step."""
-    quiet()
     page = open_page("?mode=parrot&region=mouth")
+    quiet()
     page.fill("#speak-text", "Ten green bottles.")
     page.click("#speak-send")
     expect(page.locator("#status")).to_have_text("Speaking", timeout=30_000)
@@ -449,8 +449,8 @@ def test_a_minute_of_speech_stays_in_step(
     open_page: OpenPage, quiet: Callable[[], None], product: PageServer, spoken_wav: Path
 ) -> None:
     """With the model that ships, nothing drifts, drops or doubles in 60 s of real speech."""
-    quiet()
     page = open_page("?mode=mirror", flags=microphone(spoken_wav), of=product)
+    quiet()
     page.click("#start")
     page.wait_for_timeout(63_000)
     report = report_of(page)
