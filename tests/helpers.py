@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import http.client
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -351,3 +352,39 @@ def label_of(frame: bytes) -> dict[str, Any]:
 
 def frame_total(seconds: float, fps: int = 25) -> int:
     return -int(-Fraction(seconds).limit_denominator(1_000_000) * fps // 1)
+
+
+async def served_well(server: AvatarServer) -> None:
+    """A good client gets a whole response."""
+    async with client(server) as good:
+        await good.send("avatar.speak", text="440 1")
+        done = await good.until("response.done")
+        assert done["response"]["status"] == "completed"
+        assert len(good.frames()) == 25
+
+
+class Answer:
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = response.read()
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def get(
+    server: AvatarServer, path: str, method: str = "GET", headers: dict[str, str] | None = None
+) -> Answer:
+    def ask() -> Answer:
+        asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        with contextlib.closing(asking):
+            asking.request(method, path, headers=headers or {})
+            return Answer(asking.getresponse())
+
+    return await asyncio.to_thread(ask)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_pool import FakeModel, make_avatar
+from tests.fake_model import FakeModel, make_avatar
 from wsavatar.bench import BenchError, _batch_sizes, _table, measure
 from wsavatar.config import RenderSettings
 

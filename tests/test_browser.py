@@ -134,8 +134,9 @@ def open_page(load_page: OpenPage) -> Iterator[OpenPage]:
 
 @pytest.fixture(scope="module")
 def spoken_wav(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of real speech, at the rate Chromium's fake microphone likes best."""
+    """A minute of real speech from its first word on, at the rate Chromium's microphone likes."""
     samples, rate = soundfile.read(samples_dir / "eng.wav", dtype="float32")
+    samples = samples[int(np.argmax(np.abs(samples) > 0.05)) - rate // 4 :]
     path = tmp_path_factory.mktemp("speech") / "eng.wav"
     soundfile.write(path, soxr.resample(samples, rate, 48_000), 48_000, subtype="PCM_16")
     return path
@@ -174,7 +175,7 @@ def others_use() -> float:
 
 @pytest.fixture(scope="module")
 def quiet(server: PageServer) -> Callable[[], None]:
-    """Real time needs time: before a measurement, while our server rests, others must too."""
+    """Real time needs time: before a measurement, once page and server rest, others must too."""
 
     def wait() -> None:
         shares = []
@@ -229,17 +230,11 @@ def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int
     return figures
 
 
-def longest(report: dict[str, Any]) -> int:
-    """The response with the most frames: a pause in the speech may end one early."""
-    received = [own for own, _, _ in report["received"]]
-    return max(generations(report), key=received.count)
-
-
 @pytest.fixture(scope="module")
 def mirrored(load_page: OpenPage, quiet: Callable[[], None], spoken_wav: Path) -> dict[str, Any]:
     """Fifteen seconds of the page in mirror mode, as seen and heard from outside."""
-    quiet()
     page = load_page("?mode=mirror", flags=microphone(spoken_wav))
+    quiet()
     page.click("#start")
     page.wait_for_timeout(15_000)
     report = report_of(page)
@@ -249,12 +244,12 @@ def mirrored(load_page: OpenPage, quiet: Callable[[], None], spoken_wav: Path) -
 
 def test_speech_and_face_are_in_step(mirrored: dict[str, Any]) -> None:
     """You speak, and each frame is on the screen within 10 ms of the sound it belongs to."""
-    assert_in_step(mirrored, generation=longest(mirrored), at_least_frames=120)
+    assert_in_step(mirrored, generations(mirrored)[0], at_least_frames=300)
 
 
 def test_the_measurement_would_catch_a_lie(mirrored: dict[str, Any]) -> None:
     """Frames 30 ms off, a missing frame, silence or no frames at all do not go unnoticed."""
-    generation = longest(mirrored)
+    generation = generations(mirrored)[0]
     late = copy.deepcopy(mirrored)
     for draw in late["draws"]:
         draw[3] += 30.0
@@ -279,8 +274,8 @@ def test_typed_text_is_said_and_then_it_rests(
     open_page: OpenPage, quiet: Callable[[], None]
 ) -> None:
     """Without a microphone you type; it is said whole, in step, captioned, and then it rests."""
-    quiet()
     page = open_page("?mode=parrot")
+    quiet()
     page.fill("#speak-text", SENTENCE)
     page.press("#speak-text", "Enter")
     expect(page.locator("#status")).to_have_text("Speaking", timeout=30_000)
@@ -296,8 +291,8 @@ def test_typed_text_is_said_and_then_it_rests(
 
 def test_only_the_mouth_can_be_sent(open_page: OpenPage, quiet: Callable[[], None]) -> None:
     """With `?region=mouth` smaller frames come, and are as much in step."""
-    quiet()
     page = open_page("?mode=parrot&region=mouth")
+    quiet()
     page.fill("#speak-text", "Ten green bottles.")
     page.click("#speak-send")
     expect(page.locator("#status")).to_have_text("Speaking", timeout=30_000)
@@ -454,8 +449,8 @@ def test_a_minute_of_speech_stays_in_step(
     open_page: OpenPage, quiet: Callable[[], None], product: PageServer, spoken_wav: Path
 ) -> None:
     """With the model that ships, nothing drifts, drops or doubles in 60 s of real speech."""
-    quiet()
     page = open_page("?mode=mirror", flags=microphone(spoken_wav), of=product)
+    quiet()
     page.click("#start")
     page.wait_for_timeout(63_000)
     report = report_of(page)

@@ -1,4 +1,4 @@
-"""The renderer's promises: one outcome a frame, in order, whatever fails or is cancelled."""
+"""The renderer's promises: one outcome a frame, in order, whoever else it serves."""
 
 from __future__ import annotations
 
@@ -6,158 +6,24 @@ import asyncio
 import json
 import math
 import os
-import random
 import sys
 import threading
-from collections import Counter
-from contextlib import asynccontextmanager
 from fractions import Fraction
-from types import SimpleNamespace
 
-import cv2
-import numpy as np
 import pytest
 
-from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.chunker import Chunk, Chunker, FeatureGrid
-from wsavatar.config import RenderSettings
-from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
-from wsavatar.render.pool import FacePool, PoolError
-
-GRID = FeatureGrid(block_positions=5, left_positions=10, right_positions=5)
-SIZE, CROP = 64, 32
-LIVE = 1e9
-"""Due so far off that nothing is late."""
-
-
-class FakeModel:
-    """Draws each frame in one grey: 8 times its number. Can be held, and made to fail."""
-
-    def __init__(self, device: str = "fake") -> None:
-        self.device = device
-        self.spec = SimpleNamespace(grid=GRID)
-        self.warmed: list[int] = []
-        self.gate = threading.Event()
-        self.gate.set()
-        self.entered = threading.Event()
-        self.progress = threading.Condition()
-        self.batches: list[list[int]] = []
-        self.encoded_blocks: list[int] = []
-        self.bad_frames: set[int] = set()
-        self.fail_next: list[str] = []
-
-    def encode_audio(self, windows: np.ndarray) -> np.ndarray:
-        assert windows.dtype == np.float32 and windows.shape[1] == GRID.window_samples
-        self._maybe_fail("encode_audio")
-        self.encoded_blocks.append(len(windows))
-        return np.zeros((len(windows) * GRID.block_positions, 2, 3), np.float32)
-
-    def condition(self, features: np.ndarray, chunk: Chunk, fps: Fraction) -> np.ndarray:
-        assert len(features) == len(chunk.windows) * GRID.block_positions
-        numbers = np.arange(chunk.first_frame, chunk.first_frame + chunk.frame_count)
-        return np.broadcast_to(numbers[:, None, None], (len(numbers), 20, 3)).astype(np.float32)
-
-    def warm_up(self, batch_sizes) -> None:
-        self._maybe_fail("warm_up")
-        self.warmed = list(batch_sizes)
-
-    def generate(self, latents, condition) -> np.ndarray:
-        assert len(latents) == len(condition)
-        assert all(row.shape == (8, 4, 4) and row.dtype == np.float16 for row in latents)
-        numbers = [int(row[0, 0]) for row in condition]
-        self.entered.set()
-        assert self.gate.wait(10)
-        with self.progress:
-            self.batches.append(numbers)
-            self.progress.notify_all()
-        self._maybe_fail("generate")
-        if self.bad_frames & set(numbers):
-            raise RuntimeError("a bad frame")
-        grey = (8 * np.array(numbers)).astype(np.uint8)[:, None, None, None]
-        return np.broadcast_to(grey, (len(numbers), CROP, CROP, 3)).copy()
-
-    def wait_until_made(self, frames: int) -> None:
-        with self.progress:
-            assert self.progress.wait_for(lambda: sum(map(len, self.batches)) >= frames, 10)
-
-    def _maybe_fail(self, stage: str) -> None:
-        if stage in self.fail_next:
-            self.fail_next.remove(stage)
-            raise RuntimeError(f"{stage} failed on purpose")
-
-
-def make_avatar(frames: int = 5) -> PreparedAvatar:
-    """Its i-th picture is red 40 * i around a crop at (16, 20)."""
-    pictures = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
-    pictures[..., 0] = 40 * np.arange(frames)[:, None, None]
-    box = np.tile(np.array([16, 20, 48, 52], np.int32), (frames, 1))
-    return PreparedAvatar(
-        id="a",
-        name="A",
-        width=SIZE,
-        height=SIZE,
-        fps=25.0,
-        frames=pictures,
-        crop_boxes=box,
-        paste_boxes=box,
-        masks=tuple(np.full((32, 32), 255, np.uint8) for _ in range(frames)),
-        latents=np.zeros((frames, 8, 4, 4), np.float16),
-        region=(16, 20, 32, 32),
-    )
-
-
-def chunks(seconds: float, chunk_s: float = 0.5, fps: Fraction = Fraction(25)) -> list[Chunk]:
-    chunker = Chunker(GRID, fps, int(16_000 * chunk_s))
-    return chunker.push(np.zeros(int(16_000 * seconds), np.float32)) + chunker.flush()
-
-
-class Collector:
-    """An `on_frame` that remembers, and can be waited for."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[FrameOutcome] = []
-        self._arrived = asyncio.Event()
-
-    def __call__(self, outcome: FrameOutcome) -> None:
-        self.outcomes.append(outcome)
-        self._arrived.set()
-
-    async def wait_for(self, count: int) -> list[FrameOutcome]:
-        async with asyncio.timeout(10):
-            while len(self.outcomes) < count:
-                self._arrived.clear()
-                await self._arrived.wait()
-        return self.outcomes
-
-    @property
-    def indices(self) -> list[int]:
-        return [outcome.frame_index for outcome in self.outcomes]
-
-    def reasons(self) -> Counter[str]:
-        return Counter(o.reason for o in self.outcomes if isinstance(o, DroppedFrame))
-
-
-@asynccontextmanager
-async def running(*models: FakeModel, clock=lambda: 0.0, **settings: int):
-    pool = FacePool(models, RenderSettings(**settings), clock=clock)
-    await pool.start()
-    try:
-        yield pool
-    finally:
-        for model in models:
-            model.gate.set()
-        async with asyncio.timeout(10):
-            await pool.close()
-
-
-def open_stream(pool: FacePool, seen: Collector, video: VideoFormat | None = None, first: int = 0):
-    return pool.open_stream(make_avatar(), video or VideoFormat(), 7, first, seen)
-
-
-def picture(frame: FrameOutcome) -> np.ndarray:
-    assert isinstance(frame, RenderedFrame)
-    decoded = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+from tests.fake_model import (
+    LIVE,
+    SIZE,
+    Collector,
+    FakeModel,
+    chunks,
+    make_avatar,
+    open_stream,
+    picture,
+    running,
+)
+from wsavatar.render.jobs import VideoFormat
 
 
 async def test_every_frame_of_a_chunk_comes_back_pasted_and_in_order() -> None:
@@ -286,116 +152,11 @@ async def test_two_devices_take_turns_and_the_order_holds() -> None:
     assert slow.batches and fast.batches
 
 
-async def test_a_failing_batch_costs_only_its_bad_frame() -> None:
-    """A frame that fails twice is dropped as failed; its batch and the worker live on."""
-    model = FakeModel()
-    model.bad_frames = {2, 9}
-    async with running(model, batch_size=4) as pool:
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        for chunk in chunks(1.0):
-            stream.submit(chunk, LIVE)
-        await seen.wait_for(25)
-        assert pool.stats()["frames_dropped"]["failed"] == 2
-    assert seen.indices == list(range(25))
-    failed = [o.frame_index for o in seen.outcomes if isinstance(o, DroppedFrame)]
-    assert failed == [2, 9]
-
-
-@pytest.mark.parametrize("stage", ["encode_audio", "generate"])
-async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
-    """Where the second try works, every frame is rendered."""
-    model = FakeModel()
-    async with running(model) as pool:
-        model.fail_next = [stage]
-        seen = Collector()
-        chunk = chunks(0.5)[0]
-        open_stream(pool, seen).submit(chunk, LIVE)
-        await seen.wait_for(chunk.frame_count)
-    assert not seen.reasons()
-
-
-async def test_a_frame_that_cannot_be_pasted_is_dropped_as_failed(monkeypatch) -> None:
-    """A failure after the model ends that frame alone."""
-    from wsavatar.render import worker
-
-    real = worker.jpeg.encode
-    calls = iter(range(1000))
-
-    def fails_once(rgb: np.ndarray, quality: int) -> bytes:
-        if next(calls) == 1:
-            raise ValueError("on purpose")
-        return real(rgb, quality)
-
-    monkeypatch.setattr(worker.jpeg, "encode", fails_once)
-    async with running(FakeModel()) as pool:
-        seen = Collector()
-        chunk = chunks(0.5)[0]
-        open_stream(pool, seen).submit(chunk, LIVE)
-        await seen.wait_for(chunk.frame_count)
-    assert seen.reasons() == {"failed": 1}
-    assert seen.indices == list(range(chunk.frame_count))
-
-
-async def test_a_model_that_cannot_run_is_told_at_the_start() -> None:
-    """`start` fails with the device and the cause, and leaves no thread behind."""
-    model = FakeModel("cuda:3")
-    model.fail_next = ["warm_up"]
-    pool = FacePool([model], RenderSettings())
-    with pytest.raises(PoolError, match="cuda:3.*warm_up failed on purpose"):
-        await pool.start()
-    assert not [t for t in threading.enumerate() if t.name == "face-cuda:3"]
-
-
 async def test_every_device_is_warm_before_the_first_user() -> None:
     """`start` returns once each model has run at the batch sizes it will meet."""
     models = [FakeModel("a"), FakeModel("b")]
     async with running(*models, batch_size=4, max_batch_size=8):
         assert [model.warmed for model in models] == [[1, 4, 8], [1, 4, 8]]
-
-
-async def test_cancel_ends_every_frame_at_once() -> None:
-    """When cancel returns, all outcomes have come; nothing comes after."""
-    model = FakeModel()
-    async with running(model) as pool:
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        model.gate.clear()
-        for chunk in chunks(2.0):
-            stream.submit(chunk, LIVE)
-        stream.cancel()
-        assert seen.indices == list(range(50)) and seen.reasons() == {"cancelled": 50}
-        model.gate.set()
-        other = Collector()
-        open_stream(pool, other).submit(chunks(0.5)[0], LIVE)
-        await other.wait_for(1)
-        assert len(seen.outcomes) == 50
-        assert sum(map(len, model.batches)) < 20, "a cancelled stream cost the device frames"
-
-
-async def test_submitting_to_a_stream_that_is_over_drops_the_frames() -> None:
-    """The caller that lost a race with an interruption still gets one outcome a frame."""
-    async with running(FakeModel()) as pool:
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        stream.cancel()
-        stream.submit(chunks(0.5)[0], LIVE)
-        assert seen.outcomes == []  # never inside the call
-        await seen.wait_for(chunks(0.5)[0].frame_count)
-        assert set(seen.reasons()) == {"cancelled"}
-        assert stream.frames_in_flight == 0
-
-
-async def test_late_frames_are_dropped_and_the_rest_is_rendered() -> None:
-    """A chunk that comes too late loses the frames nobody could see any more."""
-    async with running(FakeModel(), clock=lambda: 100.0, max_lateness_ms=100) as pool:
-        seen = Collector()
-        chunk = chunks(1.0, chunk_s=1.0)[0]
-        open_stream(pool, seen).submit(chunk, 99.69)
-        await seen.wait_for(chunk.frame_count)
-        assert pool.stats()["frames_dropped"]["late"] == 6
-    assert seen.indices == list(range(chunk.frame_count))
-    assert [isinstance(o, DroppedFrame) for o in seen.outcomes[:7]] == [True] * 6 + [False]
 
 
 async def test_a_finished_video_loses_nothing() -> None:
@@ -407,74 +168,6 @@ async def test_a_finished_video_loses_nothing() -> None:
             stream.submit(chunk, math.inf)
         await seen.wait_for(75)
     assert not seen.reasons()
-
-
-async def test_overload_is_counted_against_the_greedy() -> None:
-    """Beyond max_queued_frames the deepest stream loses its newest."""
-    model = FakeModel()
-    async with running(model, max_queued_frames=20) as pool:
-        greedy, modest = Collector(), Collector()
-        model.gate.clear()
-        small = chunks(0.5)[0]
-        open_stream(pool, modest).submit(small, 10)
-        stream = open_stream(pool, greedy)
-        for chunk in chunks(4.0):
-            stream.submit(chunk, 10)
-        model.gate.set()
-        await greedy.wait_for(100)
-        await modest.wait_for(small.frame_count)
-    assert not modest.reasons()
-    assert greedy.reasons()["overload"] >= 80
-    assert greedy.indices == list(range(100))
-
-
-async def test_close_while_busy_ends_every_frame_and_every_thread() -> None:
-    """Closing drops what is in flight as cancelled and leaves no thread behind."""
-    model = FakeModel("busy")
-    pool = FacePool([model], RenderSettings(), clock=lambda: 0.0)
-    await pool.start()
-    seen = Collector()
-    stream = open_stream(pool, seen)
-    model.gate.clear()
-    for chunk in chunks(2.0):
-        stream.submit(chunk, LIVE)
-    await asyncio.to_thread(model.entered.wait, 10)
-    closing = asyncio.create_task(pool.close(), name="close")
-    await asyncio.sleep(0)
-    assert len(seen.outcomes) == 50
-    model.gate.set()
-    async with asyncio.timeout(10):
-        await closing
-    assert not [t for t in threading.enumerate() if "busy" in t.name]
-    late = Collector()
-    open_stream(pool, late).submit(chunks(0.5)[0], LIVE)
-    await late.wait_for(chunks(0.5)[0].frame_count)
-    assert set(late.reasons()) == {"cancelled"}
-
-
-async def test_a_callback_that_fails_harms_no_other_stream(caplog) -> None:
-    """One session's mistake is logged, and the other session's frames come."""
-    async with running(FakeModel()) as pool:
-
-        def broken(outcome: FrameOutcome) -> None:
-            raise KeyError("mine")
-
-        chunk = chunks(0.5)[0]
-        pool.open_stream(make_avatar(), VideoFormat(), 1, 0, broken).submit(chunk, 0)
-        seen = Collector()
-        open_stream(pool, seen).submit(chunk, 1)
-        await seen.wait_for(chunk.frame_count)
-    assert "on_frame failed" in caplog.text
-
-
-async def test_chunks_that_go_back_in_time_are_refused() -> None:
-    """Submitting a frame twice is the caller's mistake, told at once."""
-    async with running(FakeModel()) as pool:
-        stream = open_stream(pool, Collector())
-        first = chunks(0.5)[0]
-        stream.submit(first, LIVE)
-        with pytest.raises(ValueError, match="frame 0 came after"):
-            stream.submit(first, LIVE)
 
 
 async def test_stats_say_what_happened() -> None:
@@ -496,37 +189,6 @@ async def test_stats_say_what_happened() -> None:
     assert device["queued_frames"] == 0 and device["batches"] >= 7
     assert set(device["stage_ms"]) == {"features", "generate", "paste", "jpeg"}
     assert json.loads(json.dumps(stats)) == stats
-
-
-@pytest.mark.parametrize("seed", range(8))
-async def test_one_outcome_a_frame_whatever_happens(seed: int) -> None:
-    """Faults, cancels, closes and overload at random points: nothing lost, doubled, reordered."""
-    chance = random.Random(seed)
-    models = [FakeModel(f"d{n}") for n in range(chance.randint(1, 3))]
-    for model in models:
-        model.bad_frames = set(chance.sample(range(25), 3))
-    submitted: list[tuple[Collector, int]] = []
-    async with running(*models, max_queued_frames=64, batch_size=3, max_batch_size=6) as pool:
-        for _ in range(30):
-            seen, count = Collector(), 0
-            stream = open_stream(pool, seen)
-            for chunk in chunks(chance.choice([0.3, 1.0]), chunk_s=chance.choice([0.1, 0.5])):
-                stream.submit(chunk, chance.choice([0.0, LIVE, -0.5, math.inf]))
-                count += chunk.frame_count
-                if chance.random() < 0.3:
-                    chance.choice(models).fail_next.append(
-                        chance.choice(["generate", "encode_audio"])
-                    )
-                await asyncio.sleep(0)
-                if chance.random() < 0.1:
-                    stream.cancel()
-            stream.close()
-            submitted.append((seen, count))
-        if chance.random() < 0.7:
-            for seen, count in submitted:
-                await seen.wait_for(count)
-    for seen, count in submitted:
-        assert seen.indices == list(range(count))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives each thread a priority")

@@ -130,6 +130,35 @@ async def test_speech_runs_at_most_ten_seconds_ahead_and_is_never_cut() -> None:
         assert line.of("response.video.done")[0]["frames_sent"] == 60 * 25
 
 
+async def test_what_the_client_shows_is_counted_once_and_never_beyond_what_was_sent() -> None:
+    """Reports count up to what was sent of their response; older and foreign ones add nothing."""
+    async with holding() as held:
+        line = held.line
+        line.say("avatar.speak", text="440 1")
+        response = (await line.until("response.created"))["response"]
+        await line.until("response.done")
+        for whose, shown, late in (
+            (response["id"], 10, 1),
+            (response["id"], 4, 0),
+            ("resp_of_another", 20, 20),
+            (response["id"], 10**12, 2),
+        ):
+            line.say(
+                "avatar.playback",
+                response_id=whose,
+                position_ms=400,
+                frames_shown=shown,
+                frames_late=late,
+            )
+        line.say("input_audio_buffer.clear")
+        await line.until("input_audio_buffer.cleared")
+        frames = held.metrics.snapshot()["frames"]
+        assert (frames["sent"], frames["client_shown"], frames["client_late"]) == (25, 25, 2)
+        text = held.metrics.prometheus().decode()
+        assert "wsavatar_client_frames_shown_total 25.0" in text
+        assert "wsavatar_client_frames_late_total 2.0" in text
+
+
 async def test_an_interruption_does_not_wait_for_the_renderer_or_the_speaker() -> None:
     """A response that is paced, with nothing rendered yet, ends the moment it is cancelled."""
     async with holding(face=FakeFace(held=True)) as held:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from wsavatar.dialogue.silero import BLOCK_SAMPLES, SileroStream, weights_path
+from wsavatar.dialogue.turns import TurnAudio, TurnBegan, Turns
 from wsavatar.dialogue.vad import SpeechStarted, SpeechStopped, VadEvent, VoiceActivity
 
 RATE = 16_000
@@ -112,6 +113,31 @@ def test_hysteresis_and_onset() -> None:
     vad = VoiceActivity(0.5, 0, 100, probability=lambda block: next(levels))
     events = vad.push(np.zeros(38 * BLOCK_SAMPLES, np.float32))
     assert events == [SpeechStarted(64), SpeechStopped(audio_end_ms=38 * 32, voice_end_ms=34 * 32)]
+
+
+# What the network made of Chromium's microphone as it opened in a quiet room, block by block.
+OPENING = [0.02, 0.58, 0.52, 0.41, 0.27, 0.21, 0.19, 0.15, 0.15, 0.13]
+
+
+def test_a_microphone_that_opens_begins_no_turn(speech: np.ndarray) -> None:
+    """From nothing to the room's noise at once: that is no voice, however it is cut."""
+    levels = iter(OPENING + [0.1] * 90)
+    vad = VoiceActivity(probability=lambda block: next(levels))
+    assert vad.push(np.zeros(100 * BLOCK_SAMPLES, np.float32)) == []
+    room = 5.5 * speech[36463:][:RATE]  # one that did pass for a voice
+    for lead in range(0, BLOCK_SAMPLES, 16):
+        assert heard(np.concatenate([np.zeros(lead, np.float32), room])[: RATE // 3]) == []
+
+
+def test_who_speaks_at_once_is_heard_from_the_first_sample(speech: np.ndarray) -> None:
+    """A stream that begins with speech is one whole turn, also without padding."""
+    talk = speech[int(np.argmax(np.abs(speech) > 0.05)) :][: 2 * RATE]
+    turns = Turns(VoiceActivity(prefix_padding_ms=0), prefix_padding_ms=0)
+    events = [event for part in np.split(talk, 20) for event in turns.push(part)]
+    start = events[0]
+    assert isinstance(start, TurnBegan) and start.audio_start_ms <= 64
+    said = np.concatenate([event.samples for event in events if isinstance(event, TurnAudio)])
+    np.testing.assert_array_equal(said, talk[start.audio_start_ms * RATE // 1000 :])
 
 
 def test_the_network_is_the_one_its_weights_were_made_for(speech: np.ndarray) -> None:

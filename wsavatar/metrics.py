@@ -43,6 +43,8 @@ class Metrics:
         self.responses = counter("responses", "Responses ended.", "status")
         self.frames_sent = counter("frames_sent", "Frames handed to a socket.")
         self.frames_dropped = counter("frames_dropped", "Frames that never came.", "reason")
+        self.client_shown = counter("client_frames_shown", "Frames that clients report as shown.")
+        self.client_late = counter("client_frames_late", "Of those, shown late.")
         self.audio_in_s = counter("audio_in_seconds", "Audio received.")
         self.audio_out_s = counter("audio_out_seconds", "Audio sent.")
         self.errors = counter("errors", "Error events sent.", "code")
@@ -86,6 +88,8 @@ class Metrics:
             "frames": {
                 "sent": int(_value(self.frames_sent)),
                 "dropped": _by_label(self.frames_dropped),
+                "client_shown": int(_value(self.client_shown)),
+                "client_late": int(_value(self.client_late)),
             },
             "audio": {
                 "in_s": round(_value(self.audio_in_s), 3),

@@ -91,6 +91,7 @@ class SpokenResponse:
         self._first_frame_seen = False
         self._render_failed = False
         self._submitted = self._sent = self._dropped = 0
+        self._client_shown = self._client_late = 0  # as counted so far
         self._all_said = False
         self._outcome: Outcome | None = None
         self._begin()
@@ -161,10 +162,11 @@ class SpokenResponse:
         if not self.over:
             self._break_off("cancelled", reason=reason)
 
-    def playback(self, position_s: float) -> None:
-        """The client says what it hears now."""
+    def playback(self, position_s: float, frames_shown: int, frames_late: int) -> None:
+        """The client says what it hears now, and how many frames it has shown so far."""
         self._playback.reported(position_s, self._around.clock())
         self._moved.set()
+        self._count_shown(frames_shown, frames_late)
 
     def truncated(self, audio_end_s: float) -> None:
         """The client stopped playing here: the idle cycle goes on from what it showed."""
@@ -287,6 +289,14 @@ class SpokenResponse:
         else:
             self._count_drop("cancelled" if self.over else "slow_client")
         self._complete_if_all_out()
+
+    def _count_shown(self, shown: int, late: int) -> None:
+        """Count what is new in a client's report. More than was sent cannot be shown."""
+        shown = max(self._client_shown, min(shown, self._sent))
+        late = max(self._client_late, min(late, shown))
+        self._around.metrics.client_shown.inc(shown - self._client_shown)
+        self._around.metrics.client_late.inc(late - self._client_late)
+        self._client_shown, self._client_late = shown, late
 
     def _count_drop(self, reason: str) -> None:
         self._dropped += 1

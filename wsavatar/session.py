@@ -267,7 +267,9 @@ class Session:
                 await self._inbox.put(lambda dialogue: dialogue.speak(text))
             case wire.AvatarPlayback():
                 if self._response is not None and self._response.id == event.response_id:
-                    self._response.playback(event.position_ms / 1000)
+                    self._response.playback(
+                        event.position_ms / 1000, event.frames_shown, event.frames_late
+                    )
             case _:
                 assert_never(event)
 

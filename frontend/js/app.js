@@ -361,7 +361,8 @@ function showPhase() {
  * @param {number} paintMs
  */
 face.onFrame = (_frame, errorMs, paintMs) => {
-  numbers.frame(paintMs, errorMs, LATE_MS);
+  const isLate = numbers.frame(paintMs, errorMs, LATE_MS);
+  if (isLate && speech) speech.late += 1;
   numbers.firstFrameMs ??= paintMs - askedMs;
 };
 
@@ -389,7 +390,7 @@ function report() {
   speech?.tick(performance.now());
   if (speech?.started) {
     const position = (speech.heardAt(performance.now()) ?? 0) * 1000;
-    connection.send(events.playback(speech.id, position, numbers.shown, numbers.late));
+    connection.send(events.playback(speech.id, position, speech.frames.counts.shown, speech.late));
   }
   showNumbers();
   showPhase();

@@ -12,29 +12,38 @@
  * 60 Hz no frame is off by more than 8.4 ms, where "the nearest frame" would allow 20 ms.
  */
 
-/** Frames later than this count as late. */
-export const LATE_MS = 40;
+/** Frames shown later than this after their sound count as late. */
+export const LATE_MS = 10;
+
+/** So many pairs in a row tell a jump of the output clock from a stray reading. */
+const JUMP_PAIRS = 3;
+/** Readings this close to each other do not jitter: what they say together is so. */
+const AGREE_S = 0.0005;
 
 /**
  * Context time heard at a performance time, from `AudioContext.getOutputTimestamp()` pairs.
  *
  * Each pair is right but for jitter of the audio thread; both clocks run at the same speed but for
- * parts per million. So the offset between them is smoothed, and where it truly jumps (a new
- * device, a suspended context) it is taken over at once.
+ * parts per million. So the offset between them is smoothed. Where it truly jumps it is taken over
+ * at once: far, by a new device or a suspended context; or by the 10 to 30 ms for which a busy
+ * machine left the output without sound. Smoothed, those would put a second of frames out of step.
  */
 export class OutputClock {
   /**
    * @param {object} [options]
    * @param {number} [options.smoothing]  share of a new pair in the estimate, (0, 1]
-   * @param {number} [options.jumpS]  a pair this far off is a jump once it repeats
+   * @param {number} [options.farS]  pairs this far off are a jump, whether or not they agree
+   * @param {number} [options.nearS]  pairs less far off are smoothed in, also where they agree
    */
-  constructor({ smoothing = 0.05, jumpS = 0.06 } = {}) {
+  constructor({ smoothing = 0.05, farS = 0.06, nearS = 0.004 } = {}) {
     this.smoothing = smoothing;
-    this.jumpS = jumpS;
+    this.farS = farS;
+    this.nearS = nearS;
     /** @type {number | null} */
     this.offsetS = null;
     this.lastPerformanceMs = -1;
-    this.strangers = 0;
+    /** @type {number[]} the last pairs' offsets */
+    this.recent = [];
     this.pairs = 0;
   }
 
@@ -48,23 +57,26 @@ export class OutputClock {
     if (performanceTime === this.lastPerformanceMs) return false;
     this.lastPerformanceMs = performanceTime;
     const offsetS = contextTime - performanceTime / 1000;
-    if (this.offsetS === null) {
+    this.recent = [...this.recent, offsetS].slice(-JUMP_PAIRS);
+    if (this.offsetS === null || this.#hasJumped(this.offsetS)) {
       this.offsetS = offsetS;
       this.pairs = 1;
       return true;
     }
     const errorS = offsetS - this.offsetS;
-    if (Math.abs(errorS) > this.jumpS) {
-      if (++this.strangers < 3) return false;
-      this.offsetS = offsetS;
-      this.pairs = 1;
-    } else {
-      // Average quickly at first, then settle.
-      this.pairs += 1;
-      this.offsetS += errorS * Math.max(this.smoothing, 1 / this.pairs);
-    }
-    this.strangers = 0;
+    if (Math.abs(errorS) > this.farS) return false;
+    // Average quickly at first, then settle.
+    this.pairs += 1;
+    this.offsetS += errorS * Math.max(this.smoothing, 1 / this.pairs);
     return true;
+  }
+
+  /** Do the last pairs say together that the clock is elsewhere? @param {number} offsetS */
+  #hasJumped(offsetS) {
+    if (this.recent.length < JUMP_PAIRS) return false;
+    const nearestS = Math.min(...this.recent.map((recent) => Math.abs(recent - offsetS)));
+    const agree = Math.max(...this.recent) - Math.min(...this.recent) <= AGREE_S;
+    return nearestS > (agree ? this.nearS : this.farS);
   }
 
   /**

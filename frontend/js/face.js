@@ -35,6 +35,8 @@ export class Face {
     this.source = null;
     /** How much of the snapshot still lies over the picture, 0 to 1. */
     this.veil = 0;
+    /** @type {ImageBitmap | null} what the canvas shows, and nothing else */
+    this.shown = null;
     this.idleIndex = 0;
     this.idleSinceMs = 0;
     this.lastMs = 0;
@@ -97,9 +99,8 @@ export class Face {
       return false;
     }
     this.#turnTo(speech);
-    const isWhole = frame.region[2] === this.canvas.width && frame.region[3] === this.canvas.height;
-    if (!isWhole) this.#draw(this.idle?.bitmap(speech.cycleIndex + frame.index) ?? null);
-    this.#draw(/** @type {ImageBitmap} */ (frame.bitmap), 1, frame.region);
+    const bitmap = /** @type {ImageBitmap} */ (frame.bitmap);
+    this.#show(bitmap, () => this.#drawFrame(bitmap, frame, speech.cycleIndex));
     if (isNew) this.onFrame(frame, frame.ptsUs / 1000 - heardS * 1000, paintMs);
     return true;
   }
@@ -114,7 +115,31 @@ export class Face {
     const bitmap = idle.bitmap(this.idleIndex + Math.max(0, shown));
     if (!bitmap) return;
     this.#turnTo(idle);
-    this.#draw(bitmap);
+    this.#show(bitmap, () => this.#draw(bitmap));
+  }
+
+  /**
+   * Draw what is not on the canvas yet. Most paints change nothing, and then cost nothing;
+   * under a veil each one does.
+   * @param {ImageBitmap} bitmap
+   * @param {() => void} draw
+   */
+  #show(bitmap, draw) {
+    if (this.shown === bitmap) return;
+    draw();
+    this.shown = this.veil > 0 ? null : bitmap;
+  }
+
+  /**
+   * A frame, over the idle frame of the same cycle index where only the mouth was sent.
+   * @param {ImageBitmap} bitmap
+   * @param {Frame} frame
+   * @param {number} cycleIndex  of the response's frame 0
+   */
+  #drawFrame(bitmap, { index, region }, cycleIndex) {
+    const isWhole = region[2] === this.canvas.width && region[3] === this.canvas.height;
+    if (!isWhole) this.#draw(this.idle?.bitmap(cycleIndex + index) ?? null);
+    this.#draw(bitmap, 1, region);
   }
 
   /** What the canvas shows gives way to something else. @param {object} source */
@@ -131,6 +156,7 @@ export class Face {
       this.veil = 1;
     }
     this.source = source;
+    this.shown = null;
     this.#fitCanvas();
   }
 

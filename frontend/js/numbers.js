@@ -30,14 +30,17 @@ export class Numbers {
    * @param {number} nowMs
    * @param {number} errorMs  pts minus what is heard at its paint
    * @param {number} lateMs  the limit
+   * @returns {boolean}  whether it was late
    */
   frame(nowMs, errorMs, lateMs) {
     this.shown += 1;
-    if (errorMs < -lateMs) this.late += 1;
+    const isLate = errorMs < -lateMs;
+    if (isLate) this.late += 1;
     this.errors.push(Math.abs(errorMs));
     if (this.errors.length > 1500) this.errors.shift();
     this.shownAt.push(nowMs);
     if (this.shownAt.length > 120) this.shownAt.shift();
+    return isLate;
   }
 
   /** @param {number} nowMs */

@@ -41,6 +41,8 @@ export class Speech {
     /** @type {number | null} */
     this.lastFrameMs = null;
     this.longestPauseMs = 0;
+    /** Frames shown late. */
+    this.late = 0;
     this.started = false;
     this.audioEnded = false;
     /** The server has sent all of it. */

@@ -54,6 +54,27 @@ test("a true jump is taken over, a single stray reading is not", () => {
   near(clock.contextTimeAt(1100), 5);
 });
 
+test("output that stalled for a buffer or three is followed within three readings", () => {
+  for (const stalledMs of [10, 30]) {
+    const clock = new OutputClock();
+    for (let i = 1; i <= 100; i++) {
+      clock.update({ contextTime: i * 0.01, performanceTime: 1000 + i * 10 });
+    }
+    for (let i = 101; i <= 103; i++) {
+      clock.update({ contextTime: i * 0.01, performanceTime: 1000 + i * 10 + stalledMs });
+    }
+    near(clock.contextTimeAt(3000 + stalledMs), 2, 1e-3);
+  }
+});
+
+test("one late callback moves nothing", () => {
+  const clock = new OutputClock();
+  for (let i = 1; i <= 100; i++) {
+    clock.update({ contextTime: i * 0.01, performanceTime: 1000 + i * 10 + (i % 9 ? 0 : 6.5) });
+  }
+  near(clock.contextTimeAt(2000), 1, 0.002);
+});
+
 test("media time runs from the first anchor, stands where the sound ran dry, and goes on", () => {
   const timeline = new PlayedTimeline();
   assert.equal(timeline.mediaTimeAt(10), null);

@@ -71,7 +71,7 @@ test("the frame rate is of the last two seconds", () => {
 
 test("a frame counts as late beyond the limit, not at it", () => {
   const numbers = new Numbers();
-  numbers.frame(0, -40, 40);
-  numbers.frame(1, -41, 40);
+  assert.ok(!numbers.frame(0, -40, 40));
+  assert.ok(numbers.frame(1, -41, 40));
   assert.equal(numbers.late, 1);
 });

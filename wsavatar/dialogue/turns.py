@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .silero import BLOCK_SAMPLES
-from .vad import VAD_RATE, SpeechStarted, VoiceActivity
+from .vad import ANNOUNCED_WITHIN_SAMPLES, VAD_RATE, SpeechStarted, VoiceActivity
 
 __all__ = ["TurnAudio", "TurnBegan", "TurnEnded", "TurnEvent", "Turns"]
 
@@ -50,7 +50,8 @@ class Turns:
         self._kept = np.empty(0, np.float32)  # heard, and not given out
         self._kept_from = 0  # where on the stream it begins
         # A turn may turn out to have begun this long ago: padding, onset, and a block unjudged.
-        self._keep = prefix_padding_ms * VAD_RATE // 1000 + 4 * BLOCK_SAMPLES
+        padding = prefix_padding_ms * VAD_RATE // 1000
+        self._keep = padding + ANNOUNCED_WITHIN_SAMPLES + BLOCK_SAMPLES
 
     def push(self, samples: Array) -> list[TurnEvent]:
         """Hear more; say what became of it, in order."""

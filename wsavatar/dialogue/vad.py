@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from .silero import BLOCK_SAMPLES, SileroStream
 
-__all__ = ["VAD_RATE", "SpeechStarted", "SpeechStopped", "VadEvent", "VoiceActivity"]
+__all__ = [
+    "ANNOUNCED_WITHIN_SAMPLES",
+    "VAD_RATE",
+    "SpeechStarted",
+    "SpeechStopped",
+    "VadEvent",
+    "VoiceActivity",
+]
 
 VAD_RATE = 16_000
 
@@ -23,6 +30,14 @@ _HYSTERESIS = 0.15
 
 _ONSET_BLOCKS = 2
 """So many blocks in a row (64 ms) begin speech: a click is no word."""
+
+_SETTLING_BLOCKS = 8
+"""No speech is announced in a stream's first 256 ms. A microphone opens with the room's noise at
+once, and the network, which has heard nothing yet, may take that step for a voice, for 200 ms at
+most. Who does speak from the first sample on is found a moment later, from the first sample on."""
+
+ANNOUNCED_WITHIN_SAMPLES = _SETTLING_BLOCKS * BLOCK_SAMPLES
+"""Speech is announced at most this long after it began, of what was judged."""
 
 Array = NDArray[np.float32]
 
@@ -70,6 +85,7 @@ class VoiceActivity:
     ) -> None:
         self.speaking = False
         self._threshold = threshold
+        self._goes_on_above = max(threshold - _HYSTERESIS, 0.01)
         self._padding = prefix_padding_ms * VAD_RATE // 1000
         self._silence = silence_ms * VAD_RATE // 1000
         self._probability = probability or SileroStream().probability
@@ -101,15 +117,16 @@ class VoiceActivity:
         self._seen += BLOCK_SAMPLES
         if self.speaking:
             return self._while_speaking(level)
-        self._onset = self._onset + 1 if level >= self._threshold else 0
-        if self._onset < _ONSET_BLOCKS:
+        begins = self._threshold if self._onset < _ONSET_BLOCKS else self._goes_on_above
+        self._onset = self._onset + 1 if level >= begins else 0
+        if self._onset < _ONSET_BLOCKS or self._seen < _SETTLING_BLOCKS * BLOCK_SAMPLES:
             return None
         onset = self._seen - self._onset * BLOCK_SAMPLES
         self.speaking, self._onset, self._voice_end = True, 0, self._seen
         return SpeechStarted(_ms(max(onset - self._padding, self._free_from, 0)))
 
     def _while_speaking(self, level: float) -> SpeechStopped | None:
-        if level >= max(self._threshold - _HYSTERESIS, 0.01):
+        if level >= self._goes_on_above:
             self._voice_end = self._seen
         if self._seen - self._voice_end < self._silence:
             return None

@@ -26,7 +26,8 @@ Client events
 ``response.cancel``                 ``response_id`` (optional): stop
 ``avatar.speak``                    ours: ``text``, say this
 ``avatar.playback``                 ours: ``response_id``, ``position_ms``, ``frames_shown``,
-                                    ``frames_late``: what the client has played, twice a second
+                                    ``frames_late``: what the client has played and shown of this
+                                    response so far, twice a second; late is more than 10 ms
 ==================================  ==============================================================
 
 A binary message from the client is ``input_audio_buffer.append`` without the base64: raw samples in

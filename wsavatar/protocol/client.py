@@ -186,7 +186,7 @@ class AvatarSpeak(_Ours):
 
 
 class AvatarPlayback(_Ours):
-    """How far the client has played, and how it fares with frames."""
+    """How far the client has played a response, and how many of its frames it has shown."""
 
     type: Literal["avatar.playback"]
     response_id: Id

@@ -1,0 +1,154 @@
+"""A model that draws its frames' numbers, and what the renderer's tests do with it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from contextlib import asynccontextmanager
+from fractions import Fraction
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.chunker import Chunk, Chunker, FeatureGrid
+from wsavatar.config import RenderSettings
+from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
+from wsavatar.render.pool import FacePool
+
+GRID = FeatureGrid(block_positions=5, left_positions=10, right_positions=5)
+SIZE, CROP = 64, 32
+LIVE = 1e9
+"""Due so far off that nothing is late."""
+
+
+class FakeModel:
+    """Draws each frame in one grey: 8 times its number. Can be held, and made to fail."""
+
+    def __init__(self, device: str = "fake") -> None:
+        self.device = device
+        self.spec = SimpleNamespace(grid=GRID)
+        self.warmed: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.progress = threading.Condition()
+        self.batches: list[list[int]] = []
+        self.encoded_blocks: list[int] = []
+        self.bad_frames: set[int] = set()
+        self.fail_next: list[str] = []
+
+    def encode_audio(self, windows: np.ndarray) -> np.ndarray:
+        assert windows.dtype == np.float32 and windows.shape[1] == GRID.window_samples
+        self._maybe_fail("encode_audio")
+        self.encoded_blocks.append(len(windows))
+        return np.zeros((len(windows) * GRID.block_positions, 2, 3), np.float32)
+
+    def condition(self, features: np.ndarray, chunk: Chunk, fps: Fraction) -> np.ndarray:
+        assert len(features) == len(chunk.windows) * GRID.block_positions
+        numbers = np.arange(chunk.first_frame, chunk.first_frame + chunk.frame_count)
+        return np.broadcast_to(numbers[:, None, None], (len(numbers), 20, 3)).astype(np.float32)
+
+    def warm_up(self, batch_sizes) -> None:
+        self._maybe_fail("warm_up")
+        self.warmed = list(batch_sizes)
+
+    def generate(self, latents, condition) -> np.ndarray:
+        assert len(latents) == len(condition)
+        assert all(row.shape == (8, 4, 4) and row.dtype == np.float16 for row in latents)
+        numbers = [int(row[0, 0]) for row in condition]
+        self.entered.set()
+        assert self.gate.wait(10)
+        with self.progress:
+            self.batches.append(numbers)
+            self.progress.notify_all()
+        self._maybe_fail("generate")
+        if self.bad_frames & set(numbers):
+            raise RuntimeError("a bad frame")
+        grey = (8 * np.array(numbers)).astype(np.uint8)[:, None, None, None]
+        return np.broadcast_to(grey, (len(numbers), CROP, CROP, 3)).copy()
+
+    def wait_until_made(self, frames: int) -> None:
+        with self.progress:
+            assert self.progress.wait_for(lambda: sum(map(len, self.batches)) >= frames, 10)
+
+    def _maybe_fail(self, stage: str) -> None:
+        if stage in self.fail_next:
+            self.fail_next.remove(stage)
+            raise RuntimeError(f"{stage} failed on purpose")
+
+
+def make_avatar(frames: int = 5) -> PreparedAvatar:
+    """Its i-th picture is red 40 * i around a crop at (16, 20)."""
+    pictures = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
+    pictures[..., 0] = 40 * np.arange(frames)[:, None, None]
+    box = np.tile(np.array([16, 20, 48, 52], np.int32), (frames, 1))
+    return PreparedAvatar(
+        id="a",
+        name="A",
+        width=SIZE,
+        height=SIZE,
+        fps=25.0,
+        frames=pictures,
+        crop_boxes=box,
+        paste_boxes=box,
+        masks=tuple(np.full((32, 32), 255, np.uint8) for _ in range(frames)),
+        latents=np.zeros((frames, 8, 4, 4), np.float16),
+        region=(16, 20, 32, 32),
+    )
+
+
+def chunks(seconds: float, chunk_s: float = 0.5, fps: Fraction = Fraction(25)) -> list[Chunk]:
+    chunker = Chunker(GRID, fps, int(16_000 * chunk_s))
+    return chunker.push(np.zeros(int(16_000 * seconds), np.float32)) + chunker.flush()
+
+
+class Collector:
+    """An `on_frame` that remembers, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[FrameOutcome] = []
+        self._arrived = asyncio.Event()
+
+    def __call__(self, outcome: FrameOutcome) -> None:
+        self.outcomes.append(outcome)
+        self._arrived.set()
+
+    async def wait_for(self, count: int) -> list[FrameOutcome]:
+        async with asyncio.timeout(10):
+            while len(self.outcomes) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.outcomes
+
+    @property
+    def indices(self) -> list[int]:
+        return [outcome.frame_index for outcome in self.outcomes]
+
+    def reasons(self) -> Counter[str]:
+        return Counter(o.reason for o in self.outcomes if isinstance(o, DroppedFrame))
+
+
+@asynccontextmanager
+async def running(*models: FakeModel, clock=lambda: 0.0, **settings: int):
+    pool = FacePool(models, RenderSettings(**settings), clock=clock)
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        for model in models:
+            model.gate.set()
+        async with asyncio.timeout(10):
+            await pool.close()
+
+
+def open_stream(pool: FacePool, seen: Collector, video: VideoFormat | None = None, first: int = 0):
+    return pool.open_stream(make_avatar(), video or VideoFormat(), 7, first, seen)
+
+
+def picture(frame: FrameOutcome) -> np.ndarray:
+    assert isinstance(frame, RenderedFrame)
+    decoded = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
