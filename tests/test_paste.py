@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from wsavatar.avatars.geometry import (
     take_crop,
 )
 from wsavatar.musetalk.spec import CropMargin
-from wsavatar.render.paste import paste
+from wsavatar.render.paste import paste, sharpened
 from wsavatar.render.video import read_video
 
 W, H = 320, 300
@@ -241,3 +242,23 @@ def test_a_real_face_goes_back_into_its_picture(samples_dir: Path) -> None:
         touched[square[1] : square[3], square[0] : square[2]] = mask > 0
         assert psnr(pasted[touched], frame[touched]) > 40
         assert (pasted[~touched] == frame[~touched]).all()
+
+
+# -- sharpness ------------------------------------------------------------------------------------
+
+
+def test_sharpening_gives_back_detail_that_blur_took() -> None:
+    """A blurred face, sharpened, is nearer to the face and has more of its gradients."""
+    face = draw_face(W, H, face_landmarks((160, 140), 120))
+    soft = cv2.GaussianBlur(face, (5, 5), 0.8)
+    crisp = sharpened(soft, 0.4)
+    gradients = [np.abs(np.diff(v.astype(int), axis=1)).sum() for v in (soft, crisp, face)]
+    assert gradients[0] < gradients[1] <= 1.02 * gradients[2]
+    assert psnr(crisp, face) > psnr(soft, face)
+
+
+def test_no_sharpness_changes_nothing_and_flat_skin_stays_flat() -> None:
+    """Sharpness 0 returns the patch itself; where there is no detail none is invented."""
+    flat = np.full((32, 32, 3), 140, np.uint8)
+    assert sharpened(flat, 0.0) is flat
+    assert (sharpened(flat, 1.0) == 140).all()

@@ -150,7 +150,9 @@ def measure(
     frames = sum(chunk.frame_count for chunk in chunks)
     models[0].warm_up([batch_size])
     say("measuring the stages")
-    stages = _medians(_stages(models[0], avatar, video, chunks, batch_size))
+    stages = _medians(
+        _stages(models[0], avatar, video, chunks, batch_size, settings.sharpness)
+    )
     throughput = []
     for size in _batch_sizes(batch_size):
         say(f"measuring frames per second at batch {size}")
@@ -180,6 +182,7 @@ def _stages(
     video: VideoFormat,
     chunks: Sequence[Chunk],
     batch_size: int,
+    sharpness: float,
 ) -> Iterator[dict[str, float]]:
     """Milliseconds a frame of each stage, once a repetition."""
     spec = StreamSpec(0, avatar, video, 0, 0)
@@ -215,7 +218,7 @@ def _stages(
 
             total["generate"] += elapsed_ms(generate)
             for work, patch in zip(batch, to_numpy(made[0]), strict=True):
-                finish_frame(work, patch, add)
+                finish_frame(work, patch, sharpness, add)
         yield {stage: ms / len(works) for stage, ms in total.items()}
 
 

@@ -104,6 +104,8 @@ class RenderSettings(_Section):
     """A frame later than this is dropped before it costs anything; finished videos never drop."""
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 85
     fps: Annotated[int, Field(ge=5, le=60)] = 25
+    sharpness: Annotated[float, Field(ge=0, le=2)] = 0.45
+    """Unsharp mask on what the model drew, for a mouth as crisp as the face around it."""
 
 
 class AvatarSettings(_Section):

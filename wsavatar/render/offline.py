@@ -85,7 +85,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     store = AvatarStore(settings.avatars, model)
     avatar = store.get(args.avatar or store.default_id)
     total = frame_total(audio, fps)
-    frames = render_frames(model, avatar, audio, fps, batch_size)
+    frames = render_frames(model, avatar, audio, fps, batch_size, settings.render.sharpness)
     bar = tqdm(frames, total=total, desc=f"{avatar.id}: {args.output.name}", unit="frame")
     write_video(args.output, bar, avatar, audio, fps)
     print(f"wrote {args.output}: {total} frames, {float(audio.seconds):.2f} s")
@@ -203,7 +203,12 @@ def _speech(audio: AudioTrack, fps: Fraction, sample_rate: int) -> np.ndarray:
 
 
 def render_frames(
-    model: MuseTalk, avatar: PreparedAvatar, audio: AudioTrack, fps: Fraction, batch_size: int
+    model: MuseTalk,
+    avatar: PreparedAvatar,
+    audio: AudioTrack,
+    fps: Fraction,
+    batch_size: int,
+    sharpness: float = 0.0,
 ) -> Iterator[np.ndarray]:
     """Yield `frame_total` frames, uint8 [H, W, 3] RGB, in order."""
     grid = model.spec.grid
@@ -211,13 +216,18 @@ def render_frames(
     speech = _speech(audio, fps, grid.sample_rate)
     for start in range(0, len(speech), _CHUNK_S * grid.sample_rate):
         for chunk in chunker.push(speech[start : start + _CHUNK_S * grid.sample_rate]):
-            yield from _speak(model, avatar, chunk, fps, batch_size)
+            yield from _speak(model, avatar, chunk, fps, batch_size, sharpness)
     for chunk in chunker.flush():
-        yield from _speak(model, avatar, chunk, fps, batch_size)
+        yield from _speak(model, avatar, chunk, fps, batch_size, sharpness)
 
 
 def _speak(
-    model: MuseTalk, avatar: PreparedAvatar, chunk: Chunk, fps: Fraction, batch_size: int
+    model: MuseTalk,
+    avatar: PreparedAvatar,
+    chunk: Chunk,
+    fps: Fraction,
+    batch_size: int,
+    sharpness: float,
 ) -> Iterator[np.ndarray]:
     condition = model.condition(model.encode_audio(chunk.windows), chunk, fps)
     rate = Fraction(avatar.fps).limit_denominator(1001) / fps
@@ -234,6 +244,7 @@ def _speak(
                 avatar.crop_boxes[source],
                 avatar.paste_boxes[source],
                 avatar.masks[source],
+                sharpness,
             )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-__all__ = ["paste"]
+__all__ = ["paste", "sharpened"]
 
 
 def paste(
@@ -19,13 +19,14 @@ def paste(
     crop_box: Sequence[int] | np.ndarray,
     paste_box: Sequence[int] | np.ndarray,
     mask: np.ndarray,
+    sharpness: float = 0.0,
 ) -> np.ndarray:
     """Blend ``patch`` into a copy of ``frame``; the frame itself is left as it is.
 
     ``frame`` uint8 [H, W, 3]; ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8
     alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
     frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is
-    skipped.
+    skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds.
     """
     pasted = frame.copy()
     x, y, w, h = cv2.boundingRect(mask)
@@ -37,11 +38,23 @@ def paste(
     end_y = min(top + y + h, y2, frame.shape[0])
     if start_x >= end_x or start_y >= end_y:
         return pasted
+    patch = sharpened(patch, sharpness)
     drawn = _resize(patch, x2 - x1, y2 - y1)[start_y - y1 : end_y - y1, start_x - x1 : end_x - x1]
     alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
     target = pasted[start_y:end_y, start_x:end_x]
     target[:] = _blend(target, drawn, alpha)
     return pasted
+
+
+def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
+    """Unsharp mask: add ``amount`` times what a Gaussian of one pixel takes away; 0 adds nothing.
+
+    A model's mouth is softer than the picture around it, and resizing it to its place softens it
+    once more.
+    """
+    if not amount:
+        return patch
+    return cv2.addWeighted(patch, 1 + amount, cv2.GaussianBlur(patch, (5, 5), 1.0), -amount, 0)
 
 
 def _resize(patch: np.ndarray, width: int, height: int) -> np.ndarray:

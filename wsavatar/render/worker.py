@@ -292,7 +292,7 @@ class FaceWorker:
     def _finish(self, work: FrameWork, patch: np.ndarray) -> None:
         outcome: FrameOutcome
         try:
-            outcome = finish_frame(work, patch, self._measure)
+            outcome = finish_frame(work, patch, self._settings.sharpness, self._measure)
         except Exception:
             _log.exception("%s: frame %d could not be finished", self.name, work.frame_index)
             outcome = work.spec.dropped(work.frame_index, "failed")
@@ -311,7 +311,10 @@ class FaceWorker:
 
 
 def finish_frame(
-    work: FrameWork, patch: np.ndarray, measure: Callable[[str, float], None]
+    work: FrameWork,
+    patch: np.ndarray,
+    sharpness: float,
+    measure: Callable[[str, float], None],
 ) -> RenderedFrame:
     """Paste a patch into its picture, cut, scale and encode what the client asked for."""
     started = time.perf_counter()
@@ -325,6 +328,7 @@ def finish_frame(
         avatar.crop_boxes[index] - offset,
         avatar.paste_boxes[index] - offset,
         avatar.masks[index],
+        sharpness,
     )
     if video.max_width is not None and video.max_width < avatar.width:
         # One scale for whole pictures and mouths, so that both have the same sharpness.

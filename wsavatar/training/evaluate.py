@@ -29,7 +29,7 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.avatars.geometry import take_crop
 from wsavatar.avatars.prepare import assemble, prepare_faces
-from wsavatar.config import ConfigError, Settings, load_settings, parse_override
+from wsavatar.config import ConfigError, RenderSettings, Settings, load_settings, parse_override
 from wsavatar.musetalk.checkpoint import CheckpointError
 from wsavatar.musetalk.configured import load_configured, model_directory
 from wsavatar.musetalk.model import MuseTalk
@@ -94,13 +94,17 @@ def as_avatar(clip: Clip, model: MuseTalk) -> PreparedAvatar:
     return assemble(avatar, clip.rest, faces)
 
 
-def speak(clip: Clip, avatar: PreparedAvatar, model: MuseTalk, batch_size: int) -> np.ndarray:
+def speak(
+    clip: Clip, avatar: PreparedAvatar, model: MuseTalk, settings: RenderSettings
+) -> np.ndarray:
     """The model's pictures of the clip, uint8 [n, H, W, 3]. Raises ClipError."""
     sound, fps = AudioTrack(clip.audio[:, None], clip.rate), Fraction(clip.fps)
     total = frame_total(sound, fps)
     if total != len(clip.rest):
         raise ClipError(f"{clip.name}: {len(clip.rest)} frames, but sound for {total}")
-    frames = render_frames(model, avatar, sound, fps, batch_size)
+    frames = render_frames(
+        model, avatar, sound, fps, settings.batch_size, settings.sharpness
+    )
     return np.stack(list(tqdm(frames, total=total, desc=clip.name, unit="frame", leave=False)))
 
 
@@ -179,7 +183,7 @@ def evaluate(args: argparse.Namespace, settings: Settings) -> list[Verdict]:
     for path in paths:
         clip = load_clip(path)
         avatar = as_avatar(clip, model)
-        made = speak(clip, avatar, model, settings.render.batch_size)
+        made = speak(clip, avatar, model, settings.render)
         if args.strips is not None:
             (args.strips / f"{clip.name}.jpg").write_bytes(jpeg.encode(strip(clip, made), 90))
         verdict = Verdict(
