@@ -150,9 +150,7 @@ def measure(
     frames = sum(chunk.frame_count for chunk in chunks)
     models[0].warm_up([batch_size])
     say("measuring the stages")
-    stages = _medians(
-        _stages(models[0], avatar, video, chunks, batch_size, settings.sharpness)
-    )
+    stages = _medians(_stages(models[0], avatar, video, chunks, batch_size, settings.sharpness))
     throughput = []
     for size in _batch_sizes(batch_size):
         say(f"measuring frames per second at batch {size}")

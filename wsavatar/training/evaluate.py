@@ -102,9 +102,7 @@ def speak(
     total = frame_total(sound, fps)
     if total != len(clip.rest):
         raise ClipError(f"{clip.name}: {len(clip.rest)} frames, but sound for {total}")
-    frames = render_frames(
-        model, avatar, sound, fps, settings.batch_size, settings.sharpness
-    )
+    frames = render_frames(model, avatar, sound, fps, settings.batch_size, settings.sharpness)
     return np.stack(list(tqdm(frames, total=total, desc=clip.name, unit="frame", leave=False)))
 
 
