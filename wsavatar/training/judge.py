@@ -9,6 +9,7 @@ import torch
 
 from wsavatar.training.architecture import CROP_SIZE
 from wsavatar.training.data import Corpus, Crops, frame_windows
+from wsavatar.training.figures import CLOSED_BELOW
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels, mouth_weight
 from wsavatar.training.networks import TOP, Face
@@ -79,8 +80,10 @@ def judge(
         corr=float(np.mean(corr)),
         worst=float(np.min(corr)),
         meter_corr=float(torch.corrcoef(torch.stack([seen_gap, truth]))[0, 1]),
-        closed=float((made_gap[closed] < 0.035).float().mean()) if closed.any() else float("nan"),
-        closed_meter=float((seen_gap[closed] < 0.035).float().mean())
+        closed=float((made_gap[closed] < CLOSED_BELOW).float().mean())
+        if closed.any()
+        else float("nan"),
+        closed_meter=float((seen_gap[closed] < CLOSED_BELOW).float().mean())
         if closed.any()
         else float("nan"),
     )

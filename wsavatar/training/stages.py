@@ -231,8 +231,8 @@ class FaceStage:
         )
         self.critic_trainer = Trainer([dict(params=list(self.critic.parameters()), lr=4e-4)], [])
         self.adversarial = torch.zeros((), device=self.device)
-        self.sharpness = torch.tensor(rates.get("sharp", 0.02), device=self.device)
-        self.critic_weight = rates.get("critic", 0.02)
+        self.sharpness = torch.tensor(rates["sharp"], device=self.device)
+        self.critic_weight = rates["critic"]
         self.latent_weight = torch.ones((), device=self.device)
 
     def draw(self, step: int) -> list[Tensor]:

@@ -41,6 +41,8 @@ from wsavatar.training.stages import (
 
 __all__ = ["main"]
 
+_RATES = "ear=1e-3,unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
+
 
 def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
     """Continue from whatever saved weights the folder holds."""
@@ -92,7 +94,7 @@ def unit_latents(face: Face, crops: Crops) -> float:
 
 def train(args: argparse.Namespace) -> None:
     """Run the stages that have a budget, judging and saving as it goes."""
-    seconds, rates = amounts(args.seconds), amounts(args.rates)
+    seconds, rates = amounts(args.seconds), amounts(_RATES) | amounts(args.rates)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -161,8 +163,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument(
         "--rates",
-        default="ear=1e-3,unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03",
-        help="learning rates, and the weights of the sharpness loss and of the critic",
+        default=_RATES,
+        help="learning rates, and the weights of the sharpness loss and of the critic; what is "
+        f"not named stays as in {_RATES}",
     )
     parser.add_argument(
         "--sharpen-from", type=float, default=0.55, help="share of the face stage before the critic"
