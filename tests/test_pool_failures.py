@@ -47,9 +47,9 @@ async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
 
 async def test_a_frame_that_cannot_be_pasted_is_dropped_as_failed(monkeypatch) -> None:
     """A failure after the model ends that frame alone."""
-    from wsavatar.render import worker
+    from wsavatar.render import finish
 
-    real = worker.jpeg.encode
+    real = finish.jpeg.encode
     calls = iter(range(1000))
 
     def fails_once(rgb: np.ndarray, quality: int) -> bytes:
@@ -57,7 +57,7 @@ async def test_a_frame_that_cannot_be_pasted_is_dropped_as_failed(monkeypatch) -
             raise ValueError("on purpose")
         return real(rgb, quality)
 
-    monkeypatch.setattr(worker.jpeg, "encode", fails_once)
+    monkeypatch.setattr(finish.jpeg, "encode", fails_once)
     async with running(FakeModel()) as pool:
         seen = Collector()
         chunk = chunks(0.5)[0]

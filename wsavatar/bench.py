@@ -27,16 +27,10 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.config import RenderSettings, Settings
 from wsavatar.musetalk.configured import model_directory
+from wsavatar.render.finish import make_finisher, to_numpy
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool
-from wsavatar.render.worker import (
-    ChunkWork,
-    FaceModel,
-    FrameWork,
-    StreamSpec,
-    finish_frame,
-    to_numpy,
-)
+from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
 
 __all__ = ["BenchError", "Report", "Throughput", "add_arguments", "measure", "run"]
 
@@ -150,7 +144,7 @@ def measure(
     frames = sum(chunk.frame_count for chunk in chunks)
     models[0].warm_up([batch_size])
     say("measuring the stages")
-    stages = _medians(_stages(models[0], avatar, video, chunks, batch_size, settings.sharpness))
+    stages = _medians(_stages(models[0], avatar, video, chunks, batch_size, settings))
     throughput = []
     for size in _batch_sizes(batch_size):
         say(f"measuring frames per second at batch {size}")
@@ -180,16 +174,14 @@ def _stages(
     video: VideoFormat,
     chunks: Sequence[Chunk],
     batch_size: int,
-    sharpness: float,
+    settings: RenderSettings,
 ) -> Iterator[dict[str, float]]:
     """Milliseconds a frame of each stage, once a repetition."""
     spec = StreamSpec(0, avatar, video, 0, 0)
     elapsed_ms = _stopwatch(model)
+    finisher = make_finisher(model, settings)
     for _ in range(REPETITIONS):
         total = {"features": 0.0, "generate": 0.0, "paste": 0.0, "jpeg": 0.0}
-
-        def add(stage: str, seconds: float, total: dict[str, float] = total) -> None:
-            total[stage] += 1000 * seconds
 
         works: list[FrameWork] = []
         for chunk in chunks:
@@ -203,20 +195,25 @@ def _stages(
             works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
         for start in range(0, len(works), batch_size):
             batch = works[start : start + batch_size]
-            latents = [avatar.latents[spec.source_index(w.frame_index)] for w in batch]
+            latents = finisher.latents(batch)
             conditions = [w.source.condition[w.row] for w in batch]
             made: list[Any] = []
 
             def generate(
-                latents: list[np.ndarray] = latents,
+                latents: Any = latents,
                 conditions: list[Any] = conditions,
                 made: list[Any] = made,
             ) -> None:
                 made.append(model.generate(latents, conditions))
 
             total["generate"] += elapsed_ms(generate)
-            for work, patch in zip(batch, to_numpy(made[0]), strict=True):
-                finish_frame(work, patch, sharpness, add)
+            patches = to_numpy(made[0])
+            started = time.perf_counter()
+            pictures = finisher.compose(batch, patches)
+            composed = time.perf_counter()
+            finisher.encode(batch, pictures)
+            total["paste"] += 1000 * (composed - started)
+            total["jpeg"] += 1000 * (time.perf_counter() - composed)
         yield {stage: ms / len(works) for stage, ms in total.items()}
 
 

@@ -28,7 +28,8 @@ from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
 from wsavatar.render.scheduler import FrameJob
-from wsavatar.render.worker import ChunkWork, FaceModel, FaceWorker, FrameWork, StreamSpec
+from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
+from wsavatar.render.worker import FaceWorker
 
 __all__ = ["FacePool", "FaceStream", "PoolError"]
 

@@ -16,105 +16,21 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
-from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
-from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
-from wsavatar.render import jpeg
-from wsavatar.render.jobs import (
-    DroppedFrame,
-    DropReason,
-    FrameOutcome,
-    RenderedFrame,
-    VideoFormat,
-)
-from wsavatar.render.paste import paste
+from wsavatar.render.finish import make_finisher, to_numpy
+from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.scheduler import FrameJob, FrameScheduler
+from wsavatar.render.work import FaceModel, FrameWork
 
-__all__ = ["ChunkWork", "FaceModel", "FaceWorker", "FrameWork", "StreamSpec", "finish_frame"]
+__all__ = ["FaceWorker"]
 
 _log = logging.getLogger(__name__)
 
 STAGES = ("features", "generate", "paste", "jpeg")
-
-
-class FaceSpec(Protocol):
-    """What of a model's spec the renderer uses."""
-
-    @property
-    def grid(self) -> FeatureGrid: ...
-
-
-class FaceModel(Protocol):
-    """What the renderer asks of a model; `wsavatar.musetalk.model.MuseTalk` is one.
-
-    Arrays are the model's own kind: numpy on a CPU, tensors elsewhere. Rows of conditions go back
-    into `generate` as they came.
-    """
-
-    @property
-    def spec(self) -> FaceSpec: ...
-
-    def warm_up(self, batch_sizes: Sequence[int], /) -> None: ...
-
-    def encode_audio(self, windows: np.ndarray, /) -> Any: ...
-
-    def condition(self, features: Any, chunk: Chunk, fps: Fraction, /) -> Any: ...
-
-    def generate(self, latents: Sequence[np.ndarray], condition: Sequence[Any], /) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSpec:
-    """What is the same for every frame of a stream."""
-
-    number: int
-    avatar: PreparedAvatar
-    video: VideoFormat
-    generation: int
-    first_cycle_index: int
-
-    def source_index(self, frame_index: int) -> int:
-        """Which of the avatar's frames lies under a video frame, whatever the two rates are."""
-        rate = Fraction(self.avatar.fps).limit_denominator(1001) / self.video.fps
-        return cycle_index(
-            self.first_cycle_index + int(frame_index * rate), self.avatar.frame_count
-        )
-
-    def pts_us(self, frame_index: int) -> int:
-        return round(frame_index * 1_000_000 / self.video.fps)
-
-    def dropped(self, frame_index: int, reason: DropReason) -> DroppedFrame:
-        return DroppedFrame(self.generation, frame_index, self.pts_us(frame_index), reason)
-
-
-@dataclass(slots=True, eq=False)
-class ChunkWork:
-    """A chunk and what its frames are conditioned on, once the worker has made it."""
-
-    chunk: Chunk
-    fps: Fraction
-    condition: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class FrameWork:
-    """One frame of a chunk. Chunks wait as frames: one queue, one policy, one bound."""
-
-    spec: StreamSpec
-    source: ChunkWork
-    row: int
-
-    @property
-    def frame_index(self) -> int:
-        return self.source.chunk.first_frame + self.row
 
 
 Post = Callable[[int, FrameOutcome], None]
@@ -142,6 +58,7 @@ class FaceWorker:
         self.batches = 0
         self._model = model
         self._settings = settings
+        self._finisher = make_finisher(model, settings)
         self._post = post
         self._clock = clock
         # Held for microseconds at a time, so the event loop may take it.
@@ -257,8 +174,7 @@ class FaceWorker:
         encoded = time.perf_counter()
         patches = to_numpy(
             self._model.generate(
-                [w.spec.avatar.latents[w.spec.source_index(w.frame_index)] for w in works],
-                [w.source.condition[w.row] for w in works],
+                self._finisher.latents(works), [w.source.condition[w.row] for w in works]
             )
         )
         if len(patches) != len(works):
@@ -292,7 +208,12 @@ class FaceWorker:
     def _finish(self, work: FrameWork, patch: np.ndarray) -> None:
         outcome: FrameOutcome
         try:
-            outcome = finish_frame(work, patch, self._settings.sharpness, self._measure)
+            started = time.perf_counter()
+            pictures = self._finisher.compose([work], patch[np.newaxis])
+            composed = time.perf_counter()
+            outcome = work.rendered(self._finisher.encode([work], pictures)[0])
+            self._measure("paste", composed - started)
+            self._measure("jpeg", time.perf_counter() - composed)
         except Exception:
             _log.exception("%s: frame %d could not be finished", self.name, work.frame_index)
             outcome = work.spec.dropped(work.frame_index, "failed")
@@ -308,46 +229,3 @@ class FaceWorker:
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:
         now_ms, before_ms = 1000 * seconds / frames, self.stage_ms[stage]
         self.stage_ms[stage] = now_ms if not before_ms else before_ms + 0.1 * (now_ms - before_ms)
-
-
-def finish_frame(
-    work: FrameWork,
-    patch: np.ndarray,
-    sharpness: float,
-    measure: Callable[[str, float], None],
-) -> RenderedFrame:
-    """Paste a patch into its picture, cut, scale and encode what the client asked for."""
-    started = time.perf_counter()
-    spec, avatar, video = work.spec, work.spec.avatar, work.spec.video
-    index = spec.source_index(work.frame_index)
-    x, y, w, h = avatar.region if video.region == "mouth" else (0, 0, avatar.width, avatar.height)
-    offset = np.array([x, y, x, y])
-    picture = paste(
-        avatar.frames[index][y : y + h, x : x + w],
-        patch,
-        avatar.crop_boxes[index] - offset,
-        avatar.paste_boxes[index] - offset,
-        avatar.masks[index],
-        sharpness,
-    )
-    if video.max_width is not None and video.max_width < avatar.width:
-        # One scale for whole pictures and mouths, so that both have the same sharpness.
-        scale = video.max_width / avatar.width
-        size = max(1, round(w * scale)), max(1, round(h * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    pasted = time.perf_counter()
-    data = jpeg.encode(picture, video.quality)
-    measure("paste", pasted - started)
-    measure("jpeg", time.perf_counter() - pasted)
-    return RenderedFrame(
-        generation=spec.generation,
-        frame_index=work.frame_index,
-        pts_us=spec.pts_us(work.frame_index),
-        region=(x, y, w, h),
-        jpeg=data,
-    )
-
-
-def to_numpy(images: Any) -> np.ndarray:
-    """The model's pictures in this machine's memory, wherever they were made."""
-    return images if isinstance(images, np.ndarray) else np.asarray(images.cpu())

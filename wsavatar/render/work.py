@@ -1,0 +1,123 @@
+"""What a worker works on: the model it asks, a stream, a chunk of it, one frame of that.
+
+Plain data and what follows from it. It knows neither queues nor threads nor how a face is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+import numpy as np
+
+from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.chunker import Chunk, FeatureGrid
+from wsavatar.render.jobs import DroppedFrame, DropReason, RenderedFrame, VideoFormat
+
+__all__ = ["ChunkWork", "FaceModel", "FaceSpec", "FrameWork", "StreamSpec"]
+
+
+class FaceSpec(Protocol):
+    """What of a model's spec the renderer uses."""
+
+    @property
+    def grid(self) -> FeatureGrid: ...
+
+
+class FaceModel(Protocol):
+    """What the renderer asks of a model; `wsavatar.musetalk.model.MuseTalk` is one.
+
+    Arrays are the model's own kind: numpy on a CPU, tensors elsewhere. Rows of conditions go back
+    into `generate` as they came.
+    """
+
+    @property
+    def spec(self) -> FaceSpec: ...
+
+    def warm_up(self, batch_sizes: Sequence[int], /) -> None: ...
+
+    def encode_audio(self, windows: np.ndarray, /) -> Any: ...
+
+    def condition(self, features: Any, chunk: Chunk, fps: Fraction, /) -> Any: ...
+
+    def generate(self, latents: Any, condition: Sequence[Any], /) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """What is the same for every frame of a stream."""
+
+    number: int
+    avatar: PreparedAvatar
+    video: VideoFormat
+    generation: int
+    first_cycle_index: int
+
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """(x, y, w, h) in the avatar's pixels: what of its picture is sent."""
+        if self.video.region == "mouth":
+            return self.avatar.region
+        return 0, 0, self.avatar.width, self.avatar.height
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(w, h) of the pictures sent: the region, reduced where `VideoFormat.max_width` asks."""
+        _, _, w, h = self.region
+        if self.video.max_width is None or self.video.max_width >= self.avatar.width:
+            return w, h
+        # One scale for whole pictures and mouths, so that both have the same sharpness.
+        scale = self.video.max_width / self.avatar.width
+        return max(1, round(w * scale)), max(1, round(h * scale))
+
+    def source_index(self, frame_index: int) -> int:
+        """Which of the avatar's frames lies under a video frame, whatever the two rates are."""
+        rate = Fraction(self.avatar.fps).limit_denominator(1001) / self.video.fps
+        return cycle_index(
+            self.first_cycle_index + int(frame_index * rate), self.avatar.frame_count
+        )
+
+    def pts_us(self, frame_index: int) -> int:
+        return round(frame_index * 1_000_000 / self.video.fps)
+
+    def dropped(self, frame_index: int, reason: DropReason) -> DroppedFrame:
+        return DroppedFrame(self.generation, frame_index, self.pts_us(frame_index), reason)
+
+
+@dataclass(slots=True, eq=False)
+class ChunkWork:
+    """A chunk and what its frames are conditioned on, once the worker has made it."""
+
+    chunk: Chunk
+    fps: Fraction
+    condition: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameWork:
+    """One frame of a chunk. Chunks wait as frames: one queue, one policy, one bound."""
+
+    spec: StreamSpec
+    source: ChunkWork
+    row: int
+
+    @property
+    def frame_index(self) -> int:
+        return self.source.chunk.first_frame + self.row
+
+    @property
+    def source_index(self) -> int:
+        """Which of the avatar's frames lies under this one."""
+        return self.spec.source_index(self.frame_index)
+
+    def rendered(self, jpeg: bytes) -> RenderedFrame:
+        """The outcome, once ``jpeg`` is made."""
+        return RenderedFrame(
+            generation=self.spec.generation,
+            frame_index=self.frame_index,
+            pts_us=self.spec.pts_us(self.frame_index),
+            region=self.spec.region,
+            jpeg=jpeg,
+        )
