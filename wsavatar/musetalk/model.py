@@ -15,6 +15,7 @@ GPU both are batched: features differ by float rounding with the batch's size.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,8 @@ from torch import Tensor, nn
 from wsavatar.chunker import Chunk
 from wsavatar.musetalk.checkpoint import CheckpointError, LoadedModules, load_modules
 from wsavatar.musetalk.features import AudioFeatures, LogMel, gather_conditions, positional_encoding
+from wsavatar.musetalk.fused import FusedFaces, UnfusableError
+from wsavatar.musetalk.graphs import GRAPH_SIZES, GraphedStage
 from wsavatar.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
 from wsavatar.musetalk.spec import ModelSpec, Version
 from wsavatar.resources import cache_directory
@@ -37,6 +40,8 @@ Array = np.ndarray | Tensor
 CpuBackend = Literal["auto", "openvino", "torch"]
 DType = Literal["auto", "float32", "float16", "bfloat16"]
 Stage = Callable[..., Tensor]
+
+_log = logging.getLogger(__name__)
 
 _ENCODE_BATCH = 4
 """Crops encoded at once: the widest activations of a prepared avatar's whole cycle are big."""
@@ -111,6 +116,7 @@ class MuseTalk:
                 f"expected windows [b, {grid.window_samples}], got {list(audio.shape)}"
             )
         audio = nn.functional.pad(audio, (0, self._window_samples - audio.shape[1]))
+        # On a CPU one by one: a window's features must not depend on its company.
         step = 1 if self.device.type == "cpu" else max(1, len(audio))
         own_block = slice(grid.left_positions, grid.left_positions + grid.block_positions)
         parts = [
@@ -170,16 +176,44 @@ class MuseTalk:
         self.encode_audio(windows)
         tokens = spec.grid.frame_positions * spec.layers
         latent = (2 * spec.latent_channels, spec.latent_size, spec.latent_size)
-        specialise = getattr(self._faces, "specialise", None)  # OpenVINO has one
-        for size in batch_sizes:
-            if specialise is not None:
-                specialise(size)
+        for size in self._captured_sizes(batch_sizes):
+            for stage in (self._audio, self._faces):
+                specialise = getattr(stage, "specialise", None)  # OpenVINO and CUDA graphs have one
+                if specialise is not None:
+                    specialise(size)
             self.generate(
                 np.zeros((size, *latent), np.float16),
                 np.zeros((size, tokens, spec.dim), np.float32),
             )
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """Batch sizes that run as they are; empty: any. Others are filled up to the next."""
+        return GRAPH_SIZES if isinstance(self._faces, GraphedStage) else ()
+
+    def memory_used(self) -> float:
+        """Share of the device's memory in use, by anyone, 0 to 1; 0 on a CPU."""
+        if self.device.type != "cuda":
+            return 0.0
+        free, total = torch.cuda.mem_get_info(self.device)
+        # What torch keeps in its cache is as good as free.
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        return 1.0 - (free + cached) / total
+
+    def release(self) -> None:
+        """Give memory that is only cached back to the device."""
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.empty_cache()
+
+    def _captured_sizes(self, batch_sizes: Sequence[int]) -> list[int]:
+        """On a CUDA device every size up to the greatest, so that batches may grow and shrink."""
+        if not self.batch_sizes:
+            return list(batch_sizes)
+        greatest = max(batch_sizes, default=0)
+        return [size for size in GRAPH_SIZES if size < greatest] + [greatest]
 
     def _tensor(self, values: Array) -> Tensor:
         tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
@@ -238,11 +272,35 @@ def _torch_stages(modules: LoadedModules, device: torch.device) -> dict[str, Sta
     }
     for part in parts.values():
         part.eval().to(device)
-    if device.type == "cuda":
-        modules.unet.to(memory_format=torch.channels_last)
-        modules.vae.to(memory_format=torch.channels_last)
     # Audio stays float32 up to the log-mel spectrogram; the module casts behind it.
-    return {name: part if name == "audio" else _cast_to(part) for name, part in parts.items()}
+    stages = {name: part if name == "audio" else _cast_to(part) for name, part in parts.items()}
+    return stages if device.type != "cuda" else stages | _cuda_stages(modules, parts)
+
+
+def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[str, Stage]:
+    """The stages of every frame, fused where the architecture is known, as CUDA graphs."""
+    torch.backends.cudnn.benchmark = True
+    faces = parts["faces"]
+    dtype = next(faces.parameters()).dtype
+    device = next(faces.parameters()).device
+    try:
+        with torch.inference_mode():
+            faces = FusedFaces(modules.unet, modules.vae, modules.spec.decode_from_row)
+    except UnfusableError as error:
+        _log.warning("%s: %s; it runs unfused, which is slower", device, error)
+        faces.to(memory_format=torch.channels_last)
+    spec = modules.spec
+    samples = modules.extras.window_positions * spec.grid.position_samples
+    latents = (1, 2 * spec.latent_channels, spec.latent_size, spec.latent_size)
+    condition = (1, spec.grid.frame_positions * spec.layers, spec.dim)
+    return {
+        "audio": GraphedStage("audio", parts["audio"], [torch.zeros(1, samples, device=device)]),
+        "faces": GraphedStage(
+            "faces",
+            faces,
+            [torch.zeros(shape, dtype=dtype, device=device) for shape in (latents, condition)],
+        ),
+    }
 
 
 def _audio_features(modules: LoadedModules) -> AudioFeatures:

@@ -14,7 +14,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CropEncoder", "FaceGenerator", "fold_timestep", "patch_of"]
+__all__ = ["CropEncoder", "FaceGenerator", "fold_timestep", "patch_of", "scaling_of"]
 
 
 def patch_of(vae: AutoencoderKL) -> int:
@@ -43,7 +43,7 @@ class CropEncoder(nn.Module):
         super().__init__()
         self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
         self.patch = patch_of(vae)
-        self.scaling, self.shift = _scaling(vae)
+        self.scaling, self.shift = scaling_of(vae)
 
     def forward(self, crops: Tensor) -> Tensor:
         dtype = next(self.encoder.parameters()).dtype
@@ -74,7 +74,7 @@ class FaceGenerator(nn.Module):
         super().__init__()
         self.unet, self.decoder, self.post_quant_conv = unet, vae.decoder, vae.post_quant_conv
         self.patch = patch_of(vae)
-        self.scaling, self.shift = _scaling(vae)
+        self.scaling, self.shift = scaling_of(vae)
         self.decode_from_row = decode_from_row
         self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
 
@@ -98,7 +98,9 @@ def fold_timestep(unet: UNet2DConditionModel) -> None:
 
     MuseTalk runs its UNet at timestep 0 only, so what each block adds for it is a constant.
     """
-    embedding = unet.time_embedding(unet.time_proj(torch.zeros(1)).to(unet.dtype))
+    embedding = unet.time_embedding(
+        unet.time_proj(torch.zeros(1, device=unet.device)).to(unet.dtype)
+    )
     for block in unet.modules():
         if not isinstance(block, ResnetBlock2D) or block.time_emb_proj is None:
             continue
@@ -115,6 +117,7 @@ class _NoTimestep(nn.Module):
         return None
 
 
-def _scaling(vae: AutoencoderKL) -> tuple[float, float]:
+def scaling_of(vae: AutoencoderKL) -> tuple[float, float]:
+    """The VAE's scaling and shift: latents are (mean - shift) * scaling."""
     shift = vae.config.get("shift_factor")
     return float(vae.config["scaling_factor"]), 0.0 if shift is None else float(shift)

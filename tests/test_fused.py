@@ -1,0 +1,96 @@
+"""The fused networks draw the face that diffusers' modules draw."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.nn import functional as F
+
+from wsavatar.musetalk.checkpoint import load_modules
+from wsavatar.musetalk.fused import FusedFaces, UnfusableError, upsampling_kernel
+from wsavatar.musetalk.networks import FaceGenerator, fold_timestep
+from wsavatar.musetalk.random import _unet, _vae
+from wsavatar.resources import embedded_weights
+
+
+def official_shape() -> tuple[UNet2DConditionModel, AutoencoderKL]:
+    """The official layout of blocks at a fraction of its widths, biases and norms not trivial."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel.from_config(_unet([32, 64, 64], 4, 24, first_attends=True))
+    vae = AutoencoderKL.from_config(_vae([16, 32, 32], 4, patch=1, layers=2, groups=8))
+    with torch.no_grad():
+        for module in (unet, vae):
+            for name, tensor in module.named_parameters():
+                if name.endswith("bias") or "norm" in name:
+                    tensor.add_(torch.randn_like(tensor) * 0.1)
+        fold_timestep(unet)
+    return unet.eval(), vae.eval()
+
+
+@torch.no_grad()
+def difference(unet: UNet2DConditionModel, vae: AutoencoderKL, rows: int) -> tuple[int, float]:
+    """Greatest difference in levels of 255, and the share of values that differ."""
+    size, dim = 16, int(unet.config["cross_attention_dim"])
+    latents = torch.randn(2, int(unet.config["in_channels"]), size, size)
+    condition = torch.randn(2, 30, dim)
+    plain = FaceGenerator(unet, vae, rows)(latents, condition).int()
+    fused = FusedFaces(copy.deepcopy(unet), copy.deepcopy(vae), rows)(latents, condition).int()
+    assert fused.shape == plain.shape
+    assert plain.float().std() > 10
+    off = (plain - fused).abs()
+    return int(off.max()), float((off > 0).float().mean())
+
+
+@pytest.mark.parametrize("rows", [0, 7])
+def test_the_official_architecture(rows: int) -> None:
+    """Every kind of block of the official model agrees in float32, also with rows left out."""
+    greatest, share = difference(*official_shape(), rows)
+    assert greatest <= 1
+    assert share < 1e-3
+
+
+def test_the_embedded_model() -> None:
+    """The trained weights that ship draw the same picture."""
+    modules = load_modules(embedded_weights(), "v15", torch.float32)
+    with torch.inference_mode():
+        fold_timestep(modules.unet)
+    greatest, share = difference(modules.unet, modules.vae, modules.spec.decode_from_row)
+    assert greatest <= 1
+    assert share < 1e-3
+
+
+def test_large_and_small_pictures_take_the_same_convolution(monkeypatch) -> None:
+    """A 3x3 convolution as one product equals the convolution."""
+    from wsavatar.musetalk import fused
+
+    unet, vae = official_shape()
+    latents, condition = torch.randn(2, 8, 16, 16), torch.randn(2, 30, 24)
+    with torch.no_grad():
+        faces = FusedFaces(unet, vae)
+        by_products = faces(latents, condition).int()
+        monkeypatch.setattr(fused, "_FEW_PIXELS", 0)
+        by_convolutions = faces(latents, condition).int()
+    assert (by_products - by_convolutions).abs().max() <= 1
+
+
+def test_upsampling_and_convolution_are_one() -> None:
+    """Four phases of a 2x2 convolution equal nearest upsampling and a 3x3 one, borders too."""
+    weight, x = torch.randn(6, 5, 3, 3), torch.randn(2, 5, 4, 7)
+    expected = F.conv2d(F.interpolate(x, scale_factor=2.0, mode="nearest"), weight, padding=1)
+    phases = F.conv2d(x, upsampling_kernel(weight), padding=1).split(6, dim=1)
+    for p in range(2):
+        for q in range(2):
+            got = phases[2 * p + q][:, :, p : p + 4, q : q + 7]
+            torch.testing.assert_close(got, expected[:, :, p::2, q::2], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_not_known_is_said() -> None:
+    """A model with another activation is refused by name, so that it can run unfused."""
+    config = _unet([32, 64], 4, 24, first_attends=True) | {"act_fn": "gelu"}
+    unet = UNet2DConditionModel.from_config(config)
+    _, vae = official_shape()
+    with pytest.raises(UnfusableError, match="act_fn gelu"):
+        FusedFaces(unet, vae)
