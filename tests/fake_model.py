@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from fractions import Fraction
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.config import RenderSettings
+from wsavatar.render.finish import HostFinisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.pool import FacePool
 
@@ -22,6 +24,10 @@ GRID = FeatureGrid(block_positions=5, left_positions=10, right_positions=5)
 SIZE, CROP = 64, 32
 LIVE = 1e9
 """Due so far off that nothing is late."""
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names it."""
 
 
 class FakeModel:
@@ -39,10 +45,14 @@ class FakeModel:
         self.encoded_blocks: list[int] = []
         self.bad_frames: set[int] = set()
         self.fail_next: list[str] = []
+        self.out_of_memory_next: list[str] = []
+        self.greatest_that_fits = 64
+        self.releases = 0
+        self.finisher: FakeDeviceFinisher | None = None
 
     def encode_audio(self, windows: np.ndarray) -> np.ndarray:
         assert windows.dtype == np.float32 and windows.shape[1] == GRID.window_samples
-        self._maybe_fail("encode_audio")
+        self.maybe_fail("encode_audio")
         self.encoded_blocks.append(len(windows))
         return np.zeros((len(windows) * GRID.block_positions, 2, 3), np.float32)
 
@@ -52,7 +62,7 @@ class FakeModel:
         return np.broadcast_to(numbers[:, None, None], (len(numbers), 20, 3)).astype(np.float32)
 
     def warm_up(self, batch_sizes) -> None:
-        self._maybe_fail("warm_up")
+        self.maybe_fail("warm_up")
         self.warmed = list(batch_sizes)
 
     def generate(self, latents, condition) -> np.ndarray:
@@ -64,7 +74,9 @@ class FakeModel:
         with self.progress:
             self.batches.append(numbers)
             self.progress.notify_all()
-        self._maybe_fail("generate")
+        self.maybe_fail("generate")
+        if len(numbers) > self.greatest_that_fits:
+            raise OutOfMemoryError(f"{len(numbers)} frames do not fit")
         if self.bad_frames & set(numbers):
             raise RuntimeError("a bad frame")
         grey = (8 * np.array(numbers)).astype(np.uint8)[:, None, None, None]
@@ -74,10 +86,41 @@ class FakeModel:
         with self.progress:
             assert self.progress.wait_for(lambda: sum(map(len, self.batches)) >= frames, 10)
 
-    def _maybe_fail(self, stage: str) -> None:
+    def release(self) -> None:
+        self.releases += 1
+
+    def maybe_fail(self, stage: str) -> None:
+        if stage in self.out_of_memory_next:
+            self.out_of_memory_next.remove(stage)
+            raise OutOfMemoryError(f"{stage} ran out of memory on purpose")
         if stage in self.fail_next:
             self.fail_next.remove(stage)
             raise RuntimeError(f"{stage} failed on purpose")
+
+
+class FakeDeviceFinisher(HostFinisher):
+    """Takes whole batches and answers for them later, as a device does. Fails with its model."""
+
+    on_device = True
+
+    def __init__(self, model: FakeModel, settings: RenderSettings) -> None:
+        super().__init__(settings)
+        self.model, model.finisher = model, self
+        self.gate = threading.Event()
+        self.gate.set()
+        self.evictions = 0
+
+    def compose(self, works, patches):
+        self.model.maybe_fail("compose")
+        return super().compose(works, patches)
+
+    def encode(self, works, pictures) -> list[bytes]:
+        assert self.gate.wait(10)
+        self.model.maybe_fail("encode")
+        return super().encode(works, pictures)
+
+    def evict(self) -> None:
+        self.evictions += 1
 
 
 def make_avatar(frames: int = 5) -> PreparedAvatar:
@@ -131,15 +174,28 @@ class Collector:
         return Counter(o.reason for o in self.outcomes if isinstance(o, DroppedFrame))
 
 
+def make_pool(
+    *models: FakeModel, on_device: bool = False, clock=lambda: 0.0, **settings: int
+) -> FacePool:
+    """``on_device``: the models paste and encode by themselves, in a `FakeDeviceFinisher`."""
+    if not on_device:
+        return FacePool(models, RenderSettings(**settings), clock=clock)
+    with patch("wsavatar.render.worker.make_finisher", FakeDeviceFinisher):
+        return FacePool(models, RenderSettings(**settings), clock=clock)
+
+
 @asynccontextmanager
-async def running(*models: FakeModel, clock=lambda: 0.0, **settings: int):
-    pool = FacePool(models, RenderSettings(**settings), clock=clock)
+async def running(*models: FakeModel, **options):
+    """A started pool of `make_pool`."""
+    pool = make_pool(*models, **options)
     await pool.start()
     try:
         yield pool
     finally:
         for model in models:
             model.gate.set()
+            if model.finisher is not None:
+                model.finisher.gate.set()
         async with asyncio.timeout(10):
             await pool.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsavatar.render.memory import FAILURE_HOLD_S, STEP_S, MemoryGuard
+from wsavatar.render.memory import HOLD_S, STEP_S, MemoryGuard
 
 
 def readings(guard: MemoryGuard, *shares: float, start_s: float = 0.0) -> list[tuple[int, bool]]:
@@ -17,17 +17,25 @@ def readings(guard: MemoryGuard, *shares: float, start_s: float = 0.0) -> list[t
 
 
 def test_a_full_memory_halves_the_ceiling_and_asks_for_eviction() -> None:
-    """Above 90 % the ceiling falls 16, 8, 4 and no further, asking for memory each time."""
+    """Above 90 % the ceiling falls 16, 8, 4, asking for memory each time."""
     guard = MemoryGuard(16)
     assert guard.ceiling == 16
-    assert readings(guard, 0.91, 0.95, 0.99) == [(8, True), (4, True), (4, True)]
+    assert readings(guard, 0.91, 0.95) == [(8, True), (4, True)]
+
+
+def test_a_memory_that_stays_full_is_cleared_now_and_then() -> None:
+    """At the least ceiling it asks every `HOLD_S`: others fill the device, and caches are dear."""
+    guard = MemoryGuard(4)
+    seen = readings(guard, *[0.99] * 61)
+    assert {ceiling for ceiling, _ in seen} == {4}
+    assert [n for n, (_, evict) in enumerate(seen) if evict] == [0, HOLD_S, 2 * HOLD_S]
 
 
 def test_room_raises_the_ceiling_again() -> None:
     """Below 70 % it rises step by step to where it began, and not beyond."""
     guard = MemoryGuard(16)
     readings(guard, 0.95, 0.95)
-    after = readings(guard, 0.69, 0.5, 0.1, start_s=10)
+    after = readings(guard, 0.69, 0.5, 0.1, start_s=100)
     assert after == [(8, False), (16, False), (16, False)]
 
 
@@ -63,8 +71,8 @@ def test_an_out_of_memory_error_puts_the_ceiling_below_what_failed() -> None:
     guard = MemoryGuard(16)
     guard.failed(0.0, 12)
     assert guard.ceiling == 8
-    assert readings(guard, 0.0, 0.0, start_s=FAILURE_HOLD_S / 2) == [(8, False), (8, False)]
-    assert readings(guard, 0.0, start_s=FAILURE_HOLD_S) == [(16, False)]
+    assert readings(guard, 0.0, 0.0, start_s=HOLD_S / 2) == [(8, False), (8, False)]
+    assert readings(guard, 0.0, start_s=HOLD_S) == [(16, False)]
 
 
 def test_errors_lower_the_ceiling_to_one_frame() -> None:

@@ -159,6 +159,56 @@ async def test_every_device_is_warm_before_the_first_user() -> None:
         assert [model.warmed for model in models] == [[1, 4, 8], [1, 4, 8]]
 
 
+async def test_a_models_own_batch_sizes_are_warm_too() -> None:
+    """Sizes that a model runs natively are warmed up, as far as batches may grow."""
+    model = FakeModel()
+    model.batch_sizes = (1, 2, 4, 8, 16)
+    async with running(model, batch_size=4, max_batch_size=8):
+        assert model.warmed == [1, 2, 4, 8]
+
+
+async def test_a_device_that_pastes_by_itself_delivers_the_same_frames() -> None:
+    """Whole batches through one finishing thread: pasted, complete, in order."""
+    async with running(FakeModel(), on_device=True) as pool:
+        seen = Collector()
+        stream = open_stream(pool, seen, first=2)
+        for chunk in chunks(1.0):
+            stream.submit(chunk, LIVE)
+        frames = await seen.wait_for(25)
+    assert seen.indices == list(range(25))
+    for i in (0, 7, 24):
+        shown = picture(frames[i]).astype(int)
+        assert abs(shown[36, 32] - 8 * i).max() <= 4
+        assert abs(shown[4, 4, 0] - 40 * [0, 1, 2, 3, 4, 3, 2, 1][(2 + i) % 8]) <= 4
+
+
+async def test_a_device_is_given_two_batches_and_the_third_is_chosen_late() -> None:
+    """While two batches are on the device the next is not chosen: who comes then may be in it."""
+    model = FakeModel()
+    async with running(model, on_device=True) as pool:
+        model.finisher.gate.clear()
+        first, urgent = Collector(), Collector()
+        open_stream(pool, first).submit(chunks(1.0, chunk_s=1.0)[0], LIVE)
+        await asyncio.to_thread(model.wait_until_made, 8)
+        open_stream(pool, urgent).submit(chunks(0.5)[0], 1.0)
+        model.finisher.gate.set()
+        await urgent.wait_for(chunks(0.5)[0].frame_count)
+    assert model.batches[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+    assert not urgent.reasons()
+
+
+async def test_a_deep_queue_is_made_in_big_batches() -> None:
+    """Two seconds of speech, due far off: after its opening it goes by eight and sixteen."""
+    model = FakeModel()
+    async with running(model, batch_size=4, max_batch_size=16) as pool:
+        seen = Collector()
+        open_stream(pool, seen).submit(chunks(2.0, chunk_s=2.0)[0], LIVE)
+        await seen.wait_for(44)
+        by_size = pool.stats()["devices"]["fake"]["batches_by_size"]
+    assert len(model.batches[0]) == 4 and len(model.batches[1]) == 16
+    assert by_size["4"] >= 1 and by_size["16"] >= 1
+
+
 async def test_a_finished_video_loses_nothing() -> None:
     """Frames due at infinity are never late, whatever the clock says."""
     async with running(FakeModel(), clock=lambda: 1e12) as pool:
@@ -187,6 +237,8 @@ async def test_stats_say_what_happened() -> None:
     assert stats["frames_dropped"] == {"cancelled": 0, "late": 0, "overload": 0, "failed": 0}
     device = stats["devices"]["fake"]
     assert device["queued_frames"] == 0 and device["batches"] >= 7
+    assert sum(device["batches_by_size"].values()) == device["batches"]
+    assert device["batch_ceiling"] == 4 and device["memory_share"] is None
     assert set(device["stage_ms"]) == {"features", "generate", "paste", "jpeg"}
     assert json.loads(json.dumps(stats)) == stats
 

@@ -6,11 +6,21 @@ import asyncio
 import math
 import random
 import threading
+from itertools import count
 
 import numpy as np
 import pytest
 
-from tests.fake_model import LIVE, Collector, FakeModel, chunks, make_avatar, open_stream, running
+from tests.fake_model import (
+    LIVE,
+    Collector,
+    FakeModel,
+    chunks,
+    make_avatar,
+    make_pool,
+    open_stream,
+    running,
+)
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool, PoolError
@@ -45,26 +55,132 @@ async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
     assert not seen.reasons()
 
 
-async def test_a_frame_that_cannot_be_pasted_is_dropped_as_failed(monkeypatch) -> None:
-    """A failure after the model ends that frame alone."""
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_a_frame_that_cannot_be_finished_is_made_once_more(monkeypatch, failures) -> None:
+    """A failure after the model costs that frame a second try; a second failure ends it alone."""
     from wsavatar.render import finish
 
     real = finish.jpeg.encode
-    calls = iter(range(1000))
+    left = [failures]
 
-    def fails_once(rgb: np.ndarray, quality: int) -> bytes:
-        if next(calls) == 1:
+    def fails_at_first(rgb: np.ndarray, quality: int) -> bytes:
+        if left[0] and abs(int(rgb[36, 32, 1]) - 8 * 3) <= 2:  # frame 3
+            left[0] -= 1
             raise ValueError("on purpose")
         return real(rgb, quality)
 
-    monkeypatch.setattr(finish.jpeg, "encode", fails_once)
+    monkeypatch.setattr(finish.jpeg, "encode", fails_at_first)
     async with running(FakeModel()) as pool:
         seen = Collector()
         chunk = chunks(0.5)[0]
         open_stream(pool, seen).submit(chunk, LIVE)
         await seen.wait_for(chunk.frame_count)
-    assert seen.reasons() == {"failed": 1}
     assert seen.indices == list(range(chunk.frame_count))
+    failed = [o.frame_index for o in seen.outcomes if isinstance(o, DroppedFrame)]
+    assert failed == [3] * (failures - 1)
+
+
+# -- out of memory --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fits", [1, 2, 4])
+async def test_a_batch_that_does_not_fit_is_made_in_halves(fits: int) -> None:
+    """Out of memory loses nothing: batches are halved until they fit, and stay so for a while."""
+    model = FakeModel()
+    model.greatest_that_fits = fits
+    async with running(model, batch_size=8, max_batch_size=8) as pool:
+        seen = Collector()
+        stream = open_stream(pool, seen)
+        for chunk in chunks(1.0):
+            stream.submit(chunk, LIVE)
+        await seen.wait_for(25)
+        device = pool.stats()["devices"]["fake"]
+    assert not seen.reasons() and seen.indices == list(range(25))
+    assert device["batch_ceiling"] == fits
+    assert model.releases > 0
+    too_big = [batch for batch in model.batches if len(batch) > fits]
+    assert len(too_big) == 8 // fits - 1, "the ceiling did not hold for new batches"
+
+
+async def test_a_frame_that_never_fits_is_dropped_as_failed() -> None:
+    """Where not even one frame fits, each ends as failed, and the worker lives on."""
+    model = FakeModel()
+    model.greatest_that_fits = 0
+    async with running(model) as pool:
+        seen, after = Collector(), Collector()
+        chunk = chunks(0.5)[0]
+        open_stream(pool, seen).submit(chunk, LIVE)
+        await seen.wait_for(chunk.frame_count)
+        assert seen.reasons() == {"failed": chunk.frame_count}
+        model.greatest_that_fits = 1
+        open_stream(pool, after).submit(chunk, LIVE)
+        await after.wait_for(chunk.frame_count)
+    assert not after.reasons()
+
+
+@pytest.mark.parametrize("stage", ["encode_audio", "generate", "compose", "encode"])
+@pytest.mark.parametrize("kind", ["fail_next", "out_of_memory_next"])
+async def test_a_hiccup_anywhere_on_a_device_costs_nothing(stage: str, kind: str) -> None:
+    """Whichever stage fails, on whichever thread: the batch is made again, and no frame is lost."""
+    model = FakeModel()
+    getattr(model, kind).append(stage)
+    async with running(model, on_device=True, max_batch_size=8) as pool:
+        seen = Collector()
+        stream = open_stream(pool, seen)
+        for chunk in chunks(2.0):
+            stream.submit(chunk, LIVE)
+        await seen.wait_for(50)
+        ceiling = pool.stats()["devices"]["fake"]["batch_ceiling"]
+    assert not seen.reasons() and seen.indices == list(range(50))
+    short = kind == "out_of_memory_next"
+    assert ceiling == (8 if not short else 2)
+    assert (model.releases, model.finisher.evictions) == ((1, 1) if short else (0, 0))
+
+
+async def test_what_ran_out_of_memory_is_made_again_alone_on_the_device() -> None:
+    """The halves wait until nothing else is on the device that could have left them no room."""
+    model = FakeModel()
+    async with running(model, on_device=True) as pool:
+        model.finisher.gate.clear()
+        seen = Collector()
+        stream = open_stream(pool, seen)
+        model.out_of_memory_next = ["encode"]
+        for chunk in chunks(1.0):
+            stream.submit(chunk, LIVE)
+        await asyncio.to_thread(model.wait_until_made, 8)
+        model.finisher.gate.set()  # the first batch fails while the second is on the device
+        await seen.wait_for(25)
+    assert model.batches[:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1], [2, 3]]
+    assert not seen.reasons()
+
+
+async def test_a_full_memory_makes_batches_smaller_and_room_makes_them_bigger() -> None:
+    """Above 90 % the ceiling falls to four frames, caches are given back; below 70 % it rises."""
+
+    class Filled(FakeModel):
+        used = 0.95
+
+        def memory_used(self) -> float:
+            return self.used
+
+    model = Filled()
+    ticks = count()  # seconds: each look at the clock takes one
+    async with running(model, clock=lambda: next(ticks), max_batch_size=16) as pool:
+        for used, ceiling in ((0.95, 4), (0.5, 16)):
+            model.used = used
+            for _ in range(100):
+                seen = Collector()
+                open_stream(pool, seen).submit(chunks(0.5)[0], LIVE)
+                await seen.wait_for(chunks(0.5)[0].frame_count)
+                assert not seen.reasons()
+                device = pool.stats()["devices"]["fake"]
+                if device["batch_ceiling"] == ceiling and device["memory_share"] == used:
+                    break
+            assert device["batch_ceiling"] == ceiling and device["memory_share"] == used
+    assert model.releases >= 2
+
+
+# -- the rest -------------------------------------------------------------------------------------
 
 
 async def test_a_model_that_cannot_run_is_told_at_the_start() -> None:
@@ -140,6 +256,27 @@ async def test_overload_is_counted_against_the_greedy() -> None:
     assert greedy.indices == list(range(100))
 
 
+async def test_closing_a_busy_device_waits_for_it_and_ends_every_thread() -> None:
+    """What is on the device when it is closed ends, even if it fails; nothing is left behind."""
+    model = FakeModel("busy")
+    pool = make_pool(model, on_device=True)
+    await pool.start()
+    model.finisher.gate.clear()
+    model.fail_next = ["encode"]
+    seen = Collector()
+    stream = open_stream(pool, seen)
+    for chunk in chunks(2.0):
+        stream.submit(chunk, LIVE)
+    await asyncio.to_thread(model.wait_until_made, 8)
+    closing = asyncio.create_task(pool.close(), name="close")
+    await asyncio.sleep(0)
+    model.finisher.gate.set()
+    async with asyncio.timeout(10):
+        await closing
+    assert seen.indices == list(range(50)) and seen.reasons() == {"cancelled": 50}
+    assert not [t for t in threading.enumerate() if "busy" in t.name]
+
+
 async def test_close_while_busy_ends_every_frame_and_every_thread() -> None:
     """Closing drops what is in flight as cancelled and leaves no thread behind."""
     model = FakeModel("busy")
@@ -189,15 +326,20 @@ async def test_chunks_that_go_back_in_time_are_refused() -> None:
             stream.submit(first, LIVE)
 
 
+@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-async def test_one_outcome_a_frame_whatever_happens(seed: int) -> None:
+async def test_one_outcome_a_frame_whatever_happens(seed: int, on_device: bool) -> None:
     """Faults, cancels, closes and overload at random points: nothing lost, doubled, reordered."""
     chance = random.Random(seed)
+    stages = ["generate", "encode_audio"]
+    if on_device:
+        stages += ["compose", "encode"]
     models = [FakeModel(f"d{n}") for n in range(chance.randint(1, 3))]
     for model in models:
         model.bad_frames = set(chance.sample(range(25), 3))
     submitted: list[tuple[Collector, int]] = []
-    async with running(*models, max_queued_frames=64, batch_size=3, max_batch_size=6) as pool:
+    sizes = {"max_queued_frames": 64, "batch_size": 3, "max_batch_size": 6}
+    async with running(*models, on_device=on_device, **sizes) as pool:
         for _ in range(30):
             seen, count = Collector(), 0
             stream = open_stream(pool, seen)
@@ -205,9 +347,9 @@ async def test_one_outcome_a_frame_whatever_happens(seed: int) -> None:
                 stream.submit(chunk, chance.choice([0.0, LIVE, -0.5, math.inf]))
                 count += chunk.frame_count
                 if chance.random() < 0.3:
-                    chance.choice(models).fail_next.append(
-                        chance.choice(["generate", "encode_audio"])
-                    )
+                    model = chance.choice(models)
+                    kind = chance.choice([model.fail_next, model.out_of_memory_next])
+                    kind.append(chance.choice(stages))
                 await asyncio.sleep(0)
                 if chance.random() < 0.1:
                     stream.cancel()

@@ -11,10 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulated_device import SimulatedDevice, Streamer
 from wsavatar.render import scheduler as module
-from wsavatar.render.scheduler import DEEP_BATCHES, FrameJob, FrameScheduler
+from wsavatar.render.scheduler import (
+    FORGET_AFTER,
+    HEAD_START_S,
+    PROBE_S,
+    BatchCosts,
+    FrameJob,
+    FrameScheduler,
+    doublings,
+)
 
 Job = FrameJob
+FREE = BatchCosts([1])
+"""Nothing was learnt yet: every batch is taken to cost nothing."""
+GPU = {1: 0.004, 2: 0.005, 4: 0.007, 8: 0.012, 16: 0.022}
+"""Seconds a batch takes on the simulated device: 571 frames/s at batch 4, 727 at 16."""
 
 
 def make(
@@ -31,6 +44,17 @@ def make(
     )
 
 
+def take(queue: FrameScheduler[int], now_s: float, costs: BatchCosts = FREE, ceiling: int = 64):
+    return queue.next_batch(now_s, costs, ceiling)
+
+
+def learnt(seconds: dict[int, float]) -> BatchCosts:
+    costs = BatchCosts(list(seconds))
+    for frames, cost_s in seconds.items():
+        costs.observe(frames, cost_s)
+    return costs
+
+
 def frames(stream: str, count: int, due_s: float = 10.0, fps: float = 25, first: int = 0):
     return [Job(stream, due_s + i / fps, first + i) for i in range(count)]
 
@@ -44,9 +68,9 @@ def test_the_most_urgent_frames_of_any_session_come_first() -> None:
     queue = make()
     queue.push(frames("a", 3, due_s=10.00))
     queue.push(frames("b", 3, due_s=10.01))
-    assert names(queue.next_batch(0).jobs) == ["a0", "b0", "a1", "b1"]
-    assert names(queue.next_batch(0).jobs) == ["a2", "b2"]
-    assert queue.next_batch(0).jobs == ()
+    assert names(take(queue, 0).jobs) == ["a0", "b0", "a1", "b1"]
+    assert names(take(queue, 0).jobs) == ["a2", "b2"]
+    assert take(queue, 0).jobs == ()
 
 
 def test_a_latecomer_that_is_more_urgent_overtakes() -> None:
@@ -54,43 +78,86 @@ def test_a_latecomer_that_is_more_urgent_overtakes() -> None:
     queue = make()
     queue.push(frames("far", 100, due_s=60))
     queue.push(frames("new", 4, due_s=1))
-    assert names(queue.next_batch(0).jobs) == ["new0", "new1", "new2", "new3"]
+    assert names(take(queue, 0).jobs) == ["new0", "new1", "new2", "new3"]
 
 
 def test_a_batch_never_waits_for_company() -> None:
     """One frame alone is a batch."""
     queue = make()
     queue.push(frames("a", 1))
-    assert names(queue.next_batch(0).jobs) == ["a0"]
+    assert names(take(queue, 0).jobs) == ["a0"]
 
 
 def test_a_lone_chunk_is_not_a_deep_queue() -> None:
     """The 13 frames of a 0.5 s chunk go at batch 4, so that the first four come first."""
     queue = make(4, 16)
     queue.push(frames("a", 13, due_s=100))
-    assert [len(queue.next_batch(0).jobs) for _ in range(4)] == [4, 4, 4, 1]
+    assert [len(take(queue, 0).jobs) for _ in range(4)] == [4, 4, 4, 1]
 
 
-def test_a_deep_queue_grows_the_batch_while_deadlines_hold() -> None:
-    """Many waiting frames, all due far off, go at the greatest batch."""
+@pytest.mark.parametrize(("waiting", "size"), [(15, 4), (16, 8), (31, 8), (32, 16), (400, 16)])
+def test_a_deep_queue_grows_the_batch_while_deadlines_hold(waiting: int, size: int) -> None:
+    """A batch doubles where twice its frames wait, all due far off, up to the greatest."""
     queue = make(4, 16)
-    queue.push(frames("a", 4 * DEEP_BATCHES, due_s=100))
-    assert len(queue.next_batch(0, frame_cost_s=0.02).jobs) == 16
+    queue.push(frames("a", waiting, due_s=100))
+    assert len(take(queue, 0, learnt(GPU)).jobs) == size
 
 
-@pytest.mark.parametrize(("slack_s", "size"), [(0.0, 4), (0.09, 4), (0.101, 5), (0.161, 8)])
-def test_a_batch_grows_no_further_than_its_first_deadline(slack_s: float, size: int) -> None:
-    """At 20 ms a frame, n frames are done n * 20 ms from now: the first is due no sooner."""
-    queue = make(4, 8)
-    queue.push(frames("a", 40, due_s=5 + slack_s))
-    assert len(queue.next_batch(5, frame_cost_s=0.02).jobs) == size
+def test_a_batch_shrinks_by_itself_as_the_queue_empties() -> None:
+    """What is left of a deep queue goes in ever smaller batches, none held back."""
+    queue = make(4, 16)
+    queue.push(frames("a", 50, due_s=100))
+    assert [len(take(queue, 0, learnt(GPU)).jobs) for _ in range(6)] == [16, 16, 8, 4, 4, 2]
+
+
+@pytest.mark.parametrize(("slack_s", "size"), [(0.008, 4), (0.013, 8), (0.023, 16)])
+def test_a_batch_grows_only_where_its_most_urgent_frame_still_holds(
+    slack_s: float, size: int
+) -> None:
+    """One frame due soon keeps the batch small, however deep the queue behind it."""
+    queue = make(4, 16)
+    queue.push(frames("far", 100, due_s=100))
+    queue.push(frames("soon", 1, due_s=5 + slack_s))
+    batch = take(queue, 5, learnt(GPU))
+    assert len(batch.jobs) == size and batch.late == ()
+    assert batch.jobs[0].stream == "soon"
+
+
+def test_the_ceiling_bounds_every_batch() -> None:
+    """A device short of memory gets no more than it may, even below the usual size."""
+    queue = make(4, 16)
+    queue.push(frames("a", 100, due_s=100))
+    assert [len(take(queue, 0, FREE, ceiling).jobs) for ceiling in (16, 8, 4, 2, 1)] == [
+        16,
+        8,
+        4,
+        2,
+        1,
+    ]
+
+
+def test_the_opening_of_a_stream_goes_first_and_small() -> None:
+    """A face that begins to move overtakes those with frames in hand; its batch stays small."""
+    queue = make(4, 16)
+    queue.push(frames("a", 50, due_s=10))
+    queue.push([Job("new", 10.3 + i / 25, i, opens=i < 4) for i in range(13)])
+    assert names(take(queue, 0, learnt(GPU)).jobs) == ["new0", "new1", "new2", "new3"]
+    assert len(batch := take(queue, 0, learnt(GPU)).jobs) == 16 and batch[0].stream == "a"
+
+
+def test_an_opening_does_not_overtake_what_is_due_much_sooner() -> None:
+    """Its head start is bounded."""
+    queue = make()
+    queue.push([Job("new", 10, 0, opens=True)])
+    queue.push(frames("a", 4, due_s=9.9 - HEAD_START_S))
+    assert names(take(queue, 0).jobs) == ["a0", "a1", "a2", "new0"]
 
 
 def test_late_frames_are_given_up_before_they_cost_anything() -> None:
-    """Past its budget a frame is late; within it, it is still made."""
+    """Past its tolerance a frame is late; within it, it is still made."""
     queue = make(lateness_s=0.2)
     queue.push(frames("a", 6, due_s=10, fps=10))
-    batch = queue.next_batch(10.35)
+    batch = take(queue, 10.35)
     assert names(batch.late) == ["a0", "a1"]
     assert names(batch.jobs) == ["a2", "a3", "a4", "a5"]
     assert len(queue) == 0
@@ -100,7 +167,7 @@ def test_a_finished_video_is_never_late() -> None:
     """Frames due at infinity wait for ever and still come."""
     queue = make()
     queue.push([Job("film", math.inf, i) for i in range(8)])
-    batch = queue.next_batch(1e9)
+    batch = take(queue, 1e9)
     assert batch.late == () and len(batch.jobs) == 4
 
 
@@ -109,7 +176,7 @@ def test_a_finished_video_yields_to_the_living() -> None:
     queue = make()
     queue.push([Job("film", math.inf, i) for i in range(8)])
     queue.push(frames("live", 2))
-    assert names(queue.next_batch(0).jobs) == ["live0", "live1", "film0", "film1"]
+    assert names(take(queue, 0).jobs) == ["live0", "live1", "film0", "film1"]
 
 
 def test_equally_urgent_streams_take_turns() -> None:
@@ -117,7 +184,7 @@ def test_equally_urgent_streams_take_turns() -> None:
     queue = make()
     for name in "ab":
         queue.push([Job(name, math.inf, i) for i in range(8)])
-    served = Counter(job.stream for _ in range(3) for job in queue.next_batch(0).jobs)
+    served = Counter(job.stream for _ in range(3) for job in take(queue, 0).jobs)
     assert served == {"a": 6, "b": 6}
 
 
@@ -147,7 +214,7 @@ def test_cancel_removes_a_stream_at_once() -> None:
     assert names(queue.cancel("a")) == ["a0", "a1", "a2", "a3", "a4"]
     assert queue.cancel("a") == []
     assert len(queue) == 2
-    assert names(queue.next_batch(0).jobs) == ["b0", "b1"]
+    assert names(take(queue, 0).jobs) == ["b0", "b1"]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -155,6 +222,7 @@ def test_every_frame_comes_out_once_and_in_order(seed: int) -> None:
     """Random sessions, cancels, stalls and overload: nothing is lost, doubled or reordered."""
     chance = random.Random(seed)
     queue = make(chance.randint(1, 6), chance.randint(1, 16), chance.randint(16, 60), 0.2)
+    costs = BatchCosts([1, 2, 4, 8, 16])
     now = 0.0
     pushed: list[tuple[str, int]] = []
     ended: list[tuple[str, int, str]] = []
@@ -179,10 +247,12 @@ def test_every_frame_comes_out_once_and_in_order(seed: int) -> None:
         elif event < 0.55:
             end(queue.cancel(name), "cancelled")
         else:
-            batch = queue.next_batch(now, frame_cost_s=chance.uniform(0, 0.05))
-            assert len(batch.jobs) <= queue.max_batch_size
-            assert all(job.due_s + 0.2 < now for job in batch.late)
+            ceiling = chance.randint(1, 16)
+            batch = take(queue, now, costs, ceiling)
+            assert len(batch.jobs) <= min(ceiling, queue.max_batch_size)
             assert all(job.due_s + 0.2 >= now for job in batch.jobs)
+            if batch.jobs:
+                costs.observe(len(batch.jobs), chance.uniform(0, 0.2))
             end(batch.late, "late")
             end(batch.jobs, "made")
             for job in batch.jobs:
@@ -190,38 +260,226 @@ def test_every_frame_comes_out_once_and_in_order(seed: int) -> None:
         assert len(queue) <= queue.max_queued_frames
         now += chance.uniform(0, 0.1)
     while len(queue):
-        batch = queue.next_batch(now)
+        batch = take(queue, now)
         end(batch.late, "late")
         end(batch.jobs, "made")
     assert Counter((name, work) for name, work, _ in ended) == Counter(pushed)
     assert all(a < b for order in made.values() for a, b in pairwise(order))
 
 
-@pytest.mark.parametrize("greed", [2, 10])
-def test_one_greedy_session_cannot_starve_the_others(greed: int) -> None:
-    """On a device that can just serve five sessions, one that sends ever more starves nobody.
+# -- what is given up, and when -------------------------------------------------------------------
 
-    Each live session submits 13 frames every 0.52 s; the greedy one many times that, always
-    further ahead of itself. The device makes 130 frames a second, five sessions show 125.
+
+def test_a_frame_that_cannot_be_in_time_is_dropped_before_it_costs() -> None:
+    """Due before the next batch can be done, beyond the tolerance: late, though not yet due."""
+    queue = make(lateness_s=0.02)
+    queue.push(frames("a", 3, due_s=10.05, fps=20))
+    batch = take(queue, 10, learnt({1: 0.1, 4: 0.1}))
+    assert names(batch.late) == ["a0"]
+    assert names(batch.jobs) == ["a1", "a2"]
+
+
+def test_a_frame_within_the_tolerance_is_still_made() -> None:
+    """A moment's stall costs no frames: 15 ms late is borne at 20 ms of tolerance."""
+    queue = make(lateness_s=0.02)
+    queue.push(frames("a", 1, due_s=10.085))
+    batch = take(queue, 10, learnt({1: 0.1}))
+    assert names(batch.jobs) == ["a0"] and batch.late == ()
+
+
+def test_frames_behind_the_next_batch_are_planned_for() -> None:
+    """Of eight frames due when one batch is done, half go now, and not adjacent ones."""
+    queue = make(lateness_s=0.0)
+    for name in "ab":
+        queue.push(frames(name, 4, due_s=10.11, fps=1000))
+    batch = take(queue, 10, learnt({4: 0.1}))
+    lost = Counter(job.stream for job in batch.late)
+    assert len(batch.jobs) == 4 and lost == {"a": 2, "b": 2}
+    assert len(queue) == 0
+
+
+def test_a_session_that_falls_behind_loses_its_own_frames() -> None:
+    """Frames that came too late are dropped; those of a session in time are all made."""
+    queue = make(4, 4, lateness_s=0.02)
+    queue.push(frames("behind", 13, due_s=9.5))
+    queue.push(frames("ahead", 13, due_s=10.3))
+    device = SimulatedDevice(queue, GPU, now_s=10.0)
+    device.run_until_empty()
+    assert device.lost("ahead") == []
+    assert device.lost("behind") == list(range(12))
+
+
+def test_a_slow_estimate_cannot_drop_everything_for_ever() -> None:
+    """Where nothing seems in time, a batch a second goes all the same, and corrects the estimate.
+
+    One batch once took 30 s, and nothing else is known; the device is fast again.
     """
-    queue = make(4, 8, max_queued_frames=256)
-    now, cost = 0.0, 1 / 130
-    lost: Counter[str] = Counter()
-    for tick in range(100):
-        start = tick * 0.52
-        for name in "abcd":
-            late = queue.push(frames(name, 13, due_s=start + 0.7))
-            lost.update(str(job.stream) for job in late)
-        for k in range(greed):
-            jobs = frames("greedy", 13, due_s=start * greed + k * 0.52 + 0.7)
-            lost.update(str(job.stream) for job in queue.push(jobs))
-        now = max(now, start)
-        while now < start + 0.52 and len(queue):
-            batch = queue.next_batch(now, cost)
-            lost.update(str(job.stream) for job in batch.late)
-            now += cost * len(batch.jobs)
-    assert lost["greedy"] > 0
-    assert all(lost[name] == 0 for name in "abcd"), lost
+    queue = make(lateness_s=0.02)
+    costs = learnt({4: 30.0})
+    device = SimulatedDevice(queue, {4: 0.01}, costs=costs)
+    device.play([Streamer("a", fps=25, slack_s=0.5)], seconds=20)
+    lost = device.lost("a")
+    assert costs.estimate(4) == pytest.approx(0.01)
+    assert lost and lost[-1] < 25 * (PROBE_S + 1)
+
+
+def test_a_device_that_is_too_slow_by_far_is_asked_once_a_second() -> None:
+    """Probes bound what is made late: where a batch takes 5 s, one is tried, and the rest goes."""
+    queue = make(lateness_s=0.02)
+    costs = learnt({4: 5.0})
+    made = 0
+    for tick in range(40):
+        now = tick * 0.1
+        queue.push(frames("a", 2, due_s=now + 0.3, first=2 * tick))
+        made += len(take(queue, now, costs).jobs)
+        assert len(queue) == 0
+    assert made == 4 * 2
+
+
+def test_a_slow_device_shows_fewer_frames_evenly_and_in_time() -> None:
+    """One session on a device of half its speed: every other frame or so, none late."""
+    queue = make(4, 4, lateness_s=0.02)
+    device = SimulatedDevice(queue, {1: 0.08, 2: 0.16, 4: 0.32})
+    device.play([Streamer("a", fps=25, slack_s=0.5)], seconds=60)
+    assert len(device.made("a")) >= 0.95 * 60 * 12.5
+    assert max(device.lateness_s) <= 0.02 + 1e-9
+    assert device.longest_loss("a") <= 4
+
+
+# -- many sessions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_overload_costs_every_session_the_same_and_makes_none_late(seed: int) -> None:
+    """20 sessions ask for 120 % of the device for a minute, each at its own phase.
+
+    Every frame delivered is in time. At least 95 % of the greatest throughput is delivered, to
+    every session between 78 and 86 % of its frames. No session ever loses two in a row, and all
+    lose steadily: 13 to 22 % of their frames in any ten seconds, once the queue has filled.
+    """
+    chance = random.Random(seed)
+    capacity = 16 / GPU[16]
+    fps = 1.2 * capacity / 20
+    queue = make(4, 16, max_queued_frames=2048, lateness_s=0.02)
+    streamers = [Streamer(str(n), fps, 0.5, start_s=chance.uniform(0, 0.3)) for n in range(20)]
+    device = SimulatedDevice(queue, GPU)
+    device.play(streamers, seconds=60)
+    assert max(device.lateness_s) <= 1e-9
+    assert len(device.lateness_s) >= 0.95 * 60 * capacity
+    for streamer in streamers:
+        made, lost = device.made(streamer.name), device.lost(streamer.name)
+        assert 0.78 <= len(made) / (len(made) + len(lost)) <= 0.86
+        assert device.longest_loss(streamer.name) == 1
+        by_ten_s = Counter(int(n / fps / 10) for n in lost)
+        assert all(0.13 <= by_ten_s[k] / (10 * fps) <= 0.22 for k in (1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_what_a_device_can_make_is_all_made_in_time(noise: float) -> None:
+    """20 sessions at 25 frames/s, up to 79 % of the device: nothing is lost, nothing late.
+
+    The first frames of chunks come within 50 ms, though batches of 16 take up to 29 ms.
+    """
+    queue = make(4, 16, lateness_s=0.02)
+    chance = random.Random(1)
+    streamers = [Streamer(str(n), 25, 0.5, start_s=chance.uniform(0, 0.5)) for n in range(20)]
+    device = SimulatedDevice(queue, GPU, noise=noise)
+    device.play(streamers, seconds=60)
+    assert all(device.lost(streamer.name) == [] for streamer in streamers)
+    assert max(device.lateness_s) < 0
+    waits = sorted(device.chunk_waits_s)
+    assert waits[len(waits) // 2] <= 0.025 and waits[int(0.99 * len(waits))] <= 0.05
+
+
+@pytest.mark.parametrize("chunk", [13, 50])
+@pytest.mark.parametrize("greed", [2, 10])
+def test_one_greedy_session_cannot_starve_the_others(greed: int, chunk: int) -> None:
+    """A session that sends many times what it shows, ever further ahead of itself, starves nobody.
+
+    Four others show 25 frames/s each, and the device can make 130 a second.
+    """
+    queue = make(4, 8, max_queued_frames=256, lateness_s=0.02)
+    greedy = Streamer("greedy", 25, 0.5, chunk=chunk, speed=greed)
+    modest = [Streamer(name, 25, 0.5, start_s=0.1 * n) for n, name in enumerate("abcd")]
+    device = SimulatedDevice(queue, {n: n / 130 for n in (1, 2, 4, 8)})
+    device.play([greedy, *modest], seconds=60)
+    assert device.lost("greedy")
+    assert {name: device.lost(name) for name in "abcd"} == dict.fromkeys("abcd", [])
+
+
+def test_a_finished_video_takes_what_live_sessions_leave() -> None:
+    """A long video beside eight live sessions: these lose nothing, and it gets nearly the rest."""
+    queue = make(4, 16, max_queued_frames=4096, lateness_s=0.02)
+    queue.push([Job("film", math.inf, n) for n in range(3600)])
+    live = [Streamer(name, 25, 0.5, start_s=0.06 * n) for n, name in enumerate("abcdefgh")]
+    device = SimulatedDevice(queue, GPU)
+    device.play(live, seconds=5)
+    assert all(device.lost(name) == [] for name in "abcdefgh")
+    assert device.lost("film") == []
+    assert len(device.made("film")) >= 0.9 * 5 * (16 / GPU[16] - 8 * 25)
+
+
+# -- what batches cost ----------------------------------------------------------------------------
+
+
+def test_costs_are_learnt_and_nothing_is_known_before() -> None:
+    """An estimate is 0 at first, then what batches of that size took."""
+    costs = BatchCosts([1, 4, 8])
+    assert costs.estimate(4) == 0.0
+    costs.observe(4, 0.1)
+    assert costs.estimate(4) == costs.estimate(3) == pytest.approx(0.1)
+
+
+def test_one_slow_batch_is_not_believed() -> None:
+    """The slowest of the recent batches do not count; a lasting change does, within eight."""
+    costs = BatchCosts([4])
+    for _ in range(8):
+        costs.observe(4, 0.1)
+    costs.observe(4, 30.0)
+    costs.observe(4, 20.0)
+    assert costs.estimate(4) == pytest.approx(0.1)
+    for _ in range(8):
+        costs.observe(4, 0.2)
+    assert costs.estimate(4) == pytest.approx(0.2)
+
+
+def test_a_size_never_seen_is_estimated_from_its_neighbours() -> None:
+    """In proportion to the next smaller, else as the next larger."""
+    costs = learnt({4: 0.1})
+    assert BatchCosts([4]).sizes == (4,)
+    costs = BatchCosts([1, 4, 8])
+    costs.observe(4, 0.1)
+    assert costs.estimate(8) == pytest.approx(0.2)
+    assert costs.estimate(16) == pytest.approx(0.4)
+    assert costs.estimate(1) == pytest.approx(0.1)
+
+
+def test_a_size_that_once_was_slow_is_tried_again() -> None:
+    """What was not seen for long is forgotten: one bad minute does not rule out big batches."""
+    costs = BatchCosts([4, 16])
+    costs.observe(16, 9.0)
+    for _ in range(FORGET_AFTER - 1):
+        costs.observe(4, 0.01)
+    assert costs.estimate(16) == 9.0
+    costs.observe(4, 0.01)
+    assert costs.estimate(16) == pytest.approx(0.04)
+
+
+def test_sizes_are_refused_where_there_are_none() -> None:
+    """A batch has a frame at least."""
+    with pytest.raises(ValueError, match="1 or more"):
+        BatchCosts([0, 4])
+    with pytest.raises(ValueError, match="1 or more"):
+        BatchCosts([])
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "sizes"),
+    [(4, 16, (4, 8, 16)), (4, 4, (4,)), (4, 10, (4, 8, 10)), (1, 2, (1, 2)), (8, 4, (8,))],
+)
+def test_batches_grow_by_doubling(least: int, most: int, sizes: tuple[int, ...]) -> None:
+    """From the usual size to the greatest, which is always among them."""
+    assert doublings(least, most) == sizes
 
 
 def test_the_policy_is_pure() -> None:
@@ -237,4 +495,5 @@ def test_the_policy_is_pure() -> None:
             else [alias.name for alias in node.names]
         )
     }
-    assert imported == {"__future__", "heapq", "collections", "dataclasses", "typing"}
+    pure = {"__future__", "heapq", "math", "collections", "dataclasses", "typing"}
+    assert imported == pure

@@ -100,8 +100,8 @@ class RenderSettings(_Section):
     """A deep queue may grow a batch up to this."""
     max_queued_frames: Annotated[int, Field(ge=16)] = 2048
     """Per device; beyond it the newest of the deepest session are dropped and counted."""
-    max_lateness_ms: Annotated[int, Field(ge=0, le=10_000)] = 300
-    """A frame later than this is dropped before it costs anything; finished videos never drop."""
+    max_lateness_ms: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """How late a frame may be done. What would be later is not made; finished videos never drop."""
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 85
     fps: Annotated[int, Field(ge=5, le=60)] = 25
     sharpness: Annotated[float, Field(ge=0, le=2)] = 0.45

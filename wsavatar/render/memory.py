@@ -16,8 +16,9 @@ HIGH, LOW = 0.9, 0.7
 LEAST = 4
 """A full memory lowers the ceiling no further; only what failed at this size does."""
 STEP_S = 1.0
-FAILURE_HOLD_S = 30.0
-"""After an out-of-memory error the ceiling stays down for so long."""
+HOLD_S = 30.0
+"""After an out-of-memory error, or with the ceiling at its least, nothing changes for so long: a
+device filled by others would else lose its caches every second, and gain nothing."""
 
 
 class MemoryGuard:
@@ -39,7 +40,7 @@ class MemoryGuard:
             return False
         if used > HIGH:
             self.ceiling = max(self.ceiling // 2, min(LEAST, self.ceiling))
-            self._settled_s = now_s + STEP_S
+            self._settled_s = now_s + (STEP_S if self.ceiling > LEAST else HOLD_S)
             return True
         if used < LOW and self.ceiling < self.max_batch_size:
             self.ceiling = min(2 * self.ceiling, self.max_batch_size)
@@ -50,4 +51,4 @@ class MemoryGuard:
         """A batch of ``frames`` ran out of memory: stay below it, down to one frame."""
         while self.ceiling > 1 and self.ceiling >= frames:
             self.ceiling //= 2
-        self._settled_s = now_s + FAILURE_HOLD_S
+        self._settled_s = now_s + HOLD_S

@@ -124,6 +124,7 @@ class FacePool:
         if not models:
             raise ValueError("a pool needs at least one model")
         self._clock = clock
+        self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
         spare = max(1, (os.cpu_count() or 1) - 1)
         self._workers = [
@@ -184,7 +185,7 @@ class FacePool:
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now, as JSON has them; call it on the loop.
 
-        ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds.
+        By device: what `FaceWorker.stats` says.
         """
         since = self._clock() - RATE_WINDOW_S
         return {
@@ -193,14 +194,7 @@ class FacePool:
             "frames_rendered": self._rendered,
             "frames_per_s": sum(when > since for when in self._recent) / RATE_WINDOW_S,
             "frames_dropped": {reason: self._dropped[reason] for reason in get_args(DropReason)},
-            "devices": {
-                worker.name: {
-                    "queued_frames": len(worker),
-                    "batches": worker.batches,
-                    "stage_ms": {name: round(ms, 3) for name, ms in worker.stage_ms.items()},
-                }
-                for worker in self._workers
-            },
+            "devices": {worker.name: worker.stats() for worker in self._workers},
         }
 
     # For FaceStream.
@@ -208,12 +202,12 @@ class FacePool:
     def _submit(self, spec: StreamSpec, chunk: Chunk, due_s: float) -> None:
         source = ChunkWork(chunk, spec.video.fps)
         interval_s = float(1 / spec.video.fps)
-        next(self._turn).submit(
-            [
-                FrameJob(spec.number, due_s + row * interval_s, FrameWork(spec, source, row))
-                for row in range(chunk.frame_count)
-            ]
-        )
+        jobs = []
+        for row in range(chunk.frame_count):
+            opens = chunk.first_frame + row < self._opening_frames
+            work = FrameWork(spec, source, row)
+            jobs.append(FrameJob(spec.number, due_s + row * interval_s, work, opens))
+        next(self._turn).submit(jobs)
 
     def _cancel(self, number: int) -> None:
         self._streams.pop(number, None)

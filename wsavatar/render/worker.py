@@ -5,25 +5,39 @@ finished frame is posted to whoever made the worker, from whichever thread finis
 
 A frame goes through four stages. *Features* (of its whole chunk, once, with other chunks of the
 batch) and *generate* (UNet and VAE) run on the worker's thread, batch by batch. *Paste* and *JPEG*
-run frame by frame on the finishers, a few threads beside it, while the worker already makes the
-next batch; at most two batches may wait for them, then the worker waits too.
+run beside it while the worker already makes the next batch:
+
+* On a CPU frame by frame, on a few threads. At most two batches may wait for them, then the worker
+  waits too.
+* On a device that pastes and encodes by itself, the worker queues all up to the paste and does not
+  wait for it; one thread waits for the bytes. At most two batches are on the device, one running
+  and one behind it, and a batch is chosen as late as that allows, so that it is the most urgent.
+
+What fails is made again, nothing is lost for it. Out of memory: in halves, down to one frame, after
+the device has got back what it can spare. Anything else: each frame of the batch once more, alone.
+Only a frame that fails alone too is dropped as failed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
-from wsavatar.render.finish import make_finisher, to_numpy
+from wsavatar.render.finish import make_finisher
 from wsavatar.render.jobs import DropReason, FrameOutcome
-from wsavatar.render.scheduler import FrameJob, FrameScheduler
+from wsavatar.render.memory import MemoryGuard
+from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler, doublings
 from wsavatar.render.work import FaceModel, FrameWork
 
 __all__ = ["FaceWorker"]
@@ -32,8 +46,22 @@ _log = logging.getLogger(__name__)
 
 STAGES = ("features", "generate", "paste", "jpeg")
 
+MEMORY_READ_S = 0.25
+"""The device's memory is read no more often: to ask takes some of the time of a batch."""
 
 Post = Callable[[int, FrameOutcome], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Pass:
+    """A batch on its way through the device, or waiting to go there again."""
+
+    works: Sequence[FrameWork]
+    is_retry: bool = False
+    """Its one frame has failed before: if it fails again it is dropped."""
+    begun_s: float = 0.0
+    unfinished: int = 0
+    has_failed: bool = False
 
 
 class FaceWorker:
@@ -53,15 +81,18 @@ class FaceWorker:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self.stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        """A moving average of what each stage takes a frame, in milliseconds."""
-        self.batches = 0
+        self._stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._batches: Counter[int] = Counter()  # by size
+        self._memory_share: float | None = None  # when last read
         self._model = model
-        self._settings = settings
         self._finisher = make_finisher(model, settings)
         self._post = post
         self._clock = clock
-        # Held for microseconds at a time, so the event loop may take it.
+        self._guard = MemoryGuard(max(settings.batch_size, settings.max_batch_size))
+        self._read_s = -math.inf
+        self._sizes = self._choose_sizes(settings.batch_size)
+        self._costs = BatchCosts(self._sizes)
+        # Held for a fraction of a millisecond at a time, so the event loop may take it.
         self._wake = threading.Condition()
         self._queue: FrameScheduler[FrameWork] = FrameScheduler(
             batch_size=settings.batch_size,
@@ -70,9 +101,16 @@ class FaceWorker:
             lateness_s=settings.max_lateness_ms / 1000,
         )
         self._closing = False
-        self._finishing = threading.BoundedSemaphore(2 * self._queue.max_batch_size)
+        self._passes: deque[_Pass] = deque()  # in progress, the oldest first
+        self._again: deque[_Pass] = deque()  # failed, to be made before anything else
+        self._freed_s = -math.inf  # when the last pass ended
+        self._is_short = False  # of memory: a pass has just failed for it
+        on_device = self._finisher.on_device
+        self._most_passes = 2 if on_device else 3  # on a CPU: one made, two waiting for paste
         self._finishers = ThreadPoolExecutor(
-            finishers, thread_name_prefix=f"finish-{name}", initializer=yield_to_others
+            1 if on_device else finishers,
+            thread_name_prefix=f"finish-{name}",
+            initializer=yield_to_others,
         )
         self._thread = threading.Thread(target=self._run, name=f"face-{name}", daemon=True)
         self._started: Callable[[BaseException | None], None] = lambda error: None
@@ -80,6 +118,25 @@ class FaceWorker:
     def __len__(self) -> int:
         """Frames waiting."""
         return len(self._queue)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters since the start and gauges of now; any thread may ask.
+
+        ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds. On a
+        device that pastes by itself, "features" and "generate" are the time to queue the work,
+        "generate" with the paste, and "jpeg" is the wait until all of it was done.
+        ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is None
+        where the device does not say.
+        """
+        by_size = dict(self._batches)
+        return {
+            "queued_frames": len(self),
+            "batches": sum(by_size.values()),
+            "batches_by_size": {str(size): by_size[size] for size in sorted(by_size)},
+            "batch_ceiling": self._guard.ceiling,
+            "memory_share": self._memory_share,
+            "stage_ms": {stage: round(ms, 3) for stage, ms in self._stage_ms.items()},
+        }
 
     def start(self, started: Callable[[BaseException | None], None]) -> None:
         """Start the thread; ``started`` is called from it once the model is warm, or failed."""
@@ -102,7 +159,7 @@ class FaceWorker:
         self._drop(removed, "cancelled")
 
     def close(self) -> None:
-        """Stop after the batch in progress; what still waits is posted as cancelled."""
+        """Stop after the batches in progress; what still waits is posted as cancelled."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -119,70 +176,96 @@ class FaceWorker:
         yield_to_others()
         try:
             # The first user does not wait for a cold device.
-            self._model.warm_up(sorted({1, self._settings.batch_size, self._queue.max_batch_size}))
+            self._model.warm_up(self._sizes)
         except Exception as error:
             self._started(error)
             return
         self._started(None)
-        while jobs := self._next_jobs():
-            self._make(jobs)
+        while batch := self._next_pass():
+            self._make(batch)
+            try:
+                self._watch_memory()
+            except Exception:  # of a device in trouble; frames may still be made
+                _log.exception("%s: its memory could not be read or given back", self.name)
+        self._end()
 
-    def _next_jobs(self) -> tuple[FrameJob[FrameWork], ...]:
-        """Wait for frames and take the most urgent; none where the worker is to end."""
+    def _choose_sizes(self, batch_size: int) -> list[int]:
+        """Batch sizes that will be run: by the scheduler's growth, and those the model has."""
+        greatest = self._guard.max_batch_size
+        native = getattr(self._model, "batch_sizes", ())
+        sizes = {1, *doublings(batch_size, greatest), *(n for n in native if n <= greatest)}
+        return sorted(sizes)
+
+    def _next_pass(self) -> _Pass | None:
+        """Wait for room and for frames, and take the most urgent; None where it is to end."""
         while True:
             with self._wake:
-                while not len(self._queue) and not self._closing:
+                while not (self._closing or self._has_room() and (self._again or self._queue)):
                     self._wake.wait()
                 if self._closing:
-                    rest = self._queue.clear()
-                else:
-                    rest = []
-                    cost_s = (self.stage_ms["features"] + self.stage_ms["generate"]) / 1000
-                    batch = self._queue.next_batch(self._clock(), cost_s)
-            if self._closing:
-                self._drop(rest, "cancelled")
-                return ()
+                    return None
+                if self._again:
+                    return self._begin(self._again.popleft())
+                batch = self._queue.next_batch(
+                    self._device_free_s(), self._costs, self._guard.ceiling
+                )
+                if batch.jobs:
+                    taken = self._begin(_Pass([job.work for job in batch.jobs]))
             self._drop(batch.late, "late")
             if batch.jobs:
-                return batch.jobs
+                return taken
 
-    def _make(self, jobs: Sequence[FrameJob[FrameWork]]) -> None:
-        """Make a batch. If it fails, try each of its frames once more, alone."""
-        works = [job.work for job in jobs]
+    def _has_room(self) -> bool:
+        """What failed goes alone: what else is on the device may be what left it no room."""
+        return len(self._passes) < (1 if self._again else self._most_passes)
+
+    def _begin(self, batch: _Pass) -> _Pass:
+        batch.begun_s, batch.unfinished = self._clock(), len(batch.works)
+        self._passes.append(batch)
+        return batch
+
+    def _device_free_s(self) -> float:
+        """When the device can begin with another batch."""
+        now_s = self._clock()
+        if not self._passes or not self._finisher.on_device:
+            return now_s
+        done_s = max(self._passes[0].begun_s, self._freed_s)
+        return max(now_s, done_s + sum(self._costs.estimate(len(p.works)) for p in self._passes))
+
+    def _make(self, batch: _Pass) -> None:
+        """Generate, and hand on to the finishers."""
+        works = batch.works
         try:
-            patches = self._generate(works)
-        except Exception:
-            if len(works) > 1:
-                _log.warning("%s: a batch of %d failed; one by one", self.name, len(works))
-            self._retry(works)
+            if self._is_short:
+                self._is_short = False
+                self._give_back_memory()
+            images = self._generate(works)
+        except Exception as error:
+            self._fail(batch, works, error)
+            self._finished(batch, len(works))
             return
-        self._finish_all(works, patches)
+        self._batches[len(works)] += 1
+        if self._finisher.on_device:
+            self._finishers.submit(self._finish, batch, works, images)
+            return
+        for row, work in enumerate(works):
+            self._finishers.submit(self._finish, batch, [work], images[row : row + 1])
 
-    def _retry(self, works: Sequence[FrameWork]) -> None:
-        for work in works:
-            try:
-                patches = self._generate([work])
-            except Exception:
-                _log.exception("%s: frame %d could not be made", self.name, work.frame_index)
-                self._post(work.spec.number, work.spec.dropped(work.frame_index, "failed"))
-            else:
-                self._finish_all([work], patches)
-
-    def _generate(self, works: Sequence[FrameWork]) -> np.ndarray:
+    def _generate(self, works: Sequence[FrameWork]) -> Any:
+        """What finishers take: patches, or on a device pictures already."""
         started = time.perf_counter()
         self._encode_audio(works)
         encoded = time.perf_counter()
-        patches = to_numpy(
-            self._model.generate(
-                self._finisher.latents(works), [w.source.condition[w.row] for w in works]
-            )
+        images = self._model.generate(
+            self._finisher.latents(works), [w.source.condition[w.row] for w in works]
         )
-        if len(patches) != len(works):
-            raise RuntimeError(f"the model made {len(patches)} frames of {len(works)}")
+        if len(images) != len(works):
+            raise RuntimeError(f"the model made {len(images)} frames of {len(works)}")
+        if self._finisher.on_device:
+            images = self._finisher.compose(works, images)
         self._measure("features", encoded - started, len(works))
         self._measure("generate", time.perf_counter() - encoded, len(works))
-        self.batches += 1
-        return patches
+        return images
 
     def _encode_audio(self, works: Sequence[FrameWork]) -> None:
         """Features of the chunks that this batch is the first to touch, all in one call."""
@@ -198,34 +281,111 @@ class FaceWorker:
             source.condition = self._model.condition(features[start:stop], source.chunk, source.fps)
             start = stop
 
+    def _watch_memory(self) -> None:
+        """Read how full the device is; where it is short, give back what is only cached."""
+        now_s = self._clock()
+        if now_s - self._read_s < MEMORY_READ_S:
+            return
+        self._read_s = now_s
+        memory_used = getattr(self._model, "memory_used", None)
+        if memory_used is not None:
+            self._memory_share = memory_used()
+        if self._guard.update(now_s, self._memory_share or 0.0):
+            _log.warning(
+                "%s: %.0f %% of its memory is in use: batches of at most %d",
+                self.name,
+                100 * (self._memory_share or 0.0),
+                self._guard.ceiling,
+            )
+            self._give_back_memory()
+
+    def _give_back_memory(self) -> None:
+        for owner, method in ((self._finisher, "evict"), (self._model, "release")):
+            give_back = getattr(owner, method, None)
+            if give_back is not None:
+                give_back()
+
+    def _end(self) -> None:
+        """Post what waits as cancelled, and what is still to be made again after a failure."""
+        with self._wake:
+            self._drop(self._queue.clear(), "cancelled")
+            while self._passes:
+                self._wake.wait()
+            for batch in self._again:
+                self._drop_works(batch.works, "cancelled")
+
     # The finishers' threads.
 
-    def _finish_all(self, works: Sequence[FrameWork], patches: np.ndarray) -> None:
-        for work, patch in zip(works, patches, strict=True):
-            self._finishing.acquire()
-            self._finishers.submit(self._finish, work, patch)
-
-    def _finish(self, work: FrameWork, patch: np.ndarray) -> None:
-        outcome: FrameOutcome
+    def _finish(self, batch: _Pass, works: Sequence[FrameWork], images: Any) -> None:
         try:
             started = time.perf_counter()
-            pictures = self._finisher.compose([work], patch[np.newaxis])
+            on_device = self._finisher.on_device
+            pictures = images if on_device else self._finisher.compose(works, images)
             composed = time.perf_counter()
-            outcome = work.rendered(self._finisher.encode([work], pictures)[0])
-            self._measure("paste", composed - started)
-            self._measure("jpeg", time.perf_counter() - composed)
-        except Exception:
-            _log.exception("%s: frame %d could not be finished", self.name, work.frame_index)
-            outcome = work.spec.dropped(work.frame_index, "failed")
+            jpegs = self._finisher.encode(works, pictures)
+            if len(jpegs) != len(works):
+                raise RuntimeError(f"{len(jpegs)} pictures were encoded of {len(works)}")
+        except Exception as error:
+            self._fail(batch, works, error)
+        else:
+            self._measure("paste", composed - started, len(works))
+            self._measure("jpeg", time.perf_counter() - composed, len(works))
+            for work, jpeg in zip(works, jpegs, strict=True):
+                self._post(work.spec.number, work.rendered(jpeg))
         finally:
-            self._finishing.release()
-        self._post(work.spec.number, outcome)
+            self._finished(batch, len(works))
+
+    # Any thread.
+
+    def _finished(self, batch: _Pass, frames: int) -> None:
+        """So many frames of a pass came to an end. With the last the device has room again."""
+        with self._wake:
+            batch.unfinished -= frames
+            if batch.unfinished:
+                return
+            now_s = self._clock()
+            if not batch.has_failed:
+                # Behind another pass a pass began only when that ended: this is the device's time.
+                spent_s = now_s - max(batch.begun_s, self._freed_s)
+                self._costs.observe(len(batch.works), spent_s)
+            self._freed_s = now_s
+            self._passes.remove(batch)
+            self._wake.notify()
+
+    def _fail(self, batch: _Pass, works: Sequence[FrameWork], error: Exception) -> None:
+        """Make frames again in smaller batches, or give up the one that failed alone."""
+        batch.has_failed = True
+        if out_of_memory := is_out_of_memory(error):
+            self._guard.failed(self._clock(), len(batch.works))
+            self._is_short = True
+        if batch.is_retry:
+            index = works[0].frame_index
+            _log.error("%s: frame %d could not be made", self.name, index, exc_info=error)
+            self._drop_works(works, "failed")
+            return
+        size = (len(works) + 1) // 2 if out_of_memory else 1
+        _log.warning(
+            "%s: a batch of %d failed (%s): again by %d", self.name, len(works), error, size
+        )
+        pieces = [
+            _Pass(works[start : start + size], is_retry=size == 1)
+            for start in range(0, len(works), size)
+        ]
+        with self._wake:
+            self._again.extendleft(reversed(pieces))
 
     def _drop(self, jobs: Sequence[FrameJob[FrameWork]], reason: DropReason) -> None:
-        for job in jobs:
-            work = job.work
+        self._drop_works([job.work for job in jobs], reason)
+
+    def _drop_works(self, works: Sequence[FrameWork], reason: DropReason) -> None:
+        for work in works:
             self._post(work.spec.number, work.spec.dropped(work.frame_index, reason))
 
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:
-        now_ms, before_ms = 1000 * seconds / frames, self.stage_ms[stage]
-        self.stage_ms[stage] = now_ms if not before_ms else before_ms + 0.1 * (now_ms - before_ms)
+        now_ms, before_ms = 1000 * seconds / frames, self._stage_ms[stage]
+        self._stage_ms[stage] = now_ms if not before_ms else before_ms + 0.1 * (now_ms - before_ms)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or this machine, had no room; torch is not imported to ask."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
