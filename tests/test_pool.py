@@ -152,6 +152,25 @@ async def test_two_devices_take_turns_and_the_order_holds() -> None:
     assert slow.batches and fast.batches
 
 
+async def test_a_device_that_falls_far_behind_is_passed_over() -> None:
+    """While one device stalls, the other takes all chunks but the few that wait for the first."""
+    stalled, other = FakeModel("stalled"), FakeModel("other")
+    async with running(stalled, other) as pool:
+        seen = Collector()
+        stream = open_stream(pool, seen)
+        stalled.gate.clear()
+        sent = 0
+        for chunk in chunks(10.0):
+            stream.submit(chunk, LIVE)
+            sent += chunk.frame_count
+            queued = pool.stats()["devices"]["stalled"]["queued_frames"]
+            assert queued <= 3 * 13
+            await asyncio.to_thread(other.wait_until_made, sent - queued - 4)
+        stalled.gate.set()
+        await seen.wait_for(250)
+    assert seen.indices == list(range(250)) and not seen.reasons()
+
+
 async def test_every_device_is_warm_before_the_first_user() -> None:
     """`start` returns once each model has run at the batch sizes it will meet."""
     models = [FakeModel("a"), FakeModel("b")]

@@ -7,6 +7,7 @@ avatars), so it is called on a thread.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,14 @@ _log = logging.getLogger(__name__)
 PREPARED_AT_START = 8
 """Avatars prepared before the server is ready; more are prepared when first asked for."""
 
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep Python's lock from another that wants it.
+
+A worker queues a batch in dozens of short calls and takes the lock anew for each. Beside an event
+loop that was busy all the time, 60 such calls took up to 70 ms (p99) at Python's own 5 ms and
+0.4 ms at this; the loop got as much done either way.
+"""
+
 Progress = Callable[[str], None]
 
 
@@ -36,6 +45,7 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     from wsavatar.dialogue.registry import create
     from wsavatar.render.pool import FacePool
 
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     yield_to_others()  # the threads that OpenVINO and torch start for their work inherit it
     models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])

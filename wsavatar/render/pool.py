@@ -9,6 +9,10 @@ back by `loop.call_soon_threadsafe`, many frames at a time where many are done.
 Every frame submitted has exactly one outcome, and a stream's outcomes come in the order of its
 frames, even where two devices make them: what is done early waits in the stream for its
 predecessors. That buffer is bounded by the frames the stream has in flight.
+
+Chunks go to the devices in turn. Only where the next in turn has fallen far behind the least busy
+one (a slower device, or one that others use) does a chunk go to that instead: such a device would
+else drop frames while another idles.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ _log = logging.getLogger(__name__)
 OnFrame = Callable[[FrameOutcome], None]
 
 RATE_WINDOW_S = 2.0
+FAR_BEHIND_CHUNKS = 2
 
 
 class PoolError(RuntimeError):
@@ -112,7 +117,7 @@ class FaceStream:
 
 
 class FacePool:
-    """One worker a device; chunks go to them in turn."""
+    """One worker a device; chunks go to them in turn, past one that has fallen far behind."""
 
     def __init__(
         self,
@@ -207,7 +212,13 @@ class FacePool:
             opens = chunk.first_frame + row < self._opening_frames
             work = FrameWork(spec, source, row)
             jobs.append(FrameJob(spec.number, due_s + row * interval_s, work, opens))
-        next(self._turn).submit(jobs)
+        self._next_worker(chunk.frame_count).submit(jobs)
+
+    def _next_worker(self, frames: int) -> FaceWorker:
+        worker = next(self._turn)
+        least_busy = min(self._workers, key=len)
+        is_behind = len(worker) > len(least_busy) + FAR_BEHIND_CHUNKS * frames
+        return least_busy if is_behind else worker
 
     def _cancel(self, number: int) -> None:
         self._streams.pop(number, None)

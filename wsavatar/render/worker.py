@@ -34,7 +34,7 @@ import numpy as np
 
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
-from wsavatar.render.finish import make_finisher
+from wsavatar.render.finish import make_finisher, to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard
 from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler, doublings
@@ -261,8 +261,8 @@ class FaceWorker:
         )
         if len(images) != len(works):
             raise RuntimeError(f"the model made {len(images)} frames of {len(works)}")
-        if self._finisher.on_device:
-            images = self._finisher.compose(works, images)
+        on_device = self._finisher.on_device
+        images = self._finisher.compose(works, images) if on_device else to_numpy(images)
         self._measure("features", encoded - started, len(works))
         self._measure("generate", time.perf_counter() - encoded, len(works))
         return images
