@@ -35,9 +35,9 @@ __all__ = ["FusedFaces", "UnfusableError", "upsampling_kernel"]
 
 _LANES = 8
 """Channels are padded to a multiple of this: tensor cores take no fewer."""
-_FEW_PIXELS = 1024
-_SMALL_PICTURE = 256
-"""Up to so many pixels in a batch and in a picture, a 3x3 convolution is one matrix product."""
+_SMALL_PICTURE = 64
+_FEW_PIXELS = 512
+"""Up to so many pixels in a picture and in a batch, a 3x3 convolution is one matrix product."""
 
 
 class UnfusableError(ValueError):
@@ -233,9 +233,10 @@ class _Resnet(nn.Module):
         sums: Tensor | None = None,
     ) -> Tensor:
         b, _, h, w = x.shape
-        if b * h * w <= _FEW_PIXELS and h * w <= _SMALL_PICTURE:
-            return _pictures(norm.columns(x, offset=offset) @ conv.matrix, x)
-        return conv(norm(x, silu=True, offset=offset, sums=sums))
+        normed = norm(x, silu=True, offset=offset, sums=sums)
+        if h * w <= _SMALL_PICTURE and b * h * w <= _FEW_PIXELS:
+            return _pictures(kernels.columns(normed) @ conv.matrix, x)
+        return conv(normed)
 
 
 class _Transformer(nn.Module):
@@ -361,7 +362,7 @@ class _Conv(nn.Module):
 
     @property
     def matrix(self) -> Tensor:
-        """The same weights for `kernels.group_norm_columns`: [9 in, out], the same memory."""
+        """The same weights for `kernels.columns`: [9 in, out], the same memory."""
         return self.weight.permute(0, 2, 3, 1).flatten(1).t()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -385,11 +386,6 @@ class _GroupNorm(nn.Module):
     ) -> Tensor:
         return kernels.group_norm(
             x, self.weight, self.bias, self.groups, self.eps, silu=silu, offset=offset, sums=sums
-        )
-
-    def columns(self, x: Tensor, *, offset: Tensor | None = None) -> Tensor:
-        return kernels.group_norm_columns(
-            x, self.weight, self.bias, self.groups, self.eps, offset=offset
         )
 
 

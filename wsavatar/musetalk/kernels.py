@@ -24,9 +24,9 @@ except ImportError:  # a CPU build of torch comes without Triton
 
 __all__ = [
     "add",
+    "columns",
     "geglu",
     "group_norm",
-    "group_norm_columns",
     "layer_norm",
     "to_pixels",
     "unfold_phases",
@@ -49,32 +49,26 @@ def group_norm(
     ``sums`` are x's channel sums, where whoever wrote x has given them (`add`, `unfold_phases`).
     """
     if not _usable(x):
-        return _group_norm_torch(x, weight, bias, groups, eps, silu, offset)
+        whole = x.float() if offset is None else x.float() + offset.float()[:, None, None]
+        normed = F.group_norm(whole, groups, weight.float(), bias.float(), eps)
+        normed = F.silu(normed) if silu else normed
+        return normed.to(x.dtype, memory_format=torch.channels_last)
     return triton_kernels.group_norm(x, weight, bias, groups, eps, silu, offset, sums)
 
 
-def group_norm_columns(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    eps: float,
-    *,
-    offset: Tensor | None = None,
-) -> Tensor:
-    """Group norm and SiLU, laid out for a 3x3 convolution as one product: [b * h * w, 9 * c].
+def columns(x: Tensor) -> Tensor:
+    """[b, c, h, w] laid out for a 3x3 convolution as one product: [b * h * w, 9 * c].
 
     A row holds its pixel's nine neighbours, row by row, zeros beyond the border. For small
     pictures: nine times the memory of few pixels is nothing, and a product of few rows runs far
     faster than a convolution of few pixels.
     """
     if not _usable(x):
-        normed = _group_norm_torch(x, weight, bias, groups, eps, True, offset)
         b, c, h, w = x.shape
-        padded = F.pad(normed.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+        padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
         taps = [padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
         return torch.cat(taps, dim=3).view(b * h * w, 9 * c)
-    return triton_kernels.group_norm_columns(x, weight, bias, groups, eps, offset)
+    return triton_kernels.columns(x)
 
 
 def layer_norm(
@@ -134,21 +128,6 @@ def to_pixels(x: Tensor, bias: Tensor) -> Tensor:
 
 def _usable(x: Tensor) -> bool:
     return triton_kernels is not None and x.is_cuda
-
-
-def _group_norm_torch(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    eps: float,
-    silu: bool,
-    offset: Tensor | None,
-) -> Tensor:
-    whole = x.float() if offset is None else x.float() + offset.float()[:, None, None]
-    normed = F.group_norm(whole, groups, weight.float(), bias.float(), eps)
-    normed = F.silu(normed) if silu else normed
-    return normed.to(x.dtype, memory_format=torch.channels_last)
 
 
 def _empty_pictures(like: Tensor, *shape: int) -> Tensor:

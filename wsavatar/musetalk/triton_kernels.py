@@ -16,9 +16,9 @@ from torch import Tensor
 
 __all__ = [
     "add",
+    "columns",
     "geglu",
     "group_norm",
-    "group_norm_columns",
     "layer_norm",
     "to_pixels",
     "unfold_phases",
@@ -30,18 +30,17 @@ LARGE = 4096
 """Pixels from which on a written picture is summed in passing: its group norm takes three steps."""
 PROGRAMS = 1024
 """About how many programs fill a large device, each with one tile of a picture's pixels."""
-BLOCK_PIXELS = 32
-BLOCK_CHANNELS = 128
+BLOCK_PIXELS = 64
+BLOCK_CHANNELS = 64
 
 
 @triton.jit
 def _norm_group_kernel(
-    x, y, weight, bias, offset, height, width, channels, per_group, eps,
-    HAS_OFFSET: tl.constexpr, SILU: tl.constexpr, COLUMNS: tl.constexpr,
+    x, y, weight, bias, offset, pixels, channels, per_group, eps,
+    HAS_OFFSET: tl.constexpr, SILU: tl.constexpr,
     BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One group of one picture, whole. COLUMNS: written once for each of nine neighbours."""
-    pixels = height * width
+    """One group of one picture, whole."""
     groups = channels // per_group
     picture, group = tl.program_id(0) // groups, tl.program_id(0) % groups
     p = tl.arange(0, BLOCK_P)[:, None]
@@ -62,21 +61,25 @@ def _norm_group_kernel(
     out = d * (1.0 / tl.sqrt(variance + eps)) * gain + base
     if SILU:
         out = out * tl.sigmoid(out)
-    out = out.to(y.dtype.element_ty)
-    if COLUMNS:
-        row, column = p // width, p % width
-        for tap in tl.static_range(9):
-            dy, dx = tap // 3 - 1, tap % 3 - 1
-            # This pixel is the tap's source for the one at (row - dy, column - dx) ...
-            inside = (row >= dy) & (row < height + dy) & (column >= dx) & (column < width + dx)
-            target = picture * pixels + p - dy * width - dx
-            tl.store(y + (target * 9 + tap) * channels + c, out, mask=there & inside)
-            # ... and as a target has no source beyond the border.
-            outside = (row < -dy) | (row >= height - dy) | (column < -dx) | (column >= width - dx)
-            target = picture * pixels + p
-            tl.store(y + (target * 9 + tap) * channels + c, out * 0.0, mask=there & outside)
-    else:
-        tl.store(y + at, out, mask=there)
+    tl.store(y + at, out.to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _columns_kernel(
+    x, y, height, width, channels, pixels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
+    """One of nine neighbours of some pixels of all pictures, zeros beyond the border."""
+    tap = tl.program_id(2)
+    dy, dx = tap // 3 - 1, tap % 3 - 1
+    p = tl.program_id(0) * BLOCK_P + tl.arange(0, BLOCK_P)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    row, column = p // width % height + dy, p % width + dx
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (p < pixels)
+    known = (c < channels)[None, :]
+    source = (p + dy * width + dx)[:, None] * channels + c[None, :]
+    v = tl.load(x + source, mask=inside[:, None] & known, other=0.0)
+    target = (p[:, None] * 9 + tap) * channels + c[None, :]
+    tl.store(y + target, v, mask=(p < pixels)[:, None] & known)
 
 
 @triton.jit
@@ -268,8 +271,13 @@ def group_norm(
     b, channels, h, w = x.shape
     pixels, per_group = h * w, channels // groups
     y = torch.empty_like(x, memory_format=torch.channels_last)
-    if _fits_one_program(pixels, per_group) and sums is None:
-        _norm_groups(x, y, weight, bias, groups, eps, silu, offset, columns=False)
+    tall, wide = triton.next_power_of_2(pixels), triton.next_power_of_2(per_group)
+    if tall * wide <= ONE_PROGRAM and sums is None:
+        _norm_group_kernel[(b * groups,)](
+            x, y, weight, bias, offset, pixels, channels, per_group, eps,
+            HAS_OFFSET=offset is not None, SILU=silu, BLOCK_P=tall, BLOCK_C=wide,
+            num_warps=8 if tall * wide <= 4096 else 16,
+        )  # fmt: skip
         return y
     if sums is None:
         sums, grid, per_tile = _tiles(x, b, channels, pixels)
@@ -279,7 +287,7 @@ def group_norm(
     _group_scales_kernel[(b * groups,)](
         sums, scales, weight, bias, offset, pixels, channels, per_group, tiles, eps,
         HAS_OFFSET=offset is not None,
-        BLOCK_T=triton.next_power_of_2(tiles), BLOCK_C=triton.next_power_of_2(per_group),
+        BLOCK_T=triton.next_power_of_2(tiles), BLOCK_C=wide,
     )  # fmt: skip
     block_c = min(triton.next_power_of_2(channels), BLOCK_CHANNELS)
     _scale_kernel[(triton.cdiv(pixels, 64), triton.cdiv(channels, block_c), b)](
@@ -288,12 +296,14 @@ def group_norm(
     return y
 
 
-def group_norm_columns(
-    x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float, offset: Tensor | None
-) -> Tensor:
+def columns(x: Tensor) -> Tensor:
     b, channels, h, w = x.shape
-    y = torch.empty(b * h * w, 9 * channels, dtype=x.dtype, device=x.device)
-    _norm_groups(x, y, weight, bias, groups, eps, True, offset, columns=True)
+    pixels = b * h * w
+    y = torch.empty(pixels, 9 * channels, dtype=x.dtype, device=x.device)
+    block_c = min(triton.next_power_of_2(channels), 256)
+    _columns_kernel[(triton.cdiv(pixels, 16), triton.cdiv(channels, block_c), 9)](
+        x, y, h, w, channels, pixels, BLOCK_P=16, BLOCK_C=block_c
+    )
     return y
 
 
@@ -351,32 +361,6 @@ def to_pixels(x: Tensor, bias: Tensor) -> Tensor:
     pixels = b * h * w
     _to_pixels_kernel[(triton.cdiv(pixels, 1024),)](x, y, bias, pixels, channels, BLOCK=1024)
     return y
-
-
-def _norm_groups(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    groups: int,
-    eps: float,
-    silu: bool,
-    offset: Tensor | None,
-    *,
-    columns: bool,
-) -> None:
-    b, channels, h, w = x.shape
-    tall, wide = triton.next_power_of_2(h * w), triton.next_power_of_2(channels // groups)
-    warps = 4 if tall * wide <= 4096 else 8 if tall * wide <= 16_384 else 16
-    _norm_group_kernel[(b * groups,)](
-        x, y, weight, bias, offset, h, w, channels, channels // groups, eps,
-        HAS_OFFSET=offset is not None, SILU=silu, COLUMNS=columns,
-        BLOCK_P=tall, BLOCK_C=wide, num_warps=warps,
-    )  # fmt: skip
-
-
-def _fits_one_program(pixels: int, per_group: int) -> bool:
-    return triton.next_power_of_2(pixels) * triton.next_power_of_2(per_group) <= ONE_PROGRAM
 
 
 def _tiles(
