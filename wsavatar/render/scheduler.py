@@ -57,7 +57,7 @@ PROBE_S = 1.0
 
 RECENT = 8
 OUTLIERS = 2
-"""One compilation, one page fault: the slowest of the recent batches say nothing of the next."""
+"""One compilation, one page fault: the slowest of the last `RECENT` say nothing of the next."""
 FORGET_AFTER = 256
 """Batches. A size not run for so long, perhaps as it once seemed slow, is unknown again."""
 
@@ -115,8 +115,7 @@ class BatchCosts:
         self._seen[size] = self._count
         recent[size].append(seconds)
         learnt = dict(self._learnt)
-        likely = sorted(recent[size])[: max(1, len(recent[size]) - OUTLIERS)]
-        learnt[size] = math.fsum(likely) / len(likely)
+        learnt[size] = sorted(recent[size])[max(0, len(recent[size]) - 1 - OUTLIERS)]
         for other, seen in self._seen.items():
             if self._count - seen >= FORGET_AFTER:
                 recent[other].clear()
@@ -126,8 +125,9 @@ class BatchCosts:
     def estimate(self, frames: int) -> float:
         """What a batch of ``frames`` will take, in seconds; 0.0 before anything was observed.
 
-        The mean of the last batches of its size but the slowest. A size never seen is taken to
-        cost in proportion to the next smaller, which is rather too much; else as the next larger.
+        The slowest of the last batches of its size but `OUTLIERS`: rather too much, so that where
+        batches differ nearly all are in time; what that gains is made use of in the next plan. A
+        size never seen is taken to cost in proportion to the next smaller, else as the next larger.
         """
         learnt, size = self._learnt, self._size(frames)
         beyond = max(1.0, frames / size)
