@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from wsavatar.chunker import Chunk, Chunker, FeatureGrid
+from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.musetalk.features import (
     AudioEncoder,
     LogMel,
