@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from wsavatar.avatars.geometry import crop_box as serving_crop_box
@@ -15,12 +18,14 @@ from wsavatar.musetalk.model import MuseTalk
 from wsavatar.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
 from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
-from wsavatar.training.data import RATE, STEP, augment, strange_voice
+from wsavatar.training.data import RATE, STEP, Corpus, augment, strange_voice
+from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.networks import TOP, Face
 from wsavatar.training.people import BUNDLED, idle_motion
+from wsavatar.training.stages import train_audio
 from wsavatar.training.synthesis import MARGIN, crop_box
 from wsavatar.training.train import resume
 
@@ -136,6 +141,70 @@ def test_windows_of_one_frame_belong_to_one_voice() -> None:
     strange = strange_voice(mel, group=3).reshape(4, 3, 80, 100)
     assert (strange == strange[:, :1]).all()
     assert (strange[0] != strange[1]).any() or (strange[0] != strange[2]).any()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    """Three voices whose tone sounds while the jaw is open; one of them is for training."""
+    (tmp_path / "audio").mkdir()
+    clips = []
+    for voice, split in (("seen", "train"), ("dev", "dev_voice"), ("strange", "heldout_voice")):
+        segments = [("AA" if k % 2 else "SIL", k * 0.4, k * 0.4 + 0.4) for k in range(7)]
+        t = np.arange(round(2.8 * RATE)) / RATE
+        tone = 0.3 * np.sin(2 * np.pi * 440 * t) * (np.floor(t / 0.4) % 2)
+        soundfile.write(tmp_path / "audio" / f"{voice}.ogg", tone, RATE)
+        clips.append(
+            dict(clip=voice, seconds=2.8, voice=voice, split=split, labelled=True)
+            | dict(segments=segments)
+        )
+    (tmp_path / "clips.json").write_text(json.dumps(clips))
+    return Corpus(tmp_path, VISEMES, torch.device("cpu"))
+
+
+def test_only_voices_out_of_training_are_judged_by_voice_and_split(corpus: Corpus) -> None:
+    """Who reads the jaw off the sound correlates with the truth, who reads it upside down not."""
+
+    def read(mel: torch.Tensor) -> torch.Tensor:
+        positions = mel.amax(1).unflatten(1, (-1, 2)).mean(2)[:, JUDGED]
+        controls = torch.zeros(*positions.shape, len(corpus.names))
+        controls[..., corpus.names.index("jawOpen")] = positions
+        return controls
+
+    test = HearingTest(corpus)
+    figures = test.judge(read)
+    assert {split: set(voices) for split, voices in figures.items()} == {
+        "dev_voice": {"mean", "dev"},
+        "heldout_voice": {"mean", "strange"},
+    }
+    assert figures["dev_voice"]["dev"] > 0.9
+    assert test.judge(lambda mel: -read(mel))["dev_voice"]["dev"] < -0.9
+
+
+def test_judged_positions_lie_where_the_window_says() -> None:
+    """A position is 20 ms of the window, the 25th begins at its centre; a fast voice spans more."""
+    times = position_times(torch.tensor([3.0]), torch.tensor([1.0]))[0]
+    assert float(times[25 - JUDGED.start]) == pytest.approx(3.01)
+    assert times.diff().numpy() == pytest.approx(STEP / RATE, abs=1e-5)
+    fast = position_times(torch.tensor([3.0]), torch.tensor([1.5]))[0]
+    assert (fast - 3.0).numpy() == pytest.approx(1.5 * (times - 3.0).numpy(), abs=1e-5)
+
+
+def test_a_jaw_does_not_open_sealed_lips() -> None:
+    """The opening is the jaw's, as far as the lips are not sealed."""
+    controls = torch.tensor([[0.6, 0.0], [0.6, 1.0], [0.0, 0.0], [0.6, 0.5]])
+    assert opening(controls, ["jawOpen", "lipSeal"]).tolist() == pytest.approx([0.6, 0, 0, 0.3])
+
+
+def test_the_audio_stage_says_how_it_hears(face: Face, corpus: Corpus) -> None:
+    """A moment of training moves the encoder and its average, and ends in a figure a voice."""
+    student, average = copy.deepcopy(face), copy.deepcopy(face)
+    rates = dict(ear=1e-3, teacher=0.3, dropout=0.1, windows=4)
+    figures = train_audio(student, average, corpus, None, 0.5, rates)
+    assert -1 <= figures["dev_voice"]["mean"] <= 1 and "strange" in figures["heldout_voice"]
+    before, after = face.audio.conv1.weight, student.audio.conv1.weight
+    assert not torch.equal(before, after) and after.isfinite().all()
+    assert not torch.equal(before, average.audio.conv1.weight)
+    assert all(layer.dropout == 0 for layer in student.audio.layers)
 
 
 def test_blur_costs_energy_and_a_copy_costs_nothing() -> None:

@@ -70,11 +70,7 @@ class Corpus:
         self.start = starts
         self.labelled = torch.tensor(labelled, device=device)
         self.spans = torch.tensor(
-            [
-                (starts[c["clip"]], c["seconds"])
-                for c in self.clips
-                if not c["split"].startswith("heldout")
-            ],
+            [(starts[c["clip"]], c["seconds"]) for c in self.clips if c["split"] == "train"],
             device=device,
         )
         self.controls = torch.zeros(len(audio) // 160 + 100, max(1, len(self.names)))
@@ -185,9 +181,10 @@ def log_mel(audio: Tensor) -> Tensor:
 
 
 def strange_voice(mel: Tensor, group: int = 1) -> Tensor:
-    """Another throat: the mel axis stretched (formants move, pitch and time do not), bands missing.
+    """Another throat: the mel axis stretched (formants move, pitch and time do not), harmonics
+    blurred, bands missing.
 
-    Half of the voices stay as they are. ``group`` windows in a row belong to one voice.
+    Half of the voices keep their formants. ``group`` windows in a row belong to one voice.
     """
     b, bands, frames = mel.shape
     voices = b // group
@@ -200,6 +197,10 @@ def strange_voice(mel: Tensor, group: int = 1) -> Tensor:
     part = (at - low)[..., None]
     rows = torch.arange(b, device=dev)[:, None]
     mel = mel[rows, low] * (1 - part) + mel[rows, (low + 1).clamp(max=bands - 1)] * part
+    # Without its harmonics a voice has no pitch: formants alone must tell the mouth.
+    blurred = F.avg_pool1d(mel.transpose(1, 2), 5, 1, 2, count_include_pad=False).transpose(1, 2)
+    blur = _some(voices, 0.3, mel).repeat_interleave(group, 0)[..., None]
+    mel = mel + blur * (blurred - mel)
     first = torch.rand(voices, 1, device=dev) * bands
     width = torch.rand(voices, 1, device=dev) * 10 * _some(voices, 0.4, mel)
     band = torch.arange(bands, device=dev)[None]

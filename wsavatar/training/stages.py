@@ -29,6 +29,7 @@ from wsavatar.training.data import (
     random_speed,
     strange_voice,
 )
+from wsavatar.training.hearing import JUDGED, HearingTest, position_times
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
 from wsavatar.training.networks import TOP, Critic, Face
@@ -69,40 +70,54 @@ def teacher_states(corpus: Corpus, folder: Path, device: torch.device) -> Tensor
 
 
 def train_audio(
-    face: Face, ema: Face, corpus: Corpus, teacher: Tensor | None, seconds: float, rate: float
-) -> None:
-    """Stage 1. Positions 20..46 of each window are judged: those a block can come to hold."""
+    face: Face,
+    ema: Face,
+    corpus: Corpus,
+    teacher: Tensor | None,
+    seconds: float,
+    rates: dict[str, float],
+) -> dict[str, dict[str, float]]:
+    """Stage 1: see a mouth in sound. Returns what ``HearingTest`` says of the averaged encoder."""
     device = corpus.audio.device
     names = corpus.controls.shape[1]
     mean, std = corpus.controls.mean(0), corpus.controls.std(0) + 0.02
     to_mouth = nn.Linear(5 * 192, names).to(device)
     to_teacher = nn.Linear(192, 384).to(device)
-    lo, hi = 20, 47
+    average = copy.deepcopy(to_mouth)
+    for layer in face.audio.layers:
+        layer.dropout = rates["dropout"]
     trainer = Trainer(
         [
             dict(
                 params=[*face.audio.parameters(), *to_mouth.parameters(), *to_teacher.parameters()],
-                lr=rate,
+                lr=rates["ear"],
             )
         ],
-        [(ema.audio, face.audio)],
+        [(ema.audio, face.audio), (average, to_mouth)],
     )
-    n = 384
+    n = int(rates["windows"])
     half = n // 2
     labelled = torch.arange(n, device=device) < half
+    test = HearingTest(corpus)
+
+    def read(mel: Tensor) -> Tensor:
+        with autocast(device):
+            return average(ema.hear(mel)[:, JUDGED].flatten(2)).float() * std + mean
 
     def step(mel: Tensor, mouth: Tensor, taught: Tensor) -> Tensor:
         with autocast(device):
-            states = face.hear(mel)[:, lo:hi]
+            states = face.hear(mel)[:, JUDGED]
             guess = to_mouth(states[:half].flatten(2)).float()
             heard = to_teacher(states[:, :, -1]).float()
         loss = F.smooth_l1_loss(guess, (mouth - mean) / std, beta=0.3)
         if teacher is not None:
-            loss = loss + 0.3 * F.smooth_l1_loss(heard, taught, beta=0.5)
+            loss = loss + rates["teacher"] * F.smooth_l1_loss(heard, taught, beta=0.5)
         trainer.descend(loss)
         return loss.detach()
 
     run = None
+    nextly = every = 60.0
+    started = time.monotonic()
     for i, share in clock(seconds, "audio"):
         trainer.progress(share, i)
         centre = torch.cat(
@@ -111,19 +126,33 @@ def train_audio(
         speed = random_speed(n, device)
         before = torch.full((n,), WINDOW_POSITIONS * STEP // 2, device=device)
         audio = augment(corpus.listen(centre, before, WINDOW_POSITIONS * STEP, speed))
-        at = torch.arange(lo, hi, device=device) * STEP + STEP // 2 - before[0]
-        times = centre[:, None] + at[None] * speed[:, None] / RATE
+        times = position_times(centre, speed)
         mouth = corpus.controls_at(times[labelled])
         if teacher is not None:
             taught = teacher[(times * 50 - 0.5).round().long().clamp(0, len(teacher) - 1)].float()
         else:
-            taught = torch.zeros(n, hi - lo, 384, device=device)
+            taught = torch.zeros(*times.shape, 384, device=device)
         args = [strange_voice(log_mel(audio)), mouth, taught]
         if run is None:
             run = graphed(step, args, lambda: trainer.optimizer.zero_grad(set_to_none=True))
         loss = run(*args)
         if i % 500 == 0:
             print(f"[audio] {i} {float(loss):.4f}", flush=True)
+        if time.monotonic() - started > nextly:
+            say_hearing(test.judge(read))
+            nextly += every
+    for layer in face.audio.layers:
+        layer.dropout = 0.0
+    figures = test.judge(read)
+    say_hearing(figures)
+    return figures
+
+
+def say_hearing(figures: dict[str, dict[str, float]]) -> None:
+    """Print a hearing test's correlations, one line a split."""
+    for split, voices in figures.items():
+        said = " ".join(f"{voice} {r:.3f}" for voice, r in voices.items())
+        print(f"[hearing {split}] {said}", flush=True)
 
 
 def train_vae(face: Face, ema: Face, crops: Crops, seconds: float, batch: int) -> None:

@@ -41,7 +41,10 @@ from wsavatar.training.stages import (
 
 __all__ = ["main"]
 
-_RATES = "ear=1e-3,unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
+_RATES = (
+    "ear=1e-3,teacher=0.3,dropout=0.1,windows=1024,"
+    "unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
+)
 
 
 def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
@@ -111,7 +114,8 @@ def train(args: argparse.Namespace) -> None:
     figures: dict[str, Any] = {}
     if seconds.get("audio"):
         teacher = teacher_states(corpus, args.corpus, device)
-        train_audio(face, average, corpus, teacher, seconds["audio"], rates["ear"])
+        heard = train_audio(face, average, corpus, teacher, seconds["audio"], rates)
+        figures |= {f"hearing {split}": voices for split, voices in heard.items()}
         face.audio.load_state_dict(average.audio.state_dict())
         keep(args.out, average, meters, figures)
     if not any(seconds.get(stage) for stage in ("vae", "meter", "face")):
@@ -164,8 +168,9 @@ def main() -> None:
     parser.add_argument(
         "--rates",
         default=_RATES,
-        help="learning rates, and the weights of the sharpness loss and of the critic; what is "
-        f"not named stays as in {_RATES}",
+        help="learning rates of ear, unet, decoder and audio (the ear in the face stage); weights "
+        "of the teacher, of the sharpness loss and of the critic; dropout and windows a step in "
+        f"the audio stage; what is not named stays as in {_RATES}",
     )
     parser.add_argument(
         "--sharpen-from", type=float, default=0.55, help="share of the face stage before the critic"
