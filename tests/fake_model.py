@@ -109,15 +109,32 @@ class FakeDeviceFinisher(HostFinisher):
         self.gate = threading.Event()
         self.gate.set()
         self.evictions = 0
+        self.held = 0
+        """Batches that are composed and not yet encoded."""
+        self.held_before: list[int] = []
+        """How many there were when each batch was composed."""
 
     def compose(self, works, patches):
         self.model.maybe_fail("compose")
-        return super().compose(works, patches)
+        pictures = super().compose(works, patches)
+        with self.model.progress:
+            self.held_before.append(self.held)
+            self.held += 1
+            self.model.progress.notify_all()
+        return pictures
 
     def encode(self, works, pictures) -> list[bytes]:
         assert self.gate.wait(10)
-        self.model.maybe_fail("encode")
-        return super().encode(works, pictures)
+        try:
+            self.model.maybe_fail("encode")
+            return super().encode(works, pictures)
+        finally:
+            with self.model.progress:
+                self.held -= 1
+
+    def wait_until_held(self, batches: int) -> None:
+        with self.model.progress:
+            assert self.model.progress.wait_for(lambda: self.held >= batches, 10)
 
     def evict(self) -> None:
         self.evictions += 1

@@ -208,11 +208,12 @@ async def test_a_device_is_given_two_batches_and_the_third_is_chosen_late() -> N
         model.finisher.gate.clear()
         first, urgent = Collector(), Collector()
         open_stream(pool, first).submit(chunks(1.0, chunk_s=1.0)[0], LIVE)
-        await asyncio.to_thread(model.wait_until_made, 8)
+        await asyncio.to_thread(model.finisher.wait_until_held, 2)
         open_stream(pool, urgent).submit(chunks(0.5)[0], 1.0)
         model.finisher.gate.set()
         await urgent.wait_for(chunks(0.5)[0].frame_count)
     assert model.batches[:3] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
+    assert max(model.finisher.held_before) == 1
     assert not urgent.reasons()
 
 

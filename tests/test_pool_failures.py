@@ -100,6 +100,8 @@ async def test_a_batch_that_does_not_fit_is_made_in_halves(fits: int) -> None:
     assert model.releases > 0
     too_big = [batch for batch in model.batches if len(batch) > fits]
     assert len(too_big) == 8 // fits - 1, "the ceiling did not hold for new batches"
+    fitting = [batch for batch in model.batches if len(batch) <= fits]
+    assert sum(fitting, []) == list(range(25)), "the most urgent did not go first"
 
 
 async def test_a_frame_that_never_fits_is_dropped_as_failed() -> None:
@@ -147,10 +149,11 @@ async def test_what_ran_out_of_memory_is_made_again_alone_on_the_device() -> Non
         model.out_of_memory_next = ["encode"]
         for chunk in chunks(1.0):
             stream.submit(chunk, LIVE)
-        await asyncio.to_thread(model.wait_until_made, 8)
+        await asyncio.to_thread(model.finisher.wait_until_held, 2)
         model.finisher.gate.set()  # the first batch fails while the second is on the device
         await seen.wait_for(25)
     assert model.batches[:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1], [2, 3]]
+    assert model.finisher.held_before[:4] == [0, 1, 0, 0]
     assert not seen.reasons()
 
 
@@ -267,7 +270,7 @@ async def test_closing_a_busy_device_waits_for_it_and_ends_every_thread() -> Non
     stream = open_stream(pool, seen)
     for chunk in chunks(2.0):
         stream.submit(chunk, LIVE)
-    await asyncio.to_thread(model.wait_until_made, 8)
+    await asyncio.to_thread(model.finisher.wait_until_held, 2)
     closing = asyncio.create_task(pool.close(), name="close")
     await asyncio.sleep(0)
     model.finisher.gate.set()

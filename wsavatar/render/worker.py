@@ -126,13 +126,16 @@ class FaceWorker:
         device that pastes by itself, "features" and "generate" are the time to queue the work,
         "generate" with the paste, and "jpeg" is the wait until all of it was done.
         ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is None
-        where the device does not say.
+        where the device does not say. ``batch_ms`` is what a batch of each size is taken to need.
         """
         by_size = dict(self._batches)
         return {
             "queued_frames": len(self),
             "batches": sum(by_size.values()),
             "batches_by_size": {str(size): by_size[size] for size in sorted(by_size)},
+            "batch_ms": {
+                str(size): round(1000 * self._costs.estimate(size), 3) for size in self._sizes
+            },
             "batch_ceiling": self._guard.ceiling,
             "memory_share": self._memory_share,
             "stage_ms": {stage: round(ms, 3) for stage, ms in self._stage_ms.items()},
