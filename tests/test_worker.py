@@ -93,14 +93,25 @@ def bench():
 
 def test_a_batch_behind_another_costs_what_the_device_spent_on_it(bench: Bench) -> None:
     """Two batches queued at once, done after 0.1 and 0.2 s, are learnt as 0.1 s each."""
-    bench.model.finisher.gate.clear()
-    bench.submit(*16 * [math.inf])
-    bench.model.finisher.wait_until_held(2)
-    bench.model.finisher.gate.set()
-    bench.wait_for(16)
+    for pair in range(4):
+        bench.model.finisher.gate.clear()
+        bench.submit(*8 * [math.inf])
+        bench.model.finisher.wait_until_held(2)
+        bench.model.finisher.gate.set()
+        bench.wait_for(8 * (pair + 1))
     bench.end()
     assert bench.worker.stats()["batch_ms"]["4"] == pytest.approx(100)
-    assert bench.worker.stats()["batches_by_size"] == {"4": 4}
+    assert bench.worker.stats()["batches_by_size"] == {"4": 8}
+
+
+def test_the_most_urgent_of_what_failed_goes_first() -> None:
+    """Halves of halves are made before what was due later."""
+    bench = Bench(batch_size=8, max_batch_size=8)
+    bench.model.out_of_memory_next = ["generate", "generate"]
+    bench.submit(*8 * [math.inf])
+    bench.wait_for(8)
+    bench.end()
+    assert bench.model.batches[2:] == [[0, 1], [2, 3], [4, 5, 6, 7]]
 
 
 def test_what_failed_teaches_nothing_of_costs(bench: Bench) -> None:
@@ -137,6 +148,7 @@ def test_closing_posts_what_fails_on_the_device_meanwhile(bench: Bench) -> None:
     bench.model.finisher.wait_until_held(2)
     bench.model.fail_next = ["encode"]
     bench.worker.close()
+    bench.wait_for(12)  # what had waited
     bench.end()
     posted = Counter(outcome.frame_index for outcome in bench.posted)
     assert posted == dict.fromkeys(range(20), 1)
