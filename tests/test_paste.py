@@ -19,7 +19,7 @@ from wsavatar.avatars.geometry import (
     take_crop,
 )
 from wsavatar.musetalk.spec import CropMargin
-from wsavatar.render.paste import paste, sharpened
+from wsavatar.render.paste import COLOUR_MATCH_LEVELS, colour_matched, paste, sharpened
 from wsavatar.render.video import read_video
 
 W, H = 320, 300
@@ -262,3 +262,46 @@ def test_no_sharpness_changes_nothing_and_flat_skin_stays_flat() -> None:
     flat = np.full((32, 32, 3), 140, np.uint8)
     assert sharpened(flat, 0.0) is flat
     assert (sharpened(flat, 1.0) == 140).all()
+
+
+# -- colour match ---------------------------------------------------------------------------------
+
+
+def test_a_drifted_colour_is_moved_to_the_frame_s() -> None:
+    """A patch a few levels off in each channel gets the seam's own colours everywhere."""
+    below = np.full((40, 40, 3), (200, 150, 120), np.uint8)
+    above = np.full((40, 40, 3), (196, 151, 125), np.uint8)
+    alpha = np.zeros((40, 40), np.uint8)
+    alpha[5:35, 5:35], alpha[10:30, 10:30] = 128, 255
+    assert (colour_matched(above, below, alpha) == below).all()
+
+
+def test_colour_match_is_limited() -> None:
+    """Another light is not a drift: no channel moves further than the limit, nor past 0 or 255."""
+    below, above = np.full((4, 4, 3), 250, np.uint8), np.full((4, 4, 3), 40, np.uint8)
+    alpha = np.full((4, 4), 99, np.uint8)
+    assert (colour_matched(above, below, alpha) == 40 + COLOUR_MATCH_LEVELS).all()
+    above[0, 0] = 254
+    assert (colour_matched(above, below, alpha)[0, 0] == 255).all()
+
+
+def test_without_a_soft_border_no_colour_moves() -> None:
+    """Where the mask is all or nothing there is no skin that both pictures show."""
+    below, above = np.full((4, 4, 3), 99, np.uint8), np.full((4, 4, 3), 90, np.uint8)
+    alpha = np.full((4, 4), 255, np.uint8)
+    assert (colour_matched(above, below, alpha) == above).all()
+
+
+def test_a_true_patch_keeps_its_colours(landmarks: np.ndarray) -> None:
+    """Where the model drew the truth, matching changes nothing beyond rounding."""
+    frame = draw_face(W, H, landmarks)
+    crop = crop_box(landmarks, V15, W, H)
+    square = paste_box(crop, W, H)
+    mask = lower_face_mask(landmarks, crop, square, W, H)
+    patch = take_crop(frame, crop, 256)
+    plain = paste(frame, patch, crop, square, mask)
+    matched = paste(frame, patch, crop, square, mask, colour_match=True)
+    assert np.abs(matched.astype(int) - plain).max() <= 1
+    drifted = np.clip(patch.astype(int) - 4, 0, 255).astype(np.uint8)
+    repaired = paste(frame, drifted, crop, square, mask, colour_match=True)
+    assert psnr(repaired, frame) > psnr(paste(frame, drifted, crop, square, mask), frame) + 6

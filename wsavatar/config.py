@@ -106,6 +106,12 @@ class RenderSettings(_Section):
     fps: Annotated[int, Field(ge=5, le=60)] = 25
     sharpness: Annotated[float, Field(ge=0, le=2)] = 0.45
     """Unsharp mask on what the model drew, for a mouth as crisp as the face around it."""
+    colour_match: bool = False
+    """Move the mouth's colours by up to 6 levels of 255, to those of the video at the seam."""
+    device_avatar_mb: Annotated[int, Field(ge=0)] = 4096
+    """Of a GPU's memory, for avatars; least recently used leave first. One of 8 s at 1280x720 takes
+    740 MB, so this holds five and leaves a 24 GB card room for the model. One that does not fit
+    goes to the device frame by frame."""
 
 
 class AvatarSettings(_Section):

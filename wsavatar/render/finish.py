@@ -6,7 +6,10 @@ device until the bytes are made. They know neither queues nor outcomes.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import cv2
@@ -18,6 +21,8 @@ from wsavatar.render.paste import paste
 from wsavatar.render.work import FaceModel, FrameWork
 
 __all__ = ["Finisher", "HostFinisher", "make_finisher", "to_numpy"]
+
+_log = logging.getLogger(__name__)
 
 
 class Finisher(Protocol):
@@ -32,6 +37,9 @@ class Finisher(Protocol):
     False: `compose` and `encode` cost this machine's time; a batch may be cut into single frames
     and spread over threads."""
 
+    def scope(self) -> AbstractContextManager[Any]:
+        """What the thread that makes batches runs under, from its first call to its last."""
+
     def latents(self, works: Sequence[FrameWork]) -> Any:
         """The rows that `FaceModel.generate` takes, in the order of ``works``."""
 
@@ -41,6 +49,9 @@ class Finisher(Protocol):
     def encode(self, works: Sequence[FrameWork], pictures: Any) -> list[bytes]:
         """JPEGs in the order of ``works``. Blocks until the bytes are in this machine's memory."""
 
+    def evict(self) -> None:
+        """Give up memory of the device that can be had again; costs time when it is."""
+
 
 class HostFinisher:
     """Numpy and OpenCV on this machine's cores. Holds no state: any thread may call it."""
@@ -49,6 +60,11 @@ class HostFinisher:
 
     def __init__(self, settings: RenderSettings) -> None:
         self._sharpness = settings.sharpness
+        self._colour_match = settings.colour_match
+
+    def scope(self) -> AbstractContextManager[None]:
+        """Nothing is needed here."""
+        return contextlib.nullcontext()
 
     def latents(self, works: Sequence[FrameWork]) -> list[np.ndarray]:
         """float16 [2C, h, w] each."""
@@ -66,6 +82,9 @@ class HostFinisher:
             for work, picture in zip(works, pictures, strict=True)
         ]
 
+    def evict(self) -> None:
+        """Nothing is kept on a device."""
+
     def _picture(self, work: FrameWork, patch: np.ndarray) -> np.ndarray:
         avatar, index = work.spec.avatar, work.source_index
         x, y, w, h = work.spec.region
@@ -77,6 +96,7 @@ class HostFinisher:
             avatar.paste_boxes[index] - offset,
             avatar.masks[index],
             self._sharpness,
+            self._colour_match,
         )
         size = work.spec.picture_size
         return (
@@ -85,8 +105,23 @@ class HostFinisher:
 
 
 def make_finisher(model: FaceModel, settings: RenderSettings) -> Finisher:
-    """The finisher for where ``model`` makes its patches."""
-    return HostFinisher(settings)
+    """The finisher for where ``model`` makes its patches.
+
+    On a CUDA device it first finishes two small frames; where that fails, or they differ from what
+    this machine makes of them, pictures are finished here, and a warning says so.
+    """
+    device: Any = getattr(model, "device", None)
+    if getattr(device, "type", "") != "cuda":
+        return HostFinisher(settings)
+    from wsavatar.render.device import DeviceFinisher, check_finisher  # torch, not needed elsewhere
+
+    try:
+        finisher = DeviceFinisher(device, settings)
+        check_finisher(finisher, HostFinisher(settings))
+    except Exception as error:
+        _log.warning("%s: pictures are finished on the CPU, which is slower: %s", device, error)
+        return HostFinisher(settings)
+    return finisher
 
 
 def to_numpy(images: Any) -> np.ndarray:

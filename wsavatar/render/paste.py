@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-__all__ = ["paste", "sharpened"]
+__all__ = ["COLOUR_MATCH_LEVELS", "colour_matched", "paste", "sharpened"]
+
+COLOUR_MATCH_LEVELS = 6
+"""At most so far, of 255, is a patch's colour moved: a model's drift, not another light."""
 
 
 def paste(
@@ -20,13 +23,15 @@ def paste(
     paste_box: Sequence[int] | np.ndarray,
     mask: np.ndarray,
     sharpness: float = 0.0,
+    colour_match: bool = False,
 ) -> np.ndarray:
     """Blend ``patch`` into a copy of ``frame``; the frame itself is left as it is.
 
     ``frame`` uint8 [H, W, 3]; ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8
     alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
     frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is
-    skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds.
+    skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds;
+    ``colour_match`` asks for `colour_matched`.
     """
     pasted = frame.copy()
     x, y, w, h = cv2.boundingRect(mask)
@@ -42,6 +47,8 @@ def paste(
     drawn = _resize(patch, x2 - x1, y2 - y1)[start_y - y1 : end_y - y1, start_x - x1 : end_x - x1]
     alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
     target = pasted[start_y:end_y, start_x:end_x]
+    if colour_match:
+        drawn = colour_matched(drawn, target, alpha)
     target[:] = _blend(target, drawn, alpha)
     return pasted
 
@@ -57,11 +64,28 @@ def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
     return cv2.addWeighted(patch, 1 + amount, cv2.GaussianBlur(patch, (5, 5), 1.0), -amount, 0)
 
 
+def colour_matched(above: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Move each channel of ``above`` by its mean difference from ``below`` along the soft border.
+
+    The border is where alpha is neither 0 nor 255: there both pictures show the same skin, so a
+    difference is the model's. The step is a whole number of levels, `COLOUR_MATCH_LEVELS` at most;
+    without a soft border it is 0.
+    """
+    border = (alpha > 0) & (alpha < 255)
+    if not border.any():
+        return above
+    difference = (below[border].astype(np.int32) - above[border]).mean(axis=0)
+    step = np.rint(np.clip(difference, -COLOUR_MATCH_LEVELS, COLOUR_MATCH_LEVELS))
+    matched: np.ndarray = np.clip(above + step.astype(np.int16), 0, 255).astype(np.uint8)
+    return matched
+
+
 def _resize(patch: np.ndarray, width: int, height: int) -> np.ndarray:
     if patch.shape[:2] == (height, width):
         return patch
-    # Cubic keeps edges when enlarging; area averages, so that shrinking makes no moiré.
-    shrinks = width * height < patch.shape[0] * patch.shape[1]
+    # Cubic keeps edges when enlarging; area averages, so that shrinking makes no moiré. Where one
+    # side grows, what OpenCV calls area is none: it interpolates linearly, which blurs.
+    shrinks = height <= patch.shape[0] and width <= patch.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
     return cv2.resize(patch, (width, height), interpolation=interpolation)
 

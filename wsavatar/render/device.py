@@ -1,0 +1,415 @@
+"""Finishing on the model's device: avatars are kept there, patches pasted and scaled there.
+
+`DeviceFinisher` does what `HostFinisher` does, a batch at once: rows of any sessions, avatars and
+formats, and no wait before the bytes are there. Pictures differ from the host's by at most 1 level
+of 255, in fewer than 1 value of 1000; where they are scaled down, by at most 2, in fewer than 1 of
+20 (where sides are halved 1 of 6: there OpenCV rounds halves up, and this to even). It knows
+neither queues nor outcomes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.chunker import Chunk
+from wsavatar.config import RenderSettings
+from wsavatar.render import images
+from wsavatar.render.device_jpeg import DeviceEncoder
+from wsavatar.render.finish import HostFinisher
+from wsavatar.render.jobs import VideoFormat
+from wsavatar.render.paste import COLOUR_MATCH_LEVELS
+from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
+
+__all__ = ["DeviceAvatars", "DeviceFinisher", "DevicePictures", "check_finisher"]
+
+_UPLOAD_FRAMES = 8
+"""Frames a copy to the device: what waits in pinned memory stays small."""
+_TOLERANCE = 2
+
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom)."""
+
+
+# -- avatars --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    pictures: Tensor
+    latents: Tensor
+    source: np.ndarray
+    """The avatar's own latents. Kept, so that their id, by which this is found, stays theirs."""
+
+    @property
+    def bytes(self) -> int:
+        return self.pictures.nbytes + self.latents.nbytes
+
+
+class DeviceAvatars:
+    """Avatars on one device, within ``budget_bytes``, the least recently used leaving first.
+
+    An avatar is copied whole when first asked for, which takes about 0.1 s for 200 frames of 720p;
+    one that alone is over the budget is copied frame by frame each time. Any thread may call.
+    """
+
+    def __init__(self, device: torch.device, budget_bytes: int) -> None:
+        self._device = device
+        self._budget = budget_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[int, _Held] = OrderedDict()
+
+    @property
+    def used_bytes(self) -> int:
+        """What the avatars held now take of the device."""
+        with self._lock:
+            return sum(held.bytes for held in self._held.values())
+
+    def picture(self, avatar: PreparedAvatar, index: int) -> Tensor:
+        """uint8 [4, H, W]: red, green, blue, and the mask's alpha where the crop can be seen."""
+        held = self._hold(avatar)
+        if held is None:
+            return self._copy_pictures(avatar, range(index, index + 1))[0]
+        return held.pictures[index]
+
+    def latents(self, avatar: PreparedAvatar, index: int) -> Tensor:
+        """float16 [2C, h, w]."""
+        held = self._hold(avatar)
+        if held is None:
+            return _to_device(avatar.latents[index], self._device)
+        return held.latents[index]
+
+    def evict(self) -> None:
+        """Let go of the least recently used until half of the memory is free again, one at least.
+
+        What a batch in progress uses stays until it is done.
+        """
+        with self._lock:
+            total = sum(held.bytes for held in self._held.values())
+            while self._held and 2 * sum(h.bytes for h in self._held.values()) > total:
+                self._held.popitem(last=False)
+
+    def _hold(self, avatar: PreparedAvatar) -> _Held | None:
+        """The avatar on the device, copied there where it is not; None where it is too large."""
+        key = id(avatar.latents)
+        with self._lock:
+            held = self._held.get(key)
+            if held is None:
+                size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
+                if size > self._budget:
+                    return None
+                while sum(h.bytes for h in self._held.values()) + size > self._budget:
+                    self._held.popitem(last=False)
+                held = self._held[key] = _Held(
+                    self._copy_pictures(avatar, range(avatar.frame_count)),
+                    _to_device(avatar.latents, self._device),
+                    avatar.latents,
+                )
+            self._held.move_to_end(key)
+            return held
+
+    def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
+        x, y, w, h = avatar.region
+        shape = (len(indices), 4, avatar.height, avatar.width)
+        pictures = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        pictures[:, 3] = 0
+        for start in range(0, len(indices), _UPLOAD_FRAMES):
+            part = indices[start : start + _UPLOAD_FRAMES]
+            rows = slice(start, start + len(part))
+            frames = _to_device(avatar.frames[part.start : part.stop], self._device)
+            pictures[rows, :3] = frames.permute(0, 3, 1, 2)
+            alphas = np.stack([_region_alpha(avatar, index) for index in part])
+            pictures[rows, 3, y : y + h, x : x + w] = _to_device(alphas, self._device)
+        return pictures
+
+
+def _region_alpha(avatar: PreparedAvatar, index: int) -> np.ndarray:
+    """uint8 [h, w] over the avatar's region: the mask, as far as the crop reaches."""
+    x, y, w, h = avatar.region
+    left, top, right, bottom = (int(edge) for edge in avatar.paste_boxes[index])
+    x1, y1, x2, y2 = (int(edge) for edge in avatar.crop_boxes[index])
+    start_x, start_y = max(left, x1, x), max(top, y1, y)
+    end_x, end_y = min(right, x2, x + w), min(bottom, y2, y + h)
+    alpha = np.zeros((h, w), np.uint8)
+    if start_x < end_x and start_y < end_y:
+        alpha[start_y - y : end_y - y, start_x - x : end_x - x] = avatar.masks[index][
+            start_y - top : end_y - top, start_x - left : end_x - left
+        ]
+    return alpha
+
+
+def _to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of ``array`` on the device; on CUDA by way of pinned memory, without waiting."""
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    staged = torch.empty(array.shape, dtype=dtype, pin_memory=device.type == "cuda")
+    staged.numpy()[...] = array
+    return staged.to(device, non_blocking=True)
+
+
+# -- the finisher ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePictures:
+    """A composed batch, or one on its way: ``done`` says when. None where nothing is awaited."""
+
+    rows: list[Tensor]
+    """uint8 [3, h, w] each, in the order of the batch's works."""
+    done: torch.cuda.Event | None
+
+
+class DeviceFinisher:
+    """Pastes, scales and encodes on ``device``.
+
+    A CUDA device; on a CPU the same arithmetic runs, which is for tests.
+    """
+
+    on_device = True
+
+    def __init__(self, device: torch.device, settings: RenderSettings) -> None:
+        self.avatars = DeviceAvatars(device, settings.device_avatar_mb * 2**20)
+        self._device = device
+        self._cuda = device.type == "cuda"
+        self._sharpness = settings.sharpness
+        self._colour_match = settings.colour_match
+        new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
+        self._stream = new_stream(device) if self._cuda else None
+        self._encoder = DeviceEncoder(device)
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """A CUDA stream of its own for the model and `compose`.
+
+        torchvision's encoder takes its bytes over the device's default stream. Were the model on
+        that stream too, a batch's JPEGs would wait until the next batch's faces are done.
+        """
+        return torch.cuda.stream(self._stream) if self._cuda else contextlib.nullcontext()
+
+    @torch.inference_mode()
+    def latents(self, works: Sequence[FrameWork]) -> Tensor:
+        """float16 [b, 2C, h, w] on the device."""
+        return torch.stack([self.avatars.latents(w.spec.avatar, w.source_index) for w in works])
+
+    @torch.inference_mode()
+    def compose(self, works: Sequence[FrameWork], patches: Tensor) -> DevicePictures:
+        """Queue the batch's pictures; ``patches`` uint8 [b, S, S, 3] on the device.
+
+        Raises ValueError for patches of another shape, type or number.
+        """
+        if len(patches) != len(works) or patches.ndim != 4 or patches.dtype != torch.uint8:
+            raise ValueError(
+                f"{len(works)} frames need uint8 patches [{len(works)}, S, S, 3], "
+                f"not {patches.dtype} {list(patches.shape)}"
+            )
+        lines = images.unsharp_lines(images.to_lines(patches), self._sharpness)
+        groups = _groups(works, patches.shape[1])
+        crops = _to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
+        rows: list[Tensor] = [patches] * len(works)
+        start = 0
+        for group in groups:
+            stop = start + len(group.rows)
+            mine = lines if len(groups) == 1 else _take(lines, group.rows)
+            for row, picture in self._pictures(group, mine, crops[:, :, start:stop]):
+                rows[row] = picture
+            start = stop
+        done = None
+        if self._cuda:
+            # Blocking: the thread that waits for it sleeps, and leaves its core to others.
+            new_event: Callable[..., torch.cuda.Event] = torch.cuda.Event
+            done = new_event(blocking=True)
+            done.record(torch.cuda.current_stream(self._device))
+        return DevicePictures(rows, done)
+
+    @torch.inference_mode()
+    def encode(self, works: Sequence[FrameWork], pictures: DevicePictures) -> list[bytes]:
+        """JPEGs of each stream's quality, by `DeviceEncoder`."""
+        if pictures.done is not None:
+            pictures.done.synchronize()
+        qualities = [work.spec.video.quality for work in works]
+        return self._encoder.encode(pictures.rows, qualities)
+
+    def evict(self) -> None:
+        """Let go of the least recently used avatars; they are copied again when next used."""
+        self.avatars.evict()
+
+    # Composing.
+
+    def _pictures(
+        self, group: _Group, lines: Tensor, crops: Tensor
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Each row of the group with its picture, uint8 [3, h, w]. ``lines`` are its patches'."""
+        frames = [self.avatars.picture(w.spec.avatar, w.source_index) for w in group.works]
+        left, top, right, bottom = group.window
+        window = torch.stack([frame[:, top:bottom, left:right] for frame in frames])
+        blended = self._paste(window, lines, *group.weights(crops, lines.shape[1]))
+        for (box, size), members in group.formats.items():
+            x1, y1, x2, y2 = box
+            pictures = torch.stack([frames[member][:3, y1:y2, x1:x2] for member in members])
+            mine = blended if len(members) == len(frames) else _take(blended, members)
+            across = slice(max(left, x1), min(right, x2))
+            down = slice(max(top, y1), min(bottom, y2))
+            pictures[:, :, _moved(down, -y1), _moved(across, -x1)] = mine[
+                :, :, _moved(down, -top), _moved(across, -left)
+            ]
+            if size != (x2 - x1, y2 - y1):
+                # On a GPU in half precision: products this large take far longer in float32, and
+                # pixels are exact in both.
+                dtype = torch.float16 if self._cuda else torch.float32
+                pictures = images.resize(
+                    pictures, *size, interpolation="area", channels_last=False, dtype=dtype
+                )
+            yield from zip((group.rows[member] for member in members), pictures, strict=True)
+
+    def _paste(self, window: Tensor, lines: Tensor, down: Tensor, across: Tensor) -> Tensor:
+        """uint8 [g, 3, h, w] of uint8 [g, 4, h, w] and the patches, placed by their weights."""
+        drawn = images.separable(lines, down, across)
+        drawn = drawn.permute(0, 2, 1, 3).round_().clamp_(0, 255)
+        below, alpha = window[:, :3], window[:, 3:]
+        if self._colour_match:
+            drawn = _colour_matched(drawn, below, alpha)
+        return images.blend(below, drawn, alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of a batch whose avatars' pictures have one size, so that all are pasted at once."""
+
+    rows: list[int]
+    works: list[FrameWork]
+    window: Box
+    """In the avatars' pictures: encloses all that any of the rows can change."""
+    crops: np.ndarray
+    """float32 [3, 2, g]: how each patch is placed in the window. `images.resize_map`, and 1 where
+    that is cubic, 0 where it is area; down, then across."""
+    formats: dict[tuple[Box, tuple[int, int]], list[int]]
+    """Part of the picture and (w, h) that is made of it, to the members of the group that want
+    it."""
+
+    def weights(self, crops: Tensor, source: int) -> tuple[Tensor, Tensor]:
+        """`images.resize_weights` down and across of ``crops``, which lie on the device.
+
+        Which kinds there are is read here: to ask the device would be to wait for it.
+        """
+        left, top, right, bottom = self.window
+        size = max(right - left, bottom - top)
+        scale, offset, cubic = crops.flatten(1)
+        made = [
+            images.resize_weights(scale, offset, source, size, cubic=kind)
+            for kind in (False, True)
+            if kind in self.crops[2]
+        ]
+        if len(made) == 2:
+            made = [torch.where(cubic[:, None, None] > 0, made[1], made[0])]
+        down, across = made[0].view(2, -1, size, source)
+        return down[:, : bottom - top], across[:, : right - left]
+
+
+def _groups(works: Sequence[FrameWork], patch_size: int) -> list[_Group]:
+    by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, work in enumerate(works):
+        by_size[work.spec.avatar.width, work.spec.avatar.height].append(row)
+    return [_group(rows, [works[row] for row in rows], patch_size) for rows in by_size.values()]
+
+
+def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
+    regions = [_box(work.spec.avatar.region) for work in works]
+    left, top = (min(box[edge] for box in regions) for edge in (0, 1))
+    right, bottom = (max(box[edge] for box in regions) for edge in (2, 3))
+    formats: defaultdict[tuple[Box, tuple[int, int]], list[int]] = defaultdict(list)
+    for member, work in enumerate(works):
+        formats[_box(work.spec.region), work.spec.picture_size].append(member)
+    crops = np.stack([_crop(work, left, top, patch_size) for work in works], axis=2)
+    return _Group(rows, works, (left, top, right, bottom), crops, dict(formats))
+
+
+def _crop(work: FrameWork, left: int, top: int, patch_size: int) -> np.ndarray:
+    """float32 [3, 2]: one row of `_Group.crops`, in a window at (left, top)."""
+    x1, y1, x2, y2 = (int(edge) for edge in work.spec.avatar.crop_boxes[work.source_index])
+    h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # a crop of nothing is never seen, but divided by
+    cubic = images.cubic_enlarges((w, h), (patch_size, patch_size))
+    maps = [
+        (*images.resize_map(start, length, patch_size, cubic=cubic), cubic)
+        for start, length in ((y1 - top, h), (x1 - left, w))
+    ]
+    return np.array(maps, np.float32).T
+
+
+def _box(region: tuple[int, int, int, int]) -> Box:
+    x, y, w, h = region
+    return x, y, x + w, y + h
+
+
+def _moved(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
+
+
+def _take(batch: Tensor, rows: Sequence[int]) -> Tensor:
+    """Rows of a batch. No index goes to the device, so nothing waits for it."""
+    return torch.stack([batch[row] for row in rows])
+
+
+def _colour_matched(above: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
+    """`paste.colour_matched` of floats [g, 3, h, w] over uint8, alpha [g, 1, h, w]."""
+    border = (alpha - 1) < 254  # unsigned: 0 becomes 255
+    total = torch.where(border, below - above, 0).sum((2, 3), keepdim=True)
+    mean = total / border.sum((2, 3), keepdim=True).clamp_(min=1)
+    step = mean.clamp_(-COLOUR_MATCH_LEVELS, COLOUR_MATCH_LEVELS).round_()
+    return above.add_(step).clamp_(0, 255)
+
+
+# -- the check at the start -----------------------------------------------------------------------
+
+
+def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
+    """Finish two small frames both ways. Raises RuntimeError where the pictures differ."""
+    works, patches = _small_batch()
+    with finisher.scope():
+        finisher.latents(works)
+        made = finisher.compose(works, _to_device(patches, finisher.avatars._device))
+    data = finisher.encode(works, made)
+    for row, right in zip(made.rows, reference.compose(works, patches), strict=True):
+        picture = row.permute(1, 2, 0).cpu().numpy()
+        if picture.shape != right.shape:
+            raise RuntimeError(f"a picture of {picture.shape} instead of {right.shape}")
+        if np.abs(picture.astype(int) - right).max() > _TOLERANCE:
+            raise RuntimeError("the device's pictures are not those of the CPU")
+    if not all(one.startswith(b"\xff\xd8") for one in data):
+        raise RuntimeError("the device made no JPEGs")
+    finisher.evict()
+
+
+def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
+    """Two frames of noise, one whole and one of the mouth, and their patches."""
+    random = np.random.default_rng(0)
+    mask = np.zeros((32, 40), np.uint8)
+    mask[4:28, 4:36] = random.integers(0, 256, (24, 32), dtype=np.uint8)
+    avatar = PreparedAvatar(
+        id="check",
+        name="check",
+        width=64,
+        height=48,
+        fps=25.0,
+        frames=random.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8),
+        crop_boxes=np.array([[12, 6, 52, 40], [12, 7, 42, 39]], np.int32),
+        paste_boxes=np.array([[10, 8, 50, 40]] * 2, np.int32),
+        masks=(mask, mask),
+        latents=np.zeros((2, 8, 4, 4), np.float16),
+        region=(10, 8, 40, 32),
+    )
+    chunk = Chunk(0, 2, 0, np.zeros((0, 0), np.float32), None, 0)
+    source = ChunkWork(chunk, Fraction(25))
+    works = [
+        FrameWork(StreamSpec(0, avatar, video, 0, 0), source, row)
+        for row, video in enumerate((VideoFormat(), VideoFormat(region="mouth")))
+    ]
+    return works, random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)

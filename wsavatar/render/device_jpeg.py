@@ -1,0 +1,129 @@
+"""JPEGs of pictures that lie on a device: nothing crosses to this machine but their bytes.
+
+nvJPEG, where torchvision brings it. Elsewhere the pixels are copied here, once a batch, and encoded
+on this machine's cores, and a warning says so at the start. It knows no frames and no sessions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsavatar.machine import yield_to_others
+from wsavatar.render import jpeg
+
+__all__ = ["DeviceEncoder"]
+
+_log = logging.getLogger(__name__)
+
+Encode = Callable[[list[Tensor], int], list[Tensor]]
+"""uint8 [3, h, w] each, and their quality, to uint8 [n] each, all on one device."""
+
+
+class DeviceEncoder:
+    """Encodes batches of pictures on ``device``. Any thread may call; on a GPU calls take turns.
+
+    ``find`` is asked for the device's encoder once, now; None has the cores encode.
+    """
+
+    def __init__(
+        self, device: torch.device, find: Callable[[torch.device], Encode | None] | None = None
+    ) -> None:
+        self._device = device
+        self._cuda = device.type == "cuda"
+        self._encode = (find or _find_nvjpeg)(device) if self._cuda or find else None
+        new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
+        self._copies = new_stream(device) if self._cuda else None
+        self._cores: ThreadPoolExecutor | None = None
+        if self._encode is None:
+            spare = max(1, (os.cpu_count() or 1) - 1)
+            self._cores = ThreadPoolExecutor(min(8, spare), "jpeg", initializer=yield_to_others)
+
+    def encode(self, pictures: Sequence[Tensor], qualities: Sequence[int]) -> list[bytes]:
+        """Baseline JPEGs of uint8 [3, h, w] each, in order; 4:4:4 on a GPU, 4:2:0 on the cores.
+
+        Every picture must be there already: no stream is waited for. When this returns, nothing on
+        the device reads them any more.
+        """
+        if self._encode is None:
+            return self._on_cores(pictures, qualities)
+        data = self._on_device(self._encode, pictures, qualities)
+        return [piece.tobytes() for piece in data]
+
+    def _on_device(
+        self, encode: Encode, pictures: Sequence[Tensor], qualities: Sequence[int]
+    ) -> list[np.ndarray]:
+        by_quality: defaultdict[int, list[int]] = defaultdict(list)
+        for index, quality in enumerate(qualities):
+            by_quality[quality].append(index)
+        encoded = list(pictures)
+        # torchvision encodes on a stream of its own, but takes the bytes out over the device's
+        # default stream: only there are they known to be whole.
+        with self._on(torch.cuda.default_stream(self._device) if self._cuda else None):
+            for quality, indices in by_quality.items():
+                made = encode([pictures[index] for index in indices], quality)
+                for index, data in zip(indices, made, strict=True):
+                    encoded[index] = data
+            return _to_host(encoded)
+
+    def _on_cores(self, pictures: Sequence[Tensor], qualities: Sequence[int]) -> list[bytes]:
+        assert self._cores is not None
+        with self._on(self._copies):  # beside the model's stream, which has begun the next batch
+            flat = _to_host([picture.permute(1, 2, 0).flatten() for picture in pictures])
+        arrays = [
+            pixels.reshape(*picture.shape[1:], 3)
+            for pixels, picture in zip(flat, pictures, strict=True)
+        ]
+        return list(self._cores.map(jpeg.encode, arrays, qualities))
+
+    @contextlib.contextmanager
+    def _on(self, stream: torch.cuda.Stream | None) -> Iterator[None]:
+        if stream is None:
+            yield
+        else:
+            with torch.cuda.device(self._device), torch.cuda.stream(stream):
+                yield
+
+
+def _to_host(pieces: Sequence[Tensor]) -> list[np.ndarray]:
+    """uint8 [n] each, from the device in one copy. Blocks until the current stream has made it."""
+    data = torch.cat(list(pieces))
+    if data.device.type == "cuda":
+        host = torch.empty(data.shape, dtype=data.dtype, pin_memory=True)
+        host.copy_(data, non_blocking=True)
+        torch.cuda.current_stream(data.device).synchronize()
+        data = host
+    return np.split(data.numpy(), np.cumsum([len(piece) for piece in pieces])[:-1])
+
+
+def _find_nvjpeg(device: torch.device) -> Encode | None:
+    """torchvision's encoder, once it has encoded a small picture; else None, and a warning.
+
+    It serves one call at a time in the whole process, and is built anew whenever another device's
+    turn comes: several devices want a process each.
+    """
+    try:
+        from torchvision.io import encode_jpeg  # type: ignore[import-not-found, unused-ignore]
+
+        picture = torch.zeros(3, 16, 16, dtype=torch.uint8, device=device)
+        torch.cuda.synchronize(device)
+        data = encode_jpeg([picture], 85)[0].cpu()
+        if data[:2].tolist() != [0xFF, 0xD8]:
+            raise RuntimeError("what it made is no JPEG")
+    except Exception as error:  # missing, built without nvJPEG, or for another CUDA release
+        _log.warning(
+            "%s: torchvision has no usable nvJPEG (%s): JPEGs are made on the CPU, which is slower",
+            device,
+            error,
+        )
+        return None
+    encode: Encode = encode_jpeg
+    return encode
