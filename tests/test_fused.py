@@ -6,13 +6,15 @@ import copy
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch.nn import functional as F
 
+from wsavatar.musetalk import fused_blocks
 from wsavatar.musetalk.checkpoint import load_modules
-from wsavatar.musetalk.fused import FusedFaces, UnfusableError, upsampling_kernel
+from wsavatar.musetalk.fused import FusedFaces
+from wsavatar.musetalk.fused_blocks import UnfusableError, upsampling_kernel
 from wsavatar.musetalk.networks import FaceGenerator, fold_timestep
-from wsavatar.musetalk.random import _unet, _vae
+from wsavatar.musetalk.random import _tiny, _unet, _vae
 from wsavatar.resources import embedded_weights
 
 
@@ -62,16 +64,29 @@ def test_the_embedded_model() -> None:
     assert share < 1e-3
 
 
+def test_a_tiny_decoder_in_the_vae_s_place() -> None:
+    """TAESD takes the UNet's own latents, fused or not, and gives pictures of the same size."""
+    unet, vae = official_shape()
+    tiny = AutoencoderTiny.from_config(_tiny(8, 2)).eval().requires_grad_(False)
+    tiny.decoder.layers[-1].bias += 0.5  # random weights draw about black: to mid grey
+    latents, condition = torch.randn(2, 8, 16, 16), torch.randn(2, 30, 24)
+    with torch.no_grad():
+        plain = FaceGenerator(unet, vae, 7, tiny)(latents, condition).int()
+        fused = FusedFaces(unet, vae, 7, tiny)(latents, condition).int()
+        by_vae = FaceGenerator(unet, vae, 7)(latents, condition)
+    assert plain.shape == fused.shape == by_vae.shape
+    assert (plain - fused).abs().max() <= 1
+    assert plain[:, -1, :, :].float().mean() > 60
+
+
 def test_large_and_small_pictures_take_the_same_convolution(monkeypatch) -> None:
     """A 3x3 convolution as one product equals the convolution."""
-    from wsavatar.musetalk import fused
-
     unet, vae = official_shape()
     latents, condition = torch.randn(2, 8, 16, 16), torch.randn(2, 30, 24)
     with torch.no_grad():
         faces = FusedFaces(unet, vae)
         by_products = faces(latents, condition).int()
-        monkeypatch.setattr(fused, "_FEW_PIXELS", 0)
+        monkeypatch.setattr(fused_blocks, "_FEW_PIXELS", 0)
         by_convolutions = faces(latents, condition).int()
     assert (by_products - by_convolutions).abs().max() <= 1
 

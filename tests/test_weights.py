@@ -96,6 +96,18 @@ def test_version_1_loads_from_torch_files(pristine: Path, mini: Path) -> None:
     assert load_modules(mini, "v1", torch.float32).spec.version == "v1"
 
 
+def test_a_small_decoder_is_a_part_where_it_is_asked_for(mini: Path) -> None:
+    """It is loaded, missed and checked against the VAE only with ``model.decoder: tiny``."""
+    assert load_modules(mini, "v15", torch.float32).tiny is None
+    assert load_modules(mini, "v15", torch.float32, "tiny").tiny is not None
+    edit(mini / "taesd/config.json", latent_channels=8)
+    (problem,) = find_problems(mini, "v15", "tiny")
+    assert problem.startswith("taesd/diffusion_pytorch_model.safetensors: ")
+    shutil.rmtree(mini / "taesd")
+    assert find_problems(mini, "v15") == []
+    assert len(find_problems(mini, "v15", "tiny")) == 2
+
+
 def test_old_attention_names_of_the_published_vae_load(mini: Path) -> None:
     """sd-vae-ft-mse was written before diffusers renamed its attention, partly as convolutions."""
     edit(mini / "sd-vae/config.json", mid_block_add_attention=True)

@@ -209,7 +209,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     if not directory.is_dir():
         yield Finding("weights", "missing", f"there is no directory {directory}", remedy)
         return
-    problems = find_problems(directory, settings.model.version)
+    problems = find_problems(directory, settings.model.version, settings.model.decoder)
     for problem in problems:
         yield Finding("weights", "missing", f"{directory}: {problem}", remedy)
     if not problems:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsavatar.config import Settings
-from wsavatar.musetalk.spec import Version
+from wsavatar.musetalk.spec import Decoder, Version
 
 __all__ = ["WeightsError", "add_arguments", "download", "run"]
 
@@ -50,6 +50,10 @@ _SHARED = (
     HubFile("openai/whisper-tiny", "config.json", "whisper"),
     HubFile("openai/whisper-tiny", "preprocessor_config.json", "whisper"),
     HubFile("openai/whisper-tiny", "model.safetensors", "whisper"),
+)
+_TINY = (
+    HubFile("madebyollin/taesd", "config.json", "taesd"),
+    HubFile("madebyollin/taesd", "diffusion_pytorch_model.safetensors", "taesd"),
 )
 _DWPOSE = HubFile("yzd-v/DWPose", "dw-ll_ucoco_384.onnx", "dwpose")
 
@@ -88,26 +92,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for --download: also DWPose, which finds landmarks (134 MB)",
     )
     parser.epilog = (parser.epilog or "") + (
-        "\n\nMuseTalk 1.5 is meant unless the settings say otherwise: --set model.version=v1"
+        "\n\nMuseTalk 1.5 is meant unless the settings say otherwise: --set model.version=v1; "
+        "with --set model.decoder=tiny the small decoder (TAESD, 10 MB) is fetched and checked too"
     )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked. 0: done; 2: the directory is not a usable model."""
-    version: Version = settings.model.version
+    version, decoder = settings.model.version, settings.model.decoder
     if args.random is not None:
         return _random(Path(args.random), args.size)
     if args.download is not None:
         directory = Path(args.download)
-        download(directory, version, with_dwpose=args.dwpose)
-        return _check(directory, version)
-    return _check(Path(args.check), version)
+        download(directory, version, decoder=decoder, with_dwpose=args.dwpose)
+        return _check(directory, version, decoder)
+    return _check(Path(args.check), version, decoder)
 
 
-def _check(directory: Path, version: Version) -> int:
+def _check(directory: Path, version: Version, decoder: Decoder) -> int:
     from wsavatar.musetalk.checkpoint import find_problems
 
-    problems = find_problems(directory, version)
+    problems = find_problems(directory, version, decoder)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if problems:
@@ -133,6 +138,7 @@ def download(
     directory: Path,
     version: Version,
     *,
+    decoder: Decoder = "vae",
     with_dwpose: bool = False,
     endpoint: str | None = None,
     say: Callable[[str], None] = print,
@@ -146,7 +152,8 @@ def download(
 
     # It prints what it says itself; let through to the log, each line would come twice.
     logging.getLogger("huggingface_hub").propagate = False
-    files = (*_UNETS[version], *_SHARED, *((_DWPOSE,) if with_dwpose else ()))
+    files = (*_UNETS[version], *_SHARED, *(_TINY if decoder == "tiny" else ()))
+    files += (_DWPOSE,) if with_dwpose else ()
     for number, file in enumerate(files, start=1):
         target = directory / file.folder / file.name
         say(f"[{number}/{len(files)}] {file.repository}: {file.name} -> {target}")

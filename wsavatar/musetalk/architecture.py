@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import nn
 from transformers import WhisperConfig
 
@@ -27,6 +27,8 @@ def build(part: Part, config: Mapping[str, Any]) -> nn.Module:
         vae = AutoencoderKL.from_config(config)
         patch_of(vae)
         return cast("nn.Module", vae)
+    if part == "tiny":
+        return cast("nn.Module", AutoencoderTiny.from_config(config))
     return cast("nn.Module", UNet2DConditionModel.from_config(config))
 
 

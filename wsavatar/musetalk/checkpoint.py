@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from wsavatar.musetalk.architecture import build, config_of
 from wsavatar.musetalk.features import AudioEncoder
 from wsavatar.musetalk.layout import Part, PartFiles, find, missing, part_files
 from wsavatar.musetalk.networks import patch_of
-from wsavatar.musetalk.spec import ModelExtras, ModelSpec, SpecError, Version, read_extras
+from wsavatar.musetalk.spec import Decoder, ModelExtras, ModelSpec, SpecError, Version, read_extras
 
 __all__ = ["CheckpointError", "LoadedModules", "find_problems", "load_modules"]
 
@@ -49,6 +49,8 @@ class LoadedModules:
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     audio: AudioEncoder
+    tiny: AutoencoderTiny | None = None
+    """Decodes in the VAE's place, where it was asked for."""
 
 
 @dataclass(slots=True)
@@ -62,19 +64,21 @@ class _Opened:
     """Our name for a tensor -> the file's."""
 
 
-def find_problems(directory: Path, version: Version) -> list[str]:
+def find_problems(directory: Path, version: Version, decoder: Decoder = "vae") -> list[str]:
     """What is missing, misnamed or of the wrong shape, one line each; empty: all is well.
 
     Reads headers and configs only, so it is quick for a model of any size (old-style .bin files
     excepted).
     """
-    return _open(Path(directory), version)[2]
+    return _open(Path(directory), version, decoder)[2]
 
 
-def load_modules(directory: Path, version: Version, dtype: torch.dtype) -> LoadedModules:
+def load_modules(
+    directory: Path, version: Version, dtype: torch.dtype, decoder: Decoder = "vae"
+) -> LoadedModules:
     """Load every part in ``dtype``. Raises CheckpointError with everything that is wrong."""
     directory = Path(directory)
-    parts, extras, problems = _open(directory, version)
+    parts, extras, problems = _open(directory, version, decoder)
     if problems or extras is None:
         raise CheckpointError(directory, problems)
     for opened in parts.values():
@@ -88,6 +92,8 @@ def load_modules(directory: Path, version: Version, dtype: torch.dtype) -> Loade
     assert isinstance(unet, UNet2DConditionModel)
     assert isinstance(vae, AutoencoderKL)
     assert isinstance(audio, AudioEncoder)
+    tiny = parts["tiny"].module if "tiny" in parts else None
+    assert tiny is None or isinstance(tiny, AutoencoderTiny)
     spec = ModelSpec(
         version=version,
         crop_size=extras.crop_size,
@@ -100,17 +106,18 @@ def load_modules(directory: Path, version: Version, dtype: torch.dtype) -> Loade
         fingerprint=_fingerprint(directory, version, parts),
         decode_from_row=extras.decode_from_row,
     )
-    return LoadedModules(spec, extras, unet, vae, audio)
+    return LoadedModules(spec, extras, unet, vae, audio, tiny)
 
 
 def _open(
-    directory: Path, version: Version
+    directory: Path, version: Version, decoder: Decoder
 ) -> tuple[dict[Part, _Opened], ModelExtras | None, list[str]]:
     if not directory.is_dir():
         return {}, None, [f"{directory}: no such directory"]
     problems: list[str] = []
     parts: dict[Part, _Opened] = {}
-    for files in part_files(version):
+    wanted = part_files(version, decoder)
+    for files in wanted:
         opened = _open_part(directory, files, problems)
         if opened is not None:
             parts[files.part] = opened
@@ -120,7 +127,7 @@ def _open(
     except SpecError as error:
         problems.append(str(error))
     problems += _preprocessor_problems(directory)
-    if extras is not None and len(parts) == 3:
+    if extras is not None and len(parts) == len(wanted):
         problems += _misfits(parts, extras)
     return parts, extras, problems
 
@@ -271,6 +278,12 @@ def _misfits(parts: dict[Part, _Opened], extras: ModelExtras) -> list[str]:
     ]
     if size * _pixels_per_latent(vae) != extras.crop_size:
         problems.append(f"sd-vae/config.json: does not divide a crop of {extras.crop_size} pixels")
+    if "tiny" in parts:
+        tiny = config_of(parts["tiny"].module)
+        # Each block but the last doubles the picture.
+        fits = 2 ** (len(tiny["decoder_block_out_channels"]) - 1) == _pixels_per_latent(vae)
+        if tiny["latent_channels"] != channels or not fits or tiny["out_channels"] != 3:
+            problems.append(f"{parts['tiny'].files.config}: does not decode this VAE's latents")
     if extras.decode_from_row > size // 2:
         problems.append(f"wsavatar.json: decode_from_row must be at most {size // 2}")
     if extras.window_positions > config.max_source_positions:

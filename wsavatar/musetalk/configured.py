@@ -31,6 +31,7 @@ def load_configured(settings: Settings, device: str | None = None) -> MuseTalk:
     return MuseTalk.load(
         model_directory(settings),
         version=model.version,
+        decoder=model.decoder,
         device=device or model.devices[0],
         dtype=model.dtype,
         cpu_backend=model.cpu_backend,

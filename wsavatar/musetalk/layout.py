@@ -10,11 +10,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from wsavatar.musetalk.spec import Version
+from wsavatar.musetalk.spec import Decoder, Version
 
 __all__ = ["Part", "PartFiles", "find", "missing", "part_files"]
 
-Part = Literal["unet", "vae", "whisper"]
+Part = Literal["unet", "vae", "whisper", "tiny"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ _WHISPER = PartFiles(
     "whisper/config.json",
     ("whisper/model.safetensors", "whisper/pytorch_model.bin"),
 )
+_TINY = PartFiles(
+    "tiny",
+    "taesd/config.json",
+    ("taesd/diffusion_pytorch_model.safetensors", "taesd/diffusion_pytorch_model.bin"),
+)
 _UNETS: dict[Version, PartFiles] = {
     "v15": PartFiles(
         "unet",
@@ -50,9 +55,9 @@ _UNETS: dict[Version, PartFiles] = {
 }
 
 
-def part_files(version: Version) -> tuple[PartFiles, ...]:
-    """The files of every part of one version."""
-    return (_UNETS[version], _VAE, _WHISPER)
+def part_files(version: Version, decoder: Decoder = "vae") -> tuple[PartFiles, ...]:
+    """The files of every part of one version; the VAE is always one, for it encodes crops."""
+    return (_UNETS[version], _VAE, _WHISPER, *((_TINY,) if decoder == "tiny" else ()))
 
 
 def find(directory: Path, names: tuple[str, ...]) -> Path | None:

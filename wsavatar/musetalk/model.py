@@ -31,7 +31,7 @@ from wsavatar.musetalk.features import AudioFeatures, LogMel, gather_conditions,
 from wsavatar.musetalk.fused import FusedFaces, UnfusableError
 from wsavatar.musetalk.graphs import GRAPH_SIZES, GraphedStage
 from wsavatar.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
-from wsavatar.musetalk.spec import ModelSpec, Version
+from wsavatar.musetalk.spec import Decoder, ModelSpec, Version
 from wsavatar.resources import cache_directory
 
 __all__ = ["Array", "CheckpointError", "CpuBackend", "DType", "MuseTalk"]
@@ -72,6 +72,7 @@ class MuseTalk:
         directory: Path,
         *,
         version: Version = "v15",
+        decoder: Decoder = "vae",
         device: str = "cpu",
         dtype: DType = "auto",
         cpu_backend: CpuBackend = "auto",
@@ -89,7 +90,9 @@ class MuseTalk:
         place = _device(device)
         chosen = _dtype(dtype, place)
         with_openvino = place.type == "cpu" and _openvino_wanted(cpu_backend, chosen)
-        modules = load_modules(directory, version, torch.float32 if with_openvino else chosen)
+        modules = load_modules(
+            directory, version, torch.float32 if with_openvino else chosen, decoder
+        )
         with torch.inference_mode():
             fold_timestep(modules.unet)
         if with_openvino:
@@ -264,7 +267,7 @@ def _openvino_wanted(backend: CpuBackend, dtype: torch.dtype) -> bool:
 
 
 def _torch_stages(modules: LoadedModules, device: torch.device) -> dict[str, Stage]:
-    faces = FaceGenerator(modules.unet, modules.vae, modules.spec.decode_from_row)
+    faces = FaceGenerator(modules.unet, modules.vae, modules.spec.decode_from_row, modules.tiny)
     parts: dict[str, nn.Module] = {
         "audio": _audio_features(modules),
         "crops": CropEncoder(modules.vae),
@@ -285,7 +288,9 @@ def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[st
     device = next(faces.parameters()).device
     try:
         with torch.inference_mode():
-            faces = FusedFaces(modules.unet, modules.vae, modules.spec.decode_from_row)
+            faces = FusedFaces(
+                modules.unet, modules.vae, modules.spec.decode_from_row, modules.tiny
+            )
     except UnfusableError as error:
         _log.warning("%s: %s; it runs unfused, which is slower", device, error)
         faces.to(memory_format=torch.channels_last)
@@ -330,7 +335,7 @@ def _openvino_stages(
         crops = torch.zeros(2, spec.crop_size, spec.crop_size, 3, dtype=torch.uint8)
         latents = torch.zeros(2, 2 * spec.latent_channels, size, size)
         condition = torch.zeros(2, spec.grid.frame_positions * spec.layers, spec.dim)
-        faces = FaceGenerator(modules.unet, modules.vae, spec.decode_from_row)
+        faces = FaceGenerator(modules.unet, modules.vae, spec.decode_from_row, modules.tiny)
         return [
             StageSource("audio", _audio_features(modules), (audio,), batch=1),
             StageSource("crops", CropEncoder(modules.vae), (crops,)),

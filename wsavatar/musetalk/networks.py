@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,14 +64,20 @@ class FaceGenerator(nn.Module):
     """latents [b, 2C, h, w], condition [b, 10 * layers, dim] -> uint8 [b, S, S, 3] RGB.
 
     One step of the UNet at timestep 0, whose output is the latent itself; then the VAE's decoder.
-    Latent rows above ``decode_from_row`` are not decoded, and their pixels are black. Call
-    `fold_timestep` on the UNet first.
+    Latent rows above ``decode_from_row`` are not decoded, and their pixels are black. With ``tiny``
+    that decodes instead: it takes latents as the UNet makes them. Call `fold_timestep` on the UNet
+    first.
     """
 
     def __init__(
-        self, unet: UNet2DConditionModel, vae: AutoencoderKL, decode_from_row: int = 0
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL,
+        decode_from_row: int = 0,
+        tiny: AutoencoderTiny | None = None,
     ) -> None:
         super().__init__()
+        self.tiny = None if tiny is None else tiny.decoder
         self.unet, self.decoder, self.post_quant_conv = unet, vae.decoder, vae.post_quant_conv
         self.patch = patch_of(vae)
         self.scaling, self.shift = scaling_of(vae)
@@ -84,10 +90,14 @@ class FaceGenerator(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [b, C, h, w] -> uint8 [b, S, S, 3]."""
-        latents = latents[:, :, self.decode_from_row :] / self.scaling + self.shift
-        if self.post_quant_conv is not None:
-            latents = self.post_quant_conv(latents)
-        pixels = F.pixel_shuffle(self.decoder(latents), self.patch)
+        latents = latents[:, :, self.decode_from_row :]
+        if self.tiny is not None:
+            pixels = self.tiny(latents)
+        else:
+            latents = latents / self.scaling + self.shift
+            if self.post_quant_conv is not None:
+                latents = self.post_quant_conv(latents)
+            pixels = F.pixel_shuffle(self.decoder(latents), self.patch)
         pixels = ((pixels + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
         above = self.decode_from_row * self.pixels_per_row
         return F.pad(pixels, (0, 0, above, 0)).permute(0, 2, 3, 1).contiguous()

@@ -37,11 +37,13 @@ def write_random_model(directory: Path, size: Size = "full", seed: int = 0) -> N
     architecture = _ARCHITECTURES[size]
     dtype = torch.float16 if size == "full" else torch.float32
     generator = torch.Generator().manual_seed(seed)
-    parts: tuple[tuple[str, str, Part], ...] = (
+    parts: list[tuple[str, str, Part]] = [
         ("musetalkV15/musetalk.json", "musetalkV15/unet.safetensors", "unet"),
         ("sd-vae/config.json", "sd-vae/diffusion_pytorch_model.safetensors", "vae"),
         ("whisper/config.json", "whisper/model.safetensors", "whisper"),
-    )
+    ]
+    if "tiny" in architecture:
+        parts.append(("taesd/config.json", "taesd/diffusion_pytorch_model.safetensors", "tiny"))
     for config_name, weights_name, part in tqdm(parts, desc=f"random {size} model", leave=False):
         config = architecture[part]
         _write_json(directory / config_name, config)
@@ -135,6 +137,18 @@ def _whisper(dim: int, layers: int, positions: int) -> dict[str, Any]:
     }
 
 
+def _tiny(width: int, doublings: int) -> dict[str, Any]:
+    return {
+        "_class_name": "AutoencoderTiny",
+        "latent_channels": 4,
+        "encoder_block_out_channels": [width] * (doublings + 1),
+        "decoder_block_out_channels": [width] * (doublings + 1),
+        "num_encoder_blocks": [1, *[3] * doublings],
+        "num_decoder_blocks": [*[3] * doublings, 1],
+        "scaling_factor": 1.0,
+    }
+
+
 _PREPROCESSOR = {
     "feature_extractor_type": "WhisperFeatureExtractor",
     "feature_size": 80,
@@ -157,6 +171,7 @@ _ARCHITECTURES: dict[Size, dict[str, dict[str, Any]]] = {
         "unet": _unet([320, 640, 1280, 1280], 4, 384, first_attends=True),
         "vae": _vae([128, 256, 512, 512], 4, patch=1, layers=2, groups=32),
         "whisper": _whisper(384, 4, 1500),
+        "tiny": _tiny(64, 3),
     },
     "compact": {
         "unet": _unet([64, 128, 192], 16, 192, first_attends=False),
@@ -168,6 +183,7 @@ _ARCHITECTURES: dict[Size, dict[str, dict[str, Any]]] = {
         "unet": _unet([16, 32], 4, 32, first_attends=False),
         "vae": _vae([16, 16, 16], 4, patch=4, layers=1, groups=8),
         "whisper": _whisper(32, 2, 65),
+        "tiny": _tiny(8, 4),
         "extras": _SHORT_WINDOW,
     },
 }

@@ -17,6 +17,7 @@ from wsavatar.chunker import FeatureGrid
 __all__ = [
     "VERSIONS",
     "CropMargin",
+    "Decoder",
     "ModelExtras",
     "ModelSpec",
     "SpecError",
@@ -24,6 +25,8 @@ __all__ = [
     "read_extras",
 ]
 
+Decoder = Literal["vae", "tiny"]
+"""Who makes pixels of latents: the VAE, or a small network that was trained to stand in for it."""
 Version = Literal["v15", "v1"]
 VERSIONS: tuple[Version, ...] = get_args(Version)
 
