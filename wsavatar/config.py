@@ -84,6 +84,8 @@ class ModelSettings(_Section):
     path: str = "embedded"
     """A directory in the official layout, or ``embedded`` for the one in the package."""
     version: Literal["v15", "v1"] = "v15"
+    decoder: Literal["vae", "tiny"] = "vae"
+    """tiny: TAESD decodes in the VAE's place, several times faster, softer and less true."""
     devices: Names = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
