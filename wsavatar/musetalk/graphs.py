@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,8 @@ class GraphedStage:
         self._device = examples[0].device
         self._captured: dict[int, _Captured] = {}
         self._turn = threading.Lock()
-        self._pool = None
+        self._pool: Any = None
+        self._last: torch.cuda.Event | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -76,10 +78,15 @@ class GraphedStage:
     def _replay(self, *inputs: Tensor) -> Tensor:
         rows = len(inputs[0])
         captured = self._captured[next(n for n in self.sizes if n >= rows)]
+        stream = torch.cuda.current_stream(self._device)
+        if self._last is not None:
+            stream.wait_event(self._last)  # the call before may have come on another stream
         for held, given in zip(captured.inputs, inputs, strict=True):
             held[:rows].copy_(given)
         captured.graph.replay()
-        return captured.output[:rows].clone()  # the next replay writes over it
+        output = captured.output[:rows].clone()  # the next replay writes over it
+        self._last = stream.record_event()
+        return output
 
     @torch.inference_mode()
     def _capture(self, size: int) -> _Captured:
