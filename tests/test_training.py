@@ -161,6 +161,16 @@ def corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path, VISEMES, torch.device("cpu"))
 
 
+def test_a_voice_counts_by_the_root_of_its_minutes(corpus: Corpus) -> None:
+    """Who speaks four times as long is drawn twice as often, whatever the clips' lengths."""
+    long = [dict(corpus.clips[0], voice="long", seconds=2.0) for _ in range(4)]
+    spans = corpus._spans([*long, dict(corpus.clips[0], voice="short", seconds=2.0)])
+    assert float(spans[:4, 2].sum() / spans[4, 2]) == pytest.approx(2)
+    times = corpus.draw(200, spans)
+    first = corpus.start["seen"]
+    assert first - 0.3 <= float(times.min()) and float(times.max()) <= first + 2.3
+
+
 def test_only_voices_out_of_training_are_judged_by_voice_and_split(corpus: Corpus) -> None:
     """Who reads the jaw off the sound correlates with the truth, who reads it upside down not."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Corpus:
         import soundfile
 
         self.clips = json.loads((folder / "clips.json").read_text())
-        pieces, starts, labelled, at = [], {}, [], int(_GAP_S * RATE)
+        pieces, starts, at = [], {}, int(_GAP_S * RATE)
         pieces.append(np.zeros(at, np.float32))
         controls: list[tuple[int, np.ndarray]] = []
         self.names: list[str] = []
@@ -60,28 +61,37 @@ class Corpus:
                 times = np.arange(0, clip["seconds"] + 0.5, 0.01) - 0.25 + 0.005
                 self.names, weights, _ = mouth_controls(clip["segments"], times, visemes)
                 controls.append((round((at / RATE - 0.25) * 100), weights))
-                if clip["split"] == "train":
-                    labelled.append((at / RATE, clip["seconds"]))
             gap = np.zeros(int(_GAP_S * RATE) - (len(samples) % 160), np.float32)
             pieces += [samples, gap]
             at += len(samples) + len(gap)
         audio = np.concatenate(pieces)
         self.audio = torch.from_numpy(audio).to(device)
         self.start = starts
-        self.labelled = torch.tensor(labelled, device=device)
-        self.spans = torch.tensor(
-            [(starts[c["clip"]], c["seconds"]) for c in self.clips if c["split"] == "train"],
-            device=device,
-        )
+        learnt = [c for c in self.clips if c["split"] == "train"]
+        self.spans = self._spans(learnt).to(device)
+        self.labelled = self._spans([c for c in learnt if c["labelled"]]).to(device)
         self.controls = torch.zeros(len(audio) // 160 + 100, max(1, len(self.names)))
         for first, weights in controls:
             self.controls[first : first + len(weights)] = torch.from_numpy(weights)
         self.controls = self.controls.to(device)
 
+    def _spans(self, clips: list[dict[str, Any]]) -> Tensor:
+        """(start s, seconds, share) of clips: a voice's share grows as the root of its minutes, so
+        that a few voices with much to say do not drown the many with little."""
+        spoken: dict[str, float] = defaultdict(float)
+        for clip in clips:
+            spoken[clip["voice"]] += clip["seconds"]
+        return torch.tensor(
+            [
+                (self.start[c["clip"]], c["seconds"], c["seconds"] / spoken[c["voice"]] ** 0.5)
+                for c in clips
+            ]
+        )
+
     def draw(self, count: int, spans: Tensor) -> Tensor:
-        """Random times, uniform over the given spans (start, seconds) and a little beyond."""
-        which = torch.multinomial(spans[:, 1], count, replacement=True)
-        start, length = spans[which].unbind(1)
+        """Random times in spans (start, seconds, share), by share, and a little beyond."""
+        which = torch.multinomial(spans[:, 2], count, replacement=True)
+        start, length, _ = spans[which].unbind(1)
         return start - 0.3 + torch.rand_like(start) * (length + 0.6)
 
     def listen(self, centre_s: Tensor, before: Tensor, samples: int, speed: Tensor) -> Tensor:
