@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -109,12 +109,25 @@ class FakeDeviceFinisher(HostFinisher):
         self.gate = threading.Event()
         self.gate.set()
         self.evictions = 0
+        self.scope_of: int | None = None
+        """The thread in whose scope it is."""
         self.held = 0
         """Batches that are composed and not yet encoded."""
         self.held_before: list[int] = []
         """How many there were when each batch was composed."""
 
+    @contextmanager
+    def scope(self):
+        self.scope_of = threading.get_ident()
+        yield
+        self.scope_of = None
+
+    def latents(self, works):
+        assert self.scope_of == threading.get_ident()
+        return super().latents(works)
+
     def compose(self, works, patches):
+        assert self.scope_of == threading.get_ident()
         self.model.maybe_fail("compose")
         pictures = super().compose(works, patches)
         with self.model.progress:

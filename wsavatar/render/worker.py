@@ -177,19 +177,20 @@ class FaceWorker:
 
     def _run(self) -> None:
         yield_to_others()
-        try:
-            # The first user does not wait for a cold device.
-            self._model.warm_up(self._sizes)
-        except Exception as error:
-            self._started(error)
-            return
-        self._started(None)
-        while batch := self._next_pass():
-            self._make(batch)
+        with self._finisher.scope():
             try:
-                self._watch_memory()
-            except Exception:  # of a device in trouble; frames may still be made
-                _log.exception("%s: its memory could not be read or given back", self.name)
+                # The first user does not wait for a cold device.
+                self._model.warm_up(self._sizes)
+            except Exception as error:
+                self._started(error)
+                return
+            self._started(None)
+            while batch := self._next_pass():
+                self._make(batch)
+                try:
+                    self._watch_memory()
+                except Exception:  # of a device in trouble; frames may still be made
+                    _log.exception("%s: its memory could not be read or given back", self.name)
         self._end()
 
     def _choose_sizes(self, batch_size: int) -> list[int]:
@@ -303,10 +304,10 @@ class FaceWorker:
             self._give_back_memory()
 
     def _give_back_memory(self) -> None:
-        for owner, method in ((self._finisher, "evict"), (self._model, "release")):
-            give_back = getattr(owner, method, None)
-            if give_back is not None:
-                give_back()
+        self._finisher.evict()
+        release = getattr(self._model, "release", None)
+        if release is not None:
+            release()
 
     def _end(self) -> None:
         """Post what waits as cancelled, and what is still to be made again after a failure."""
