@@ -5,7 +5,9 @@ On a machine without a GPU the same arithmetic runs on CPU tensors.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import sys
 import threading
 from dataclasses import replace
 from fractions import Fraction
@@ -17,8 +19,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.faces import draw_face, face_landmarks
+from tests.fake_model import FakeModel
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
 from wsavatar.avatars.geometry import crop_box, lower_face_mask, mask_region, paste_box, take_crop
 from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
@@ -26,7 +28,7 @@ from wsavatar.musetalk.spec import CropMargin
 from wsavatar.render import device_jpeg
 from wsavatar.render.device import DeviceAvatars, DeviceFinisher, check_finisher
 from wsavatar.render.device_jpeg import DeviceEncoder
-from wsavatar.render.finish import HostFinisher
+from wsavatar.render.finish import HostFinisher, make_finisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.resources import resource_dir
@@ -76,11 +78,14 @@ def drawn(face: float = 90, seed: int = 0, size: tuple[int, int] = (240, 200)) -
 @pytest.fixture(scope="module")
 def bundled() -> list[PreparedAvatar]:
     """The first frames of the avatars that ship."""
-    video = pytest.importorskip("wsavatar.render.video", exc_type=ImportError)
+    pytest.importorskip("av")
+    from wsavatar.avatars.format import read_avatar_file, read_landmarks
+    from wsavatar.render.video import read_video
+
     avatars = []
     for folder in sorted(path.parent for path in resource_dir("avatars").glob("*/avatar.json")):
         file = read_avatar_file(folder)
-        _, frames = video.read_video(folder / file.video, max_frames=3)
+        _, frames = read_video(folder / file.video, max_frames=3)
         avatars.append(prepared(frames, read_landmarks(folder, file)[:3]))
     return avatars
 
@@ -335,7 +340,7 @@ def test_without_nvjpeg_the_cores_encode_and_it_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No torchvision costs speed and one warning, not the pictures."""
-    monkeypatch.setitem(__import__("sys").modules, "torchvision.io", None)
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
     with caplog.at_level(logging.WARNING):
         encoder = DeviceEncoder(torch.device("cpu"), device_jpeg._find_nvjpeg)
         picture = torch.full((3, 16, 24), 90, dtype=torch.uint8)
@@ -366,6 +371,19 @@ def test_a_device_that_miscalculates_does_not_pass(
     finisher = DeviceFinisher(device, RenderSettings(sharpness=0))
     with pytest.raises(RuntimeError, match="not those of the CPU"):
         check_finisher(finisher, HostFinisher(RenderSettings(sharpness=0)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_model_on_a_gpu_is_finished_there(caplog: pytest.LogCaptureFixture) -> None:
+    """The device passes its check and makes JPEGs itself: no warning says otherwise."""
+    model = FakeModel()
+    model.device = torch.device("cuda", 0)
+    with caplog.at_level(logging.WARNING):
+        finisher = make_finisher(model, RenderSettings())
+    assert finisher.on_device
+    if importlib.util.find_spec("torchvision") is not None:
+        assert not caplog.records
 
 
 class Launches(TorchDispatchMode):

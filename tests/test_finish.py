@@ -16,6 +16,8 @@ from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.render.finish import HostFinisher, make_finisher
 from wsavatar.render.jobs import VideoFormat
+from wsavatar.render.offline import render_frames
+from wsavatar.render.video import AudioTrack
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
 
@@ -81,6 +83,21 @@ def test_colour_match_is_a_setting() -> None:
         assert (picture[centre] == level).all()
 
 
+def test_finished_videos_match_colours_too() -> None:
+    """`render` shows the frames that a live session would, with the same setting."""
+    avatar = make_avatar()
+    avatar.frames[:] = 120
+    for mask in avatar.masks:
+        mask[:, :4] = 128
+    silence = AudioTrack(np.zeros((16_000, 1), np.float32), 16_000)
+    plain, matched = (
+        list(render_frames(FakeModel(), avatar, silence, Fraction(25), 4, 0.0, match))
+        for match in (False, True)
+    )
+    # The model draws frame 14 in 112 where the picture has 120: it may come 6 levels nearer.
+    assert (plain[14][36, 32] == 112).all() and (matched[14][36, 32] == 118).all()
+
+
 def test_a_model_on_the_cpu_is_finished_on_the_cpu() -> None:
     """Whatever a model calls its device, only CUDA makes pictures elsewhere."""
     assert isinstance(make_finisher(FakeModel(), RenderSettings()), HostFinisher)
@@ -97,12 +114,3 @@ def test_a_device_that_cannot_finish_falls_back_and_says_so(
         finisher = make_finisher(model, RenderSettings())
     assert isinstance(finisher, HostFinisher)
     assert [r.levelname for r in caplog.records if "on the CPU" in r.message] == ["WARNING"]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_model_on_a_gpu_is_finished_there() -> None:
-    """The device passes its own check and keeps the pictures."""
-    model = FakeModel()
-    model.device = torch.device("cuda", 0)
-    assert make_finisher(model, RenderSettings()).on_device

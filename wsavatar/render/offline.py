@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -25,6 +25,7 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import Chunk, Chunker
 from wsavatar.config import Settings
 from wsavatar.musetalk.configured import load_configured
+from wsavatar.render.finish import to_numpy
 from wsavatar.render.paste import paste
 from wsavatar.render.video import AudioTrack, VideoWriter
 
@@ -85,7 +86,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     store = AvatarStore(settings.avatars, model)
     avatar = store.get(args.avatar or store.default_id)
     total = frame_total(audio, fps)
-    frames = render_frames(model, avatar, audio, fps, batch_size, settings.render.sharpness)
+    look = settings.render.sharpness, settings.render.colour_match
+    frames = render_frames(model, avatar, audio, fps, batch_size, *look)
     bar = tqdm(frames, total=total, desc=f"{avatar.id}: {args.output.name}", unit="frame")
     write_video(args.output, bar, avatar, audio, fps)
     print(f"wrote {args.output}: {total} frames, {float(audio.seconds):.2f} s")
@@ -209,6 +211,7 @@ def render_frames(
     fps: Fraction,
     batch_size: int,
     sharpness: float = 0.0,
+    colour_match: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield `frame_total` frames, uint8 [H, W, 3] RGB, in order."""
     grid = model.spec.grid
@@ -216,9 +219,9 @@ def render_frames(
     speech = _speech(audio, fps, grid.sample_rate)
     for start in range(0, len(speech), _CHUNK_S * grid.sample_rate):
         for chunk in chunker.push(speech[start : start + _CHUNK_S * grid.sample_rate]):
-            yield from _speak(model, avatar, chunk, fps, batch_size, sharpness)
+            yield from _speak(model, avatar, chunk, fps, batch_size, sharpness, colour_match)
     for chunk in chunker.flush():
-        yield from _speak(model, avatar, chunk, fps, batch_size, sharpness)
+        yield from _speak(model, avatar, chunk, fps, batch_size, sharpness, colour_match)
 
 
 def _speak(
@@ -228,6 +231,7 @@ def _speak(
     fps: Fraction,
     batch_size: int,
     sharpness: float,
+    colour_match: bool,
 ) -> Iterator[np.ndarray]:
     condition = model.condition(model.encode_audio(chunk.windows), chunk, fps)
     rate = Fraction(avatar.fps).limit_denominator(1001) / fps
@@ -237,7 +241,7 @@ def _speak(
             cycle_index(int((chunk.first_frame + row) * rate), avatar.frame_count) for row in rows
         ]
         patches = model.generate(avatar.latents[sources], condition[rows.start : rows.stop])
-        for source, patch in zip(sources, _to_numpy(patches), strict=True):
+        for source, patch in zip(sources, to_numpy(patches), strict=True):
             yield paste(
                 avatar.frames[source],
                 patch,
@@ -245,11 +249,8 @@ def _speak(
                 avatar.paste_boxes[source],
                 avatar.masks[source],
                 sharpness,
+                colour_match,
             )
-
-
-def _to_numpy(patches: Any) -> np.ndarray:
-    return np.asarray(patches.cpu() if hasattr(patches, "cpu") else patches)
 
 
 def write_video(
