@@ -43,7 +43,7 @@ def test_the_overview_names_every_command_and_configuration(capsys) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
-    assert "embedded, four-gpus, rtx4090, throughput" in text
+    assert "embedded, four-gpus, h200, rtx4090, throughput" in text
     assert "WSAVATAR_RENDER__BATCH_SIZE" in text
 
 
