@@ -53,12 +53,14 @@ COMMANDS = {
         """,
     ),
     "bench": Command(
-        "wsavatar.bench",
+        "wsavatar.bench.command",
         "measure this machine: time of each stage, frames per second, first-frame latency",
         """
         {prog} bench                              the configured model and batch size
         {prog} bench --batch-size 8 --json        batches 1 to 8, for a script to read
         {prog} bench --config rtx4090             full-size MuseTalk on the first GPU
+        {prog} bench --parts throughput,ceiling   only these, as --help names them
+        {prog} bench --sessions 20 --seconds 60   20 clients speak to a server in real time
         """,
     ),
     "weights": Command(

@@ -1,0 +1,139 @@
+"""What the chip could do at most: its rates on random data, and what one frame asks of it.
+
+Convolutions have the decoder's own shapes: it is the dear part of a frame. Data are random, never
+zeros: a chip that multiplies zeros draws less power and runs faster than it ever will at work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from wsavatar.bench.figures import Ceiling, ConvolutionRate
+from wsavatar.bench.timing import stopwatch
+from wsavatar.musetalk.architecture import build
+from wsavatar.musetalk.layout import part_files
+from wsavatar.musetalk.networks import FaceGenerator
+from wsavatar.musetalk.spec import ModelSpec
+
+__all__ = ["CPU_LOAD", "CUDA_LOAD", "Load", "frame_flops", "measure_ceiling"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is run to find the rates, each in ``groups`` timed groups of ``calls`` calls."""
+
+    batch: int
+    shapes: tuple[tuple[int, int], ...]
+    """Channels and side of each convolution."""
+    matmul_size: int
+    copy_bytes: int
+    groups: int
+    calls: int
+
+
+DECODER_SHAPES = ((512, 64), (256, 128), (128, 256))
+CUDA_LOAD = Load(16, DECODER_SHAPES, 8192, 2**30, groups=20, calls=10)
+CPU_LOAD = Load(1, DECODER_SHAPES, 2048, 2**26, groups=5, calls=1)
+
+
+def measure_ceiling(
+    directory: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype, load: Load
+) -> Ceiling:
+    """The rates of ``device`` in ``dtype``, and a frame's operations in the model's files."""
+    with torch.inference_mode(), _fastest_algorithms():
+        convolutions = tuple(
+            ConvolutionRate(
+                channels, side, round(_convolution_tflops(channels, side, device, dtype, load), 3)
+            )
+            for channels, side in load.shapes
+        )
+        matmul = _matmul_tflops(device, dtype, load)
+        copied = _copy_gb_per_s(device, load)
+    return Ceiling(
+        load.batch,
+        convolutions,
+        round(matmul, 3),
+        round(copied, 1),
+        round(frame_flops(directory, spec) / 1e9, 2),
+    )
+
+
+def frame_flops(directory: Path, spec: ModelSpec) -> int:
+    """Floating-point operations of UNet and decoder for one frame; an FMA counts as two.
+
+    Counted on modules without weights, so it takes no memory, and is the same on every device.
+    """
+    configs = {files.part: files.config for files in part_files(spec.version)}
+
+    def network(part: Any) -> Any:
+        return build(part, json.loads((directory / configs[part]).read_text("utf-8")))
+
+    with torch.device("meta"), torch.inference_mode():
+        faces = FaceGenerator(network("unet"), network("vae"), spec.decode_from_row).eval()
+        size = spec.latent_size
+        latents = torch.empty(1, 2 * spec.latent_channels, size, size)
+        condition = torch.empty(1, spec.grid.frame_positions * spec.layers, spec.dim)
+        with FlopCounterMode(display=False) as counter:
+            faces(latents, condition)
+    return int(counter.get_total_flops())
+
+
+def _convolution_tflops(
+    channels: int, side: int, device: torch.device, dtype: torch.dtype, load: Load
+) -> float:
+    pixels = _random((load.batch, channels, side, side), device, dtype)
+    weight = _random((channels, channels, 3, 3), device, dtype)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    operations = 2 * load.batch * side * side * channels * channels * 9
+    return operations / _seconds(lambda: F.conv2d(pixels, weight, padding=1), device, load) / 1e12
+
+
+def _matmul_tflops(device: torch.device, dtype: torch.dtype, load: Load) -> float:
+    n = load.matmul_size
+    left, right = (_random((n, n), device, dtype) for _ in range(2))
+    return 2 * n**3 / _seconds(lambda: left @ right, device, load) / 1e12
+
+
+def _copy_gb_per_s(device: torch.device, load: Load) -> float:
+    """Bytes read and bytes written, both."""
+    source = torch.randint(0, 256, (load.copy_bytes,), dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * load.copy_bytes / _seconds(lambda: target.copy_(source), device, load) / 1e9
+
+
+def _random(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return torch.randn(*shape, device=device).to(dtype)
+
+
+def _seconds(call: Callable[[], Any], device: torch.device, load: Load) -> float:
+    """What one call takes: the median of the groups, the launches of one group overlapping."""
+    elapsed_ms = stopwatch(device)
+
+    def group() -> None:
+        for _ in range(load.calls):
+            call()
+
+    group()
+    times = [elapsed_ms(group) for _ in range(load.groups)]
+    return statistics.median(times) / load.calls / 1000
+
+
+@contextlib.contextmanager
+def _fastest_algorithms() -> Iterator[None]:
+    chosen = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = chosen

@@ -1,0 +1,293 @@
+"""A process of viewers: real WebSocket clients that speak in real time, and keep count.
+
+Started by `sessions` as ``python -m wsavatar.bench.clients``. It reads its `Orders` as one line of
+JSON, connects every client, prints ``ready``, reads the time to begin (`time.monotonic`, which all
+processes of a machine share), and at the end prints its `Results` as one line of JSON. What goes
+wrong is a result too: nothing is raised over the pipe.
+
+It watches itself: where its own event loop lags, its figures say nothing of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from wsavatar.bench.viewer import PlannedChunk, Viewer
+from wsavatar.protocol.binary import MessageType, unpack
+
+__all__ = ["ClientResult", "Orders", "Results", "main", "watch"]
+
+RATE = 24_000
+BYTES_PER_SAMPLE = 2
+REPORT_S = 0.5
+LAG_PROBE_S = 0.02
+SETUP_S = 60.0
+"""For connecting and configuring."""
+DRAIN_S = 20.0
+"""For what is still to come after the last packet was sent."""
+MAX_ERRORS = 10
+"""Errors told of one client; more only repeat them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What one process does. Times in seconds."""
+
+    url: str
+    token: str
+    session: dict[str, Any]
+    """The patch of ``session.update``."""
+    encoding: str
+    speech: str
+    """A file of PCM16 at 24 kHz; each client begins elsewhere in it and goes round."""
+    fps: int
+    packets: int
+    packet_samples: int
+    packet_s: float
+    plan: list[list[int]]
+    """`PlannedChunk` fields."""
+    phases_s: list[float]
+    """One client each: how long after the common beginning it speaks."""
+    numbers: list[int]
+    """The clients' numbers among all."""
+
+
+@dataclass(slots=True)
+class ClientResult:
+    """What one client saw."""
+
+    number: int
+    frames: int = 0
+    dropped: int = 0
+    late: int = 0
+    worst_late_ms: float = 0.0
+    duplicates: int = 0
+    missing: int = 0
+    unplanned: int = 0
+    bytes: int = 0
+    audio_gaps: int = 0
+    missing_audio_ms: float = 0.0
+    underruns: int = 0
+    complete: bool = False
+    first_frame_ms: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Results:
+    """What a process of clients saw, and how far it was behind itself."""
+
+    clients: list[ClientResult]
+    loop_lag_ms: list[float]
+    send_lag_ms: list[float]
+
+
+def main() -> int:
+    """Run one process of clients, over standard input and output."""
+    orders = Orders(**json.loads(sys.stdin.readline()))
+    print(json.dumps(asdict(asyncio.run(_watch_all(orders)))), flush=True)
+    return 0
+
+
+async def _watch_all(orders: Orders) -> Results:
+    results = [ClientResult(number) for number in orders.numbers]
+    async with AsyncExitStack() as stack:
+        sockets: list[ClientConnection | None] = []
+        for result in results:
+            sockets.append(await _open(orders, stack, result))
+        print("ready", flush=True)
+        start_s = float(await asyncio.to_thread(sys.stdin.readline))
+        speech = await asyncio.to_thread(Path(orders.speech).read_bytes)
+        send_lag_ms: list[float] = []
+        loop_lag_ms: list[float] = []
+        probe = asyncio.create_task(_probe_loop(loop_lag_ms), name="loop lag")
+        async with asyncio.TaskGroup() as tasks:
+            for socket, result, phase_s in zip(sockets, results, orders.phases_s, strict=True):
+                if socket is not None:
+                    tasks.create_task(
+                        watch(socket, orders, start_s + phase_s, speech, result, send_lag_ms),
+                        name=f"client {result.number}",
+                    )
+        probe.cancel()
+        return Results(results, loop_lag_ms, send_lag_ms)
+
+
+async def _open(
+    orders: Orders, stack: AsyncExitStack, result: ClientResult
+) -> ClientConnection | None:
+    """Connect and configure; None where that fails, with its reason in the result."""
+    headers = {"Authorization": f"Bearer {orders.token}"} if orders.token else {}
+    try:
+        async with asyncio.timeout(SETUP_S):
+            socket = await stack.enter_async_context(
+                connect(orders.url, additional_headers=headers, compression=None, max_size=2**26)
+            )
+            await socket.send(json.dumps({"type": "session.update", "session": orders.session}))
+            while True:
+                event = json.loads(await socket.recv())
+                if event["type"] == "error":
+                    raise ConnectionError(event["error"]["message"])
+                if event["type"] == "session.updated":
+                    return socket
+    except (OSError, TimeoutError, WebSocketException) as error:
+        result.errors.append(f"could not begin: {error or type(error).__name__}")
+        return None
+
+
+async def watch(
+    socket: ClientConnection,
+    orders: Orders,
+    start_s: float,
+    speech: bytes,
+    result: ClientResult,
+    send_lag_ms: list[float],
+) -> None:
+    """One client's whole response, from ``start_s`` (`time.monotonic`) on. Fills ``result``."""
+    viewer = Viewer(orders.fps, [PlannedChunk(*row) for row in orders.plan])
+    eyes = _Eyes(viewer, result)
+    listening = asyncio.create_task(eyes.listen(socket), name="listen")
+    try:
+        reporting = asyncio.create_task(_report(socket, eyes), name="report")
+        await _speak(socket, orders, start_s, speech, viewer, result.number, send_lag_ms)
+        async with asyncio.timeout(DRAIN_S):
+            await listening
+        result.complete = True
+    except TimeoutError:
+        result.errors.append(f"the response did not end within {DRAIN_S:g} s of its speech")
+    except ConnectionClosed as error:
+        result.errors.append(f"connection lost: {error}")
+    finally:
+        for task in (listening, reporting):
+            task.cancel()
+        await asyncio.gather(listening, reporting, return_exceptions=True)
+    result.frames, result.bytes = viewer.frames, viewer.bytes
+    result.late, result.worst_late_ms = viewer.late, round(viewer.worst_late_ms, 1)
+    result.duplicates, result.unplanned = viewer.duplicates, viewer.unplanned
+    result.missing = viewer.missing(result.dropped)
+    result.audio_gaps, result.underruns = viewer.audio_gaps, viewer.playback.underruns
+    sent = orders.packets * orders.packet_samples
+    result.missing_audio_ms = round(1000 * (sent - viewer.samples) / RATE, 1)
+    result.first_frame_ms = [round(ms, 2) for ms in viewer.first_frame_ms]
+
+
+class _Eyes:
+    """Reads what the server sends, up to the end of the one response."""
+
+    def __init__(self, viewer: Viewer, result: ClientResult) -> None:
+        self.viewer = viewer
+        self.response_id = ""
+        self._result = result
+
+    async def listen(self, socket: ClientConnection) -> None:
+        while True:
+            message = await socket.recv()
+            now_s = time.monotonic()
+            if isinstance(message, bytes):
+                self._binary(message, now_s)
+            elif self._event(json.loads(message), len(message), now_s):
+                return
+
+    def _binary(self, message: bytes, now_s: float) -> None:
+        got = unpack(message)
+        if got.type is MessageType.FRAME:
+            self.viewer.frame(got.index, got.pts_us, len(message), now_s)
+        else:
+            self.viewer.sound(got.index, len(got.payload) // BYTES_PER_SAMPLE, RATE, now_s)
+
+    def _event(self, event: dict[str, Any], size: int, now_s: float) -> bool:
+        """Take in an event; True at the response's end."""
+        match event["type"]:
+            case "response.created":
+                self.response_id = event["response"]["id"]
+            case "response.video.delta":
+                pts_us = round(1000 * event["pts_ms"])
+                self.viewer.frame(event["frame_index"], pts_us, size, now_s)
+            case "response.output_audio.delta":
+                samples = len(base64.b64decode(event["delta"])) // BYTES_PER_SAMPLE
+                self.viewer.sound(None, samples, RATE, now_s)
+            case "response.output_audio.done":
+                self.viewer.end(now_s)
+            case "response.video.done":
+                self._result.dropped = event["frames_dropped"]
+            case "error" if len(self._result.errors) < MAX_ERRORS:
+                self._result.errors.append(event["error"]["message"])
+            case "response.done":
+                return True
+        return False
+
+
+async def _speak(
+    socket: ClientConnection,
+    orders: Orders,
+    start_s: float,
+    speech: bytes,
+    viewer: Viewer,
+    number: int,
+    send_lag_ms: list[float],
+) -> None:
+    """Send packets as a microphone gives them: each when its last sample has been said."""
+    for packet, data in enumerate(_packets(orders, speech, number)):
+        due_s = start_s + (packet + 1) * orders.packet_s
+        await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+        now_s = time.monotonic()
+        send_lag_ms.append(round(1000 * (now_s - due_s), 2))
+        viewer.sent(packet, now_s)
+        if orders.encoding == "binary":
+            await socket.send(data)
+        else:
+            audio = base64.b64encode(data).decode()
+            await socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": audio}))
+    await socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
+
+
+def _packets(orders: Orders, speech: bytes, number: int) -> Iterator[bytes]:
+    size = orders.packet_samples * BYTES_PER_SAMPLE
+    at = number * 7 * RATE * BYTES_PER_SAMPLE % max(1, len(speech))  # each elsewhere
+    at -= at % BYTES_PER_SAMPLE
+    for _ in range(orders.packets):
+        data = speech[at : at + size]
+        while len(data) < size:
+            data += speech[: size - len(data)]
+        yield data
+        at = (at + size) % len(speech)
+
+
+async def _report(socket: ClientConnection, eyes: _Eyes) -> None:
+    """Tell the server where playback is, as the page does."""
+    while True:
+        await asyncio.sleep(REPORT_S)
+        viewer, now_s = eyes.viewer, time.monotonic()
+        if not viewer.playback.started:
+            continue
+        report = {
+            "type": "avatar.playback",
+            "response_id": eyes.response_id,
+            "position_ms": 1000 * viewer.playback.position(now_s),
+            "frames_shown": viewer.shown(now_s),
+            "frames_late": viewer.late,
+        }
+        await socket.send(json.dumps(report))
+
+
+async def _probe_loop(lag_ms: list[float]) -> None:
+    """How much later than asked this event loop comes back, fifty times a second."""
+    while True:
+        due_s = time.monotonic() + LAG_PROBE_S
+        await asyncio.sleep(LAG_PROBE_S)
+        lag_ms.append(round(1000 * (time.monotonic() - due_s), 2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

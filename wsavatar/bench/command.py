@@ -1,0 +1,353 @@
+"""The ``bench`` command's arguments, and what they set going.
+
+It decides what is measured and on what; the rooms beside it know how.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from wsavatar import machine
+from wsavatar.bench.figures import BenchError, Report, as_json, compare, table
+from wsavatar.config import Settings
+
+if TYPE_CHECKING:
+    from wsavatar.musetalk.model import MuseTalk
+
+__all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
+
+Row = TypeVar("Row")
+
+PARTS = ("stages", "throughput", "latency", "reference", "ceiling", "scaling")
+_ON_CPU = {"stages", "throughput", "latency"}
+_ON_CUDA = {*_ON_CPU, "reference", "ceiling"}
+_CUDA_BATCH = 16
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``bench``."""
+    parser.add_argument("--avatar", metavar="ID", help="whose face (default: avatars.default)")
+    parser.add_argument(
+        "--avatar-size", metavar="WxH", help="that avatar at another size, as 1280x720"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="seconds of audio: the most a repetition renders (default: 6, on a CUDA device 32), "
+        "or what each session says (default: 60)",
+    )
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads (default: model.cpu_threads)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    group = parser.add_argument_group("the renderer, in this process, on the first device")
+    group.add_argument(
+        "--parts",
+        metavar="A,B",
+        help=f"what to measure, of {', '.join(PARTS)} "
+        "(default: the first three, and the next two on a CUDA device)",
+    )
+    group.add_argument(
+        "--reference",
+        action="store_true",
+        help="also the way the official script works, eager and pasted on the CPU",
+    )
+    group.add_argument(
+        "--scaling", action="store_true", help="also over 1, 2, 4, … and all configured devices"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="greatest batch, 1 to 64; measured at 1, 2, 4, … N "
+        f"(default: render.batch_size, on a CUDA device {_CUDA_BATCH})",
+    )
+    live = parser.add_argument_group("a server, in real time")
+    live.add_argument(
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="N clients speak to a server at once; it is started for it, with these settings",
+    )
+    live.add_argument(
+        "--url",
+        metavar="WS_URL",
+        help="a server that runs already, with the same settings: ws://host:8765/v1/realtime",
+    )
+    live.add_argument(
+        "--audio",
+        type=Path,
+        metavar="FILE",
+        help="what clients say: wav, flac, ogg, … (default: made by the offline voice)",
+    )
+    live.add_argument(
+        "--encoding",
+        choices=("binary", "json"),
+        default="binary",
+        help="of frames and sound (default: binary)",
+    )
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Measure and print. 1: the sessions' figures are not valid. Raises BenchError."""
+    if args.sessions is None and (args.url or args.audio):
+        raise BenchError("--url and --audio go with --sessions N")
+    with tempfile.TemporaryDirectory(prefix="wsavatar-bench-") as directory:
+        overrides = _overrides(args, settings, Path(directory))
+        if args.sessions is not None:
+            return _run_sessions(args, _with(settings, overrides), overrides, Path(directory))
+        report = _run_renderer(args, _with(settings, overrides))
+    print(json.dumps(as_json(report), indent=2) if args.json else table(report))
+    return 0
+
+
+def _overrides(args: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
+    """Settings that the options stand for, by their dotted names."""
+    overrides: dict[str, Any] = {}
+    if args.threads is not None:
+        overrides["model.cpu_threads"] = max(0, args.threads)
+    if args.avatar:
+        overrides["avatars.default"] = args.avatar
+    if args.avatar_size:
+        overrides |= _resized(args, settings, directory)
+    return overrides
+
+
+def _resized(args: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
+    """An avatars' folder for this run, with the one avatar at the size asked for."""
+    from wsavatar.avatars.format import read_avatar_file
+    from wsavatar.avatars.store import avatar_directory
+    from wsavatar.bench.resized import parse_size, write_resized
+
+    if args.url:
+        raise BenchError("--avatar-size is for a server that is started here, not for --url")
+    width, height = parse_size(args.avatar_size)
+    source = avatar_directory(settings.avatars)
+    id = args.avatar or settings.avatars.default
+    if not id:
+        folders = sorted(path.parent for path in source.glob("*/avatar.json"))
+        if not folders:
+            raise BenchError(f"{source} holds no avatar")
+        id = min(folders, key=lambda folder: read_avatar_file(folder).name.casefold()).name
+    _say(f"making avatar {id} {width}x{height}")
+    made = write_resized(source / id, width, height, directory / "avatars")
+    return {"avatars.directory": directory / "avatars", "avatars.default": made}
+
+
+def _with(settings: Settings, overrides: dict[str, Any]) -> Settings:
+    for name, value in overrides.items():
+        section, key = name.split(".")
+        changed = getattr(settings, section).model_copy(update={key: value})
+        settings = settings.model_copy(update={section: changed})
+    return settings
+
+
+# -- the renderer ---------------------------------------------------------------------------------
+
+
+def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
+    if args.batch_size is not None and not 1 <= args.batch_size <= 64:
+        raise BenchError(f"--batch-size {args.batch_size}: from 1 to 64")
+    if args.seconds is not None and not 1 <= args.seconds <= 600:
+        raise BenchError(f"--seconds {args.seconds:g}: from 1 to 600")
+    chosen = None if args.parts is None else parse_parts(args.parts)
+    extra = {name for name in ("reference", "scaling") if getattr(args, name)}
+    from wsavatar.assembly import load_models
+    from wsavatar.musetalk.configured import load_configured
+
+    if "scaling" in extra | (chosen or set()):
+        models = load_models(settings, _say)
+    else:
+        _say("loading the model")
+        models = [load_configured(settings)]
+    on_cuda = models[0].device.type == "cuda"
+    parts = extra | (chosen if chosen is not None else _ON_CUDA if on_cuda else _ON_CPU)
+    greatest = args.batch_size or (_CUDA_BATCH if on_cuda else settings.render.batch_size)
+    return measure(models, settings, greatest, args.seconds or (32.0 if on_cuda else 6.0), parts)
+
+
+def parse_parts(text: str) -> set[str]:
+    """``stages,ceiling`` to a set. Raises BenchError naming what there is."""
+    parts = {part.strip() for part in text.split(",") if part.strip()}
+    if not parts or parts - set(PARTS):
+        raise BenchError(f"--parts {text}: of {', '.join(PARTS)}, with commas between")
+    return parts
+
+
+def measure(
+    models: Sequence[MuseTalk],
+    settings: Settings,
+    greatest: int,
+    seconds: float,
+    parts: set[str],
+) -> Report:
+    """Measure ``parts`` at batch 1, 2, 4, … ``greatest``. Blocks, for a minute or so.
+
+    All but scaling run on the first model. Raises BenchError where frames failed.
+    """
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.bench import renderer
+    from wsavatar.musetalk.configured import model_directory
+
+    model, directory = models[0], model_directory(settings)
+    store = AvatarStore(settings.avatars, model)
+    _say(f"preparing avatar {store.default_id}")
+    avatar = store.get(store.default_id)
+    subject = renderer.Subject.of(avatar, settings.render, model.spec.grid, seconds)
+    sizes = renderer.batch_sizes(greatest)
+    _say("warming up")
+    model.warm_up(sizes)
+    found: dict[str, Any] = {}
+    if "stages" in parts:
+        found["stages_ms"] = _at_each(
+            sizes, "the stages", lambda size: renderer.measure_stages(model, subject, size)
+        )
+    if "throughput" in parts:
+        found["throughput"] = _at_each(
+            sizes,
+            "frames per second",
+            lambda size: renderer.measure_throughput([model], subject, size),
+        )
+    if "latency" in parts:
+        _say("measuring the first frame")
+        found["first_frame"] = renderer.measure_first_frame(model, subject)
+    if "reference" in parts:
+        found["reference"] = _measure_reference(model, directory, subject, greatest)
+        model.release()  # what it held would count as ours in what is measured next
+    if "ceiling" in parts:
+        found["ceiling"] = _measure_ceiling(model, directory)
+    if "scaling" in parts:
+        _say(f"measuring over up to {len(models)} devices")
+        found["scaling"] = renderer.measure_scaling(models, subject, greatest)
+    found["comparison"] = compare(
+        found.get("throughput", ()), found.get("reference", ()), found.get("ceiling")
+    )
+    return Report(
+        machine=asdict(machine.describe()) | {"cuda": _cuda(models)},
+        model=_model(models, directory),
+        avatar={"id": avatar.id, "width": avatar.width, "height": avatar.height},
+        frames=subject.frames,
+        repetitions=renderer.REPETITIONS,
+        **found,
+    )
+
+
+def _at_each(sizes: Sequence[int], what: str, call: Callable[[int], Row]) -> tuple[Row, ...]:
+    rows = []
+    for size in sizes:
+        _say(f"measuring {what} at batch {size}")
+        rows.append(call(size))
+    return tuple(rows)
+
+
+def _measure_reference(model: MuseTalk, directory: Path, subject: Any, greatest: int) -> Any:
+    from wsavatar.bench import reference
+    from wsavatar.bench.renderer import conditioned
+
+    _say("loading the reference path")
+    path = reference.ReferencePath(directory, model.spec.version, model.device, model.dtype)
+    sizes = [size for size in reference.REFERENCE_SIZES if size <= greatest] or [greatest]
+    works = conditioned(model, subject, max(sizes))
+    conditions = [work.source.condition[work.row] for work in works]
+    if len(conditions) < max(sizes):
+        raise BenchError(f"--seconds: too short for the reference path at batch {max(sizes)}")
+    quality = subject.settings.jpeg_quality
+    return _at_each(
+        sizes,
+        "the reference path",
+        lambda size: reference.measure_reference(path, subject.avatar, conditions, size, quality),
+    )
+
+
+def _measure_ceiling(model: MuseTalk, directory: Path) -> Any:
+    from wsavatar.bench import ceiling
+
+    _say("measuring the chip's ceiling")
+    load = ceiling.CUDA_LOAD if model.device.type == "cuda" else ceiling.CPU_LOAD
+    return ceiling.measure_ceiling(directory, model.spec, model.device, model.dtype, load)
+
+
+def _cuda(models: Sequence[MuseTalk]) -> list[str]:
+    if not any(str(model.device).startswith("cuda") for model in models):
+        return []
+    return [device.title for device in machine.cuda_devices()]
+
+
+def _model(models: Sequence[MuseTalk], directory: Path) -> dict[str, Any]:
+    return {
+        "directory": str(directory),
+        "version": str(models[0].spec.version),
+        "devices": [str(model.device) for model in models],
+        "dtype": str(models[0].dtype).removeprefix("torch."),
+    }
+
+
+# -- sessions -------------------------------------------------------------------------------------
+
+
+def _run_sessions(
+    args: argparse.Namespace, settings: Settings, overrides: dict[str, Any], directory: Path
+) -> int:
+    from wsavatar.bench.server_process import ServerProcess
+    from wsavatar.bench.sessions import run_sessions, sessions_table
+    from wsavatar.bench.speech import made_speech, recorded_speech
+
+    seconds = 60.0 if args.seconds is None else args.seconds
+    if not 1 <= args.sessions <= 1000:
+        raise BenchError(f"--sessions {args.sessions}: from 1 to 1000")
+    if not 2 <= seconds <= 3600:
+        raise BenchError(f"--seconds {seconds:g}: from 2 to 3600 with --sessions")
+    speech = recorded_speech(args.audio) if args.audio else made_speech()
+    if args.url:
+        report = run_sessions(_scene(args, settings, seconds, args.url), speech, directory, _say)
+    else:
+        overrides["server.max_sessions"] = max(settings.server.max_sessions, args.sessions)
+        arguments = ["--config", args.config] if args.config else []
+        given = [
+            *args.set,
+            *(f"{name}={json.dumps(v, default=str)}" for name, v in overrides.items()),
+        ]
+        arguments += [word for setting in given for word in ("--set", setting)]
+        with ServerProcess(arguments, directory / "server.log", _say) as server:
+            scene = _scene(args, settings, seconds, server.url)
+            report = run_sessions(scene, speech, directory, _say)
+    print(json.dumps(asdict(report), indent=2) if args.json else sessions_table(report))
+    return 0 if report.valid else 1
+
+
+def _scene(args: argparse.Namespace, settings: Settings, seconds: float, url: str) -> Any:
+    from urllib.parse import urlsplit, urlunsplit
+
+    from wsavatar.bench.sessions import Scene
+    from wsavatar.musetalk.configured import model_directory
+    from wsavatar.musetalk.spec import read_extras
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.netloc:
+        raise BenchError(f"--url {url}: expected ws://host:port/v1/realtime")
+    page = urlunsplit((parts.scheme.replace("ws", "http"), parts.netloc, "/api/stats", "", ""))
+    endpoint = url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1/realtime"))
+    return Scene(
+        sessions=args.sessions,
+        seconds=seconds,
+        url=endpoint,
+        stats_url=page,
+        token=next(iter(settings.server.auth_tokens), ""),
+        encoding=cast("Any", args.encoding),
+        avatar=settings.avatars.default,
+        fps=settings.render.fps,
+        chunk_ms=settings.audio.chunk_ms,
+        grid=read_extras(model_directory(settings), settings.model.version).grid,
+    )
+
+
+def _say(text: str) -> None:
+    print(f"{text} …", file=sys.stderr, flush=True)

@@ -1,0 +1,310 @@
+"""What a bench run found, as plain data, and as a table to read.
+
+It knows what the figures mean and how they compare; not how they are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = [
+    "BenchError",
+    "Ceiling",
+    "Comparison",
+    "ConvolutionRate",
+    "FirstFrame",
+    "ReferenceSpeed",
+    "Report",
+    "Scaling",
+    "StageTimes",
+    "Throughput",
+    "as_json",
+    "compare",
+    "table",
+]
+
+
+class BenchError(RuntimeError):
+    """The figures cannot be had, or would mean nothing; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """One device's stages, one after another, in milliseconds a frame at one batch size."""
+
+    batch_size: int
+    features: float
+    generate: float
+    paste: float
+    jpeg: float
+
+    @property
+    def total(self) -> float:
+        """A frame's way through all of them."""
+        return self.features + self.generate + self.paste + self.jpeg
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Frames per second from features to JPEG bytes on one device, at one batch size.
+
+    Memory is the greatest that torch held on a CUDA device meanwhile, None elsewhere.
+    """
+
+    batch_size: int
+    frames_per_s: float
+    allocated_mib: int | None = None
+    reserved_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFrame:
+    """From a complete chunk to its first JPEG on the event loop, in milliseconds."""
+
+    chunk_s: float
+    chunks: int
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Frames per second over the first ``devices`` of the configured devices."""
+
+    devices: int
+    frames_per_s: float
+    ratio: float
+    """To one device."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSpeed:
+    """Frames per second of the reference path at one batch size."""
+
+    batch_size: int
+    frames_per_s: float
+    """Up to the pasted picture, as numpy on the host."""
+    with_jpeg_frames_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConvolutionRate:
+    """A 3x3 convolution of ``channels`` to as many, on ``side`` x ``side`` pixels."""
+
+    channels: int
+    side: int
+    tflops: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What this chip could do at most, measured here on random data."""
+
+    batch_size: int
+    convolutions: tuple[ConvolutionRate, ...]
+    matmul_tflops: float
+    copy_gb_per_s: float
+    gflop_per_frame: float
+    """UNet and decoder, a multiplication and an addition counted as two."""
+
+    @property
+    def tflops(self) -> float:
+        """The best of the convolutions: the strictest measure of what the rest leaves unused."""
+        return max(one.tflops for one in self.convolutions)
+
+    @property
+    def frames_per_s(self) -> float:
+        """If every operation of UNet and decoder ran at that rate, and all else took no time."""
+        return 1000 * self.tflops / self.gflop_per_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One batch size, side by side. None: not measured in this run."""
+
+    batch_size: int
+    frames_per_s: float
+    times_reference: float | None
+    times_reference_with_jpeg: float | None
+    share_of_ceiling: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All figures of one run; what was not asked for is empty or None."""
+
+    machine: dict[str, Any]
+    model: dict[str, Any]
+    avatar: dict[str, Any]
+    frames: int
+    """The most that one repetition rendered."""
+    repetitions: int
+    stages_ms: tuple[StageTimes, ...] = ()
+    throughput: tuple[Throughput, ...] = ()
+    first_frame: FirstFrame | None = None
+    reference: tuple[ReferenceSpeed, ...] = ()
+    ceiling: Ceiling | None = None
+    comparison: tuple[Comparison, ...] = ()
+    scaling: tuple[Scaling, ...] = ()
+
+
+def compare(
+    throughput: Sequence[Throughput],
+    reference: Sequence[ReferenceSpeed],
+    ceiling: Ceiling | None,
+) -> tuple[Comparison, ...]:
+    """Ours against the reference and the ceiling, where either was measured in the same run."""
+    others = {one.batch_size: one for one in reference}
+    rows = []
+    for ours in throughput:
+        speed, other = ours.frames_per_s, others.get(ours.batch_size)
+        if other is None and ceiling is None:
+            continue
+        rows.append(
+            Comparison(
+                ours.batch_size,
+                speed,
+                round(speed / other.frames_per_s, 2) if other else None,
+                round(speed / other.with_jpeg_frames_per_s, 2) if other else None,
+                round(speed / ceiling.frames_per_s, 3) if ceiling else None,
+            )
+        )
+    return tuple(rows)
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The report as JSON has it, with what follows from its figures."""
+    values = asdict(report)
+    for row, stages in zip(values["stages_ms"], report.stages_ms, strict=True):
+        row["total"] = round(stages.total, 3)
+    if report.ceiling is not None:
+        values["ceiling"] |= {
+            "tflops": report.ceiling.tflops,
+            "frames_per_s": round(report.ceiling.frames_per_s, 1),
+        }
+    return values
+
+
+def table(report: Report) -> str:
+    """The report for a reader."""
+    this, model, avatar = report.machine, report.model, report.avatar
+    cuda = f"; {', '.join(this['cuda'])}" if this["cuda"] else ""
+    lines = [
+        f"machine  {this['cpu']}, {this['cores']} cores{cuda}",
+        f"model    {model['directory']}, {model['dtype']} on {', '.join(model['devices'])}",
+        f"avatar   {avatar['id']}, {avatar['width']}x{avatar['height']}",
+        f"frames   up to {report.frames} a repetition, medians of {report.repetitions}",
+    ]
+    blocks = (
+        _stage_lines(report.stages_ms),
+        _throughput_lines(report.throughput),
+        _first_frame_lines(report.first_frame),
+        _reference_lines(report.reference),
+        _ceiling_lines(report.ceiling),
+        _comparison_lines(report.comparison),
+        _scaling_lines(report.scaling),
+    )
+    for block in blocks:
+        lines += ["", *block] if block else []
+    return "\n".join(lines)
+
+
+def _columns(*cells: object) -> str:
+    """The first to the left, the others to the right of their columns."""
+    first, *others = (f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells)
+    return f"  {first:<22}" + "".join(f"{cell:>14}" for cell in others)
+
+
+def _stage_lines(rows: Iterable[StageTimes]) -> list[str]:
+    lines = [
+        _columns(
+            f"batch {row.batch_size}", row.features, row.generate, row.paste, row.jpeg, row.total
+        )
+        for row in rows
+    ]
+    head = _columns("", "features", "UNet and VAE", "paste", "JPEG", "in a row")
+    return ["stages, ms a frame", head, *lines] if lines else []
+
+
+def _throughput_lines(rows: Sequence[Throughput]) -> list[str]:
+    with_memory = any(row.reserved_mib is not None for row in rows)
+    lines = [
+        _columns(
+            f"batch {row.batch_size}",
+            f"{row.frames_per_s:.1f}",
+            *((row.allocated_mib, row.reserved_mib) if with_memory else ()),
+        )
+        for row in rows
+    ]
+    head = _columns("", "frames/s", *(("MiB in use", "MiB reserved") if with_memory else ()))
+    return ["features to JPEG bytes, one device", head, *lines] if lines else []
+
+
+def _first_frame_lines(first: FirstFrame | None) -> list[str]:
+    if first is None:
+        return []
+    return [
+        f"first frame after a complete {first.chunk_s:g} s chunk ({first.chunks} chunks)",
+        _columns("median", f"{first.p50_ms:.1f} ms"),
+        _columns("p95", f"{first.p95_ms:.1f} ms"),
+    ]
+
+
+def _reference_lines(rows: Iterable[ReferenceSpeed]) -> list[str]:
+    lines = [
+        _columns(
+            f"batch {row.batch_size}",
+            f"{row.frames_per_s:.1f}",
+            f"{row.with_jpeg_frames_per_s:.1f}",
+        )
+        for row in rows
+    ]
+    head = _columns("", "frames/s", "with JPEG")
+    return ["reference: eager, to numpy, pasted by PIL", head, *lines] if lines else []
+
+
+def _ceiling_lines(ceiling: Ceiling | None) -> list[str]:
+    if ceiling is None:
+        return []
+    return [
+        f"ceiling, random data, batch {ceiling.batch_size}",
+        *(
+            _columns(f"3x3, {one.channels} ch, {one.side}x{one.side}", f"{one.tflops:.1f} TFLOP/s")
+            for one in ceiling.convolutions
+        ),
+        _columns("matmul", f"{ceiling.matmul_tflops:.1f} TFLOP/s"),
+        _columns("copy on the device", f"{ceiling.copy_gb_per_s:.0f} GB/s"),
+        _columns("a frame", f"{ceiling.gflop_per_frame:.1f} GFLOP"),
+        _columns("at most", f"{ceiling.frames_per_s:.0f} frames/s"),
+    ]
+
+
+def _comparison_lines(rows: Iterable[Comparison]) -> list[str]:
+    def ratio(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}x"
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f} %"
+
+    lines = [
+        _columns(
+            f"batch {row.batch_size}",
+            f"{row.frames_per_s:.1f}",
+            ratio(row.times_reference),
+            ratio(row.times_reference_with_jpeg),
+            share(row.share_of_ceiling),
+        )
+        for row in rows
+    ]
+    head = _columns("", "frames/s", "to reference", "its JPEGs too", "of ceiling")
+    return ["ours, side by side", head, *lines] if lines else []
+
+
+def _scaling_lines(rows: Iterable[Scaling]) -> list[str]:
+    lines = [
+        _columns(f"{row.devices} devices", f"{row.frames_per_s:.1f}", f"{row.ratio:.2f}x")
+        for row in rows
+    ]
+    return ["over devices, chunks in turn", *lines] if lines else []

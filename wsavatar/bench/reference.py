@@ -1,0 +1,150 @@
+"""The reference path: how MuseTalk's own script makes frames, to measure ours against.
+
+Batch by batch on one thread: diffusers' UNet and VAE as they come, the whole VAE output to float
+numpy on the host, then frame by frame Lanczos on the CPU and a paste with PIL. Nothing is fused,
+captured, overlapped or kept on the device. It is given its conditions and latents ready made, so
+the ratio to it errs in its favour.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image  # diffusers brings it
+from torch.nn import functional as F
+
+from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.bench.figures import ReferenceSpeed
+from wsavatar.musetalk.checkpoint import load_modules
+from wsavatar.musetalk.networks import patch_of, scaling_of
+from wsavatar.musetalk.spec import Version
+from wsavatar.render import jpeg
+
+__all__ = ["REFERENCE_SIZES", "ReferencePath", "measure_reference", "paste_by_pil"]
+
+REFERENCE_SIZES = (4, 8, 16)
+REPETITIONS = 3
+BATCHES = 8
+
+
+class ReferencePath:
+    """UNet and VAE with weights of their own, on one device. Raises CheckpointError."""
+
+    def __init__(
+        self, directory: Path, version: Version, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        modules = load_modules(directory, version, dtype)
+        self._device, self._dtype = device, dtype
+        self._unet: Any = modules.unet.to(device)
+        self._vae: Any = modules.vae.to(device)
+        self._timestep = torch.tensor([0], device=device)
+        self._patch = patch_of(modules.vae)
+        self._scaling, self._shift = scaling_of(modules.vae)
+
+    @torch.no_grad()
+    def patches(self, latents: np.ndarray, conditions: Sequence[Any]) -> np.ndarray:
+        """[b, 2C, h, w] and b of [10 * layers, dim] -> uint8 [b, S, S, 3] RGB on the host."""
+        batch = torch.from_numpy(latents).to(self._device, self._dtype)
+        states = torch.stack([torch.as_tensor(row) for row in conditions])
+        states = states.to(self._device, self._dtype)
+        made = self._unet(batch, self._timestep, encoder_hidden_states=states).sample
+        pixels = self._vae.decode(made / self._scaling + self._shift).sample
+        pixels = F.pixel_shuffle(pixels, self._patch)  # by 1, nothing, in the official models
+        pixels = (pixels / 2 + 0.5).clamp(0, 1)
+        pictures = pixels.detach().cpu().permute(0, 2, 3, 1).float().numpy()
+        return (pictures * 255).round().astype(np.uint8)
+
+    def pictures(
+        self, avatar: PreparedAvatar, first_frame: int, conditions: Sequence[Any]
+    ) -> list[np.ndarray]:
+        """Finished frames, uint8 [H, W, 3] RGB, one for each condition."""
+        indices = [
+            cycle_index(first_frame + row, avatar.frame_count) for row in range(len(conditions))
+        ]
+        patches = self.patches(avatar.latents[indices], conditions)
+        return [
+            paste_by_pil(
+                avatar.frames[index].copy(),
+                patch,
+                avatar.crop_boxes[index],
+                avatar.paste_boxes[index],
+                avatar.masks[index],
+            )
+            for index, patch in zip(indices, patches, strict=True)
+        ]
+
+
+def paste_by_pil(
+    frame: np.ndarray,
+    patch: np.ndarray,
+    crop_box: Sequence[int] | np.ndarray,
+    paste_box: Sequence[int] | np.ndarray,
+    mask: np.ndarray,
+) -> np.ndarray:
+    """Cut the square around the face, paste the resized patch, blend it back under the mask.
+
+    Arguments as `wsavatar.render.paste.paste` takes them; the whole picture is converted twice.
+    """
+    x1, y1, x2, y2 = (int(edge) for edge in crop_box)
+    left, top, right, bottom = (int(edge) for edge in paste_box)
+    drawn = cv2.resize(patch, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LANCZOS4)
+    body = Image.fromarray(frame)
+    square = body.crop((left, top, right, bottom))
+    square.paste(Image.fromarray(drawn), (x1 - left, y1 - top))
+    body.paste(square, (left, top), Image.fromarray(mask))
+    return np.array(body)
+
+
+def measure_reference(
+    path: ReferencePath, avatar: PreparedAvatar, conditions: Sequence[Any], size: int, quality: int
+) -> ReferenceSpeed:
+    """Frames per second at one batch size: the median of repetitions, after a batch to warm up.
+
+    ``conditions``: at least ``size`` of them, as the model made them; they are used over and over.
+    """
+    batch = list(conditions[:size])
+    speeds, with_jpeg = [], []
+    with _library_defaults():
+        _run(path, avatar, batch, 1, quality)
+        for _ in range(REPETITIONS):
+            pasted_s, encoded_s = _run(path, avatar, batch, BATCHES, quality)
+            speeds.append(BATCHES * len(batch) / pasted_s)
+            with_jpeg.append(BATCHES * len(batch) / (pasted_s + encoded_s))
+    return ReferenceSpeed(
+        size, round(statistics.median(speeds), 1), round(statistics.median(with_jpeg), 1)
+    )
+
+
+def _run(
+    path: ReferencePath, avatar: PreparedAvatar, batch: Sequence[Any], batches: int, quality: int
+) -> tuple[float, float]:
+    """Seconds up to the pasted pictures, and seconds of their JPEGs, on one thread in turn."""
+    pasted_s = encoded_s = 0.0
+    for number in range(batches):
+        started = time.perf_counter()
+        pictures = path.pictures(avatar, number * len(batch), batch)
+        pasted = time.perf_counter()
+        for picture in pictures:
+            jpeg.encode(picture, quality)
+        pasted_s += pasted - started
+        encoded_s += time.perf_counter() - pasted
+    return pasted_s, encoded_s
+
+
+@contextlib.contextmanager
+def _library_defaults() -> Iterator[None]:
+    """cuDNN as torch has it by default: our own model makes it choose by timing."""
+    chosen = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = chosen

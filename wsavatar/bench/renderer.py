@@ -1,0 +1,315 @@
+"""Measures the renderer: its stages one by one, then all of it as the server runs it.
+
+Stages are timed one after another on one thread, through the model and the finisher that the
+worker uses. Throughput, first frame and scaling are those of `FacePool` itself, with its workers,
+queues and threads. Figures are medians over repetitions. It knows how to measure, not what is fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.bench.figures import BenchError, FirstFrame, Scaling, StageTimes, Throughput
+from wsavatar.bench.timing import is_cuda, stopwatch
+from wsavatar.chunker import Chunk, Chunker, FeatureGrid
+from wsavatar.config import RenderSettings
+from wsavatar.render.finish import Finisher, make_finisher
+from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
+from wsavatar.render.pool import FacePool
+from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
+
+__all__ = [
+    "REPETITIONS",
+    "Subject",
+    "batch_sizes",
+    "conditioned",
+    "measure_first_frame",
+    "measure_scaling",
+    "measure_stages",
+    "measure_throughput",
+]
+
+REPETITIONS = 3
+BATCHES = 50
+"""A repetition renders so many batches, where the audio lasts: small ones are slow enough."""
+CHUNK_S = 0.5
+LATENCY_CHUNKS = 40
+_LATENCY_DUE_S = 5.0
+"""Live, so that batches form as they do in a conversation; far off, so that nothing is late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: a face, the settings it is rendered with, and what it says."""
+
+    avatar: PreparedAvatar
+    settings: RenderSettings
+    grid: FeatureGrid
+    chunks: tuple[Chunk, ...]
+
+    @classmethod
+    def of(
+        cls, avatar: PreparedAvatar, settings: RenderSettings, grid: FeatureGrid, seconds: float
+    ) -> Subject:
+        """``seconds`` of noise: every sound costs the same."""
+        chunker = Chunker(grid, Fraction(settings.fps), round(CHUNK_S * grid.sample_rate))
+        chunks = chunker.push(_noise(round(seconds * grid.sample_rate))) + chunker.flush()
+        return cls(avatar, settings, grid, tuple(chunks))
+
+    @property
+    def video(self) -> VideoFormat:
+        """Whole pictures at the configured rate and quality."""
+        return VideoFormat(fps=Fraction(self.settings.fps), quality=self.settings.jpeg_quality)
+
+    @property
+    def frames(self) -> int:
+        return sum(chunk.frame_count for chunk in self.chunks)
+
+    def at_batch(self, size: int) -> RenderSettings:
+        """The settings at exactly this batch, with room for all frames at once."""
+        return self.settings.model_copy(
+            update={"batch_size": size, "max_batch_size": size, "max_queued_frames": 1_000_000}
+        )
+
+    def chunks_for(self, frames: int) -> list[Chunk]:
+        """The first chunks that hold ``frames`` together, or all there are."""
+        taken: list[Chunk] = []
+        for chunk in self.chunks:
+            if sum(one.frame_count for one in taken) >= frames:
+                break
+            taken.append(chunk)
+        return taken
+
+
+def batch_sizes(greatest: int) -> list[int]:
+    """1, 2, 4, … and the greatest."""
+    return sorted({*(2**n for n in range(greatest.bit_length())), greatest})
+
+
+def conditioned(model: FaceModel, subject: Subject, frames: int) -> list[FrameWork]:
+    """At least ``frames`` frames with their conditions made, where there are as many."""
+    spec = StreamSpec(0, subject.avatar, subject.video, 0, 0)
+    works: list[FrameWork] = []
+    for chunk in subject.chunks_for(frames):
+        source = ChunkWork(chunk, subject.video.fps)
+        _make_condition(model, source)
+        works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
+    return works
+
+
+# -- stages ---------------------------------------------------------------------------------------
+
+
+def measure_stages(model: FaceModel, subject: Subject, size: int) -> StageTimes:
+    """Each stage by itself: on a CUDA device by events, JPEG and all else by the wall clock.
+
+    Only full batches run, where the audio lasts for one.
+    """
+    finisher = make_finisher(model, subject.settings)
+    rows = list(_stage_passes(model, finisher, subject, size))
+    return StageTimes(
+        size,
+        **{stage: round(statistics.median(row[stage] for row in rows), 3) for stage in rows[0]},
+    )
+
+
+def _stage_passes(
+    model: FaceModel, finisher: Finisher, subject: Subject, size: int
+) -> Iterator[dict[str, float]]:
+    """Milliseconds a frame of each stage, once a repetition; the first, not told, warms up."""
+    elapsed_ms = stopwatch(getattr(model, "device", None))
+    chunks = subject.chunks_for(BATCHES * size)
+    spec = StreamSpec(0, subject.avatar, subject.video, 0, 0)
+    for repetition in range(-1, REPETITIONS):
+        total = {"features": 0.0, "generate": 0.0, "paste": 0.0, "jpeg": 0.0}
+        works: list[FrameWork] = []
+        for chunk in chunks:
+            source = ChunkWork(chunk, subject.video.fps)
+            total["features"] += elapsed_ms(partial(_make_condition, model, source))
+            works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
+        total["features"] /= len(works)
+        batches = _full_batches(works, size)[: 2 if repetition < 0 else None]
+        for batch in batches:
+            for stage, ms in _time_batch(model, finisher, batch, elapsed_ms).items():
+                total[stage] += ms / sum(map(len, batches))
+        if repetition >= 0:
+            yield total
+
+
+def _time_batch(
+    model: FaceModel,
+    finisher: Finisher,
+    batch: Sequence[FrameWork],
+    elapsed_ms: Callable[[Callable[[], Any]], float],
+) -> dict[str, float]:
+    conditions = [work.source.condition[work.row] for work in batch]
+    made: dict[str, Any] = {}
+
+    def generate() -> None:
+        made["patches"] = model.generate(finisher.latents(batch), conditions)
+
+    def paste() -> None:
+        made["pictures"] = finisher.compose(batch, made["patches"])
+
+    times = {"generate": elapsed_ms(generate), "paste": elapsed_ms(paste)}
+    started = time.perf_counter()  # the device is idle: this is the encoder and the copy alone
+    finisher.encode(batch, made["pictures"])
+    return times | {"jpeg": 1000 * (time.perf_counter() - started)}
+
+
+def _make_condition(model: FaceModel, source: ChunkWork) -> None:
+    encoded = model.encode_audio(source.chunk.windows)
+    source.condition = model.condition(encoded, source.chunk, source.fps)
+
+
+def _full_batches(works: Sequence[FrameWork], size: int) -> list[Sequence[FrameWork]]:
+    batches = [works[start : start + size] for start in range(0, len(works), size)]
+    return [batch for batch in batches if len(batch) == size] or batches
+
+
+# -- the renderer itself --------------------------------------------------------------------------
+
+
+def measure_throughput(models: Sequence[FaceModel], subject: Subject, size: int) -> Throughput:
+    """Frames per second through the pool with all chunks queued at once.
+
+    Raises BenchError where a frame failed: it would count as a fast one.
+    """
+    device = getattr(models[0], "device", None)
+    _reset_memory_peak(device)
+    speed = asyncio.run(_throughput(models, subject, size))
+    return Throughput(size, round(speed, 1), *_memory_peak_mib(device))
+
+
+def measure_scaling(
+    models: Sequence[FaceModel], subject: Subject, size: int
+) -> tuple[Scaling, ...]:
+    """The same over the first 1, 2, 4, … and all of the models, chunks going to them in turn."""
+    speeds = {
+        count: measure_throughput(models[:count], subject, size).frames_per_s
+        for count in batch_sizes(len(models))
+    }
+    return tuple(
+        Scaling(count, speed, round(speed / speeds[1], 2)) for count, speed in speeds.items()
+    )
+
+
+async def _throughput(models: Sequence[FaceModel], subject: Subject, size: int) -> float:
+    chunks = subject.chunks_for(BATCHES * size * len(models))
+    async with _Pool(models, subject.at_batch(size)) as pool:
+        speeds = []
+        for _ in range(REPETITIONS):
+            arrivals = _Arrivals(sum(chunk.frame_count for chunk in chunks))
+            stream = pool.open_stream(subject.avatar, subject.video, 0, 0, arrivals)
+            started = time.perf_counter()
+            for chunk in chunks:
+                stream.submit(chunk, math.inf)
+            await arrivals.all()
+            speeds.append(arrivals.expected / (time.perf_counter() - started))
+            stream.close()
+        return statistics.median(speeds)
+
+
+def measure_first_frame(model: FaceModel, subject: Subject) -> FirstFrame:
+    """From the last sample of a chunk to its first JPEG, one chunk at a time on an idle pool.
+
+    Batches are those that the settings give a live stream, whatever was measured before.
+    """
+    latencies = asyncio.run(_latencies(model, subject))
+    cuts = statistics.quantiles(latencies, n=20, method="inclusive")
+    median = statistics.median(latencies)
+    return FirstFrame(CHUNK_S, len(latencies), round(median, 1), round(cuts[18], 1))
+
+
+async def _latencies(model: FaceModel, subject: Subject) -> list[float]:
+    step = round(CHUNK_S * subject.grid.sample_rate)
+    chunker = Chunker(subject.grid, subject.video.fps, step)
+    samples = _noise(step * (LATENCY_CHUNKS + 2))
+    latencies = []
+    settings = subject.settings.model_copy(update={"max_lateness_ms": 10_000})
+    async with _Pool([model], settings) as pool:
+        arrivals = _Arrivals(0)
+        stream = pool.open_stream(
+            subject.avatar, subject.video, 0, 0, lambda outcome: arrivals(outcome)
+        )
+        for start in range(0, len(samples), step):
+            started = time.perf_counter()
+            chunks = chunker.push(samples[start : start + step])
+            arrivals = _Arrivals(sum(chunk.frame_count for chunk in chunks))
+            for chunk in chunks:
+                stream.submit(chunk, time.monotonic() + _LATENCY_DUE_S)
+            if arrivals.expected:
+                await arrivals.all()
+                latencies.append(1000 * (arrivals.first_s - started))
+        stream.close()
+    return latencies
+
+
+class _Pool:
+    """A pool for the time of a measurement."""
+
+    def __init__(self, models: Sequence[FaceModel], settings: RenderSettings) -> None:
+        self._pool = FacePool(models, settings)
+
+    async def __aenter__(self) -> FacePool:
+        await self._pool.start()
+        return self._pool
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._pool.close()
+
+
+class _Arrivals:
+    """An ``on_frame`` that knows when the first and the last came."""
+
+    def __init__(self, expected: int) -> None:
+        self.expected = expected
+        self.first_s = 0.0
+        self._count = 0
+        self._dropped = 0
+        self._done = asyncio.Event()
+
+    def __call__(self, outcome: FrameOutcome) -> None:
+        self._count += 1
+        self._dropped += isinstance(outcome, DroppedFrame)
+        if self._count == 1:
+            self.first_s = time.perf_counter()
+        if self._count >= self.expected:
+            self._done.set()
+
+    async def all(self) -> None:
+        await self._done.wait()
+        if self._dropped:
+            raise BenchError(f"{self._dropped} of {self.expected} frames could not be rendered")
+
+
+def _reset_memory_peak(device: Any) -> None:
+    if is_cuda(device):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _memory_peak_mib(device: Any) -> tuple[int, int] | tuple[None, None]:
+    if not is_cuda(device):
+        return None, None
+    import torch
+
+    allocated = torch.cuda.max_memory_allocated(device)
+    return allocated >> 20, torch.cuda.max_memory_reserved(device) >> 20
+
+
+def _noise(count: int) -> np.ndarray:
+    """Audio, float32 mono."""
+    return np.random.default_rng(0).normal(0, 0.1, count).astype(np.float32)

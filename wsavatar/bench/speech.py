@@ -1,0 +1,43 @@
+"""What the sessions' clients say: a recording, or speech made here without a network.
+
+Float32 mono at 24 kHz, whatever it came from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+
+from wsavatar.audio import resample
+from wsavatar.dialogue.base import SPEECH_RATE
+from wsavatar.dialogue.tts import create_voice
+from wsavatar.render.offline import read_audio
+
+__all__ = ["made_speech", "recorded_speech"]
+
+SPEECH = (
+    "The quick brown fox jumps over the lazy dog. Please call Stella, and ask her to bring these "
+    "things with her from the store. Six spoons of fresh snow peas, five thick slabs of blue "
+    "cheese, and maybe a snack for her brother Bob. When the sunlight strikes raindrops in the "
+    "air, they act as a prism and form a rainbow. We also need a small plastic snake, and a big "
+    "toy frog for the kids."
+)
+
+
+def made_speech() -> np.ndarray:
+    """Half a minute of speech by the offline voice, float32 mono at 24 kHz. Raises VoiceError."""
+
+    async def speak() -> list[np.ndarray]:
+        voice = create_voice("espeak")
+        return [piece for sentence in SPEECH.split(". ") async for piece in voice.speak(sentence)]
+
+    return np.concatenate(asyncio.run(speak()))
+
+
+def recorded_speech(path: Path) -> np.ndarray:
+    """A file's sound as float32 mono at 24 kHz. Raises RenderError."""
+    track = read_audio(path)
+    mono = np.ascontiguousarray(track.samples.mean(axis=1, dtype=np.float32))
+    return resample(mono, track.sample_rate, SPEECH_RATE)

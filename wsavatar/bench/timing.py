@@ -1,0 +1,48 @@
+"""How long a call takes: by CUDA events where the work is a CUDA device's, else by the wall clock.
+
+It knows devices; not what is called.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Stopwatch", "is_cuda", "stopwatch"]
+
+Stopwatch = Callable[[Callable[[], Any]], float]
+"""Runs a call and gives the milliseconds it took; the device has done all of it by then."""
+
+
+def is_cuda(device: Any) -> bool:
+    """Whether this is a CUDA device: a `torch.device`; anything else is not."""
+    return getattr(device, "type", "") == "cuda"
+
+
+def stopwatch(device: Any) -> Stopwatch:
+    """A stopwatch for work that is queued on ``device``'s current stream."""
+    return _by_events(device) if is_cuda(device) else _by_clock
+
+
+def _by_clock(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - started)
+
+
+def _by_events(device: Any) -> Stopwatch:
+    import torch
+
+    new_event: Callable[..., Any] = torch.cuda.Event
+
+    def elapsed_ms(call: Callable[[], Any]) -> float:
+        with torch.cuda.device(device):
+            start, end = new_event(enable_timing=True), new_event(enable_timing=True)
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            return float(start.elapsed_time(end))
+
+    return elapsed_ms
