@@ -321,19 +321,16 @@ def test_bytes_come_in_the_order_of_the_works(device: torch.device) -> None:
     assert 2 * len(data[0]) > 3 * len(data[2])  # one avatar and size, at two qualities
 
 
-def test_an_encoder_of_the_device_is_asked_once_per_quality() -> None:
-    """Rows of one quality go in one call, and their bytes come back to their own places."""
-    calls: list[tuple[int, int]] = []
+def test_an_encoder_of_the_device_gives_each_row_its_own_bytes() -> None:
+    """Bytes of any length come over in one copy, and are cut where each picture's end."""
 
-    def encode(pictures: list[torch.Tensor], quality: int) -> list[torch.Tensor]:
-        calls.append((len(pictures), quality))
-        return [torch.tensor([quality, int(p[0, 0, 0])], dtype=torch.uint8) for p in pictures]
+    def encode(picture: torch.Tensor, quality: int) -> torch.Tensor:
+        return torch.full((int(picture[0, 0, 0]),), quality, dtype=torch.uint8)
 
     encoder = DeviceEncoder(torch.device("cpu"), lambda device: encode)
-    pictures = [torch.full((3, 2, 2), number, dtype=torch.uint8) for number in range(5)]
-    data = encoder.encode(pictures, [85, 50, 85, 50, 85])
-    assert data == [bytes([q, n]) for n, q in enumerate((85, 50, 85, 50, 85))]
-    assert calls == [(3, 85), (2, 50)]
+    pictures = [torch.full((3, 2, 2), number, dtype=torch.uint8) for number in (3, 1, 4, 1, 5)]
+    data = encoder.encode(pictures, [85, 50, 85, 50, 90])
+    assert data == [bytes([85] * 3), bytes([50]), bytes([85] * 4), bytes([50]), bytes([90] * 5)]
 
 
 def test_without_nvjpeg_the_cores_encode_and_it_says_so(

@@ -190,8 +190,8 @@ class DeviceFinisher:
     def scope(self) -> AbstractContextManager[Any]:
         """A CUDA stream of its own for the model and `compose`.
 
-        torchvision's encoder takes its bytes over the device's default stream. Were the model on
-        that stream too, a batch's JPEGs would wait until the next batch's faces are done.
+        `DeviceEncoder` waits for the device's default stream. Were the model on that stream too, a
+        batch's JPEGs would wait until the next batch's faces are done.
         """
         return torch.cuda.stream(self._stream) if self._cuda else contextlib.nullcontext()
 

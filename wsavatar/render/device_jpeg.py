@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections import defaultdict
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,8 +24,8 @@ __all__ = ["DeviceEncoder"]
 
 _log = logging.getLogger(__name__)
 
-Encode = Callable[[list[Tensor], int], list[Tensor]]
-"""uint8 [3, h, w] each, and their quality, to uint8 [n] each, all on one device."""
+Encode = Callable[[Tensor, int], Tensor]
+"""uint8 [3, h, w] and its quality to uint8 [n], on one device."""
 
 
 class DeviceEncoder:
@@ -55,23 +55,15 @@ class DeviceEncoder:
         """
         if self._encode is None:
             return self._on_cores(pictures, qualities)
-        data = self._on_device(self._encode, pictures, qualities)
-        return [piece.tobytes() for piece in data]
+        return [piece.tobytes() for piece in self._on_device(self._encode, pictures, qualities)]
 
     def _on_device(
         self, encode: Encode, pictures: Sequence[Tensor], qualities: Sequence[int]
     ) -> list[np.ndarray]:
-        by_quality: defaultdict[int, list[int]] = defaultdict(list)
-        for index, quality in enumerate(qualities):
-            by_quality[quality].append(index)
-        encoded = list(pictures)
-        # torchvision encodes on a stream of its own, but takes the bytes out over the device's
-        # default stream: only there are they known to be whole.
+        encoded = []
         with self._on(torch.cuda.default_stream(self._device) if self._cuda else None):
-            for quality, indices in by_quality.items():
-                made = encode([pictures[index] for index in indices], quality)
-                for index, data in zip(indices, made, strict=True):
-                    encoded[index] = data
+            for picture, quality in zip(pictures, qualities, strict=True):
+                encoded.append(encode(picture, quality))
             return _to_host(encoded)
 
     def _on_cores(self, pictures: Sequence[Tensor], qualities: Sequence[int]) -> list[bytes]:
@@ -105,17 +97,11 @@ def _to_host(pieces: Sequence[Tensor]) -> list[np.ndarray]:
 
 
 def _find_nvjpeg(device: torch.device) -> Encode | None:
-    """torchvision's encoder, once it has encoded a small picture; else None, and a warning.
-
-    It serves one call at a time in the whole process, and is built anew whenever another device's
-    turn comes: several devices want a process each.
-    """
+    """torchvision's encoder, once it has encoded a small picture; else None, and a warning."""
     try:
-        from torchvision.io import encode_jpeg  # type: ignore[import-not-found, unused-ignore]
-
         picture = torch.zeros(3, 16, 16, dtype=torch.uint8, device=device)
-        torch.cuda.synchronize(device)
-        data = encode_jpeg([picture], 85)[0].cpu()
+        encode = _torchvision_encoder(picture.device)
+        data = encode(picture, 85).cpu()
         if data[:2].tolist() != [0xFF, 0xD8]:
             raise RuntimeError("what it made is no JPEG")
     except Exception as error:  # missing, built without nvJPEG, or for another CUDA release
@@ -125,5 +111,33 @@ def _find_nvjpeg(device: torch.device) -> Encode | None:
             error,
         )
         return None
-    encode: Encode = encode_jpeg
+    return encode
+
+
+_home_devices: list[torch.device] = []
+_turn = threading.Lock()
+
+
+def _torchvision_encoder(device: torch.device) -> Encode:
+    """nvJPEG for ``device``, in turns with every other device of the process.
+
+    torchvision has one encoder a process, for one device; another device's picture would have it
+    built anew, which takes longer than many pictures. So all are encoded where the first one was:
+    a copy between devices is a few microseconds.
+    """
+    from torchvision.io import encode_jpeg  # type: ignore[import-not-found, unused-ignore]
+
+    def encode(picture: Tensor, quality: int) -> Tensor:
+        with _turn:
+            home = picture.to(_home_devices[0])
+            stream = torch.cuda.default_stream(home.device)
+            # It encodes on a stream of its own, which waits for no other, and takes the bytes out
+            # over the default stream, without waiting: the next picture could overwrite them.
+            stream.synchronize()
+            data: Tensor = encode_jpeg(home, quality)
+            stream.synchronize()
+            return data
+
+    if not _home_devices:
+        _home_devices.append(device)
     return encode
