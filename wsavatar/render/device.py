@@ -60,8 +60,8 @@ class _Held:
 class DeviceAvatars:
     """Avatars on one device, within ``budget_bytes``, the least recently used leaving first.
 
-    An avatar is copied whole when first asked for, which takes about 0.1 s for 200 frames of 720p;
-    one that alone is over the budget is copied frame by frame each time. Any thread may call.
+    An avatar is copied whole when first asked for, and who asked waits for that; one that alone is
+    over the budget is copied frame by frame each time. Any thread may call.
     """
 
     def __init__(self, device: torch.device, budget_bytes: int) -> None:
@@ -262,8 +262,8 @@ class DeviceFinisher:
                 :, :, _moved(down, -top), _moved(across, -left)
             ]
             if size != (x2 - x1, y2 - y1):
-                # On a GPU in half precision: products this large take far longer in float32, and
-                # pixels are exact in both.
+                # On a GPU in half precision, for its tensor cores: here products are as large as
+                # whole pictures, and pixels are exact in both.
                 dtype = torch.float16 if self._cuda else torch.float32
                 pictures = images.resize(
                     pictures, *size, interpolation="area", channels_last=False, dtype=dtype

@@ -122,8 +122,7 @@ def _torchvision_encoder(device: torch.device) -> Encode:
     """nvJPEG for ``device``, in turns with every other device of the process.
 
     torchvision has one encoder a process, for one device; another device's picture would have it
-    built anew, which takes longer than many pictures. So all are encoded where the first one was:
-    a copy between devices is a few microseconds.
+    built anew. So all are encoded where the first one was, after a copy from device to device.
     """
     from torchvision.io import encode_jpeg  # type: ignore[import-not-found, unused-ignore]
 
