@@ -68,6 +68,7 @@ class DeviceAvatars:
         self._device = device
         self._budget = budget_bytes
         self._lock = threading.Lock()
+        self._uploading = threading.Lock()
         self._held: OrderedDict[int, _Held] = OrderedDict()
 
     @property
@@ -100,24 +101,46 @@ class DeviceAvatars:
             while self._held and 2 * sum(h.bytes for h in self._held.values()) > total:
                 self._held.popitem(last=False)
 
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """Copy the avatar to the device now, so that its first frame does not wait for it.
+
+        Blocks until it is there; batches with other avatars go on meanwhile.
+        """
+        self._hold(avatar)
+
     def _hold(self, avatar: PreparedAvatar) -> _Held | None:
         """The avatar on the device, copied there where it is not; None where it is too large."""
         key = id(avatar.latents)
         with self._lock:
             held = self._held.get(key)
-            if held is None:
-                size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
-                if size > self._budget:
-                    return None
+            if held is not None:
+                self._held.move_to_end(key)
+                return held
+        size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
+        if size > self._budget:
+            return None
+        with self._uploading:  # one at a time; those that are there can be had meanwhile
+            with self._lock:
+                held = self._held.get(key)  # somebody else's copy, that this call waited for
+                if held is not None:
+                    return held
                 while sum(h.bytes for h in self._held.values()) + size > self._budget:
                     self._held.popitem(last=False)
-                held = self._held[key] = _Held(
-                    self._copy_pictures(avatar, range(avatar.frame_count)),
-                    _to_device(avatar.latents, self._device),
-                    avatar.latents,
-                )
-            self._held.move_to_end(key)
+            held = self._upload(avatar)
+            with self._lock:
+                self._held[key] = held
             return held
+
+    def _upload(self, avatar: PreparedAvatar) -> _Held:
+        held = _Held(
+            self._copy_pictures(avatar, range(avatar.frame_count)),
+            _to_device(avatar.latents, self._device),
+            avatar.latents,
+        )
+        if self._device.type == "cuda":
+            # Whoever uses it may do so on another stream.
+            torch.cuda.current_stream(self._device).synchronize()
+        return held
 
     def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
         x, y, w, h = avatar.region
@@ -237,6 +260,14 @@ class DeviceFinisher:
             pictures.done.synchronize()
         qualities = [work.spec.video.quality for work in works]
         return self._encoder.encode(pictures.rows, qualities)
+
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """Copy an avatar to the device, on a stream of its own: batches go on beside it."""
+        with contextlib.ExitStack() as scope:
+            if self._cuda:
+                new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
+                scope.enter_context(torch.cuda.stream(new_stream(self._device)))
+            self.avatars.prepare(avatar)
 
     def evict(self) -> None:
         """Let go of the least recently used avatars; they are copied again when next used."""

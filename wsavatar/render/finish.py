@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.render import jpeg
 from wsavatar.render.paste import paste
@@ -49,6 +50,10 @@ class Finisher(Protocol):
     def encode(self, works: Sequence[FrameWork], pictures: Any) -> list[bytes]:
         """JPEGs in the order of ``works``. Blocks until the bytes are in this machine's memory."""
 
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """Have an avatar ready where it will be pasted, before its first frame. May block; any
+        thread may call."""
+
     def evict(self) -> None:
         """Give up memory of the device that can be had again; costs time when it is."""
 
@@ -81,6 +86,9 @@ class HostFinisher:
             jpeg.encode(picture, work.spec.video.quality)
             for work, picture in zip(works, pictures, strict=True)
         ]
+
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """It is here already."""
 
     def evict(self) -> None:
         """Nothing is kept on a device."""

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
 from wsavatar.render.finish import make_finisher, to_numpy
@@ -112,6 +113,9 @@ class FaceWorker:
             thread_name_prefix=f"finish-{name}",
             initializer=yield_to_others,
         )
+        self._preparers = ThreadPoolExecutor(
+            1, thread_name_prefix=f"prepare-{name}", initializer=yield_to_others
+        )
         self._thread = threading.Thread(target=self._run, name=f"face-{name}", daemon=True)
         self._started: Callable[[BaseException | None], None] = lambda error: None
 
@@ -155,6 +159,11 @@ class FaceWorker:
                 self._wake.notify()
         self._drop(dropped, "cancelled" if self._closing else "overload")
 
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """A stream of this avatar begins: have it on the device before its frames are due."""
+        if self._finisher.on_device and not self._closing:
+            self._preparers.submit(self._prepare, avatar)
+
     def cancel(self, stream: int) -> None:
         """Forget a stream's waiting frames; they are posted as cancelled."""
         with self._wake:
@@ -171,6 +180,7 @@ class FaceWorker:
         """Wait until the thread has ended and its last frames are posted. Blocks."""
         if self._thread.ident is not None:
             self._thread.join()
+        self._preparers.shutdown(wait=True, cancel_futures=True)
         self._finishers.shutdown(wait=True)
 
     # The worker's thread.
@@ -317,6 +327,12 @@ class FaceWorker:
                 self._wake.wait()
             for batch in self._again:
                 self._drop_works(batch.works, "cancelled")
+
+    def _prepare(self, avatar: PreparedAvatar) -> None:
+        try:
+            self._finisher.prepare(avatar)
+        except Exception as error:  # its first frame will try again, and know what to do
+            _log.warning("%s: avatar %s is not there yet: %s", self.name, avatar.id, error)
 
     # The finishers' threads.
 
