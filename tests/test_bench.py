@@ -224,13 +224,19 @@ def test_the_reference_pastes_under_the_mask_only() -> None:
 
 def test_a_full_size_frame_is_800_gflop(tmp_path: Path) -> None:
     """UNet 178 and decoder 622, counted on the modules without their weights."""
-    for part, name in (("unet", "musetalkV15/musetalk.json"), ("vae", "sd-vae/config.json")):
+    names = {
+        "unet": "musetalkV15/musetalk.json",
+        "vae": "sd-vae/config.json",
+        "tiny": "taesd/config.json",
+    }
+    for part, name in names.items():
         path = tmp_path / name
         path.parent.mkdir()
         path.write_text(json.dumps(_ARCHITECTURES["full"][part]), "utf-8")
     assert ceiling.frame_flops(tmp_path, FULL) / 1e9 == pytest.approx(800, abs=1)
     lower_half = replace(FULL, decode_from_row=16)
     assert 450 < ceiling.frame_flops(tmp_path, lower_half) / 1e9 < 520  # of the decoder, half
+    assert 200 < ceiling.frame_flops(tmp_path, FULL, "tiny") / 1e9 < 300  # TAESD decodes
 
 
 def test_the_ceiling_is_measured_on_this_device(mini: MuseTalk, directory: Path) -> None:

@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from wsavatar.bench.figures import Ceiling, ConvolutionRate
 from wsavatar.bench.timing import stopwatch
 from wsavatar.musetalk.architecture import build
-from wsavatar.musetalk.layout import part_files
+from wsavatar.musetalk.layout import Part, part_files
 from wsavatar.musetalk.networks import FaceGenerator
-from wsavatar.musetalk.spec import ModelSpec
+from wsavatar.musetalk.spec import Decoder, ModelSpec
 
 __all__ = ["CPU_LOAD", "CUDA_LOAD", "Load", "frame_flops", "measure_ceiling"]
 
@@ -47,7 +47,12 @@ CPU_LOAD = Load(1, DECODER_SHAPES, 2048, 2**26, groups=5, calls=1)
 
 
 def measure_ceiling(
-    directory: Path, spec: ModelSpec, device: torch.device, dtype: torch.dtype, load: Load
+    directory: Path,
+    spec: ModelSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    load: Load,
+    decoder: Decoder = "vae",
 ) -> Ceiling:
     """The rates of ``device`` in ``dtype``, and a frame's operations in the model's files."""
     with torch.inference_mode(), _fastest_algorithms():
@@ -64,22 +69,23 @@ def measure_ceiling(
         convolutions,
         round(matmul, 3),
         round(copied, 1),
-        round(frame_flops(directory, spec) / 1e9, 2),
+        round(frame_flops(directory, spec, decoder) / 1e9, 2),
     )
 
 
-def frame_flops(directory: Path, spec: ModelSpec) -> int:
+def frame_flops(directory: Path, spec: ModelSpec, decoder: Decoder = "vae") -> int:
     """Floating-point operations of UNet and decoder for one frame; an FMA counts as two.
 
     Counted on modules without weights, so it takes no memory, and is the same on every device.
     """
-    configs = {files.part: files.config for files in part_files(spec.version)}
+    configs = {files.part: files.config for files in part_files(spec.version, decoder)}
 
-    def network(part: Any) -> Any:
+    def network(part: Part) -> Any:
         return build(part, json.loads((directory / configs[part]).read_text("utf-8")))
 
     with torch.device("meta"), torch.inference_mode():
-        faces = FaceGenerator(network("unet"), network("vae"), spec.decode_from_row).eval()
+        tiny = network("tiny") if decoder == "tiny" else None
+        faces = FaceGenerator(network("unet"), network("vae"), spec.decode_from_row, tiny).eval()
         size = spec.latent_size
         latents = torch.empty(1, 2 * spec.latent_channels, size, size)
         condition = torch.empty(1, spec.grid.frame_positions * spec.layers, spec.dim)

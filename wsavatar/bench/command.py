@@ -167,11 +167,21 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
         models = load_models(settings, _say)
     else:
         _say("loading the model")
-        models = [load_configured(settings)]
+        models = [load_configured(settings, _first_device(settings))]
     on_cuda = models[0].device.type == "cuda"
     parts = extra | (chosen if chosen is not None else _ON_CUDA if on_cuda else _ON_CPU)
     greatest = args.batch_size or (_CUDA_BATCH if on_cuda else settings.render.batch_size)
-    return measure(models, settings, greatest, args.seconds or (32.0 if on_cuda else 6.0), parts)
+    seconds = args.seconds or (32.0 if on_cuda else 6.0) * len(models)
+    return measure(models, settings, greatest, seconds, parts)
+
+
+def _first_device(settings: Settings) -> str:
+    first = settings.model.devices[0]
+    if first != "auto":
+        return first
+    import torch
+
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def parse_parts(text: str) -> set[str]:
@@ -223,7 +233,7 @@ def measure(
         found["reference"] = _measure_reference(model, directory, subject, greatest)
         model.release()  # what it held would count as ours in what is measured next
     if "ceiling" in parts:
-        found["ceiling"] = _measure_ceiling(model, directory)
+        found["ceiling"] = _measure_ceiling(model, directory, settings)
     if "scaling" in parts:
         _say(f"measuring over up to {len(models)} devices")
         found["scaling"] = renderer.measure_scaling(models, subject, greatest)
@@ -267,12 +277,14 @@ def _measure_reference(model: MuseTalk, directory: Path, subject: Any, greatest:
     )
 
 
-def _measure_ceiling(model: MuseTalk, directory: Path) -> Any:
+def _measure_ceiling(model: MuseTalk, directory: Path, settings: Settings) -> Any:
     from wsavatar.bench import ceiling
 
     _say("measuring the chip's ceiling")
     load = ceiling.CUDA_LOAD if model.device.type == "cuda" else ceiling.CPU_LOAD
-    return ceiling.measure_ceiling(directory, model.spec, model.device, model.dtype, load)
+    return ceiling.measure_ceiling(
+        directory, model.spec, model.device, model.dtype, load, settings.model.decoder
+    )
 
 
 def _cuda(models: Sequence[MuseTalk]) -> list[str]:

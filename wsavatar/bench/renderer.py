@@ -134,10 +134,11 @@ def _stage_passes(
     for repetition in range(-1, REPETITIONS):
         total = {"features": 0.0, "generate": 0.0, "paste": 0.0, "jpeg": 0.0}
         works: list[FrameWork] = []
-        for chunk in chunks:
-            source = ChunkWork(chunk, subject.video.fps)
-            total["features"] += elapsed_ms(partial(_make_condition, model, source))
-            works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
+        with finisher.scope():
+            for chunk in chunks:
+                source = ChunkWork(chunk, subject.video.fps)
+                total["features"] += elapsed_ms(partial(_make_condition, model, source))
+                works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
         total["features"] /= len(works)
         batches = _full_batches(works, size)[: 2 if repetition < 0 else None]
         for batch in batches:
@@ -162,7 +163,8 @@ def _time_batch(
     def paste() -> None:
         made["pictures"] = finisher.compose(batch, made["patches"])
 
-    times = {"generate": elapsed_ms(generate), "paste": elapsed_ms(paste)}
+    with finisher.scope():
+        times = {"generate": elapsed_ms(generate), "paste": elapsed_ms(paste)}
     started = time.perf_counter()  # the device is idle: this is the encoder and the copy alone
     finisher.encode(batch, made["pictures"])
     return times | {"jpeg": 1000 * (time.perf_counter() - started)}
