@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from websockets.asyncio.client import connect
 
 from tests import helpers
 from wsavatar.audio import encode
-from wsavatar.bench.clients import RATE, ClientResult, Orders, Results, watch
+from wsavatar.bench.clients import RATE, ClientResult, Orders, Results, _open, watch
 from wsavatar.bench.sessions import Scene, _orders, percentile, sessions_table, summarize
 from wsavatar.bench.speech import recorded_speech
 from wsavatar.bench.viewer import PlannedChunk, Playback, Viewer, plan_chunks
@@ -235,6 +236,7 @@ def results(**lag: list[float]) -> list[Results]:
     first = ClientResult(0, frames=250, late=1, worst_late_ms=12.0, bytes=1000, complete=True)
     second = ClientResult(1, frames=245, dropped=5, bytes=3000, errors=["render_failed"])
     first.first_frame_ms, second.first_frame_ms = [10.0, 20.0], [30.0, 40.0]
+    first.began = second.began = True
     quiet = {"loop_lag_ms": [0.1] * 100, "send_lag_ms": [0.2] * 100} | lag
     return [Results([second], **quiet), Results([first], **quiet)]
 
@@ -265,6 +267,21 @@ def test_other_settings_than_the_servers_make_a_run_invalid() -> None:
     found = results()
     found[0].clients[0].unplanned = 3
     assert "audio.chunk_ms" in summarize(SCENE, found, {}).invalid_because[0]
+
+
+def test_clients_that_could_not_begin_make_a_run_invalid() -> None:
+    """Nineteen sessions say nothing of twenty."""
+    found = results()
+    found[1].clients[0].began = False
+    assert "1 clients could not begin" in summarize(SCENE, found, {}).invalid_because[0]
+
+
+async def test_a_client_that_is_refused_says_why(orders: Orders) -> None:
+    """Nobody listens there: a result with its reason, not an exception."""
+    result = ClientResult(0)
+    async with contextlib.AsyncExitStack() as stack:
+        assert await _open(replace(orders, url="ws://127.0.0.1:9/v1"), stack, result) is None
+    assert not result.began and "could not begin" in result.errors[0]
 
 
 def test_clients_are_spread_over_processes_and_over_a_chunks_time(tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class ClientResult:
     """What one client saw."""
 
     number: int
+    began: bool = False
+    """It was connected and configured."""
     frames: int = 0
     dropped: int = 0
     late: int = 0
@@ -140,6 +142,7 @@ async def _open(
                 if event["type"] == "error":
                     raise ConnectionError(event["error"]["message"])
                 if event["type"] == "session.updated":
+                    result.began = True
                     return socket
     except (OSError, TimeoutError, WebSocketException) as error:
         result.errors.append(f"could not begin: {error or type(error).__name__}")

@@ -257,9 +257,12 @@ def summarize(scene: Scene, results: Sequence[Results], stats: dict[str, Any]) -
     )
 
 
-def _doubts(clients: Iterable[ClientResult], load: dict[str, float]) -> list[str]:
+def _doubts(clients: Sequence[ClientResult], load: dict[str, float]) -> list[str]:
     """Why the figures may not be the server's."""
     doubts = []
+    absent = sum(not client.began for client in clients)
+    if absent:
+        doubts.append(f"{absent} clients could not begin, so the load was less than asked for")
     lag_ms = max(load["loop_lag_p99_ms"], load["send_lag_p99_ms"])
     if lag_ms > LAG_LIMIT_MS:
         doubts.append(
