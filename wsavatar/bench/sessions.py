@@ -155,7 +155,7 @@ def _play(
         if child.stdout.readline().strip() != "ready":
             raise BenchError(f"a process of clients ended at once, with code {child.wait()}")
     start_s = time.monotonic() + START_IN_S
-    say("all are connected: they speak now")
+    say("the clients speak")
     for child in children:
         assert child.stdin is not None
         child.stdin.write(f"{start_s!r}\n")
