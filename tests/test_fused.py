@@ -8,13 +8,17 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch.nn import functional as F
+from transformers import WhisperConfig
 
+from wsavatar.chunker import FeatureGrid
 from wsavatar.musetalk import fused_blocks
 from wsavatar.musetalk.checkpoint import load_modules
+from wsavatar.musetalk.features import AudioEncoder, AudioFeatures, LogMel
 from wsavatar.musetalk.fused import FusedFaces
+from wsavatar.musetalk.fused_audio import FusedAudio
 from wsavatar.musetalk.fused_blocks import UnfusableError, upsampling_kernel
 from wsavatar.musetalk.networks import FaceGenerator, fold_timestep
-from wsavatar.musetalk.random import _tiny, _unet, _vae
+from wsavatar.musetalk.random import _tiny, _unet, _vae, _whisper
 from wsavatar.resources import embedded_weights
 
 
@@ -109,3 +113,18 @@ def test_what_is_not_known_is_said() -> None:
     _, vae = official_shape()
     with pytest.raises(UnfusableError, match="act_fn gelu"):
         FusedFaces(unet, vae)
+
+
+@pytest.mark.parametrize("window_positions", [65, 120])
+def test_a_block_s_features_without_the_padding(window_positions: int) -> None:
+    """Features of a block are those of the whole padded window, in float32 within rounding."""
+    torch.manual_seed(0)
+    encoder = AudioEncoder(WhisperConfig(**_whisper(64, 3, 120))).eval().requires_grad_(False)
+    for tensor in encoder.parameters():
+        tensor.add_(torch.randn_like(tensor) * 0.05)
+    grid = FeatureGrid(block_positions=5, left_positions=20, right_positions=10)
+    audio = torch.randn(3, grid.window_samples) * torch.tensor([[0.1], [0.001], [0.0]])
+    samples = window_positions * grid.position_samples
+    whole = AudioFeatures(LogMel(80), encoder)(F.pad(audio, (0, samples - audio.shape[1])))
+    made = FusedAudio(LogMel(80), encoder, grid, window_positions)(audio)
+    torch.testing.assert_close(made, whole[:, 20:25], rtol=1e-3, atol=1e-4)

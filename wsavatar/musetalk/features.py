@@ -59,12 +59,16 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
+        logs = self.logs(audio)
+        loudest = logs.amax(dim=(1, 2), keepdim=True)
+        return ((torch.maximum(logs, loudest - 8.0) + 4.0) / 4.0).transpose(1, 2)
+
+    def logs(self, audio: Tensor) -> Tensor:
+        """log10 of each band's power, at least -10: [b, samples // 160, mel_bins]."""
         padded = nn.functional.pad(audio[:, None], (WINDOW // 2, WINDOW // 2), mode="reflect")[:, 0]
         frames = padded.unfold(1, WINDOW, HOP)[:, : audio.shape[1] // HOP]
         real, imaginary = (frames @ self.basis).square().chunk(2, dim=2)
-        logs = ((real + imaginary) @ self.filters).clamp(min=1e-10).log10()
-        loudest = logs.amax(dim=(1, 2), keepdim=True)
-        return ((torch.maximum(logs, loudest - 8.0) + 4.0) / 4.0).transpose(1, 2)
+        return ((real + imaginary) @ self.filters).clamp(min=1e-10).log10()
 
 
 class AudioEncoder(nn.Module):

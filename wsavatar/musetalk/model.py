@@ -29,6 +29,7 @@ from wsavatar.chunker import Chunk
 from wsavatar.musetalk.checkpoint import CheckpointError, LoadedModules, load_modules
 from wsavatar.musetalk.features import AudioFeatures, LogMel, gather_conditions, positional_encoding
 from wsavatar.musetalk.fused import FusedFaces, UnfusableError
+from wsavatar.musetalk.fused_audio import FusedAudio
 from wsavatar.musetalk.graphs import GRAPH_SIZES, GraphedStage
 from wsavatar.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
 from wsavatar.musetalk.spec import Decoder, ModelSpec, Version
@@ -55,13 +56,11 @@ class MuseTalk:
         spec: ModelSpec,
         device: torch.device,
         dtype: torch.dtype,
-        window_samples: int,
         stages: dict[str, Stage],
     ) -> None:
         self.spec = spec
         self.device = device
         self.dtype = dtype
-        self._window_samples = window_samples
         self._kept_bytes = 0  # of the device: weights, and what graphs compute in
         self._audio, self._crops, self._faces = (stages[n] for n in ("audio", "crops", "faces"))
         tokens = spec.grid.frame_positions * spec.layers
@@ -104,8 +103,9 @@ class MuseTalk:
             if place.type == "cpu" and cpu_threads:
                 torch.set_num_threads(cpu_threads)
             stages = _torch_stages(modules, place)
-        window = modules.extras.window_positions * modules.spec.grid.position_samples
-        return cls(modules.spec, place, chosen, window, stages)
+        if not isinstance(stages["audio"], GraphedStage):
+            stages["audio"] = _own_block(stages["audio"], modules)
+        return cls(modules.spec, place, chosen, stages)
 
     @torch.inference_mode()
     def encode_audio(self, windows: Array) -> Array:
@@ -119,13 +119,10 @@ class MuseTalk:
             raise ValueError(
                 f"expected windows [b, {grid.window_samples}], got {list(audio.shape)}"
             )
-        audio = nn.functional.pad(audio, (0, self._window_samples - audio.shape[1]))
         # On a CPU one by one: a window's features must not depend on its company.
         step = 1 if self.device.type == "cpu" else max(1, len(audio))
-        own_block = slice(grid.left_positions, grid.left_positions + grid.block_positions)
         parts = [
-            self._audio(audio[start : start + step]).float()[:, own_block]
-            for start in range(0, len(audio), step)
+            self._audio(audio[start : start + step]).float() for start in range(0, len(audio), step)
         ]
         empty = audio.new_zeros(0, grid.block_positions, spec.layers, spec.dim)
         return self._array(torch.cat([empty, *parts]).flatten(0, 1))
@@ -299,11 +296,17 @@ def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[st
         _log.warning("%s: %s; it runs unfused, which is slower", device, error)
         faces.to(memory_format=torch.channels_last)
     spec = modules.spec
-    samples = modules.extras.window_positions * spec.grid.position_samples
+    audio = FusedAudio(
+        LogMel(modules.audio.config.num_mel_bins).to(device),
+        modules.audio,
+        spec.grid,
+        modules.extras.window_positions,
+    )
+    samples = spec.grid.window_samples
     latents = (1, 2 * spec.latent_channels, spec.latent_size, spec.latent_size)
     condition = (1, spec.grid.frame_positions * spec.layers, spec.dim)
     return {
-        "audio": GraphedStage("audio", parts["audio"], [torch.zeros(1, samples, device=device)]),
+        "audio": GraphedStage("audio", audio, [torch.zeros(1, samples, device=device)]),
         "faces": GraphedStage(
             "faces",
             faces,
@@ -314,6 +317,18 @@ def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[st
 
 def _audio_features(modules: LoadedModules) -> AudioFeatures:
     return AudioFeatures(LogMel(modules.audio.config.num_mel_bins), modules.audio)
+
+
+def _own_block(stage: Stage, modules: LoadedModules) -> Stage:
+    """A stage of whole windows, padded with silence and cut down to each window's own block."""
+    grid = modules.spec.grid
+    samples = modules.extras.window_positions * grid.position_samples
+    own = slice(grid.left_positions, grid.left_positions + grid.block_positions)
+
+    def features(audio: Tensor) -> Tensor:
+        return stage(nn.functional.pad(audio, (0, samples - audio.shape[1])))[:, own]
+
+    return features
 
 
 def _cast_to(module: nn.Module) -> Stage:

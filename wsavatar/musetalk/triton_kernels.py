@@ -26,6 +26,9 @@ __all__ = [
 
 ONE_PROGRAM = 32_768
 """Elements of one group that one program normalises alone; larger groups take three steps."""
+MANY = 2**21
+"""Elements of a batch from which on three steps are faster than programs of single groups, which
+read a few channels of every pixel."""
 LARGE = 4096
 """Pixels from which on a written picture is summed in passing: its group norm takes three steps."""
 PROGRAMS = 1024
@@ -272,7 +275,7 @@ def group_norm(
     pixels, per_group = h * w, channels // groups
     y = torch.empty_like(x, memory_format=torch.channels_last)
     tall, wide = triton.next_power_of_2(pixels), triton.next_power_of_2(per_group)
-    if tall * wide <= ONE_PROGRAM and sums is None:
+    if sums is None and tall * wide <= ONE_PROGRAM and x.numel() < MANY:
         _norm_group_kernel[(b * groups,)](
             x, y, weight, bias, offset, pixels, channels, per_group, eps,
             HAS_OFFSET=offset is not None, SILU=silu, BLOCK_P=tall, BLOCK_C=wide,
