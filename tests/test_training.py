@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file, save_file
 
 from wsavatar.avatars.geometry import crop_box as serving_crop_box
 from wsavatar.chunker import Chunker
@@ -18,6 +19,7 @@ from wsavatar.musetalk.model import MuseTalk
 from wsavatar.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
 from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
+from wsavatar.training.average import average
 from wsavatar.training.data import RATE, STEP, Corpus, augment, strange_voice
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.lipmeter import LipMeter
@@ -247,6 +249,20 @@ def test_what_training_saves_can_be_served(face: Face, tmp_path: Path) -> None:
     assert size <= 40 * 2**20
     model = MuseTalk.load(tmp_path, device="cpu", cpu_backend="torch", cpu_threads=1)
     assert model.spec.decode_from_row == DECODE_FROM_ROW and model.spec.crop_size == 256
+
+
+def test_an_average_lies_between_two_models(tmp_path: Path) -> None:
+    """Weights go the share of the way, in the files' own type; what only one model has stays."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    for folder, value in ((before, 1.0), (after, 3.0)):
+        folder.mkdir()
+        weights = {"w": torch.full((2, 2), value, dtype=torch.float16)}
+        save_file(weights, folder / "model.safetensors")
+    (after / "wsavatar.json").write_text("{}")
+    average(before, after, tmp_path / "mean", 0.25)
+    mean = load_file(tmp_path / "mean" / "model.safetensors")["w"]
+    assert mean.dtype == torch.float16 and (mean == 1.5).all()
+    assert (tmp_path / "mean" / "wsavatar.json").read_text() == "{}"
 
 
 def test_an_idle_blinks_moves_a_little_and_never_speaks() -> None:
