@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wsavatar.avatars.format import AvatarError
@@ -20,8 +22,10 @@ from wsavatar.musetalk.configured import load_configured
 if TYPE_CHECKING:
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.musetalk.model import MuseTalk
+    from wsavatar.render.device_process import Loaded
+    from wsavatar.render.pool import FacePool, MakeWorker
 
-__all__ = ["load_engine", "load_models"]
+__all__ = ["load_device", "load_engine", "load_models", "open_pool", "process_workers"]
 
 _log = logging.getLogger(__name__)
 
@@ -38,20 +42,27 @@ loop that was busy all the time, 60 such calls took up to 70 ms (p99) at Python'
 
 Progress = Callable[[str], None]
 
+_SECTIONS = tuple(Settings.model_fields)
+
 
 def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
     """Load everything. Raises CheckpointError, AvatarError or ValueError, in words to act on."""
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.dialogue.registry import create
-    from wsavatar.render.pool import FacePool
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     yield_to_others()  # the threads that OpenVINO and torch start for their work inherit it
-    models = load_models(settings, progress)
+    progress("loading torch")
+    devices = _devices(settings)
+    # With processes this one only prepares avatars, which the others then read from the disk.
+    in_processes = _in_processes(settings, devices)
+    models = _load_on(settings, devices[:1] if in_processes else devices, progress)
     store = AvatarStore(settings.avatars, models[0])
     _prepare_avatars(store, progress)
+    if in_processes:
+        progress(f"starting {len(devices)} processes, for {', '.join(devices)}")
     return Engine(
-        face=FacePool(models, settings.render),
+        face=open_pool(settings, models),
         avatars=store,
         grid=models[0].spec.grid,
         create_dialogue=create,
@@ -61,11 +72,78 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
 def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[MuseTalk]:
     """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
     progress("loading torch")
+    return _load_on(settings, _devices(settings), progress)
+
+
+def open_pool(settings: Settings, models: Sequence[MuseTalk]) -> FacePool:
+    """The pool that the settings ask for: of ``models``, one a configured device, or of processes.
+
+    With processes (`ModelSettings.processes`) no model is used; they load their own at the pool's
+    start, at the same time, and every avatar they are asked for must be in the configured folder.
+    """
+    from wsavatar.render.pool import FacePool
+
+    devices = _devices(settings)
+    if _in_processes(settings, devices):
+        return FacePool((), settings.render, workers=process_workers(settings, devices))
+    return FacePool(models, settings.render)
+
+
+def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWorker]:
+    """For `FacePool`: a worker in a process of its own for each device."""
+    from wsavatar.render.pool import finisher_threads
+    from wsavatar.render.processes import ProcessWorker
+
+    # A plain instance: the loaded one's class is local to its loading, so it cannot be pickled.
+    plain = Settings.model_construct(**{name: getattr(settings, name) for name in _SECTIONS})
+    seen: Counter[str] = Counter()
+    workers: list[MakeWorker] = []
+    for device in devices:
+        seen[device] += 1
+        workers.append(
+            partial(
+                ProcessWorker,
+                device if seen[device] == 1 else f"{device} ({seen[device]})",
+                partial(load_device, plain, device),
+                settings.render,
+                finishers=finisher_threads(len(devices)),
+            )
+        )
+    return workers
+
+
+def load_device(settings: Settings, device: str) -> Loaded:
+    """In a device's process: its model, its avatars, the default one read."""
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.render.device_process import Loaded
+
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.set_device(device)  # else what names no device takes memory of the first GPU
+    model = load_configured(settings, device)
+    store = AvatarStore(settings.avatars, model)
+    store.get(store.default_id)
+    return Loaded(model, store.get)
+
+
+def _devices(settings: Settings) -> list[str]:
     import torch
 
     devices = list(settings.model.devices)
     if devices == ["auto"]:
         devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    return devices
+
+
+def _in_processes(settings: Settings, devices: Sequence[str]) -> bool:
+    if settings.model.processes == "auto":
+        return len({device for device in devices if device.startswith("cuda")}) > 1
+    return settings.model.processes == "per_device"
+
+
+def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> list[MuseTalk]:
     models = []
     for device in devices:
         progress(f"loading the model on {device}")

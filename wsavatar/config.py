@@ -88,6 +88,8 @@ class ModelSettings(_Section):
     """tiny: TAESD decodes in the VAE's place, several times faster, softer and less true."""
     devices: Names = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
+    processes: Literal["auto", "one", "per_device"] = "auto"
+    """per_device: each device works in a process of its own. auto: that, for several GPUs."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     cpu_backend: Literal["auto", "openvino", "torch"] = "auto"
     cpu_threads: Annotated[int, Field(ge=0)] = 0

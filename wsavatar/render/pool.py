@@ -25,7 +25,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk
@@ -33,9 +33,9 @@ from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
-from wsavatar.render.worker import FaceWorker
+from wsavatar.render.worker import FaceWorker, Post
 
-__all__ = ["FacePool", "FaceStream", "PoolError"]
+__all__ = ["FacePool", "FaceStream", "MakeWorker", "PoolError", "Worker", "finisher_threads"]
 
 _log = logging.getLogger(__name__)
 
@@ -116,29 +116,65 @@ class FaceStream:
             _log.exception("a stream's on_frame failed at frame %d", outcome.frame_index)
 
 
+class Worker(Protocol):
+    """One device, as the pool sees it: `FaceWorker`, or a `ProcessWorker` in its place."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def start(self, started: Callable[[BaseException | None], None]) -> None: ...
+
+    def submit(self, jobs: Sequence[FrameJob[FrameWork]]) -> None: ...
+
+    def prepare(self, avatar: PreparedAvatar) -> None: ...
+
+    def cancel(self, stream: int) -> None: ...
+
+    def close(self) -> None: ...
+
+    def join(self) -> None: ...
+
+    def stats(self) -> dict[str, Any]: ...
+
+
+MakeWorker = Callable[[Post], Worker]
+
+
+def finisher_threads(workers: int) -> int:
+    """How many threads each of so many workers may paste and encode on, of this machine's cores."""
+    spare = max(1, (os.cpu_count() or 1) - 1)
+    return max(1, min(8, spare // workers))
+
+
 class FacePool:
-    """One worker a device; chunks go to them in turn, past one that has fallen far behind."""
+    """One worker a device; chunks go to them in turn, past one that has fallen far behind.
+
+    The workers run ``models`` in this process, or are what ``workers`` make, called once each with
+    where outcomes go.
+    """
 
     def __init__(
         self,
         models: Sequence[FaceModel],
         settings: RenderSettings,
         *,
+        workers: Sequence[MakeWorker] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not models:
-            raise ValueError("a pool needs at least one model")
+        if bool(models) == bool(workers):
+            raise ValueError("a pool needs models, or workers in their place")
         self._clock = clock
         self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
-        spare = max(1, (os.cpu_count() or 1) - 1)
-        self._workers = [
+        self._workers: list[Worker] = [make(self._mailbox.post) for make in workers]
+        self._workers += [
             FaceWorker(
                 str(getattr(model, "device", number)),
                 model,
                 settings,
                 self._mailbox.post,
-                finishers=max(1, min(8, spare // len(models))),
+                finishers=finisher_threads(len(models)),
                 clock=clock,
             )
             for number, model in enumerate(models)
@@ -159,7 +195,12 @@ class FacePool:
         failures: list[str] = []
         for worker, event in zip(self._workers, ready, strict=True):
             worker.start(self._starter(worker, event, failures))
-        await asyncio.gather(*(event.wait() for event in ready))
+        try:
+            await asyncio.gather(*(event.wait() for event in ready))
+        except asyncio.CancelledError:
+            for worker in self._workers:
+                worker.close()
+            raise
         if failures:
             await self.close()
             raise PoolError("; ".join(failures))
@@ -185,12 +226,14 @@ class FacePool:
             raise RuntimeError("the pool was not started")
         spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
         stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
+        for worker in self._workers:
+            worker.prepare(avatar)
         return stream
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now, as JSON has them; call it on the loop.
 
-        By device: what `FaceWorker.stats` says.
+        By device: what `FaceWorker.stats` says, or `ProcessWorker.stats`.
         """
         since = self._clock() - RATE_WINDOW_S
         return {
@@ -214,7 +257,7 @@ class FacePool:
             jobs.append(FrameJob(spec.number, due_s + row * interval_s, work, opens))
         self._next_worker(chunk.frame_count).submit(jobs)
 
-    def _next_worker(self, frames: int) -> FaceWorker:
+    def _next_worker(self, frames: int) -> Worker:
         worker = next(self._turn)
         least_busy = min(self._workers, key=len)
         is_behind = len(worker) > len(least_busy) + FAR_BEHIND_CHUNKS * frames
@@ -252,7 +295,7 @@ class FacePool:
             self._forget_if_done(number)
 
     def _starter(
-        self, worker: FaceWorker, event: asyncio.Event, failures: list[str]
+        self, worker: Worker, event: asyncio.Event, failures: list[str]
     ) -> Callable[[BaseException | None], None]:
         def on_loop(error: BaseException | None) -> None:
             if error is not None:
@@ -263,7 +306,10 @@ class FacePool:
         loop = asyncio.get_running_loop()
 
         def from_worker(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(on_loop, error)
+            try:
+                loop.call_soon_threadsafe(on_loop, error)
+            except RuntimeError:
+                _log.debug("the event loop is gone: nobody waits for device %s", worker.name)
 
         return from_worker
 
