@@ -56,8 +56,9 @@ class FakeModel:
         self.encoded_blocks.append(len(windows))
         return np.zeros((len(windows) * GRID.block_positions, 2, 3), np.float32)
 
-    def condition(self, features: np.ndarray, chunk: Chunk, fps: Fraction) -> np.ndarray:
-        assert len(features) == len(chunk.windows) * GRID.block_positions
+    def condition(self, features, chunk: Chunk, fps: Fraction) -> np.ndarray:
+        parts = [features] if isinstance(features, np.ndarray) else features
+        assert sum(map(len, parts)) == len(chunk.windows) * GRID.block_positions
         numbers = np.arange(chunk.first_frame, chunk.first_frame + chunk.frame_count)
         return np.broadcast_to(numbers[:, None, None], (len(numbers), 20, 3)).astype(np.float32)
 

@@ -24,6 +24,7 @@ from wsavatar.config import AvatarSettings, RenderSettings
 from wsavatar.musetalk.model import MuseTalk
 from wsavatar.musetalk.random import _ARCHITECTURES
 from wsavatar.musetalk.spec import OFFICIAL_GRID, CropMargin, ModelSpec
+from wsavatar.render.pool import FacePool
 
 FULL = ModelSpec("v15", 256, 4, 32, 5, 384, OFFICIAL_GRID, CropMargin(), "")
 
@@ -171,7 +172,12 @@ def test_a_model_that_fails_gives_no_figures() -> None:
 def test_scaling_uses_each_device() -> None:
     """Over two devices each makes about half of the frames, chunk by chunk."""
     models = [FakeModel("one"), FakeModel("two")]
-    one, two = renderer.measure_scaling(models, subject_for(models[0], 4.0), 4)
+    one, two = renderer.measure_scaling(
+        lambda count, settings: FacePool(models[:count], settings),
+        2,
+        subject_for(models[0], 4.0),
+        4,
+    )
     assert (one.devices, one.ratio, two.devices) == (1, 1.0, 2)
     assert two.ratio == pytest.approx(two.frames_per_s / one.frames_per_s, abs=0.01)
     alone = renderer.REPETITIONS * 100

@@ -31,7 +31,7 @@ from tests.fake_model import (
     picture,
     running,
 )
-from wsavatar.assembly import _in_processes, load_engine
+from wsavatar.assembly import load_engine, works_in_processes
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunker
 from wsavatar.config import RenderSettings, Settings, load_settings
@@ -395,7 +395,7 @@ def test_several_gpus_get_a_process_each(devices, processes: str, expected: bool
     """By default processes stand where one process would hold several GPUs up."""
     model = Settings().model.model_copy(update={"devices": devices, "processes": processes})
     settings = Settings().model_copy(update={"model": model})
-    assert _in_processes(settings, devices) is expected
+    assert works_in_processes(settings) is expected
 
 
 @pytest.mark.slow

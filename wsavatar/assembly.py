@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from wsavatar.render.device_process import Loaded
     from wsavatar.render.pool import FacePool, MakeWorker
 
-__all__ = ["load_device", "load_engine", "load_models", "open_pool", "process_workers"]
+__all__ = [
+    "configured_devices",
+    "load_device",
+    "load_engine",
+    "load_models",
+    "open_pool",
+    "process_workers",
+    "works_in_processes",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +61,9 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     yield_to_others()  # the threads that OpenVINO and torch start for their work inherit it
     progress("loading torch")
-    devices = _devices(settings)
+    devices = configured_devices(settings)
     # With processes this one only prepares avatars, which the others then read from the disk.
-    in_processes = _in_processes(settings, devices)
+    in_processes = works_in_processes(settings)
     models = _load_on(settings, devices[:1] if in_processes else devices, progress)
     store = AvatarStore(settings.avatars, models[0])
     _prepare_avatars(store, progress)
@@ -72,7 +80,7 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
 def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[MuseTalk]:
     """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
     progress("loading torch")
-    return _load_on(settings, _devices(settings), progress)
+    return _load_on(settings, configured_devices(settings), progress)
 
 
 def open_pool(settings: Settings, models: Sequence[MuseTalk]) -> FacePool:
@@ -83,9 +91,9 @@ def open_pool(settings: Settings, models: Sequence[MuseTalk]) -> FacePool:
     """
     from wsavatar.render.pool import FacePool
 
-    devices = _devices(settings)
-    if _in_processes(settings, devices):
-        return FacePool((), settings.render, workers=process_workers(settings, devices))
+    if works_in_processes(settings):
+        workers = process_workers(settings, configured_devices(settings))
+        return FacePool((), settings.render, workers=workers)
     return FacePool(models, settings.render)
 
 
@@ -128,7 +136,8 @@ def load_device(settings: Settings, device: str) -> Loaded:
     return Loaded(model, store.get)
 
 
-def _devices(settings: Settings) -> list[str]:
+def configured_devices(settings: Settings) -> list[str]:
+    """Their names; ``auto`` is every CUDA device, or the CPU where there is none."""
     import torch
 
     devices = list(settings.model.devices)
@@ -137,7 +146,9 @@ def _devices(settings: Settings) -> list[str]:
     return devices
 
 
-def _in_processes(settings: Settings, devices: Sequence[str]) -> bool:
+def works_in_processes(settings: Settings) -> bool:
+    """Whether each configured device gets a process of its own."""
+    devices = configured_devices(settings)
     if settings.model.processes == "auto":
         return len({device for device in devices if device.startswith("cuda")}) > 1
     return settings.model.processes == "per_device"

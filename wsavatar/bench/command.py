@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from wsavatar import machine
 from wsavatar.bench.figures import BenchError, Report, as_json, compare, table
-from wsavatar.config import Settings
+from wsavatar.config import RenderSettings, Settings
 
 if TYPE_CHECKING:
+    from wsavatar.bench.figures import Scaling
+    from wsavatar.bench.renderer import Subject
     from wsavatar.musetalk.model import MuseTalk
+    from wsavatar.render.pool import FacePool
 
 __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
 
@@ -160,10 +163,11 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
         raise BenchError(f"--seconds {args.seconds:g}: from 1 to 600")
     chosen = None if args.parts is None else parse_parts(args.parts)
     extra = {name for name in ("reference", "scaling") if getattr(args, name)}
-    from wsavatar.assembly import load_models
+    from wsavatar.assembly import configured_devices, load_models, works_in_processes
     from wsavatar.musetalk.configured import load_configured
 
-    if "scaling" in extra | (chosen or set()):
+    scales = "scaling" in extra | (chosen or set())
+    if scales and not works_in_processes(settings):
         models = load_models(settings, _say)
     else:
         _say("loading the model")
@@ -171,7 +175,8 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
     on_cuda = models[0].device.type == "cuda"
     parts = extra | (chosen if chosen is not None else _ON_CUDA if on_cuda else _ON_CPU)
     greatest = args.batch_size or (_CUDA_BATCH if on_cuda else settings.render.batch_size)
-    seconds = args.seconds or (32.0 if on_cuda else 6.0) * len(models)
+    devices = len(configured_devices(settings)) if scales else 1
+    seconds = args.seconds or (32.0 if on_cuda else 6.0) * devices
     return measure(models, settings, greatest, seconds, parts)
 
 
@@ -235,8 +240,7 @@ def measure(
     if "ceiling" in parts:
         found["ceiling"] = _measure_ceiling(model, directory, settings)
     if "scaling" in parts:
-        _say(f"measuring over up to {len(models)} devices")
-        found["scaling"] = renderer.measure_scaling(models, subject, greatest)
+        found["scaling"] = _measure_scaling(models, settings, subject, greatest)
     found["comparison"] = compare(
         found.get("throughput", ()), found.get("reference", ()), found.get("ceiling")
     )
@@ -248,6 +252,23 @@ def measure(
         repetitions=renderer.REPETITIONS,
         **found,
     )
+
+
+def _measure_scaling(
+    models: Sequence[MuseTalk], settings: Settings, subject: Subject, size: int
+) -> tuple[Scaling, ...]:
+    from wsavatar.assembly import configured_devices, open_pool
+    from wsavatar.bench import renderer
+
+    devices = configured_devices(settings)
+    _say(f"measuring over up to {len(devices)} devices")
+
+    def pool_of(count: int, render: RenderSettings) -> FacePool:
+        model = settings.model.model_copy(update={"devices": tuple(devices[:count])})
+        chosen = settings.model_copy(update={"model": model, "render": render})
+        return open_pool(chosen, models[:count])
+
+    return renderer.measure_scaling(pool_of, len(devices), subject, size)
 
 
 def _at_each(sizes: Sequence[int], what: str, call: Callable[[int], Row]) -> tuple[Row, ...]:

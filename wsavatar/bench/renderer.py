@@ -8,10 +8,11 @@ queues and threads. Figures are medians over repetitions. It knows how to measur
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -190,26 +191,33 @@ def measure_throughput(models: Sequence[FaceModel], subject: Subject, size: int)
     """
     device = getattr(models[0], "device", None)
     _reset_memory_peak(device)
-    speed = asyncio.run(_throughput(models, subject, size))
+    pool = FacePool(models, subject.at_batch(size))
+    speed = asyncio.run(_throughput(pool, subject, BATCHES * size * len(models)))
     return Throughput(size, round(speed, 1), *_memory_peak_mib(device))
 
 
 def measure_scaling(
-    models: Sequence[FaceModel], subject: Subject, size: int
+    open_pool: Callable[[int, RenderSettings], FacePool],
+    devices: int,
+    subject: Subject,
+    size: int,
 ) -> tuple[Scaling, ...]:
-    """The same over the first 1, 2, 4, … and all of the models, chunks going to them in turn."""
-    speeds = {
-        count: measure_throughput(models[:count], subject, size).frames_per_s
-        for count in batch_sizes(len(models))
-    }
+    """The same over the first 1, 2, 4, … and all devices, chunks going to them in turn.
+
+    ``open_pool`` gives the pool that the server would have, of so many devices.
+    """
+    speeds = {}
+    for count in batch_sizes(devices):
+        pool = open_pool(count, subject.at_batch(size))
+        speeds[count] = round(asyncio.run(_throughput(pool, subject, BATCHES * size * count)), 1)
     return tuple(
         Scaling(count, speed, round(speed / speeds[1], 2)) for count, speed in speeds.items()
     )
 
 
-async def _throughput(models: Sequence[FaceModel], subject: Subject, size: int) -> float:
-    chunks = subject.chunks_for(BATCHES * size * len(models))
-    async with _Pool(models, subject.at_batch(size)) as pool:
+async def _throughput(pool: FacePool, subject: Subject, frames: int) -> float:
+    chunks = subject.chunks_for(frames)
+    async with _started(pool):
         speeds = []
         for _ in range(REPETITIONS):
             arrivals = _Arrivals(sum(chunk.frame_count for chunk in chunks))
@@ -240,7 +248,7 @@ async def _latencies(model: FaceModel, subject: Subject) -> list[float]:
     samples = _noise(step * (LATENCY_CHUNKS + 2))
     latencies = []
     settings = subject.settings.model_copy(update={"max_lateness_ms": 10_000})
-    async with _Pool([model], settings) as pool:
+    async with _started(FacePool([model], settings)) as pool:
         arrivals = _Arrivals(0)
         stream = pool.open_stream(
             subject.avatar, subject.video, 0, 0, lambda outcome: arrivals(outcome)
@@ -258,18 +266,14 @@ async def _latencies(model: FaceModel, subject: Subject) -> list[float]:
     return latencies
 
 
-class _Pool:
+@contextlib.asynccontextmanager
+async def _started(pool: FacePool) -> AsyncIterator[FacePool]:
     """A pool for the time of a measurement."""
-
-    def __init__(self, models: Sequence[FaceModel], settings: RenderSettings) -> None:
-        self._pool = FacePool(models, settings)
-
-    async def __aenter__(self) -> FacePool:
-        await self._pool.start()
-        return self._pool
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._pool.close()
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
 
 
 class _Arrivals:

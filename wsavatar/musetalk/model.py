@@ -128,11 +128,14 @@ class MuseTalk:
         return self._array(torch.cat([empty, *parts]).flatten(0, 1))
 
     @torch.inference_mode()
-    def condition(self, features: Array, chunk: Chunk, fps: Fraction) -> Array:
+    def condition(self, features: Array | Sequence[Array], chunk: Chunk, fps: Fraction) -> Array:
         """A chunk's features -> float32 [frames, 10 * layers, dim], positional encoding added.
 
-        Raises ValueError where ``features`` are not those of the chunk's own blocks.
+        ``features`` may come in parts, in order. Raises ValueError where they are not those of the
+        chunk's own blocks.
         """
+        if not isinstance(features, np.ndarray | Tensor):
+            features = self._array(torch.cat([self._tensor(part) for part in features]))
         gathered: Any = gather_conditions(features, chunk, self.spec.grid, fps)
         return cast("Array", gathered + self._encoding)
 

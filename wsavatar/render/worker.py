@@ -35,6 +35,7 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
+from wsavatar.render.features import SharedFeatures
 from wsavatar.render.finish import make_finisher, to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard
@@ -93,6 +94,7 @@ class FaceWorker:
         self._read_s = -math.inf
         self._sizes = self._choose_sizes(settings.batch_size)
         self._costs = BatchCosts(self._sizes)
+        self._features = SharedFeatures(model.spec.grid.block_positions)
         # Held for a fraction of a millisecond at a time, so the event loop may take it.
         self._wake = threading.Condition()
         self._queue: FrameScheduler[FrameWork] = FrameScheduler(
@@ -282,17 +284,25 @@ class FaceWorker:
         return images
 
     def _encode_audio(self, works: Sequence[FrameWork]) -> None:
-        """Features of the chunks that this batch is the first to touch, all in one call."""
-        new = {id(w.source): w.source for w in works if w.source.condition is None}.values()
+        """Features of the chunks that this batch is the first to touch, all in one call.
+
+        Of each stream's chunk only the blocks that its last chunks here did not have.
+        """
+        new = {id(w.source): w for w in works if w.source.condition is None}.values()
         if not new:
             return
         block_positions = self._model.spec.grid.block_positions
-        windows = np.concatenate([source.chunk.windows for source in new])
-        features = self._model.encode_audio(windows)
+        known = [self._features.shared(w.spec.number, w.source.chunk) for w in new]
+        windows = [
+            w.source.chunk.windows[blocks:] for w, (blocks, _) in zip(new, known, strict=True)
+        ]
+        features = self._model.encode_audio(np.concatenate(windows))
         start = 0
-        for source in new:
-            stop = start + len(source.chunk.windows) * block_positions
-            source.condition = self._model.condition(features[start:stop], source.chunk, source.fps)
+        for work, (_, parts), unknown in zip(new, known, windows, strict=True):
+            stop = start + len(unknown) * block_positions
+            fresh, chunk = features[start:stop], work.source.chunk
+            work.source.condition = self._model.condition([*parts, fresh], chunk, work.source.fps)
+            self._features.keep(work.spec.number, chunk, fresh)
             start = stop
 
     def _watch_memory(self) -> None:

@@ -1,0 +1,69 @@
+"""Features that a stream's next chunk will need again.
+
+Frames look 80 ms back and 120 ms ahead, so neighbouring chunks share a few feature blocks: at 0.5 s
+three of eight. A block's features are the same whichever chunk asks for them
+(`wsavatar.chunker`), so what one chunk computed on a device need not be computed there again. This
+room knows chunks and arrays, not models.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from wsavatar.chunker import Chunk
+
+__all__ = ["SharedFeatures"]
+
+STREAMS = 256
+BLOCKS = 4
+"""Kept for so many streams, the last used, and of each at least so many blocks: a frame's ten
+positions touch no more than three. Some 100 kB a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Consecutive blocks: features [(stop - first) * block_positions, layers, dim]."""
+
+    first: int
+    stop: int
+    features: Any
+
+
+class SharedFeatures:
+    """The last features of each stream's last chunks. For one thread."""
+
+    def __init__(self, block_positions: int) -> None:
+        self._positions = block_positions
+        self._streams: OrderedDict[int, list[_Part]] = OrderedDict()
+
+    def shared(self, stream: int, chunk: Chunk) -> tuple[int, list[Any]]:
+        """How many of the chunk's first blocks are known, and their features, in order."""
+        block, stop = chunk.first_block, chunk.first_block + len(chunk.windows)
+        found = []
+        for part in self._streams.get(stream, ()):
+            if part.first <= block < min(part.stop, stop):
+                end = min(part.stop, stop)
+                rows = slice(
+                    (block - part.first) * self._positions, (end - part.first) * self._positions
+                )
+                found.append(part.features[rows])
+                block = end
+        return block - chunk.first_block, found
+
+    def keep(self, stream: int, chunk: Chunk, fresh: Any) -> None:
+        """Remember what was computed for the chunk's last blocks."""
+        stop = chunk.first_block + len(chunk.windows)
+        first = stop - len(fresh) // self._positions
+        if first == stop:
+            return
+        parts = self._streams.pop(stream, [])
+        if parts and parts[-1].stop != first:
+            parts = []
+        parts.append(_Part(first, stop, fresh))
+        while stop - parts[0].stop >= BLOCKS:
+            parts.pop(0)
+        self._streams[stream] = parts
+        while len(self._streams) > STREAMS:
+            self._streams.popitem(last=False)
