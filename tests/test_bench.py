@@ -172,12 +172,9 @@ def test_a_model_that_fails_gives_no_figures() -> None:
 def test_scaling_uses_each_device() -> None:
     """Over two devices each makes about half of the frames, chunk by chunk."""
     models = [FakeModel("one"), FakeModel("two")]
-    one, two = renderer.measure_scaling(
-        lambda count, settings: FacePool(models[:count], settings),
-        2,
-        subject_for(models[0], 4.0),
-        4,
-    )
+    subject = subject_for(models[0], 4.0)
+    pool = FacePool(models, subject.at_batch(4))
+    one, two = renderer.measure_scaling(pool, 2, subject, 4)
     assert (one.devices, one.ratio, two.devices) == (1, 1.0, 2)
     assert two.ratio == pytest.approx(two.frames_per_s / one.frames_per_s, abs=0.01)
     alone = renderer.REPETITIONS * 100

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from wsavatar import machine
 from wsavatar.bench.figures import BenchError, Report, as_json, compare, table
-from wsavatar.config import RenderSettings, Settings
+from wsavatar.config import Settings
 
 if TYPE_CHECKING:
     from wsavatar.bench.figures import Scaling
     from wsavatar.bench.renderer import Subject
     from wsavatar.musetalk.model import MuseTalk
-    from wsavatar.render.pool import FacePool
 
 __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
 
@@ -218,8 +217,9 @@ def measure(
     avatar = store.get(store.default_id)
     subject = renderer.Subject.of(avatar, settings.render, model.spec.grid, seconds)
     sizes = renderer.batch_sizes(greatest)
-    _say("warming up")
-    model.warm_up(sizes)
+    if parts != {"scaling"}:  # a pool warms its own models up
+        _say("warming up")
+        model.warm_up(sizes)
     found: dict[str, Any] = {}
     if "stages" in parts:
         found["stages_ms"] = _at_each(
@@ -262,13 +262,8 @@ def _measure_scaling(
 
     devices = configured_devices(settings)
     _say(f"measuring over up to {len(devices)} devices")
-
-    def pool_of(count: int, render: RenderSettings) -> FacePool:
-        model = settings.model.model_copy(update={"devices": tuple(devices[:count])})
-        chosen = settings.model_copy(update={"model": model, "render": render})
-        return open_pool(chosen, models[:count])
-
-    return renderer.measure_scaling(pool_of, len(devices), subject, size)
+    chosen = settings.model_copy(update={"render": subject.at_batch(size)})
+    return renderer.measure_scaling(open_pool(chosen, models), len(devices), subject, size)
 
 
 def _at_each(sizes: Sequence[int], what: str, call: Callable[[int], Row]) -> tuple[Row, ...]:

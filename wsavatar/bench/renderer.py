@@ -197,38 +197,49 @@ def measure_throughput(models: Sequence[FaceModel], subject: Subject, size: int)
 
 
 def measure_scaling(
-    open_pool: Callable[[int, RenderSettings], FacePool],
-    devices: int,
-    subject: Subject,
-    size: int,
+    pool: FacePool, devices: int, subject: Subject, size: int
 ) -> tuple[Scaling, ...]:
-    """The same over the first 1, 2, 4, … and all devices, chunks going to them in turn.
+    """The same over the first 1, 2, 4, … and all devices of ``pool``, chunks going to them in turn.
 
-    ``open_pool`` gives the pool that the server would have, of so many devices.
+    The pool has its settings from `Subject.at_batch` of ``size``; it is started and closed here.
     """
-    speeds = {}
-    for count in batch_sizes(devices):
-        pool = open_pool(count, subject.at_batch(size))
-        speeds[count] = round(asyncio.run(_throughput(pool, subject, BATCHES * size * count)), 1)
+    speeds = asyncio.run(_scaled_throughputs(pool, devices, subject, size))
     return tuple(
         Scaling(count, speed, round(speed / speeds[1], 2)) for count, speed in speeds.items()
     )
 
 
-async def _throughput(pool: FacePool, subject: Subject, frames: int) -> float:
-    chunks = subject.chunks_for(frames)
+async def _scaled_throughputs(
+    pool: FacePool, devices: int, subject: Subject, size: int
+) -> dict[int, float]:
+    speeds = {}
     async with _started(pool):
-        speeds = []
-        for _ in range(REPETITIONS):
-            arrivals = _Arrivals(sum(chunk.frame_count for chunk in chunks))
-            stream = pool.open_stream(subject.avatar, subject.video, 0, 0, arrivals)
-            started = time.perf_counter()
-            for chunk in chunks:
-                stream.submit(chunk, math.inf)
-            await arrivals.all()
-            speeds.append(arrivals.expected / (time.perf_counter() - started))
-            stream.close()
-        return statistics.median(speeds)
+        for count in batch_sizes(devices):
+            pool.use_devices(count)
+            speed = await _measured(pool, subject, BATCHES * size * count)
+            speeds[count] = round(speed, 1)
+    return speeds
+
+
+async def _throughput(pool: FacePool, subject: Subject, frames: int) -> float:
+    async with _started(pool):
+        return await _measured(pool, subject, frames)
+
+
+async def _measured(pool: FacePool, subject: Subject, frames: int) -> float:
+    """Frames per second, the median of repetitions, on a pool that runs."""
+    chunks = subject.chunks_for(frames)
+    speeds = []
+    for _ in range(REPETITIONS):
+        arrivals = _Arrivals(sum(chunk.frame_count for chunk in chunks))
+        stream = pool.open_stream(subject.avatar, subject.video, 0, 0, arrivals)
+        started = time.perf_counter()
+        for chunk in chunks:
+            stream.submit(chunk, math.inf)
+        await arrivals.all()
+        speeds.append(arrivals.expected / (time.perf_counter() - started))
+        stream.close()
+    return statistics.median(speeds)
 
 
 def measure_first_frame(model: FaceModel, subject: Subject) -> FirstFrame:

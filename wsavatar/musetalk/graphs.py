@@ -35,13 +35,21 @@ class _Captured:
 class GraphedStage:
     """``stage(*inputs) -> Tensor``, captured for fixed batch sizes on one device.
 
-    ``examples`` are inputs of one row each: they say shapes and types. Any thread may call; calls
+    ``sizes`` are those that may be captured, ascending; ``examples`` are inputs of one row each:
+    they say shapes and types. Any thread may call; calls
     take turns. The result is the caller's own. A batch beyond the greatest captured size goes in
     pieces; before anything is captured, the stage runs as it is.
     """
 
-    def __init__(self, name: str, stage: Callable[..., Tensor], examples: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        name: str,
+        stage: Callable[..., Tensor],
+        examples: Sequence[Tensor],
+        sizes: Sequence[int] = GRAPH_SIZES,
+    ) -> None:
         self._name = name
+        self._known_sizes = tuple(sizes)
         self._stage = stage
         self._examples = tuple(examples)
         self._device = examples[0].device
@@ -56,8 +64,8 @@ class GraphedStage:
         return tuple(sorted(self._captured))
 
     def specialise(self, size: int) -> None:
-        """Capture the smallest of `GRAPH_SIZES` that holds ``size`` rows, if it is not yet."""
-        size = next((n for n in GRAPH_SIZES if n >= size), GRAPH_SIZES[-1])
+        """Capture the smallest of the sizes that holds ``size`` rows, if it is not yet."""
+        size = next((n for n in self._known_sizes if n >= size), self._known_sizes[-1])
         with self._turn, torch.cuda.device(self._device):
             if size not in self._captured:
                 self._captured[size] = self._capture(size)

@@ -44,6 +44,9 @@ Stage = Callable[..., Tensor]
 
 _log = logging.getLogger(__name__)
 
+_WINDOWS_AT_ONCE = (1, 2, 3, 5, 8, 10, 15, 20, 30)
+"""Audio windows in a call on a CUDA device, others filled up. A chunk of 0.5 s brings five new ones
+(eight when it is a stream's first), and those of several sessions come together."""
 _ENCODE_BATCH = 4
 """Crops encoded at once: the widest activations of a prepared avatar's whole cycle are big."""
 
@@ -180,11 +183,13 @@ class MuseTalk:
         self.encode_audio(windows)
         tokens = spec.grid.frame_positions * spec.layers
         latent = (2 * spec.latent_channels, spec.latent_size, spec.latent_size)
+        if isinstance(self._audio, GraphedStage):
+            for size in _WINDOWS_AT_ONCE:
+                self._audio.specialise(size)
+        specialise = getattr(self._faces, "specialise", None)  # OpenVINO and CUDA graphs have one
         for size in self._captured_sizes(batch_sizes):
-            for stage in (self._audio, self._faces):
-                specialise = getattr(stage, "specialise", None)  # OpenVINO and CUDA graphs have one
-                if specialise is not None:
-                    specialise(size)
+            if specialise is not None:
+                specialise(size)
             self.generate(
                 np.zeros((size, *latent), np.float16),
                 np.zeros((size, tokens, spec.dim), np.float32),
@@ -309,7 +314,9 @@ def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[st
     latents = (1, 2 * spec.latent_channels, spec.latent_size, spec.latent_size)
     condition = (1, spec.grid.frame_positions * spec.layers, spec.dim)
     return {
-        "audio": GraphedStage("audio", audio, [torch.zeros(1, samples, device=device)]),
+        "audio": GraphedStage(
+            "audio", audio, [torch.zeros(1, samples, device=device)], _WINDOWS_AT_ONCE
+        ),
         "faces": GraphedStage(
             "faces",
             faces,

@@ -135,6 +135,11 @@ class Worker(Protocol):
 
     def join(self) -> None: ...
 
+    def use_devices(self, count: int) -> None:
+        """From now on chunks go to the first ``count`` devices alone: to measure what each adds."""
+        self._used = self._workers[:count]
+        self._turn = itertools.cycle(self._used)
+
     def stats(self) -> dict[str, Any]: ...
 
 
@@ -179,7 +184,7 @@ class FacePool:
             )
             for number, model in enumerate(models)
         ]
-        self._turn = itertools.cycle(self._workers)
+        self.use_devices(len(self._workers))
         self._streams: dict[int, FaceStream] = {}
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -230,6 +235,11 @@ class FacePool:
             worker.prepare(avatar)
         return stream
 
+    def use_devices(self, count: int) -> None:
+        """From now on chunks go to the first ``count`` devices alone: to measure what each adds."""
+        self._used = self._workers[:count]
+        self._turn = itertools.cycle(self._used)
+
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now, as JSON has them; call it on the loop.
 
@@ -259,7 +269,7 @@ class FacePool:
 
     def _next_worker(self, frames: int) -> Worker:
         worker = next(self._turn)
-        least_busy = min(self._workers, key=len)
+        least_busy = min(self._used, key=len)
         is_behind = len(worker) > len(least_busy) + FAR_BEHIND_CHUNKS * frames
         return least_busy if is_behind else worker
 
