@@ -7,6 +7,7 @@ avatars), so it is called on a thread.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -104,6 +105,7 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWork
 
     # A plain instance: the loaded one's class is local to its loading, so it cannot be pickled.
     plain = Settings.model_construct(**{name: getattr(settings, name) for name in _SECTIONS})
+    share_of_cores = max(1, (os.cpu_count() or 1) // len(devices))
     seen: Counter[str] = Counter()
     workers: list[MakeWorker] = []
     for device in devices:
@@ -112,7 +114,7 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWork
             partial(
                 ProcessWorker,
                 device if seen[device] == 1 else f"{device} ({seen[device]})",
-                partial(load_device, plain, device),
+                partial(load_device, plain, device, share_of_cores),
                 settings.render,
                 finishers=finisher_threads(len(devices)),
             )
@@ -120,8 +122,11 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWork
     return workers
 
 
-def load_device(settings: Settings, device: str) -> Loaded:
-    """In a device's process: its model, its avatars, the default one read."""
+def load_device(settings: Settings, device: str, threads: int) -> Loaded:
+    """In a device's process: its model, its avatars, the default one read.
+
+    ``threads``: how many of the machine's cores torch may load a GPU's model with.
+    """
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.render.device_process import Loaded
 
@@ -129,6 +134,7 @@ def load_device(settings: Settings, device: str) -> Loaded:
     if device.startswith("cuda"):
         import torch
 
+        torch.set_num_threads(threads)  # its neighbours load theirs at the same time
         torch.cuda.set_device(device)  # else what names no device takes memory of the first GPU
     model = load_configured(settings, device)
     store = AvatarStore(settings.avatars, model)
