@@ -96,6 +96,23 @@ def test_version_1_loads_from_torch_files(pristine: Path, mini: Path) -> None:
     assert load_modules(mini, "v1", torch.float32).spec.version == "v1"
 
 
+def test_files_that_change_while_they_are_read_are_refused(mini: Path, monkeypatch) -> None:
+    """Half of the old weights and half of the new are no model, and must not be cached as one."""
+    from wsavatar.musetalk import checkpoint
+
+    real = checkpoint._fill
+
+    def changed_meanwhile(opened: checkpoint._Opened, dtype: torch.dtype) -> None:
+        real(opened, dtype)
+        if opened.files.part == "vae":
+            tensors = load_file(mini / UNET)
+            save_file({name: tensor + 1 for name, tensor in tensors.items()}, mini / UNET)
+
+    monkeypatch.setattr(checkpoint, "_fill", changed_meanwhile)
+    with pytest.raises(CheckpointError, match="changed while they were read"):
+        load_modules(mini, "v15", torch.float32)
+
+
 def test_a_small_decoder_is_a_part_where_it_is_asked_for(mini: Path) -> None:
     """It is loaded, missed and checked against the VAE only with ``model.decoder: tiny``."""
     assert load_modules(mini, "v15", torch.float32).tiny is None

@@ -81,11 +81,15 @@ def load_modules(
     parts, extras, problems = _open(directory, version, decoder)
     if problems or extras is None:
         raise CheckpointError(directory, problems)
+    fingerprint = _fingerprint(directory, version, parts)
     for opened in parts.values():
         try:
             _fill(opened, dtype)
         except (OSError, RuntimeError, SafetensorError, ValueError) as error:
             problems.append(f"{opened.weights.relative_to(directory)}: {_one_line(error)}")
+    if not problems and _fingerprint(directory, version, parts) != fingerprint:
+        # What is cached for a model goes by its fingerprint: it must be that of these weights.
+        problems.append("its files changed while they were read: try again")
     if problems:
         raise CheckpointError(directory, problems)
     unet, vae, audio = (parts[part].module for part in ("unet", "vae", "whisper"))
@@ -103,7 +107,7 @@ def load_modules(
         dim=audio.config.d_model,
         grid=extras.grid,
         extra_margin=extras.extra_margin,
-        fingerprint=_fingerprint(directory, version, parts),
+        fingerprint=fingerprint,
         decode_from_row=extras.decode_from_row,
     )
     return LoadedModules(spec, extras, unet, vae, audio, tiny)
