@@ -36,9 +36,9 @@ class GraphedStage:
     """``stage(*inputs) -> Tensor``, captured for fixed batch sizes on one device.
 
     ``sizes`` are those that may be captured, ascending; ``examples`` are inputs of one row each:
-    they say shapes and types. Any thread may call; calls
-    take turns. The result is the caller's own. A batch beyond the greatest captured size goes in
-    pieces; before anything is captured, the stage runs as it is.
+    they say shapes and types. Any thread may call; calls take turns. The result is the caller's
+    own. A batch beyond the greatest captured size goes in pieces; before anything is captured, the
+    stage runs as it is.
     """
 
     def __init__(

@@ -304,12 +304,8 @@ def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[st
         _log.warning("%s: %s; it runs unfused, which is slower", device, error)
         faces.to(memory_format=torch.channels_last)
     spec = modules.spec
-    audio = FusedAudio(
-        LogMel(modules.audio.config.num_mel_bins).to(device),
-        modules.audio,
-        spec.grid,
-        modules.extras.window_positions,
-    )
+    features = cast("AudioFeatures", parts["audio"])
+    audio = FusedAudio(features.mel, features.encoder, spec.grid, modules.extras.window_positions)
     samples = spec.grid.window_samples
     latents = (1, 2 * spec.latent_channels, spec.latent_size, spec.latent_size)
     condition = (1, spec.grid.frame_positions * spec.layers, spec.dim)
