@@ -9,7 +9,8 @@ them and knows no size. What differs from the official model, and why:
 * only the lower 9 of 16 latent rows are decoded: what lies above is never pasted;
 * cross-attention stands where the grid is 8x8 and 4x4; at 16x16 it cost time and gave nothing
   that the lower levels do not reach;
-* the audio encoder sees one second, not thirty.
+* the audio encoder sees one second, not thirty, and is the widest part for its time: what it hears
+  of a strange voice is what the whole model knows of it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from torch import nn
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-__all__ = ["AUDIO", "MODEL", "UNET", "VAE", "build", "save"]
+__all__ = ["AUDIO", "AUDIO_DIM", "AUDIO_STATES", "MODEL", "UNET", "VAE", "build", "save"]
 
 CROP_SIZE = 256
 DECODE_FROM_ROW = 7
 BLOCK, LEFT, RIGHT = 5, 40, 5
 WINDOW_POSITIONS = LEFT + BLOCK + RIGHT
+AUDIO_DIM = 256
+AUDIO_STATES = 5  # what each of four layers gives, and what they are given
 
 VAE: dict[str, Any] = dict(
     in_channels=48,
@@ -53,15 +56,15 @@ UNET: dict[str, Any] = dict(
     up_block_types=["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
     block_out_channels=[64, 128, 192],
     layers_per_block=1,
-    cross_attention_dim=192,
+    cross_attention_dim=AUDIO_DIM,
     attention_head_dim=4,
     norm_num_groups=16,
 )
 AUDIO: dict[str, Any] = dict(
-    d_model=192,
-    encoder_layers=4,
-    encoder_attention_heads=6,
-    encoder_ffn_dim=768,
+    d_model=AUDIO_DIM,
+    encoder_layers=AUDIO_STATES - 1,
+    encoder_attention_heads=8,
+    encoder_ffn_dim=1024,
     num_mel_bins=80,
     max_source_positions=WINDOW_POSITIONS,
     decoder_layers=0,

@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, build
+from wsavatar.training.architecture import (
+    AUDIO_DIM,
+    AUDIO_STATES,
+    BLOCK,
+    DECODE_FROM_ROW,
+    LEFT,
+    build,
+)
 from wsavatar.training.data import log_mel, strange_voice
 
 __all__ = ["Critic", "FRAME_POSITIONS", "Face", "PATCH", "TOP", "sinusoids"]
@@ -28,7 +35,7 @@ class Face(nn.Module):
         super().__init__()
         self.vae, self.unet, self.audio = build()
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("positions", sinusoids(5 * FRAME_POSITIONS, 192))
+        self.register_buffer("positions", sinusoids(AUDIO_STATES * FRAME_POSITIONS, AUDIO_DIM))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] in [-1, 1] -> scaled latents [B, C, 16, 16]."""

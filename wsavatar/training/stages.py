@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsavatar.training.architecture import (
+    AUDIO_DIM,
+    AUDIO_STATES,
     CROP_SIZE,
     DECODE_FROM_ROW,
     WINDOW_POSITIONS,
@@ -40,7 +42,8 @@ __all__ = ["FaceStage", "teacher_states", "train_audio", "train_meters", "train_
 
 @torch.no_grad()
 def teacher_states(corpus: Corpus, folder: Path, device: torch.device) -> Tensor | None:
-    """The teacher's last hidden state over the whole recording at 50 Hz, float16 [T, 384]."""
+    """What each of the teacher's layers says of the whole recording at 50 Hz, every number brought
+    to mean 0 and deviation 1: float16 [T, layers * dim]."""
     path = folder / "teacher.safetensors"
     if not path.exists():
         return None
@@ -58,15 +61,16 @@ def teacher_states(corpus: Corpus, folder: Path, device: torch.device) -> Tensor
     total = len(corpus.audio)
     audio = F.pad(corpus.audio, (margin, size))
     starts = list(range(0, total, hop))
-    out = torch.zeros(len(starts) * 1000, config.d_model, dtype=torch.float16, device=device)
+    width = config.encoder_layers * config.d_model
+    out = torch.zeros(len(starts) * 1000, width, dtype=torch.float16, device=device)
     for i in range(0, len(starts), 16):
         batch = torch.stack([audio[s : s + size] for s in starts[i : i + 16]])
         with autocast(device):
-            states = encoder(log_mel(batch)).last_hidden_state
-        for k, s in enumerate(states):
+            layers = encoder(log_mel(batch), output_hidden_states=True).hidden_states[1:]
+        for k, s in enumerate(torch.cat(layers, 2)):
             out[(i + k) * 1000 : (i + k + 1) * 1000] = s[250:1250].half()
-    mean, std = out.float().mean(0), out.float().std(0)
-    return ((out.float() - mean) / (std + 1e-3)).half()
+    some = out[::7].float()
+    return out.sub_(some.mean(0).half()).div_((some.std(0) + 1e-3).half())
 
 
 def train_audio(
@@ -81,8 +85,10 @@ def train_audio(
     device = corpus.audio.device
     names = corpus.controls.shape[1]
     mean, std = corpus.controls.mean(0), corpus.controls.std(0) + 0.02
-    to_mouth = nn.Linear(5 * 192, names).to(device)
-    to_teacher = nn.Linear(192, 384).to(device)
+    heard_dim = AUDIO_STATES * AUDIO_DIM
+    taught_dim = teacher.shape[1] if teacher is not None else 1
+    to_mouth = nn.Linear(heard_dim, names).to(device)
+    to_teacher = nn.Linear(heard_dim, taught_dim).to(device)
     average = copy.deepcopy(to_mouth)
     for layer in face.audio.layers:
         layer.dropout = rates["dropout"]
@@ -106,9 +112,9 @@ def train_audio(
 
     def step(mel: Tensor, mouth: Tensor, taught: Tensor) -> Tensor:
         with autocast(device):
-            states = face.hear(mel)[:, JUDGED]
-            guess = to_mouth(states[:half].flatten(2)).float()
-            heard = to_teacher(states[:, :, -1]).float()
+            states = face.hear(mel)[:, JUDGED].flatten(2)
+            guess = to_mouth(states[:half]).float()
+            heard = to_teacher(states).float()
         loss = F.smooth_l1_loss(guess, (mouth - mean) / std, beta=0.3)
         if teacher is not None:
             loss = loss + rates["teacher"] * F.smooth_l1_loss(heard, taught, beta=0.5)
@@ -131,7 +137,7 @@ def train_audio(
         if teacher is not None:
             taught = teacher[(times * 50 - 0.5).round().long().clamp(0, len(teacher) - 1)].float()
         else:
-            taught = torch.zeros(*times.shape, 384, device=device)
+            taught = torch.zeros(*times.shape, taught_dim, device=device)
         args = [strange_voice(log_mel(audio)), mouth, taught]
         if run is None:
             run = graphed(step, args, lambda: trainer.optimizer.zero_grad(set_to_none=True))
