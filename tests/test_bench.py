@@ -76,7 +76,8 @@ def test_the_json_holds_what_was_asked_for(light: list[str], capsys) -> None:
     parts = "stages,throughput,latency,reference,scaling"
     words = ["bench", "--json", "--batch-size", "2", "--seconds", "1", "--parts", parts]
     assert main([*words, *light]) == 0
-    report = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    report = json.loads(out)
     assert [row["batch_size"] for row in report["stages_ms"]] == [1, 2]
     for row in report["stages_ms"]:
         stages = [row[name] for name in ("features", "generate", "paste", "jpeg")]
@@ -89,6 +90,9 @@ def test_the_json_holds_what_was_asked_for(light: list[str], capsys) -> None:
     ours = report["throughput"][1]["frames_per_s"]
     assert compared["times_reference"] == pytest.approx(ours / other["frames_per_s"], abs=0.01)
     assert [row["devices"] for row in report["scaling"]] == [1]
+    for row in (*report["throughput"], other):  # said as they came, for a run that is cut short
+        assert f"batch {row['batch_size']}: {row['frames_per_s']} frames/s" in err
+    assert f"1 device: {report['scaling'][0]['frames_per_s']} frames/s" in err
     assert report["ceiling"] is None
 
 
@@ -180,6 +184,21 @@ def test_scaling_uses_each_device() -> None:
     alone = renderer.REPETITIONS * 100
     shares = [sum(map(len, model.batches)) for model in models]
     assert shares[1] > alone // 3 and sum(shares) == 2 * alone
+
+
+def test_scaling_says_each_figure_as_it_comes() -> None:
+    """A run that is cut short at many devices keeps the figures of fewer."""
+    models = [FakeModel("one"), FakeModel("two")]
+    subject = subject_for(models[0])
+    pool = FacePool(models, subject.at_batch(4))
+    heard: list[tuple[str, int]] = []
+    one, two = renderer.measure_scaling(
+        pool, 2, subject, 4, lambda text: heard.append((text, len(models[1].batches)))
+    )
+    [(first, second_ran), (last, _)] = heard
+    assert first == f"1 device: {one.frames_per_s:.1f} frames/s, 1.00 times one"
+    assert second_ran == 0
+    assert last == f"2 devices: {two.frames_per_s:.1f} frames/s, {two.ratio:.2f} times one"
 
 
 @pytest.mark.parametrize(("greatest", "sizes"), [(1, [1]), (4, [1, 2, 4]), (6, [1, 2, 4, 6])])

@@ -19,7 +19,7 @@ from wsavatar.bench.figures import BenchError, Report, as_json, compare, table
 from wsavatar.config import Settings
 
 if TYPE_CHECKING:
-    from wsavatar.bench.figures import Scaling
+    from wsavatar.bench.figures import ReferenceSpeed, Scaling, Throughput
     from wsavatar.bench.renderer import Subject
     from wsavatar.musetalk.model import MuseTalk
 
@@ -230,6 +230,7 @@ def measure(
             sizes,
             "frames per second",
             lambda size: renderer.measure_throughput([model], subject, size),
+            _speed,
         )
     if "latency" in parts:
         _say("measuring the first frame")
@@ -263,15 +264,28 @@ def _measure_scaling(
     devices = configured_devices(settings)
     _say(f"measuring over up to {len(devices)} devices")
     chosen = settings.model_copy(update={"render": subject.at_batch(size)})
-    return renderer.measure_scaling(open_pool(chosen, models), len(devices), subject, size)
+    pool = open_pool(chosen, models)
+    return renderer.measure_scaling(pool, len(devices), subject, size, _say)
 
 
-def _at_each(sizes: Sequence[int], what: str, call: Callable[[int], Row]) -> tuple[Row, ...]:
+def _at_each(
+    sizes: Sequence[int],
+    what: str,
+    call: Callable[[int], Row],
+    figure: Callable[[Row], str] | None = None,
+) -> tuple[Row, ...]:
+    """Measure at each batch size. ``figure`` puts a row in words, said as it comes."""
     rows = []
     for size in sizes:
         _say(f"measuring {what} at batch {size}")
         rows.append(call(size))
+        if figure is not None:
+            _say(f"batch {size}: {figure(rows[-1])}")
     return tuple(rows)
+
+
+def _speed(row: Throughput | ReferenceSpeed) -> str:
+    return f"{row.frames_per_s:.1f} frames/s"
 
 
 def _measure_reference(model: MuseTalk, directory: Path, subject: Any, greatest: int) -> Any:
@@ -290,6 +304,7 @@ def _measure_reference(model: MuseTalk, directory: Path, subject: Any, greatest:
         sizes,
         "the reference path",
         lambda size: reference.measure_reference(path, subject.avatar, conditions, size, quality),
+        _speed,
     )
 
 

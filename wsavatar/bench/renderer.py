@@ -197,28 +197,33 @@ def measure_throughput(models: Sequence[FaceModel], subject: Subject, size: int)
 
 
 def measure_scaling(
-    pool: FacePool, devices: int, subject: Subject, size: int
+    pool: FacePool,
+    devices: int,
+    subject: Subject,
+    size: int,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Scaling, ...]:
     """The same over the first 1, 2, 4, … and all devices of ``pool``, chunks going to them in turn.
 
     The pool has its settings from `Subject.at_batch` of ``size``; it is started and closed here.
+    ``say`` hears each figure as it comes: many devices take long, and a run may be cut short.
     """
-    speeds = asyncio.run(_scaled_throughputs(pool, devices, subject, size))
-    return tuple(
-        Scaling(count, speed, round(speed / speeds[1], 2)) for count, speed in speeds.items()
-    )
+    return tuple(asyncio.run(_scaled_throughputs(pool, devices, subject, size, say)))
 
 
 async def _scaled_throughputs(
-    pool: FacePool, devices: int, subject: Subject, size: int
-) -> dict[int, float]:
-    speeds = {}
+    pool: FacePool, devices: int, subject: Subject, size: int, say: Callable[[str], None]
+) -> list[Scaling]:
+    rows: list[Scaling] = []
     async with _started(pool):
         for count in batch_sizes(devices):
             pool.use_devices(count)
-            speed = await _measured(pool, subject, BATCHES * size * count)
-            speeds[count] = round(speed, 1)
-    return speeds
+            speed = round(await _measured(pool, subject, BATCHES * size * count), 1)
+            alone = rows[0].frames_per_s if rows else speed
+            rows.append(Scaling(count, speed, round(speed / alone, 2)))
+            named = "1 device" if count == 1 else f"{count} devices"
+            say(f"{named}: {speed:.1f} frames/s, {rows[-1].ratio:.2f} times one")
+    return rows
 
 
 async def _throughput(pool: FacePool, subject: Subject, frames: int) -> float:
