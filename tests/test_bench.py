@@ -241,6 +241,16 @@ def test_the_reference_pastes_under_the_mask_only() -> None:
     assert (pasted == 100).all() and (frame == 100).all()
 
 
+def test_the_reference_resizes_as_the_official_script() -> None:
+    """Bilinear: an edge becomes a ramp that never leaves its two levels, as Lanczos would."""
+    frame, mask = np.zeros((24, 24, 3), np.uint8), np.full((24, 24), 255, np.uint8)
+    patch = np.full((6, 6, 3), 50, np.uint8)
+    patch[:, 3:] = 200
+    pasted = reference.paste_by_pil(frame, patch, (0, 0, 24, 24), (0, 0, 24, 24), mask)
+    ramp = [69, 106, 144, 181]  # an eighth, three, five and seven of the way
+    assert np.abs(pasted[:, :, 0] - np.array([50] * 10 + ramp + [200] * 10)).max() <= 1
+
+
 # -- ceiling and comparison -----------------------------------------------------------------------
 
 

@@ -1,9 +1,10 @@
 """The reference path: how MuseTalk's own script makes frames, to measure ours against.
 
-Batch by batch on one thread: diffusers' UNet and VAE as they come, the whole VAE output to float
-numpy on the host, then frame by frame Lanczos on the CPU and a paste with PIL. Nothing is fused,
-captured, overlapped or kept on the device. It is given its conditions and latents ready made, so
-the ratio to it errs in its favour.
+Its model is the serial inference script. Batch by batch on one thread: diffusers' UNet and VAE as
+they come, the whole VAE output to float numpy on the host, then frame by frame a bilinear resize on
+the CPU and a paste with PIL. Nothing is fused, captured, overlapped or kept on the device. (The
+realtime script pastes the same way, in a second thread beside the GPU.) It is given its conditions
+and latents ready made, so the ratio to it errs in its favour.
 """
 
 from __future__ import annotations
@@ -91,11 +92,13 @@ def paste_by_pil(
 ) -> np.ndarray:
     """Cut the square around the face, paste the resized patch, blend it back under the mask.
 
-    Arguments as `wsavatar.render.paste.paste` takes them; the whole picture is converted twice.
+    Resized as the script does it, by OpenCV's default, which is bilinear; its Lanczos is only for
+    the crops it prepares. Arguments as `wsavatar.render.paste.paste` takes them; the whole picture
+    is converted twice.
     """
     x1, y1, x2, y2 = (int(edge) for edge in crop_box)
     left, top, right, bottom = (int(edge) for edge in paste_box)
-    drawn = cv2.resize(patch, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LANCZOS4)
+    drawn = cv2.resize(patch, (x2 - x1, y2 - y1))
     body = Image.fromarray(frame)
     square = body.crop((left, top, right, bottom))
     square.paste(Image.fromarray(drawn), (x1 - left, y1 - top))
