@@ -9,8 +9,7 @@ them and knows no size. What differs from the official model, and why:
 * only the lower 9 of 16 latent rows are decoded: what lies above is never pasted;
 * cross-attention stands where the grid is 8x8 and 4x4; at 16x16 it cost time and gave nothing
   that the lower levels do not reach;
-* the audio encoder sees one second, not thirty, and is the widest part for its time: what it hears
-  of a strange voice is what the whole model knows of it.
+* the audio encoder sees one second, not thirty.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ CROP_SIZE = 256
 DECODE_FROM_ROW = 7
 BLOCK, LEFT, RIGHT = 5, 40, 5
 WINDOW_POSITIONS = LEFT + BLOCK + RIGHT
-AUDIO_DIM = 256
+AUDIO_DIM = 192
 AUDIO_STATES = 5  # what each of four layers gives, and what they are given
 
 VAE: dict[str, Any] = dict(
@@ -63,8 +62,8 @@ UNET: dict[str, Any] = dict(
 AUDIO: dict[str, Any] = dict(
     d_model=AUDIO_DIM,
     encoder_layers=AUDIO_STATES - 1,
-    encoder_attention_heads=8,
-    encoder_ffn_dim=1024,
+    encoder_attention_heads=6,
+    encoder_ffn_dim=768,
     num_mel_bins=80,
     max_source_positions=WINDOW_POSITIONS,
     decoder_layers=0,

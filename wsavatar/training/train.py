@@ -48,11 +48,7 @@ _RATES = (
 
 
 def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
-    """Continue from whatever saved weights the folder holds.
-
-    The audio encoder, and what the UNet makes of its states, start afresh where their width has
-    changed.
-    """
+    """Continue from whatever saved weights the folder holds."""
 
     def read(path: str) -> dict[str, Tensor]:
         file = folder / path
@@ -63,18 +59,9 @@ def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
         config = json.loads((folder / "sd-vae" / "config.json").read_text())
         face.scale.fill_(config["scaling_factor"])
     if unet := read("musetalkV15/unet.safetensors"):
-        own = face.unet.state_dict()
-        fitting = {k: v for k, v in unet.items() if v.shape == own[k].shape}
-        afresh = own.keys() - fitting.keys()
-        assert all(".attn2.to_" in name for name in afresh), sorted(afresh)
-        face.unet.load_state_dict(own | fitting)
-        if afresh:
-            print(f"{len(afresh)} of the UNet's tensors start afresh", flush=True)
-    audio = {
-        k.removeprefix("model.encoder."): v for k, v in read("whisper/model.safetensors").items()
-    }
-    if audio and audio["layer_norm.weight"].shape == face.audio.layer_norm.weight.shape:
-        face.audio.load_state_dict(audio)
+        face.unet.load_state_dict(unet)
+    if audio := read("whisper/model.safetensors"):
+        face.audio.load_state_dict({k.removeprefix("model.encoder."): v for k, v in audio.items()})
     if saved := read("lipmeters.safetensors"):
         for i, meter in enumerate(meters):
             own = {k[2:]: v for k, v in saved.items() if k.startswith(f"{i}.")}
