@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -194,6 +196,25 @@ def test_a_face_is_one_unet_step_and_a_decoding(mini: Path, factors: dict[str, f
     assert faces.dtype == torch.uint8
     assert faces.shape == (2, 256, 256, 3)
     assert (faces.float() - expected).abs().max() <= 1
+
+
+class _NoTensorsFromNumbers(TorchFunctionMode):
+    """Fails where Python numbers become a tensor: on a GPU a blocking copy, illegal in a graph."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is not torch.tensor
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_face_needs_nothing_from_the_host(mini: Path) -> None:
+    """All that a drawing needs lies on its device, so a CUDA graph can hold it, fused or not."""
+    unet, vae = plain_unet(mini), plain_vae(mini)
+    fold_timestep(unet)
+    faces = FaceGenerator(unet, vae)
+    with _NoTensorsFromNumbers():
+        faces(torch.zeros(1, 8, 16, 16), torch.zeros(1, 30, 32))
+    assert "timestep" not in faces.state_dict()
+    assert faces.half().timestep.dtype is torch.long
 
 
 def test_rows_that_are_never_pasted_are_not_decoded(model: MuseTalk) -> None:

@@ -69,6 +69,8 @@ class FaceGenerator(nn.Module):
     first.
     """
 
+    timestep: Tensor
+
     def __init__(
         self,
         unet: UNet2DConditionModel,
@@ -83,9 +85,14 @@ class FaceGenerator(nn.Module):
         self.scaling, self.shift = scaling_of(vae)
         self.decode_from_row = decode_from_row
         self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
+        # Lies on the device: from a number diffusers would copy it there at each call, which waits
+        # for the device, and which a CUDA graph cannot hold.
+        self.register_buffer("timestep", torch.zeros((), dtype=torch.long), persistent=False)
 
     def forward(self, latents: Tensor, condition: Tensor) -> Tensor:
-        made = self.unet(latents, 0, encoder_hidden_states=condition, return_dict=False)[0]
+        made = self.unet(
+            latents, self.timestep, encoder_hidden_states=condition, return_dict=False
+        )[0]
         return self.decode(made)
 
     def decode(self, latents: Tensor) -> Tensor:
