@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def difference(unet: UNet2DConditionModel, vae: AutoencoderKL, rows: int) -> tup
     latents = torch.randn(2, int(unet.config["in_channels"]), size, size)
     condition = torch.randn(2, 30, dim)
     plain = FaceGenerator(unet, vae, rows)(latents, condition).int()
-    fused = FusedFaces(copy.deepcopy(unet), copy.deepcopy(vae), rows)(latents, condition).int()
+    faces = FusedFaces(copy.deepcopy(unet), copy.deepcopy(vae), size, rows)
+    fused = faces(latents, condition).int()
     assert fused.shape == plain.shape
     assert plain.float().std() > 10
     off = (plain - fused).abs()
@@ -76,7 +78,7 @@ def test_a_tiny_decoder_in_the_vae_s_place() -> None:
     latents, condition = torch.randn(2, 8, 16, 16), torch.randn(2, 30, 24)
     with torch.no_grad():
         plain = FaceGenerator(unet, vae, 7, tiny)(latents, condition).int()
-        fused = FusedFaces(unet, vae, 7, tiny)(latents, condition).int()
+        fused = FusedFaces(unet, vae, 16, 7, tiny)(latents, condition).int()
         by_vae = FaceGenerator(unet, vae, 7)(latents, condition)
     assert plain.shape == fused.shape == by_vae.shape
     assert (plain - fused).abs().max() <= 1
@@ -88,7 +90,7 @@ def test_large_and_small_pictures_take_the_same_convolution(monkeypatch) -> None
     unet, vae = official_shape()
     latents, condition = torch.randn(2, 8, 16, 16), torch.randn(2, 30, 24)
     with torch.no_grad():
-        faces = FusedFaces(unet, vae)
+        faces = FusedFaces(unet, vae, 16)
         by_products = faces(latents, condition).int()
         monkeypatch.setattr(fused_blocks, "_FEW_PIXELS", 0)
         by_convolutions = faces(latents, condition).int()
@@ -106,20 +108,43 @@ def test_upsampling_and_convolution_are_one() -> None:
             torch.testing.assert_close(got, expected[:, :, p::2, q::2], rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_not_known_is_said() -> None:
-    """A model with another activation is refused by name, so that it can run unfused."""
-    config = _unet([32, 64], 4, 24, first_attends=True) | {"act_fn": "gelu"}
-    unet = UNet2DConditionModel.from_config(config)
-    _, vae = official_shape()
-    with pytest.raises(UnfusableError, match="act_fn gelu"):
-        FusedFaces(unet, vae)
+@pytest.mark.parametrize(
+    ("of_unet", "of_vae", "told"),
+    [
+        ({"act_fn": "gelu"}, {}, "act_fn gelu"),
+        ({"mid_block_type": None}, {}, "mid_block NoneType"),
+        ({"mid_block_type": "UNetMidBlock2D"}, {}, "mid_block UNetMidBlock2D"),
+        ({"transformer_layers_per_block": 2}, {}, "several transformer blocks"),
+        ({}, {"act_fn": "gelu"}, "activation GELU"),
+        ({}, {"up_block_types": ["AttnUpDecoderBlock2D"] * 3}, "AttnUpDecoderBlock2D"),
+    ],
+)
+def test_what_is_not_known_is_said(
+    of_unet: dict[str, Any], of_vae: dict[str, Any], told: str
+) -> None:
+    """What would be drawn otherwise is refused by name, so that the model can run unfused."""
+    unet_config = _unet([32, 64], 4, 24, first_attends=True) | of_unet
+    vae_config = _vae([16, 32, 32], 4, patch=1, layers=1, groups=8) | of_vae
+    unet = UNet2DConditionModel.from_config(unet_config)
+    vae = AutoencoderKL.from_config(vae_config)
+    with torch.no_grad(), pytest.raises(UnfusableError, match=told):
+        fold_timestep(unet)
+        FusedFaces(unet, vae, 16)
 
 
-@pytest.mark.parametrize("window_positions", [65, 120])
-def test_a_block_s_features_without_the_padding(window_positions: int) -> None:
+def test_latents_must_halve_evenly() -> None:
+    """Three levels halve twice: 14 becomes 7, which doubles to 6 or 8, but never to 14 again."""
+    unet, vae = official_shape()
+    with pytest.raises(UnfusableError, match="a latent size of 14, no multiple of 4"):
+        FusedFaces(unet, vae, 14)
+
+
+@pytest.mark.parametrize(("window_positions", "activation"), [(65, "gelu"), (120, "relu")])
+def test_a_block_s_features_without_the_padding(window_positions: int, activation: str) -> None:
     """Features of a block are those of the whole padded window, in float32 within rounding."""
     torch.manual_seed(0)
-    encoder = AudioEncoder(WhisperConfig(**_whisper(64, 3, 120))).eval().requires_grad_(False)
+    config = WhisperConfig(**_whisper(64, 3, 120), activation_function=activation)
+    encoder = AudioEncoder(config).eval().requires_grad_(False)
     for tensor in encoder.parameters():
         tensor.add_(torch.randn_like(tensor) * 0.05)
     grid = FeatureGrid(block_positions=5, left_positions=20, right_positions=10)

@@ -13,7 +13,7 @@ import torch
 from wsavatar.chunker import Chunk, Chunker
 from wsavatar.musetalk.graphs import GraphedStage
 from wsavatar.musetalk.model import MuseTalk
-from wsavatar.musetalk.random import write_random_model
+from wsavatar.musetalk.random import _ARCHITECTURES, write_random_model
 from wsavatar.resources import embedded_weights
 
 pytestmark = [
@@ -53,7 +53,8 @@ def inputs(model: MuseTalk) -> tuple[np.ndarray, np.ndarray]:
     """Latents of random crops and the conditions of a chunk, computed on the CPU."""
     chunk = speech_chunk(model)
     condition = np.asarray(model.condition(model.encode_audio(chunk.windows), chunk, Fraction(25)))
-    crops = np.random.default_rng(11).integers(0, 256, (len(condition), 256, 256, 3), np.uint8)
+    shape = (len(condition), model.spec.crop_size, model.spec.crop_size, 3)
+    crops = np.random.default_rng(11).integers(0, 256, shape, np.uint8)
     return model.encode_crops(crops), condition
 
 
@@ -123,6 +124,31 @@ def test_a_model_of_another_shape_runs(mini) -> None:
     """Random weights of a small official layout load, capture and agree with the CPU."""
     here = MuseTalk.load(mini, device="cpu")
     there = MuseTalk.load(mini, device="cuda:0")
+    there.warm_up([4])
+    latents, condition = inputs(here)
+    true = np.asarray(here.generate(latents[:4], condition[:4]))
+    assert psnr(there.generate(latents[:4], condition[:4]).cpu().numpy(), true) >= 40
+
+
+@pytest.mark.parametrize(
+    ("unet", "extras", "why"),
+    [
+        ({"transformer_layers_per_block": 2}, {}, "several transformer blocks"),
+        ({}, {"crop_size": 240}, "a latent size of 15"),
+    ],
+)
+def test_a_model_that_cannot_be_fused_runs_as_it_is(
+    tmp_path, monkeypatch, caplog, unet: dict[str, int], extras: dict[str, int], why: str
+) -> None:
+    """The log says why; it is captured as diffusers has it, and agrees with the CPU."""
+    mini = _ARCHITECTURES["mini"]
+    changed = {"unet": mini["unet"] | unet, "extras": mini["extras"] | extras}
+    monkeypatch.setitem(_ARCHITECTURES, "mini", mini | changed)
+    write_random_model(tmp_path / "model", size="mini")
+    here = MuseTalk.load(tmp_path / "model", device="cpu", cpu_backend="torch")
+    with caplog.at_level("WARNING"):
+        there = MuseTalk.load(tmp_path / "model", device="cuda:0")
+    assert why in caplog.text and "unfused" in caplog.text
     there.warm_up([4])
     latents, condition = inputs(here)
     true = np.asarray(here.generate(latents[:4], condition[:4]))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, UpDecoderBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,18 +46,22 @@ __all__ = ["FusedFaces", "UnfusableError"]
 class FusedFaces(nn.Module):
     """latents [b, 2C, h, w], condition [b, tokens, dim] -> uint8 [b, S, S, 3] RGB.
 
-    What `wsavatar.musetalk.networks.FaceGenerator` computes, up to rounding. The UNet's timestep
-    must have been folded. Raises UnfusableError.
+    What `wsavatar.musetalk.networks.FaceGenerator` computes, up to rounding, for latents whose
+    sides are ``latent_size``. The UNet's timestep must have been folded. Raises UnfusableError.
     """
 
     def __init__(
         self,
         unet: UNet2DConditionModel,
         vae: AutoencoderKL,
+        latent_size: int,
         decode_from_row: int = 0,
         tiny: AutoencoderTiny | None = None,
     ) -> None:
         super().__init__()
+        step = 2 ** (len(unet.down_blocks) - 1)
+        # An odd picture halves to one that does not double to its size again.
+        require(latent_size % step == 0, f"a latent size of {latent_size}, no multiple of {step},")
         self.unet = _UNet(unet, scaling=scaling_of(vae) if tiny is None else (1.0, 0.0))
         self.decoder = _Decoder(vae) if tiny is None else _TinyDecoder(tiny)
         self.decode_from_row = decode_from_row
@@ -82,7 +87,7 @@ class _UNet(nn.Module):
         self.conv_in = Conv(unet.conv_in)
         self.down = nn.ModuleList(self._level(block) for block in unet.down_blocks)
         mid = unet.mid_block
-        require(len(mid.resnets) == len(mid.attentions) + 1, "mid_block")
+        require(isinstance(mid, UNetMidBlock2DCrossAttn), f"mid_block {type(mid).__name__}")
         self.mid = nn.ModuleList(
             [
                 self._stage(mid.resnets[0], mid.attentions[0]),
@@ -160,6 +165,7 @@ class _Decoder(nn.Module):
         steps += [PictureAttention(attention) for attention in mid.attentions if attention]
         steps.append(Resnet(mid.resnets[1]))
         for block in decoder.up_blocks:
+            require(isinstance(block, UpDecoderBlock2D), type(block).__name__)
             steps += [Resnet(resnet) for resnet in block.resnets]
             steps += [resampling(sampler) for sampler in block.upsamplers or []]
         self.steps = nn.ModuleList(steps)

@@ -95,6 +95,7 @@ class _Layer(nn.Module):
         self.out = constant(attention.out_proj.weight.t())
         self.fc1, self.fc1_bias = constant(layer.fc1.weight.t()), constant(layer.fc1.bias)
         self.fc2 = constant(layer.fc2.weight.t())
+        self.activation = layer.activation_fn
         dtype = layer.fc1.bias.dtype
         self.offset1 = constant(pending.to(dtype))
         pending = pending + attention.out_proj.bias.float()
@@ -115,7 +116,7 @@ class _Layer(nn.Module):
         seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).flatten(0, 1)
         rows.addmm_(seen, self.out)
         inner = torch.addmm(self.fc1_bias, self.norm2(rows, self.offset2), self.fc1)
-        rows.addmm_(F.gelu(inner), self.fc2)
+        rows.addmm_(self.activation(inner), self.fc2)
         return rows.view(b, -1, c)
 
 

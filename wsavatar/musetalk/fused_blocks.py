@@ -74,6 +74,8 @@ class Resnet(nn.Module):
         require(block.time_emb_proj is None, "a timestep that was not folded")
         require(block.time_embedding_norm in ("default", "group"), "time_embedding_norm")
         require(block.output_scale_factor == 1, "output_scale_factor")
+        activation = type(block.nonlinearity).__name__
+        require(isinstance(block.nonlinearity, nn.SiLU), f"a resnet's activation {activation}")
         require(block.upsample is None and block.downsample is None, "a resampling resnet")
         self.norm1, self.norm2 = GroupNorm(block.norm1), GroupNorm(block.norm2)
         self.conv1 = Conv(block.conv1, with_bias=False)
@@ -136,6 +138,7 @@ class Transformer(nn.Module):
         own, other = inner.attn1, inner.attn2
         for linear in (own.to_q, own.to_k, own.to_v, other.to_q, other.to_k, other.to_v):
             require(linear.bias is None, "attention with biases")
+        require(other.norm_cross is None, "cross_attention_norm")
         self.qkv = constant(torch.cat([own.to_q.weight, own.to_k.weight, own.to_v.weight]).t())
         self.out1 = constant(own.to_out[0].weight.t())
         self.query = constant(other.to_q.weight.t())

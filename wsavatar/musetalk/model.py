@@ -295,15 +295,15 @@ def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[st
     faces = parts["faces"]
     dtype = next(faces.parameters()).dtype
     device = next(faces.parameters()).device
+    spec = modules.spec
     try:
         with torch.inference_mode():
             faces = FusedFaces(
-                modules.unet, modules.vae, modules.spec.decode_from_row, modules.tiny
+                modules.unet, modules.vae, spec.latent_size, spec.decode_from_row, modules.tiny
             )
     except UnfusableError as error:
         _log.warning("%s: %s; it runs unfused, which is slower", device, error)
         faces.to(memory_format=torch.channels_last)
-    spec = modules.spec
     features = cast("AudioFeatures", parts["audio"])
     audio = FusedAudio(features.mel, features.encoder, spec.grid, modules.extras.window_positions)
     samples = spec.grid.window_samples
