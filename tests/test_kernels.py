@@ -13,7 +13,7 @@ from wsavatar.musetalk import kernels
 from wsavatar.musetalk.kernels import triton_kernels
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPES = [torch.float32, torch.float16]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
 def pictures(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
@@ -45,7 +45,7 @@ def close(made: Tensor, true: Tensor) -> None:
     assert made.shape == true.shape
     assert made.dtype == true.dtype
     assert made.stride() == true.stride()
-    step = {torch.float32: 2e-5, torch.float16: 4e-3}[made.dtype]
+    step = {torch.float32: 2e-5, torch.float16: 4e-3, torch.bfloat16: 1.6e-2}[made.dtype]
     torch.testing.assert_close(made, true, rtol=step, atol=step)
 
 
@@ -90,6 +90,22 @@ def test_geglu(both, dtype) -> None:
     x = vector(11 * 1100, dtype).view(11, 1100)
     true, made = both(kernels.geglu, x, vector(1100, dtype, 2))
     close(made, true)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["geglu", "layer_norm"])
+def test_rows_beyond_two_to_the_31_values(name: str) -> None:
+    """The last row of a very large batch is what it is alone."""
+    if torch.cuda.mem_get_info()[0] < 12 * 2**30:
+        pytest.skip("less than 12 GiB of the GPU are free")
+    width = 2048
+    x = torch.zeros(2**31 // width + 8, width, device="cuda", dtype=torch.float16)
+    x[-1] = vector(width, torch.float16)
+    bias = vector(width, torch.float16, 2)
+    rest = (bias,) if name == "geglu" else (bias, bias, 1e-5)
+    made, alone = (getattr(kernels, name)(rows, *rest)[-1] for rows in (x, x[-1:]))
+    assert torch.equal(made, alone)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

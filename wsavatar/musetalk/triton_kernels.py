@@ -5,6 +5,9 @@ channels lie side by side; kernels see them as [b, pixels, channels]. Group norm
 one program; of a large one three steps: sums over tiles of pixels, a scale and a shift for each
 channel, and their application. Whoever writes a large picture sums it in passing, which saves the
 first of the three its own reading.
+
+Places in a whole batch are int64: 2^31 values are a large batch, not an absurd one. Only programs of
+single groups and `columns` count in int32, for they are given few pixels.
 """
 
 from __future__ import annotations
@@ -171,7 +174,7 @@ def _layer_norm_kernel(
 ):  # fmt: skip
     c = tl.arange(0, BLOCK)
     known = c < channels
-    at = tl.program_id(0) * channels + c
+    at = tl.program_id(0).to(tl.int64) * channels + c
     v = tl.load(x + at, mask=known, other=0.0).to(tl.float32)
     if HAS_OFFSET:
         v += tl.load(offset + c, mask=known, other=0.0).to(tl.float32)
@@ -185,7 +188,7 @@ def _layer_norm_kernel(
 
 @triton.jit
 def _geglu_kernel(x, y, bias, rows, width, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr):
-    n = (tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N))[:, None]
+    n = (tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N))[:, None]
     c = (tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C))[None, :]
     there = (n < rows) & (c < width)
     value = tl.load(x + n * 2 * width + c, mask=there, other=0.0).to(tl.float32)
