@@ -6,8 +6,8 @@ one program; of a large one three steps: sums over tiles of pixels, a scale and 
 channel, and their application. Whoever writes a large picture sums it in passing, which saves the
 first of the three its own reading.
 
-Places in a whole batch are int64: 2^31 values are a large batch, not an absurd one. Only programs of
-single groups and `columns` count in int32, for they are given few pixels.
+Places in a whole batch are int64: 2^31 values are a large batch, not an absurd one. Only programs
+of single groups and `columns` count in int32, for they are given few pixels.
 """
 
 from __future__ import annotations
