@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
 
 from tests import helpers
 from wsavatar.audio import encode
@@ -23,6 +25,7 @@ from wsavatar.chunker import FeatureGrid
 from wsavatar.cli import main
 from wsavatar.config import AudioSettings
 from wsavatar.dialogue.registry import create
+from wsavatar.protocol.binary import pack_audio, pack_frame
 
 GRID = FeatureGrid()
 
@@ -142,7 +145,7 @@ def test_gaps_repeats_and_losses_are_counted() -> None:
     for index in (0, 1, 1, 4):
         viewer.frame(index, index * 40_000, 1, 10.0)
     assert viewer.duplicates == 1
-    assert (viewer.missing(dropped=2), viewer.missing(dropped=1)) == (0, 1)
+    assert (viewer.missing(5, dropped=2), viewer.missing(5, dropped=1)) == (0, 1)
 
 
 def test_frames_count_as_shown_when_their_time_has_come() -> None:
@@ -181,7 +184,7 @@ async def test_a_client_sees_all_that_a_sound_server_sends(orders: Orders, encod
     assert result.complete and result.errors == []
     assert result.frames == 33 and result.dropped == result.missing == result.duplicates == 0
     assert (result.audio_gaps, result.missing_audio_ms, result.unplanned) == (0, 0.0, 0)
-    assert len(result.first_frame_ms) == len(orders.plan) >= 2
+    assert len(result.first_frame_ms) == result.planned_chunks == len(orders.plan) >= 2
     assert min(result.first_frame_ms) > 0 and result.bytes > 0
     assert len(lag_ms) == orders.packets
 
@@ -201,6 +204,51 @@ async def test_a_server_that_goes_away_is_an_error_of_the_client(orders: Orders)
         result = ClientResult(0)
         await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
     assert not result.complete and "connection lost" in result.errors[0]
+
+
+@contextlib.asynccontextmanager
+async def scripted(*messages: str | bytes) -> AsyncIterator[str]:
+    """The URL of a server that reads all, and says what is given here."""
+
+    async def answer(socket: Any) -> None:
+        for message in messages:
+            await socket.send(message)
+        async for _ in socket:
+            pass
+
+    async with serve(answer, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_response_that_ends_early_leaves_frames_missing(orders: Orders) -> None:
+    """What is missing is counted up to what was said, not up to the last frame that came."""
+    frames = [pack_frame(0, index, index * 40_000, (0, 0, 1, 1), b"") for index in range(3)]
+    dropped = {"type": "response.video.done", "frames_dropped": 2}
+    done = {"type": "response.done"}
+    result = ClientResult(0)
+    async with (
+        scripted(*frames, json.dumps(dropped), json.dumps(done)) as url,
+        connect(url) as socket,
+    ):
+        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+    assert result.complete and (result.frames, result.dropped) == (3, 2)
+    assert result.missing == 33 - 3 - 2
+
+
+@pytest.mark.parametrize(
+    "message", ["nonsense", "[1]", '{"no": "type"}', b"\x01", pack_audio(0, 0, 0, b"")[:8]]
+)
+async def test_a_message_that_cannot_be_read_ends_one_client_only(
+    orders: Orders, message: str | bytes
+) -> None:
+    """It is an error of the client that got it; nothing is raised at the others."""
+    result, refused = ClientResult(0), ClientResult(1)
+    async with scripted(message) as url, contextlib.AsyncExitStack() as stack:
+        assert await _open(replace(orders, url=url), stack, refused) is None
+        socket = await stack.enter_async_context(connect(url))
+        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+    assert not result.complete and result.missing == 33
+    assert "cannot be read" in result.errors[0] and "could not begin" in refused.errors[0]
 
 
 async def watched(orders: Orders, chunk_ms: int = 500) -> tuple[ClientResult, list[float]]:
@@ -233,10 +281,12 @@ SCENE = Scene(2, 10.0, "ws://x", "http://x", "", "binary", "ada", 25, 500, GRID)
 
 
 def results(**lag: list[float]) -> list[Results]:
-    first = ClientResult(0, frames=250, late=1, worst_late_ms=12.0, bytes=1000, complete=True)
+    first = ClientResult(0, frames=250, late=1, worst_late_ms=12.0, bytes=1000)
     second = ClientResult(1, frames=245, dropped=5, bytes=3000, errors=["render_failed"])
     first.first_frame_ms, second.first_frame_ms = [10.0, 20.0], [30.0, 40.0]
-    first.began = second.began = True
+    first.planned_chunks, second.planned_chunks = 2, 3
+    for client in (first, second):
+        client.began = client.complete = True
     quiet = {"loop_lag_ms": [0.1] * 100, "send_lag_ms": [0.2] * 100} | lag
     return [Results([second], **quiet), Results([first], **quiet)]
 
@@ -248,10 +298,12 @@ def test_clients_are_added_up() -> None:
     assert (report.frames_received, report.frames_dropped, report.frames_late) == (495, 5, 1)
     assert report.in_time_share == pytest.approx(494 / 500)
     assert (report.frames_per_s, report.bytes_per_s, report.worst_late_ms) == (49.5, 400, 12.0)
-    assert report.first_frame_ms == {"count": 4, "p50": 20.0, "p95": 40.0, "p99": 40.0, "max": 40.0}
+    latencies = {"p50": 20.0, "p95": 40.0, "p99": 40.0, "max": 40.0}
+    assert report.first_frame_ms == {"planned": 5, "count": 4} | latencies
     assert report.errors == ("client 1: render_failed",)
     told = sessions_table(report)
-    assert "495 of 500" in told and "p99 40.0" in told and "cpu" in told and "NOT" not in told
+    assert "495 of 500" in told and "p99 40.0" in told and "4 of 5 chunks" in told
+    assert "cpu" in told and "NOT" not in told
 
 
 @pytest.mark.parametrize("lag", ["loop_lag_ms", "send_lag_ms"])
@@ -274,6 +326,14 @@ def test_clients_that_could_not_begin_make_a_run_invalid() -> None:
     found = results()
     found[1].clients[0].began = False
     assert "1 clients could not begin" in summarize(SCENE, found, {}).invalid_because[0]
+
+
+def test_clients_that_broke_off_make_a_run_invalid() -> None:
+    """Whoever fell silent halfway was no load for the other half."""
+    found = results()
+    found[0].clients[0].complete = False
+    report = summarize(SCENE, found, {})
+    assert not report.valid and "1 clients broke off" in report.invalid_because[0]
 
 
 async def test_a_client_that_is_refused_says_why(orders: Orders) -> None:

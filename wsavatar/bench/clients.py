@@ -39,6 +39,8 @@ DRAIN_S = 20.0
 """For what is still to come after the last packet was sent."""
 MAX_ERRORS = 10
 """Errors told of one client; more only repeat them."""
+_UNREADABLE = (ValueError, KeyError, TypeError)
+"""What reading a message raises where it is not what the protocol promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,10 @@ class ClientResult:
     missing_audio_ms: float = 0.0
     underruns: int = 0
     complete: bool = False
+    planned_chunks: int = 0
+    """Chunks that the server was to cut while it heard this client."""
     first_frame_ms: list[float] = field(default_factory=list)
+    """Of those, the ones of which a frame arrived."""
     errors: list[str] = field(default_factory=list)
 
 
@@ -146,7 +151,9 @@ async def _open(
                     return socket
     except (OSError, TimeoutError, WebSocketException) as error:
         result.errors.append(f"could not begin: {error or type(error).__name__}")
-        return None
+    except _UNREADABLE as error:
+        result.errors.append(f"could not begin: a message that cannot be read: {error!r}")
+    return None
 
 
 async def watch(
@@ -157,7 +164,10 @@ async def watch(
     result: ClientResult,
     send_lag_ms: list[float],
 ) -> None:
-    """One client's whole response, from ``start_s`` (`time.monotonic`) on. Fills ``result``."""
+    """One client's whole response, from ``start_s`` (`time.monotonic`) on. Fills ``result``.
+
+    What goes wrong is an error of this client, and the others of its process go on.
+    """
     viewer = Viewer(orders.fps, [PlannedChunk(*row) for row in orders.plan])
     eyes = _Eyes(viewer, result)
     listening = asyncio.create_task(eyes.listen(socket), name="listen")
@@ -171,6 +181,8 @@ async def watch(
         result.errors.append(f"the response did not end within {DRAIN_S:g} s of its speech")
     except ConnectionClosed as error:
         result.errors.append(f"connection lost: {error}")
+    except _UNREADABLE as error:
+        result.errors.append(f"a message that cannot be read: {error!r}")
     finally:
         for task in (listening, reporting):
             task.cancel()
@@ -178,10 +190,12 @@ async def watch(
     result.frames, result.bytes = viewer.frames, viewer.bytes
     result.late, result.worst_late_ms = viewer.late, round(viewer.worst_late_ms, 1)
     result.duplicates, result.unplanned = viewer.duplicates, viewer.unplanned
-    result.missing = viewer.missing(result.dropped)
+    heard = viewer.packets_sent * orders.packet_samples
+    result.missing = viewer.missing(-(-heard * orders.fps // RATE), result.dropped)
     result.audio_gaps, result.underruns = viewer.audio_gaps, viewer.playback.underruns
     sent = orders.packets * orders.packet_samples
     result.missing_audio_ms = round(1000 * (sent - viewer.samples) / RATE, 1)
+    result.planned_chunks = len(viewer.plan)
     result.first_frame_ms = [round(ms, 2) for ms in viewer.first_frame_ms]
 
 

@@ -88,7 +88,7 @@ class SessionsReport:
     frames_dropped: int
     frames_late: int
     frames_missing: int
-    """Neither received nor reported as dropped."""
+    """Owed for what was said, and neither received nor reported as dropped."""
     in_time_share: float
     """Of all frames expected: received, and not late."""
     worst_late_ms: float
@@ -96,7 +96,8 @@ class SessionsReport:
     bytes_per_s: float
     """Of frames."""
     first_frame_ms: dict[str, float]
-    """count, p50, p95, p99, max; over all chunks of all clients."""
+    """planned: chunks of all clients; count: those of which a frame arrived, and over these p50,
+    p95, p99, max."""
     audio_gaps: int
     underruns: int
     errors: tuple[str, ...]
@@ -242,6 +243,7 @@ def summarize(scene: Scene, results: Sequence[Results], stats: dict[str, Any]) -
         frames_per_s=round(received / scene.seconds, 1),
         bytes_per_s=round(sum(client.bytes for client in clients) / scene.seconds),
         first_frame_ms={
+            "planned": sum(client.planned_chunks for client in clients),
             "count": len(first_frame_ms),
             "p50": percentile(first_frame_ms, 0.5),
             "p95": percentile(first_frame_ms, 0.95),
@@ -263,6 +265,9 @@ def _doubts(clients: Sequence[ClientResult], load: dict[str, float]) -> list[str
     absent = sum(not client.began for client in clients)
     if absent:
         doubts.append(f"{absent} clients could not begin, so the load was less than asked for")
+    broken = sum(client.began and not client.complete for client in clients)
+    if broken:
+        doubts.append(f"{broken} clients broke off, so the load was less than asked for")
     lag_ms = max(load["loop_lag_p99_ms"], load["send_lag_p99_ms"])
     if lag_ms > LAG_LIMIT_MS:
         doubts.append(
@@ -303,7 +308,8 @@ def sessions_table(report: SessionsReport) -> str:
         f"{report.frames_dropped} dropped, {report.frames_missing} missing",
         f"rate         {report.frames_per_s:.1f} frames/s, {report.bytes_per_s / 1e6:.1f} MB/s",
         f"first frame  p50 {first['p50']:.1f}, p95 {first['p95']:.1f}, p99 {first['p99']:.1f}, "
-        f"greatest {first['max']:.1f} ms after a complete chunk ({first['count']:.0f} chunks)",
+        f"greatest {first['max']:.1f} ms after a complete chunk ({first['count']:.0f} of "
+        f"{first['planned']:.0f} chunks)",
         f"sound        {report.audio_gaps} gaps, {report.underruns} times run dry",
         f"clients      loop lag p99 {load['loop_lag_p99_ms']:.1f} ms, packets sent late p99 "
         f"{load['send_lag_p99_ms']:.1f} ms",

@@ -155,6 +155,11 @@ class Viewer:
     _unshown_us: deque[int] = field(default_factory=deque)
 
     @property
+    def packets_sent(self) -> int:
+        """Packets of the microphone handed to the socket so far."""
+        return len(self._sent_s)
+
+    @property
     def first_frame_ms(self) -> list[float]:
         """First-frame latencies, one for each planned chunk of which a frame arrived."""
         return [
@@ -208,9 +213,12 @@ class Viewer:
             self._unshown_us.popleft()
         return self.frames - len(self._unshown_us)
 
-    def missing(self, dropped: int) -> int:
-        """Frames that neither came nor were reported as dropped; none, in a sound server."""
-        return max(0, max(self._indices, default=-1) + 1 - self.frames - dropped)
+    def missing(self, expected: int, dropped: int) -> int:
+        """Of frames ``expected``, those that neither came nor were reported as dropped.
+
+        None, in a sound server.
+        """
+        return max(0, expected - self.frames - dropped)
 
     def _answer(self, index: int, now_s: float) -> None:
         number = bisect_right(self.plan, index, key=lambda chunk: chunk.first_frame) - 1
