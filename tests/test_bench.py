@@ -112,6 +112,8 @@ def test_an_avatar_of_another_size_is_measured(light: list[str], capsys) -> None
         (["--batch-size", "65"], "from 1 to 64"),
         (["--seconds", "0.5"], "from 1 to 600"),
         (["--avatar-size", "big"], "WIDTHxHEIGHT"),
+        (["--parts", "reference", "--set", "model.decoder=tiny"], "decodes by the VAE only"),
+        (["--reference", "--set", "model.decoder=tiny"], "decodes by the VAE only"),
         (["--audio", "a.wav"], "go with --sessions"),
         (["--sessions", "0"], "from 1 to 1000"),
         (["--sessions", "1", "--url", "http://localhost"], "expected ws://"),
@@ -274,11 +276,21 @@ def test_a_full_size_frame_is_800_gflop(tmp_path: Path) -> None:
 def test_the_ceiling_is_measured_on_this_device(mini: MuseTalk, directory: Path) -> None:
     """Every shape has its rate, and cuDNN's choice is left as it was."""
     before = torch.backends.cudnn.benchmark
-    load = ceiling.Load(1, ((8, 16), (4, 32)), 64, 2**16, groups=3, calls=2)
+    load = ceiling.Load(1, ((64, 32), (32, 32)), 64, 2**16, groups=3, calls=2)
     found = ceiling.measure_ceiling(directory, mini.spec, torch.device("cpu"), torch.float32, load)
-    assert [(one.channels, one.side) for one in found.convolutions] == [(8, 16), (4, 32)]
+    assert [(one.channels, one.side) for one in found.convolutions] == [(64, 32), (32, 32)]
     assert found.tflops > 0 and found.copy_gb_per_s > 0 and found.gflop_per_frame > 0
     assert torch.backends.cudnn.benchmark == before
+
+
+def test_memory_is_named_for_what_it_is() -> None:
+    """What graphs compute in is reserved, and in no tensor that torch counts."""
+    rows = [Throughput(1, 232.0, 3400, 3900)]
+    machine, avatar = {"cpu": "a", "cores": 2, "cuda": []}, {"id": "a", "width": 2, "height": 2}
+    model = {"directory": "m", "dtype": "float16", "devices": ["cuda:0"]}
+    report = figures.Report(machine, model, avatar, 1, 1, throughput=tuple(rows))
+    told = figures.table(report)
+    assert "MiB in tensors  MiB reserved" in told and "in use" not in told
 
 
 def test_ours_stands_beside_the_reference_and_the_ceiling() -> None:

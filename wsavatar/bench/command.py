@@ -55,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts",
         metavar="A,B",
         help=f"what to measure, of {', '.join(PARTS)} "
-        "(default: the first three, and the next two on a CUDA device)",
+        "(default: the first three, and the next two on a CUDA device; reference not where "
+        "model.decoder is tiny)",
     )
     group.add_argument(
         "--reference",
@@ -162,6 +163,12 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
         raise BenchError(f"--seconds {args.seconds:g}: from 1 to 600")
     chosen = None if args.parts is None else parse_parts(args.parts)
     extra = {name for name in ("reference", "scaling") if getattr(args, name)}
+    tiny = settings.model.decoder == "tiny"
+    if tiny and "reference" in extra | (chosen or set()):
+        raise BenchError(
+            "reference: the official script decodes by the VAE only; with model.decoder: tiny "
+            "two networks would be compared, not two ways to run one"
+        )
     from wsavatar.assembly import configured_devices, load_models, works_in_processes
     from wsavatar.musetalk.configured import load_configured
 
@@ -172,7 +179,8 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
         _say("loading the model")
         models = [load_configured(settings, _first_device(settings))]
     on_cuda = models[0].device.type == "cuda"
-    parts = extra | (chosen if chosen is not None else _ON_CUDA if on_cuda else _ON_CPU)
+    usual = (_ON_CUDA if on_cuda else _ON_CPU) - ({"reference"} if tiny else set())
+    parts = extra | (usual if chosen is None else chosen)
     greatest = args.batch_size or (_CUDA_BATCH if on_cuda else settings.render.batch_size)
     devices = len(configured_devices(settings)) if scales else 1
     seconds = args.seconds or (32.0 if on_cuda else 6.0) * devices

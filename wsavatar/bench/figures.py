@@ -50,13 +50,15 @@ class StageTimes:
 class Throughput:
     """Frames per second from features to JPEG bytes on one device, at one batch size.
 
-    Memory is the greatest that torch held on a CUDA device meanwhile, None elsewhere.
+    Memory is the greatest on a CUDA device meanwhile, None elsewhere.
     """
 
     batch_size: int
     frames_per_s: float
     allocated_mib: int | None = None
+    """In tensors that torch knows of: not what CUDA graphs compute in."""
     reserved_mib: int | None = None
+    """All that torch took from the device, its graphs' own pools and its cache too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,7 @@ def _throughput_lines(rows: Sequence[Throughput]) -> list[str]:
         )
         for row in rows
     ]
-    head = _columns("", "frames/s", *(("MiB in use", "MiB reserved") if with_memory else ()))
+    head = _columns("", "frames/s", *(("MiB in tensors", "MiB reserved") if with_memory else ()))
     return ["features to JPEG bytes, one device", head, *lines] if lines else []
 
 
