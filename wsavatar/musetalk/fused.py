@@ -16,6 +16,8 @@ for all of them:
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2DCrossAttn, UpDecoderBlock2D
@@ -107,7 +109,7 @@ class _UNet(nn.Module):
         self.kv_weight = constant(torch.cat(weights).t().contiguous())
         self.kv_widths = [len(weight) for weight in weights]
 
-    def _level(self, block: nn.Module) -> nn.Module:
+    def _level(self, block: Any) -> nn.Module:
         attentions = list(getattr(block, "attentions", [])) or [None] * len(block.resnets)
         samplers = list(getattr(block, "downsamplers", None) or [])
         samplers += list(getattr(block, "upsamplers", None) or [])
@@ -120,7 +122,7 @@ class _UNet(nn.Module):
         level.sampler = resampling(samplers[0]) if samplers else None
         return level
 
-    def _stage(self, resnet: nn.Module, attention: nn.Module | None) -> nn.Module:
+    def _stage(self, resnet: Any, attention: Any) -> Stage:
         if attention is None:
             return Stage(Resnet(resnet), None)
         transformer = Transformer(attention)

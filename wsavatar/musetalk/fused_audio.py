@@ -14,6 +14,8 @@ This room knows no chunks, devices or files.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -81,7 +83,7 @@ class FusedAudio(nn.Module):
 class _Layer(nn.Module):
     """One encoder layer; its input and output lack constants that whoever reads them adds."""
 
-    def __init__(self, layer: nn.Module, pending: Tensor) -> None:
+    def __init__(self, layer: Any, pending: Tensor) -> None:
         super().__init__()
         attention = layer.self_attn
         self.heads = attention.num_heads

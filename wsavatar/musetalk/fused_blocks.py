@@ -68,7 +68,7 @@ class Stage(nn.Module):
 class Resnet(nn.Module):
     """norm, SiLU, convolution, twice, and the way around. ``extra_bias`` is added at the end."""
 
-    def __init__(self, block: nn.Module, extra_bias: Tensor | None = None) -> None:
+    def __init__(self, block: Any, extra_bias: Tensor | None = None) -> None:
         super().__init__()
         require(isinstance(block, ResnetBlock2D), type(block).__name__)
         require(block.time_emb_proj is None, "a timestep that was not folded")
@@ -124,7 +124,7 @@ class Transformer(nn.Module):
 
     condition: Tensor
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         require(isinstance(block, Transformer2DModel), type(block).__name__)
         require(len(block.transformer_blocks) == 1, "several transformer blocks")

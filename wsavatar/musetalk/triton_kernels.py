@@ -10,6 +10,9 @@ Places in a whole batch are int64: 2^31 values are a large batch, not an absurd 
 of single groups and `columns` count in int32, for they are given few pixels.
 """
 
+# Triton comes without types, and so do its kernels.
+# mypy: disable-error-code="import-untyped, no-untyped-call, no-untyped-def, untyped-decorator"
+
 from __future__ import annotations
 
 import torch
