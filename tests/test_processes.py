@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,12 +36,18 @@ from wsavatar.assembly import load_engine, works_in_processes
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunker
 from wsavatar.config import RenderSettings, Settings, load_settings
-from wsavatar.render.device_channel import Work
-from wsavatar.render.device_process import BROKEN_AFTER, Loaded
+from wsavatar.render.device_channel import Channel, Done, Work
+from wsavatar.render.device_process import (
+    BROKEN_AFTER,
+    BROKEN_EXIT_CODE,
+    DevicePlan,
+    Loaded,
+    _DeviceProcess,
+)
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool, PoolError
 from wsavatar.render.processes import ProcessWorker
-from wsavatar.render.scheduler import FrameJob
+from wsavatar.render.scheduler import FrameJob, FrameScheduler
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.resources import embedded_weights, resource_dir
 
@@ -76,6 +83,23 @@ def load(gate: Event | None = None, doom: Path | None = None) -> Loaded:
     return Loaded(FragileModel(gate, doom), avatar_named)
 
 
+class HangingModel(FakeModel):
+    """Hangs for ever while ``hang`` is a file, as a device does."""
+
+    def __init__(self, hang: Path) -> None:
+        super().__init__()
+        self.hang = hang
+
+    def generate(self, latents, condition) -> np.ndarray:
+        if self.hang.exists():
+            threading.Event().wait()
+        return super().generate(latents, condition)
+
+
+def load_hanging(hang: Path) -> Loaded:
+    return Loaded(HangingModel(hang), avatar_named)
+
+
 def load_nothing() -> Loaded:
     raise FileNotFoundError("no weights here")
 
@@ -92,15 +116,25 @@ def load_broken() -> Loaded:
     return Loaded(model, avatar_named)
 
 
+def load_mistaken() -> Loaded:
+    """The worker's own thread fails as soon as a frame is there."""
+
+    def mistaken(*args: object) -> None:
+        raise ArithmeticError("on purpose")
+
+    FrameScheduler.next_batch = mistaken
+    return load()
+
+
 # What the tests do with them.
 
 
-def make_pool(*loads: Callable[[], Loaded], restart_s: float = 0.0, **settings: int) -> FacePool:
+def make_pool(
+    *loads: Callable[[], Loaded], restart_s: float = 0.0, hung_s: float = 60.0, **settings: int
+) -> FacePool:
     chosen = RenderSettings(**settings)
-    workers = [
-        partial(ProcessWorker, f"p{n}", load, chosen, finishers=1, restart_s=restart_s)
-        for n, load in enumerate(loads)
-    ]
+    make = partial(ProcessWorker, finishers=1, restart_s=restart_s, hung_s=hung_s)
+    workers = [partial(make, f"p{number}", load, chosen) for number, load in enumerate(loads)]
     return FacePool((), chosen, workers=workers)
 
 
@@ -246,6 +280,86 @@ async def test_a_device_that_only_fails_is_started_anew() -> None:
         await until(lambda: is_up(pool, "p0", starts=2))
 
 
+async def test_a_device_that_hangs_is_given_up(tmp_path: Path, caplog) -> None:
+    """A process whose device ends no batch ends itself: its frames fail, and another serves."""
+    hang = tmp_path / "hang"
+    hang.touch()
+    async with processes(partial(load_hanging, hang), hung_s=2.0) as pool:
+        await fails_and_serves_again(pool, mended=hang.unlink)
+    assert f"exit code {BROKEN_EXIT_CODE}" in caplog.text
+
+
+async def test_a_process_that_says_nothing_is_killed(caplog) -> None:
+    """One that was stopped, or can run no thread of its own, is as good as dead."""
+    async with processes(load, hung_s=2.0) as pool:
+        os.kill(pool._workers[0].pid, signal.SIGSTOP)
+        await fails_and_serves_again(pool)
+    assert "has said nothing for 2 s" in caplog.text
+
+
+async def test_a_process_that_was_sent_nonsense_is_replaced(tmp_path: Path, caplog) -> None:
+    """A message that cannot be taken ends the process, so that nobody waits for it in vain."""
+    hang = tmp_path / "hang"
+    hang.touch()
+    async with processes(partial(load_hanging, hang)) as pool:
+        message, _ = Work.of(jobs_of(13))
+
+        def nonsense() -> None:
+            pool._workers[0]._channel.post(message)  # without its windows
+
+        await fails_and_serves_again(pool, hang.unlink, nonsense)
+    assert f"exit code {BROKEN_EXIT_CODE}" in caplog.text
+
+
+async def test_a_worker_that_breaks_ends_its_process() -> None:
+    """An error of the worker's own fails its frames and has the process started anew."""
+    async with processes(load_mistaken) as pool:
+        seen = Collector()
+        first = chunks(0.5)[0]
+        open_stream(pool, seen).submit(first, LIVE)
+        await seen.wait_for(first.frame_count)
+        assert seen.reasons() == {"failed": first.frame_count}
+        await until(lambda: is_up(pool, "p0", starts=2))
+
+
+async def fails_and_serves_again(
+    pool: FacePool,
+    mended: Callable[[], None] = lambda: None,
+    broken: Callable[[], None] = lambda: None,
+) -> None:
+    """The only process owes frames: they fail with it. The next makes what it is asked for."""
+    lost, seen = Collector(), Collector()
+    first = chunks(0.5)[0]
+    open_stream(pool, lost).submit(first, LIVE)
+    broken()
+    await lost.wait_for(first.frame_count)
+    assert lost.reasons() == {"failed": first.frame_count}
+    mended()
+    await until(lambda: is_up(pool, "p0", starts=2))
+    open_stream(pool, seen).submit(first, LIVE)
+    await seen.wait_for(first.frame_count)
+    assert not seen.reasons()
+
+
+def test_an_avatar_that_cannot_be_prepared_there_fails_its_frames() -> None:
+    """Whatever goes wrong once it was read: each frame that waited for it has its outcome."""
+    ours, theirs = spawn.Pipe()
+    plan = DevicePlan("p", load, RenderSettings(), finishers=1)
+    process = _DeviceProcess(theirs, plan)
+    process._get_avatar = avatar_named
+    process._worker = SimpleNamespace()  # prepares nothing
+    message, windows = Work.of(jobs_of(13))
+    process._take(message, [windows])
+    answers = Channel(ours, "test")
+    outcomes: list[Done] = []
+    while len(outcomes) < 13:
+        assert answers.wait(10)
+        outcomes += [outcome for outcome, _ in answers.receive()]
+    assert {outcome.reason for outcome in outcomes} == {"failed"}
+    process._channel.finish()
+    answers.finish()
+
+
 async def test_an_avatar_that_cannot_be_read_there_costs_its_own_streams_only() -> None:
     """Its frames are dropped as failed; who speaks through another avatar is served."""
     async with processes(load) as pool:
@@ -298,7 +412,7 @@ async def test_closing_ends_a_process_that_does_not_listen() -> None:
 
 
 async def test_more_than_a_process_may_owe_is_overload() -> None:
-    """What is on its way is bounded: twice the queue's bound, then frames drop as overload."""
+    """What is on its way is bounded: twice the queue's bound, then the newest frames drop."""
     posted: list[FrameOutcome] = []
     gate = spawn.Event()
     settings = RenderSettings(max_queued_frames=16)
@@ -316,7 +430,9 @@ async def test_more_than_a_process_may_owe_is_overload() -> None:
     worker.submit(jobs_of(13, stream=2))
     assert posted == [] and len(worker) == 26
     worker.submit(jobs_of(13, stream=3))
-    assert [o.reason for o in posted if isinstance(o, DroppedFrame)] == ["overload"] * 13
+    assert len(worker) == 32
+    assert [o.reason for o in posted if isinstance(o, DroppedFrame)] == ["overload"] * 7
+    assert [o.frame_index for o in posted] == list(range(6, 13)), "not the newest"
     worker.close()
     async with asyncio.timeout(20):
         await asyncio.to_thread(worker.join)

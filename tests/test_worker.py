@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from collections import Counter
 from fractions import Fraction
 from unittest.mock import patch
 
+import cv2
 import pytest
 
 from tests.fake_model import FakeDeviceFinisher, FakeModel, chunks, make_avatar
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
-from wsavatar.render.worker import FaceWorker
+from wsavatar.render.worker import FaceWorker, is_out_of_memory
 
 
 class Clock:
@@ -43,7 +46,7 @@ class TimedFinisher(FakeDeviceFinisher):
 class Bench:
     """A worker on a simulated device, and what it posted."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, *, hung_s: float = 60.0, **settings: int) -> None:
         self.clock = Clock()
         self.model = FakeModel("w")
         self.posted: list[FrameOutcome] = []
@@ -56,6 +59,7 @@ class Bench:
                 self._post,
                 finishers=1,
                 clock=self.clock,
+                hung_s=hung_s,
             )
         self.model.finisher.clock = self.clock
         self.worker.start(lambda error: None)
@@ -67,6 +71,9 @@ class Bench:
         self.worker.submit(
             [FrameJob(1, due_s, FrameWork(spec, source, row)) for row, due_s in enumerate(dues_s)]
         )
+
+    def reasons(self) -> Counter[str]:
+        return Counter(o.reason for o in self.posted if isinstance(o, DroppedFrame))
 
     def wait_for(self, count: int) -> None:
         with self._arrived:
@@ -154,3 +161,89 @@ def test_closing_posts_what_fails_on_the_device_meanwhile(bench: Bench) -> None:
     assert posted == dict.fromkeys(range(20), 1)
     made = [o.frame_index for o in bench.posted if isinstance(o, RenderedFrame)]
     assert made == [4, 5, 6, 7]
+
+
+# -- when it cannot go on -------------------------------------------------------------------------
+
+
+def test_a_worker_tells_how_long_its_device_has_been_busy(bench: Bench) -> None:
+    """From the start of a batch, or the end of the last one before it; 0 where it has none."""
+    assert bench.worker.busy_s() == 0.0
+    bench.model.finisher.gate.clear()
+    bench.submit(*8 * [math.inf])
+    bench.model.finisher.wait_until_held(2)
+    bench.clock.now_s += 70
+    assert bench.worker.busy_s() == 70
+    bench.model.finisher.gate.set()
+    bench.wait_for(8)
+    bench.end()
+    assert bench.worker.busy_s() == 0.0
+
+
+def test_a_device_that_hangs_is_left_to_itself_at_the_end(caplog) -> None:
+    """`join` returns, what was owed is cancelled, once each, and the log says so."""
+    bench = Bench(hung_s=0.05)
+    bench.model.finisher.gate.clear()
+    bench.submit(*20 * [math.inf])
+    bench.model.finisher.wait_until_held(2)
+    bench.worker.close()
+    bench.worker.join()
+    assert "left to itself" in caplog.text
+    assert bench.reasons() == {"cancelled": 20}
+    bench.end()  # the device wakes up: what it made had its outcome
+    assert len(bench.posted) == 20
+
+
+def test_an_error_of_its_own_ends_a_worker_and_loses_no_frame(bench: Bench, caplog) -> None:
+    """Frames on the device, waiting, and submitted later: each fails once; the pool passes over."""
+    bench.model.finisher.gate.clear()
+    bench.submit(*4 * [math.inf])
+    bench.model.finisher.wait_until_held(1)
+    with patch.object(bench.worker._queue, "next_batch", side_effect=ArithmeticError):
+        bench.submit(*8 * [math.inf])
+        bench.wait_for(12)
+    assert bench.worker.is_broken and len(bench.worker) == sys.maxsize
+    bench.submit(math.inf)
+    bench.end()
+    assert bench.reasons() == {"failed": 13} and len(bench.posted) == 13
+    assert "ArithmeticError" in caplog.text
+
+
+def test_an_avatar_waits_once_to_be_prepared(bench: Bench) -> None:
+    """However many streams begin meanwhile; afterwards it may be asked for again."""
+    calls: list[str] = []
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def prepare(avatar: PreparedAvatar) -> None:
+        calls.append(avatar.id)
+        at_work.set()
+        assert go_on.wait(10)
+
+    bench.model.finisher.prepare = prepare
+    avatar = make_avatar()
+    for _ in range(100):
+        bench.worker.prepare(avatar)
+    assert at_work.wait(10)
+    go_on.set()
+    bench.end()
+    assert calls == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (cv2.error("OpenCV(4.10) error: (-4:Insufficient memory) Failed to allocate"), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("a bad frame"), False),
+    ],
+)
+def test_what_ran_out_of_memory_is_told_from_other_errors(error, expected: bool) -> None:
+    """By its kind or its words, whichever library's they are."""
+    assert is_out_of_memory(error) is expected

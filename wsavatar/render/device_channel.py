@@ -170,18 +170,25 @@ class Channel:
                 self._posted.append((message, blobs))
                 self._wake.notify()
 
+    def wait(self, timeout_s: float | None) -> bool:
+        """Whether there is something to receive, be it the end; None waits for ever."""
+        return self._connection.poll(timeout_s)
+
     def receive(self) -> list[tuple[Message, list[bytes]]]:
         """Wait for messages. Raises EOFError or OSError when the other side is gone."""
         take = self._connection.recv_bytes
         envelope: list[tuple[Message, int]] = pickle.loads(take())
         return [(message, [take() for _ in range(blobs)]) for message, blobs in envelope]
 
-    def finish(self) -> None:
-        """Send what was posted, as far as somebody listens, then nothing more. Blocks."""
+    def finish(self, timeout_s: float | None = None) -> None:
+        """Send what was posted, as far as somebody listens, then nothing more.
+
+        Blocks, for at most ``timeout_s``: a process that lives and does not read holds it up.
+        """
         with self._wake:
             self._ending = True
             self._wake.notify()
-        self._sender.join()
+        self._sender.join(timeout_s)
 
     def _send_all(self) -> None:
         while envelope := self._next_envelope():

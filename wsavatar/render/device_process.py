@@ -2,6 +2,9 @@
 
 It loads its model, runs an ordinary `FaceWorker`, and stands between that and the server's
 messages. It does not know who started it: `wsavatar.render.processes` does.
+
+What it cannot mend it leaves to whoever started it, by ending at once: a device that hangs, one in
+which frame after frame fails, an error of its own. Frames lost so get their outcome there.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
@@ -34,7 +37,7 @@ from wsavatar.render.device_channel import (
 )
 from wsavatar.render.jobs import DropReason, FrameOutcome, RenderedFrame
 from wsavatar.render.work import FaceModel
-from wsavatar.render.worker import FaceWorker
+from wsavatar.render.worker import HUNG_S, FaceWorker
 
 __all__ = ["BROKEN_AFTER", "BROKEN_EXIT_CODE", "DevicePlan", "Load", "Loaded", "run_device"]
 
@@ -70,6 +73,7 @@ class DevicePlan:
     settings: RenderSettings
     finishers: int
     log_level: int = logging.INFO
+    hung_s: float = HUNG_S
 
 
 def run_device(connection: Connection, plan: DevicePlan) -> None:
@@ -113,6 +117,10 @@ class _DeviceProcess:
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         while not self._closing.wait(STATS_S):
             self._channel.post(Stats(worker.stats()))
+            if worker.busy_s() > self._plan.hung_s:
+                _give_up(f"the device has ended no batch for {self._plan.hung_s:g} s")
+            if worker.is_broken:
+                _give_up("its worker broke")
         self._end()
 
     def _start(self) -> FaceWorker:
@@ -120,7 +128,14 @@ class _DeviceProcess:
         yield_to_others()  # the threads that the model starts inherit it
         model, self._get_avatar = self._plan.load()
         plan = self._plan
-        worker = FaceWorker(plan.name, model, plan.settings, self._post, finishers=plan.finishers)
+        worker = FaceWorker(
+            plan.name,
+            model,
+            plan.settings,
+            self._post,
+            finishers=plan.finishers,
+            hung_s=plan.hung_s,
+        )
         errors: list[BaseException | None] = []
         is_started = threading.Event()
 
@@ -135,6 +150,11 @@ class _DeviceProcess:
         return worker
 
     def _end(self) -> None:
+        """Settle every frame; where the device hangs meanwhile, end without, for nobody watches."""
+        reason = f"it did not end in {self._plan.hung_s:g} s"
+        last_resort = threading.Timer(self._plan.hung_s, _give_up, [reason])
+        last_resort.daemon = True
+        last_resort.start()
         self._worker.close()
         self._loaders.shutdown(wait=True, cancel_futures=True)
         with self._lock:
@@ -151,6 +171,10 @@ class _DeviceProcess:
                 for message, blobs in self._channel.receive():
                     self._take(message, blobs)
         except (EOFError, OSError):  # who started this process is gone
+            pass
+        except Exception as error:
+            _give_up("what was sent could not be taken", error)
+        finally:
             self._closing.set()
 
     def _take(self, message: Message, blobs: Sequence[bytes]) -> None:
@@ -196,25 +220,25 @@ class _DeviceProcess:
     def _load_avatar(self, avatar_id: str) -> None:
         try:
             avatar = self._get_avatar(avatar_id)
-        except Exception as error:
+            self._worker.prepare(avatar)
+            with self._lock:
+                for work, windows in self._awaited[avatar_id]:
+                    self._worker.submit(work.jobs(avatar, windows))
+                del self._awaited[avatar_id]
+                self._avatars[avatar_id] = avatar
+                while len(self._avatars) > AVATARS_AT_HAND:
+                    self._avatars.popitem(last=False)
+        except Exception as error:  # a second outcome, of what was submitted, is not read there
             _log.error("avatar %s cannot be used here: %s", avatar_id, error)
             with self._lock:
                 self._drop_awaited(avatar_id, lambda work: True, "failed")
-                del self._awaited[avatar_id]
-            return
-        self._worker.prepare(avatar)
-        with self._lock:
-            self._avatars[avatar_id] = avatar
-            while len(self._avatars) > AVATARS_AT_HAND:
-                self._avatars.popitem(last=False)
-            for work, windows in self._awaited.pop(avatar_id):
-                self._worker.submit(work.jobs(avatar, windows))
+                self._awaited.pop(avatar_id, None)
 
     def _drop_awaited(
         self, avatar_id: str, which: Callable[[Work], bool], reason: DropReason
     ) -> None:
         """Drop frames that wait for an avatar. Call it with the lock held."""
-        awaited = self._awaited[avatar_id]
+        awaited = self._awaited.get(avatar_id, [])
         for work, _ in awaited:
             if which(work):
                 for row, _, _ in work.frames:
@@ -232,5 +256,10 @@ class _DeviceProcess:
         if outcome.reason == "failed":
             self._failed_in_a_row += 1
             if self._failed_in_a_row >= BROKEN_AFTER:
-                _log.critical("%d frames failed in a row: giving up", BROKEN_AFTER)
-                os._exit(BROKEN_EXIT_CODE)
+                _give_up(f"{BROKEN_AFTER} frames failed in a row")
+
+
+def _give_up(reason: str, error: BaseException | None = None) -> NoReturn:
+    """End the process now: no thread that hangs is waited for."""
+    _log.critical("%s: giving up", reason, exc_info=error)
+    os._exit(BROKEN_EXIT_CODE)

@@ -5,9 +5,9 @@ that were sent to it, and what happens when it dies. Why processes: several GPUs
 would wait for each other at Python's lock, and at an encoder of which a process has only one.
 
 Every frame that goes in has one outcome, whatever becomes of the process. Where that ends by itself
-(it crashed, was killed, or gave up its device), the frames it had are dropped as failed, the log
-says so, and another is started, at most one each `RESTART_S`. Meanwhile its length is beyond any
-other's, so that the pool passes over it.
+(it crashed, was killed, or gave up its device), or once ready says nothing for `HUNG_S` and is
+killed, the frames it had are dropped as failed, the log says so, and another is started, at most
+one each `RESTART_S`. Meanwhile its length is beyond any other's, so that the pool passes over it.
 
 Three threads share the work, and none of them is the caller's: one starts the process and receives
 from it until it ends, one sends (`Channel`), and whoever asks in `join` waits.
@@ -45,7 +45,7 @@ from wsavatar.render.device_process import DevicePlan, Load, run_device
 from wsavatar.render.jobs import DropReason
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import FrameWork
-from wsavatar.render.worker import Post
+from wsavatar.render.worker import HUNG_S, Post
 
 __all__ = ["ProcessError", "ProcessWorker"]
 
@@ -80,13 +80,15 @@ class ProcessWorker:
         finishers: int,
         restart_s: float = RESTART_S,
         grace_s: float = GRACE_S,
+        hung_s: float = HUNG_S,
     ) -> None:
         self.name = name
         level = logging.getLogger().getEffectiveLevel()
-        self._plan = DevicePlan(name, load, settings, finishers, level)
+        self._plan = DevicePlan(name, load, settings, finishers, level, hung_s)
         self._post = post
         self._restart_s = restart_s
         self._grace_s = grace_s
+        self._hung_s = hung_s
         self._most_frames = 2 * settings.max_queued_frames
         # Held for a few list operations, so the event loop may take it.
         self._wake = threading.Condition()
@@ -124,20 +126,22 @@ class ProcessWorker:
         self._thread.start()
 
     def submit(self, jobs: Sequence[FrameJob[FrameWork]]) -> None:
-        """Send frames, each chunk once. Those that cannot go are posted as dropped."""
+        """Send frames, each chunk once. Those that cannot go are posted as dropped.
+
+        Where there is room for some of a chunk's frames its first go, as `FrameScheduler` has it.
+        """
+        reason: DropReason = "overload"
         with self._wake:
-            reason: DropReason | None = None
+            room = 0
             if self._closing:
                 reason = "cancelled"
             elif self._channel is None:
                 reason = "failed"
-            elif len(self._sent) + len(jobs) > self._most_frames:
-                reason = "overload"
             else:
-                for _, same in groupby(jobs, key=lambda job: id(job.work.source)):
+                room = self._most_frames - len(self._sent)
+                for _, same in groupby(jobs[:room], key=lambda job: id(job.work.source)):
                     self._send(self._channel, list(same))
-        if reason is not None:
-            self._drop([job.work for job in jobs], reason)
+        self._drop([job.work for job in jobs[room:]], reason)
 
     def prepare(self, avatar: PreparedAvatar) -> None:
         """A stream of this avatar begins: have it there before its frames are due."""
@@ -165,7 +169,10 @@ class ProcessWorker:
         if self._thread.is_alive() and self._process is not None:
             _log.warning("%s: its process did not end in %g s", self.name, self._grace_s)
             self._process.kill()
-        self._thread.join()
+        self._thread.join(self._hung_s)
+        if self._thread.is_alive():
+            _log.error("%s: its process was killed and does not end: left to itself", self.name)
+            self._settle("cancelled")
 
     # Under the lock.
 
@@ -206,8 +213,10 @@ class ProcessWorker:
             return
         channel = Channel(connection, self.name)
         try:
-            while True:
+            while channel.wait(self._patience_s()):
                 self._take(channel, begun_s, channel.receive())
+            _log.error("device %s: it has said nothing for %g s: killed", self.name, self._hung_s)
+            process.kill()
         except (EOFError, OSError):
             pass
         except Exception:  # what came was not a message, or could not be posted
@@ -215,6 +224,10 @@ class ProcessWorker:
             process.kill()
         self._bury(process, channel)
         connection.close()
+
+    def _patience_s(self) -> float | None:
+        """How long the process may be silent: once ready it says every half second how it is."""
+        return None if self._channel is None else self._hung_s
 
     def _start_process(self) -> tuple[BaseProcess, Connection]:
         ours, theirs = _spawn.Pipe()
@@ -269,13 +282,12 @@ class ProcessWorker:
         with self._wake:
             was_up, self._channel = self._channel is not None, None
             self._stats = {}
-            lost, self._sent = list(self._sent.values()), {}
-        self._drop(lost, "cancelled" if self._closing else "failed")
+        lost = self._settle("cancelled" if self._closing else "failed")
         process.join(self._grace_s)
         if process.exitcode is None:
             process.kill()
-            process.join()
-        channel.finish()
+            process.join(self._grace_s)  # a driver that hangs can keep it beyond its death
+        channel.finish(self._grace_s)
         self._failure = self._failure or (
             f"its process ended (exit code {process.exitcode}) before it was ready"
         )
@@ -287,7 +299,7 @@ class ProcessWorker:
                 "started",
                 self.name,
                 process.exitcode,
-                len(lost),
+                lost,
             )
         else:
             _log.error("device %s: not up again: %s", self.name, self._failure)
@@ -303,6 +315,13 @@ class ProcessWorker:
         if not self._told:
             self._told = True
             self._started(error)
+
+    def _settle(self, reason: DropReason) -> int:
+        """Drop every frame that has no outcome yet; how many they were."""
+        with self._wake:
+            lost, self._sent = list(self._sent.values()), {}
+        self._drop(lost, reason)
+        return len(lost)
 
     def _drop(self, works: Sequence[FrameWork], reason: DropReason) -> None:
         for work in works:

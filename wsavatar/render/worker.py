@@ -16,17 +16,21 @@ run beside it while the worker already makes the next batch:
 What fails is made again, nothing is lost for it. Out of memory: in halves, down to one frame, after
 the device has got back what it can spare. Anything else: each frame of the batch once more, alone.
 Only a frame that fails alone too is dropped as failed.
+
+A device that hangs cannot be helped from here: `FaceWorker.busy_s` tells how long it has been at
+it, and `FaceWorker.join` gives up on it after `HUNG_S`. No frame is lost for that, nor for an error
+of the worker's own: it owes each an outcome from `submit` on, and settles what it owes at its end.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +44,10 @@ from wsavatar.render.finish import make_finisher, to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard
 from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler, doublings
+from wsavatar.render.threads import Threads
 from wsavatar.render.work import FaceModel, FrameWork
 
-__all__ = ["FaceWorker"]
+__all__ = ["HUNG_S", "FaceWorker", "Post"]
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +55,18 @@ STAGES = ("features", "generate", "paste", "jpeg")
 
 MEMORY_READ_S = 0.25
 """The device's memory is read no more often: to ask takes some of the time of a batch."""
+
+HUNG_S = 60.0
+"""A device that ends no batch for so long will end none. Generous: a CPU is slow."""
+
+NO_ROOM = (
+    "out of memory",
+    "allocate memory",  # torch's allocator for CPUs, and the system's own words
+    "not enough memory",
+    "insufficient memory",  # OpenCV
+    "alloc_failed",  # cuBLAS and cuDNN
+)
+"""What errors say where a device, or this machine, had no room."""
 
 Post = Callable[[int, FrameOutcome], None]
 
@@ -81,8 +98,10 @@ class FaceWorker:
         *,
         finishers: int,
         clock: Callable[[], float] = time.monotonic,
+        hung_s: float = HUNG_S,
     ) -> None:
         self.name = name
+        self._hung_s = hung_s
         self._stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._batches: Counter[int] = Counter()  # by size
         self._memory_share: float | None = None  # when last read
@@ -103,27 +122,36 @@ class FaceWorker:
             max_queued_frames=settings.max_queued_frames,
             lateness_s=settings.max_lateness_ms / 1000,
         )
+        self._owed: dict[int, FrameWork] = {}  # by id: no outcome was posted yet
         self._closing = False
+        self._is_broken = False  # by an error of its own: it makes no more frames
+        self._preparing: set[int] = set()  # ids of avatars that wait for it
         self._passes: deque[_Pass] = deque()  # in progress, the oldest first
         self._again: deque[_Pass] = deque()  # failed, to be made before anything else
         self._freed_s = -math.inf  # when the last pass ended
         self._is_short = False  # of memory: a pass has just failed for it
         on_device = self._finisher.on_device
         self._most_passes = 2 if on_device else 3  # on a CPU: one made, two waiting for paste
-        self._finishers = ThreadPoolExecutor(
-            1 if on_device else finishers,
-            thread_name_prefix=f"finish-{name}",
-            initializer=yield_to_others,
-        )
-        self._preparers = ThreadPoolExecutor(
-            1, thread_name_prefix=f"prepare-{name}", initializer=yield_to_others
-        )
+        self._finishers = Threads(1 if on_device else finishers, f"finish-{name}")
+        self._preparers = Threads(1, f"prepare-{name}")
         self._thread = threading.Thread(target=self._run, name=f"face-{name}", daemon=True)
         self._started: Callable[[BaseException | None], None] = lambda error: None
 
     def __len__(self) -> int:
-        """Frames waiting."""
-        return len(self._queue)
+        """Frames waiting; `sys.maxsize` once it makes no more."""
+        return sys.maxsize if self._is_broken else len(self._queue)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether an error of its own ended its thread: every frame is dropped as failed then."""
+        return self._is_broken
+
+    def busy_s(self) -> float:
+        """For how long the device has worked without ending a batch; 0.0 where it has none."""
+        with self._wake:
+            if not self._passes:
+                return 0.0
+            return self._clock() - max(self._passes[0].begun_s, self._freed_s)
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now; any thread may ask.
@@ -136,7 +164,7 @@ class FaceWorker:
         """
         by_size = dict(self._batches)
         return {
-            "queued_frames": len(self),
+            "queued_frames": len(self._queue),
             "batches": sum(by_size.values()),
             "batches_by_size": {str(size): by_size[size] for size in sorted(by_size)},
             "batch_ms": {
@@ -150,21 +178,37 @@ class FaceWorker:
     def start(self, started: Callable[[BaseException | None], None]) -> None:
         """Start the thread; ``started`` is called from it once the model is warm, or failed."""
         self._started = started
+        self._finishers.start()
+        self._preparers.start()
         self._thread.start()
 
     def submit(self, jobs: Sequence[FrameJob[FrameWork]]) -> None:
         """Queue frames; those that do not fit, or come after `close`, are posted as dropped."""
+        reason: DropReason = "overload"
         with self._wake:
+            self._owed.update((id(job.work), job.work) for job in jobs)
             dropped: Sequence[FrameJob[FrameWork]] = jobs
-            if not self._closing:
+            if self._is_broken:
+                reason = "failed"
+            elif self._closing:
+                reason = "cancelled"
+            else:
                 dropped = self._queue.push(jobs)
                 self._wake.notify()
-        self._drop(dropped, "cancelled" if self._closing else "overload")
+        self._drop(dropped, reason)
 
     def prepare(self, avatar: PreparedAvatar) -> None:
-        """A stream of this avatar begins: have it on the device before its frames are due."""
-        if self._finisher.on_device and not self._closing:
-            self._preparers.submit(self._prepare, avatar)
+        """A stream of this avatar begins: have it on the device before its frames are due.
+
+        At most once an avatar waits for that.
+        """
+        if not self._finisher.on_device:
+            return
+        with self._wake:
+            if self._closing or id(avatar) in self._preparing:
+                return
+            self._preparing.add(id(avatar))
+        self._preparers.submit(self._prepare, avatar)
 
     def cancel(self, stream: int) -> None:
         """Forget a stream's waiting frames; they are posted as cancelled."""
@@ -179,11 +223,19 @@ class FaceWorker:
             self._wake.notify()
 
     def join(self) -> None:
-        """Wait until the thread has ended and its last frames are posted. Blocks."""
+        """Wait until the thread has ended and its last frames are posted. Blocks.
+
+        A device that hangs is left to itself after `HUNG_S`, and the log says so: its threads end
+        with the process, and what it owes is posted as cancelled.
+        """
         if self._thread.ident is not None:
-            self._thread.join()
-        self._preparers.shutdown(wait=True, cancel_futures=True)
-        self._finishers.shutdown(wait=True)
+            self._thread.join(self._hung_s)
+        has_ended = not self._thread.is_alive()
+        for threads in (self._preparers, self._finishers):
+            has_ended = threads.join(self._hung_s if has_ended else 0.0) and has_ended
+        if not has_ended:
+            _log.error("%s: did not end in %g s: left to itself", self.name, self._hung_s)
+        self._drop_works(list(self._owed.values()), "cancelled")
 
     # The worker's thread.
 
@@ -197,13 +249,21 @@ class FaceWorker:
                 self._started(error)
                 return
             self._started(None)
-            while batch := self._next_pass():
-                self._make(batch)
-                try:
-                    self._watch_memory()
-                except Exception:  # of a device in trouble; frames may still be made
-                    _log.exception("%s: its memory could not be read or given back", self.name)
+            try:
+                self._work()
+            except Exception:  # its own mistake, or the machine's: nobody else could tell
+                _log.critical("%s: it makes no more frames", self.name, exc_info=True)
+                self._break()
+                return
         self._end()
+
+    def _work(self) -> None:
+        while batch := self._next_pass():
+            self._make(batch)
+            try:
+                self._watch_memory()
+            except Exception:  # of a device in trouble; frames may still be made
+                _log.exception("%s: its memory could not be read or given back", self.name)
 
     def _choose_sizes(self, batch_size: int) -> list[int]:
         """Batch sizes that will be run: by the scheduler's growth, and those the model has."""
@@ -338,11 +398,19 @@ class FaceWorker:
             for batch in self._again:
                 self._drop_works(batch.works, "cancelled")
 
+    def _break(self) -> None:
+        """Make no more, and post all that is owed as failed, wherever it was."""
+        with self._wake:
+            self._closing = self._is_broken = True
+        self._drop_works(list(self._owed.values()), "failed")
+
     def _prepare(self, avatar: PreparedAvatar) -> None:
         try:
             self._finisher.prepare(avatar)
         except Exception as error:  # its first frame will try again, and know what to do
             _log.warning("%s: avatar %s is not there yet: %s", self.name, avatar.id, error)
+        finally:
+            self._preparing.discard(id(avatar))
 
     # The finishers' threads.
 
@@ -361,7 +429,7 @@ class FaceWorker:
             self._measure("paste", composed - started, len(works))
             self._measure("jpeg", time.perf_counter() - composed, len(works))
             for work, jpeg in zip(works, jpegs, strict=True):
-                self._post(work.spec.number, work.rendered(jpeg))
+                self._settle(work, work.rendered(jpeg))
         finally:
             self._finished(batch, len(works))
 
@@ -409,7 +477,12 @@ class FaceWorker:
 
     def _drop_works(self, works: Sequence[FrameWork], reason: DropReason) -> None:
         for work in works:
-            self._post(work.spec.number, work.spec.dropped(work.frame_index, reason))
+            self._settle(work, work.spec.dropped(work.frame_index, reason))
+
+    def _settle(self, work: FrameWork, outcome: FrameOutcome) -> None:
+        """Post a frame's outcome, unless it had one: two threads may end a frame at the end."""
+        if self._owed.pop(id(work), None) is not None:  # in one step, whoever calls
+            self._post(work.spec.number, outcome)
 
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:
         now_ms, before_ms = 1000 * seconds / frames, self._stage_ms[stage]
@@ -417,5 +490,8 @@ class FaceWorker:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or this machine, had no room; torch is not imported to ask."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    """Whether a device, or this machine, had no room; no library is imported to ask."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return any(words in said for words in NO_ROOM)
