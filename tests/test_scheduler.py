@@ -16,6 +16,7 @@ from wsavatar.render import scheduler as module
 from wsavatar.render.scheduler import (
     FORGET_AFTER,
     HEAD_START_S,
+    LOOKAHEAD,
     PROBE_S,
     BatchCosts,
     FrameJob,
@@ -324,6 +325,28 @@ def test_a_slow_estimate_cannot_drop_everything_for_ever() -> None:
     assert lost and lost[-1] < 25 * (PROBE_S + 1)
 
 
+def test_a_session_far_behind_does_not_use_up_the_probes() -> None:
+    """A session with time in hand is probed though another's frames are always past due."""
+    queue = make(lateness_s=0.02)
+    costs = learnt({4: 30.0})
+    device = SimulatedDevice(queue, {4: 0.01}, costs=costs)
+    device.play([Streamer("behind", 25, slack_s=-5), Streamer("b", 25, slack_s=0.5)], seconds=20)
+    assert len(device.made("b")) > 15 * 25
+
+
+def test_a_call_is_short_however_many_frames_are_late() -> None:
+    """What is late beyond the most urgent is told by the next calls; each is told once."""
+    queue = make(4, 16, max_queued_frames=2048)
+    queue.push(frames("a", 2000, due_s=-1e6))
+    queue.push(frames("b", 4, due_s=10))
+    late = []
+    while not (batch := take(queue, 0)).jobs:
+        assert 0 < len(batch.late) <= LOOKAHEAD * 16
+        late += batch.late
+    assert names(late + list(batch.late)) == [f"a{n}" for n in range(2000)]
+    assert names(batch.jobs) == ["b0", "b1", "b2", "b3"]
+
+
 def test_a_device_that_is_too_slow_by_far_is_asked_once_a_second() -> None:
     """Probes bound what is made late: where a batch takes 5 s, one is tried, and the rest goes."""
     queue = make(lateness_s=0.02)
@@ -467,8 +490,6 @@ def test_one_slow_batch_is_not_believed() -> None:
 
 def test_a_size_never_seen_is_estimated_from_its_neighbours() -> None:
     """In proportion to the next smaller, else as the next larger."""
-    costs = learnt({4: 0.1})
-    assert BatchCosts([4]).sizes == (4,)
     costs = BatchCosts([1, 4, 8])
     costs.observe(4, 0.1)
     assert costs.estimate(8) == pytest.approx(0.2)

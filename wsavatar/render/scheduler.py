@@ -301,22 +301,23 @@ class FrameScheduler(Generic[Work]):
     def next_batch(self, now_s: float, costs: BatchCosts, ceiling: int) -> Batch[Work]:
         """Take the most urgent frames, at most ``ceiling``; give up those that cannot be in time.
 
-        ``now_s`` is when the device can begin with them.
+        ``now_s`` is when the device can begin with them. Where all of the most urgent are late it
+        returns them and no more, so that a call is short; ask again while frames wait.
         """
-        jobs: list[FrameJob[Work]] = []
-        late: list[FrameJob[Work]] = []
+        if not self._count:
+            return Batch((), ())
         ceiling = max(1, min(ceiling, self.max_batch_size))
-        while self._count and not jobs:
-            drawn = self._draw(LOOKAHEAD * ceiling)
-            pace = self._pace(drawn, now_s, costs, ceiling)
-            late += self._thin(drawn, pace)
-            jobs += [self._make(waiting) for waiting in drawn[: pace.first]]
+        drawn = self._draw(LOOKAHEAD * ceiling)
+        pace = self._pace(drawn, now_s, costs, ceiling)
+        late = self._thin(drawn, pace)
+        jobs = [self._make(waiting) for waiting in drawn[: pace.first]]
         if not jobs and now_s - self._probed_s >= PROBE_S:
-            self._probed_s = now_s
-            jobs = [job for job in late if job.due_s + self.lateness_s >= now_s]
-            jobs = jobs[-min(self.batch_size, ceiling) :]  # the least late
-            probing = set(map(id, jobs))
-            late = [job for job in late if id(job) not in probing]
+            bearable = [job for job in late if job.due_s + self.lateness_s >= now_s]
+            jobs = bearable[-min(self.batch_size, ceiling) :]  # the least late
+            if jobs:
+                self._probed_s = now_s
+                probing = set(map(id, jobs))
+                late = [job for job in late if id(job) not in probing]
         return Batch(tuple(jobs), tuple(late))
 
     def _draw(self, limit: int) -> list[_Waiting[Work]]:
