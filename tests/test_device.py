@@ -297,6 +297,46 @@ def test_threads_share_one_copy(device: torch.device) -> None:
     assert len(places) == 8 and len(set(places)) == 1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_uploads_share_one_stream_s_memory() -> None:
+    """Avatars come and go; what they leave free is kept for the next, not for each anew."""
+    torch.cuda.empty_cache()
+    finisher = DeviceFinisher(torch.device("cuda", 0), RenderSettings())
+    before = {segment["stream"] for segment in torch.cuda.memory_snapshot()}
+    for seed in range(6):
+        finisher.prepare(drawn(seed=seed))
+        finisher.evict()
+    after = {segment["stream"] for segment in torch.cuda.memory_snapshot()}
+    assert len(after - before) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_avatar_that_is_let_go_outlives_the_batches_that_read_it() -> None:
+    """Its memory is not another's before a batch that waits on the device is done with it."""
+    finisher = DeviceFinisher(torch.device("cuda", 0), RenderSettings())
+    works, patches = batch([drawn(seed=0)], [VideoFormat()], 4)
+    right = HostFinisher(RenderSettings()).compose(works, patches)
+    on_device = torch.from_numpy(patches).to("cuda")
+    other = replace(drawn(seed=1), frames=255 - works[0].spec.avatar.frames)
+    finisher.prepare(works[0].spec.avatar)
+    with finisher.scope():
+        finisher.compose(works, on_device)
+        torch.cuda.synchronize()
+        torch.cuda._sleep(1_000_000_000)  # about half a second, in which the avatar goes
+        made = finisher.compose(works, on_device)
+        finisher.evict()
+        finisher.prepare(other)
+        assert not made.done.query(), "the device was too fast to show anything"
+        made.done.synchronize()
+    pairs = [
+        (row.permute(1, 2, 0).cpu().numpy(), picture)
+        for row, picture in zip(made.rows, right, strict=True)
+    ]
+    assert_close(pairs, levels=1, share=0.005)
+
+
 # -- bytes ----------------------------------------------------------------------------------------
 
 

@@ -62,11 +62,25 @@ class DeviceAvatars:
 
     An avatar is copied whole when first asked for, and who asked waits for that; one that alone is
     over the budget is copied frame by frame each time. Any thread may call.
+
+    ``reader`` is the CUDA stream of whoever uses them, the device's default one if not given.
     """
 
-    def __init__(self, device: torch.device, budget_bytes: int) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        budget_bytes: int,
+        reader: torch.cuda.Stream | None = None,
+    ) -> None:
         self._device = device
         self._budget = budget_bytes
+        self._reader = reader
+        self._uploads: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._reader = reader or torch.cuda.default_stream(device)
+            # One for life: what it leaves free is kept for it alone, and batches go on beside it.
+            new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
+            self._uploads = new_stream(device)
         self._lock = threading.Lock()
         self._uploading = threading.Lock()
         self._held: OrderedDict[int, _Held] = OrderedDict()
@@ -132,15 +146,23 @@ class DeviceAvatars:
             return held
 
     def _upload(self, avatar: PreparedAvatar) -> _Held:
-        held = _Held(
+        uploads, reader = self._uploads, self._reader
+        if uploads is None or reader is None:
+            return self._copy(avatar)
+        with torch.cuda.stream(uploads):
+            held = self._copy(avatar)
+        uploads.synchronize()
+        for tensor in (held.pictures, held.latents):
+            # Evicted, its memory waits for the batches that still read it.
+            tensor.record_stream(reader)
+        return held
+
+    def _copy(self, avatar: PreparedAvatar) -> _Held:
+        return _Held(
             self._copy_pictures(avatar, range(avatar.frame_count)),
             _to_device(avatar.latents, self._device),
             avatar.latents,
         )
-        if self._device.type == "cuda":
-            # Whoever uses it may do so on another stream.
-            torch.cuda.current_stream(self._device).synchronize()
-        return held
 
     def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
         x, y, w, h = avatar.region
@@ -201,13 +223,14 @@ class DeviceFinisher:
     on_device = True
 
     def __init__(self, device: torch.device, settings: RenderSettings) -> None:
-        self.avatars = DeviceAvatars(device, settings.device_avatar_mb * 2**20)
         self._device = device
         self._cuda = device.type == "cuda"
         self._sharpness = settings.sharpness
         self._colour_match = settings.colour_match
         new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
         self._stream = new_stream(device) if self._cuda else None
+        # `latents` and `compose` read avatars on that stream; what `encode` reads is made of them.
+        self.avatars = DeviceAvatars(device, settings.device_avatar_mb * 2**20, self._stream)
         self._encoder = DeviceEncoder(device)
 
     def scope(self) -> AbstractContextManager[Any]:
@@ -262,12 +285,8 @@ class DeviceFinisher:
         return self._encoder.encode(pictures.rows, qualities)
 
     def prepare(self, avatar: PreparedAvatar) -> None:
-        """Copy an avatar to the device, on a stream of its own: batches go on beside it."""
-        with contextlib.ExitStack() as scope:
-            if self._cuda:
-                new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
-                scope.enter_context(torch.cuda.stream(new_stream(self._device)))
-            self.avatars.prepare(avatar)
+        """Copy an avatar to the device; batches go on beside it."""
+        self.avatars.prepare(avatar)
 
     def evict(self) -> None:
         """Let go of the least recently used avatars; they are copied again when next used."""
