@@ -23,7 +23,9 @@ from tests.fake_model import (
     picture,
     running,
 )
-from wsavatar.render.jobs import VideoFormat
+from wsavatar.config import RenderSettings
+from wsavatar.render.jobs import RenderedFrame, VideoFormat
+from wsavatar.render.pool import FacePool
 
 
 async def test_every_frame_of_a_chunk_comes_back_pasted_and_in_order() -> None:
@@ -238,6 +240,17 @@ async def test_a_finished_video_loses_nothing() -> None:
             stream.submit(chunk, math.inf)
         await seen.wait_for(75)
     assert not seen.reasons()
+
+
+def test_the_rate_is_of_the_last_two_seconds_however_high() -> None:
+    """10 000 frames in two seconds are 5000 a second, and none three seconds later."""
+    now_s = [100.0]
+    pool = FacePool([FakeModel()], RenderSettings(), clock=lambda: now_s[0])
+    for _ in range(10_000):
+        pool._count(RenderedFrame(0, 0, 0, (0, 0, 1, 1), b""))
+    assert pool.stats()["frames_per_s"] == 5000
+    now_s[0] += 3
+    assert pool.stats()["frames_per_s"] == 0
 
 
 async def test_stats_say_what_happened() -> None:

@@ -135,11 +135,6 @@ class Worker(Protocol):
 
     def join(self) -> None: ...
 
-    def use_devices(self, count: int) -> None:
-        """From now on chunks go to the first ``count`` devices alone: to measure what each adds."""
-        self._used = self._workers[:count]
-        self._turn = itertools.cycle(self._used)
-
     def stats(self) -> dict[str, Any]: ...
 
 
@@ -190,7 +185,7 @@ class FacePool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rendered = 0
         self._dropped: Counter[DropReason] = Counter()
-        self._recent: deque[float] = deque(maxlen=4096)
+        self._recent: deque[float] = deque()  # when frames came, the last `RATE_WINDOW_S` of them
 
     async def start(self) -> None:
         """Start every worker and run each model once. Raises PoolError where one cannot run."""
@@ -245,12 +240,12 @@ class FacePool:
 
         By device: what `FaceWorker.stats` says, or `ProcessWorker.stats`.
         """
-        since = self._clock() - RATE_WINDOW_S
+        self._forget_old()
         return {
             "streams": len(self._streams),
             "frames_in_flight": sum(s.frames_in_flight for s in self._streams.values()),
             "frames_rendered": self._rendered,
-            "frames_per_s": sum(when > since for when in self._recent) / RATE_WINDOW_S,
+            "frames_per_s": len(self._recent) / RATE_WINDOW_S,
             "frames_dropped": {reason: self._dropped[reason] for reason in get_args(DropReason)},
             "devices": {worker.name: worker.stats() for worker in self._workers},
         }
@@ -295,6 +290,12 @@ class FacePool:
         else:
             self._rendered += 1
             self._recent.append(self._clock())
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        since = self._clock() - RATE_WINDOW_S
+        while self._recent and self._recent[0] <= since:
+            self._recent.popleft()
 
     # From the workers, by way of the mailbox.
 
