@@ -217,9 +217,13 @@ def _cubic_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
 def _whole_weights(
     source: int, out: int, cubic: bool, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    # Made in double precision on the host: a whole picture's pixels are many.
-    maps = torch.tensor(resize_map(0, out, source, cubic=cubic), dtype=torch.float64)
-    return resize_weights(maps[:1], maps[1:], source, out, cubic=cubic)[0].to(device, dtype)
+    # In double precision: a whole picture's pixels are many. On the device, for so are the weights,
+    # and filled there, not copied, for a copy would wait for what the device has yet to do.
+    scale, offset = (
+        torch.full((1,), value, dtype=torch.float64, device=device)
+        for value in resize_map(0, out, source, cubic=cubic)
+    )
+    return resize_weights(scale, offset, source, out, cubic=cubic)[0].to(dtype)
 
 
 @lru_cache(maxsize=64)
@@ -232,12 +236,11 @@ def _blur_weights(
     kernel = kernel / kernel.sum()
     if exact:
         kernel = _in_256ths(kernel)
+    column = torch.arange(size)[:, None] + torch.arange(-radius, radius + 1)
+    column = column.abs_()  # reflected, without repeating the border
+    column = torch.minimum(column, 2 * (size - 1) - column)
     weights = torch.zeros(size, size, dtype=torch.float64)
-    for row in range(size):
-        for tap in range(kernel_size):
-            column = abs(row + tap - radius)  # reflected, without repeating the border
-            column = min(column, 2 * (size - 1) - column)
-            weights[row, column] += kernel[tap]
+    weights.scatter_add_(1, column, kernel.expand(size, -1))
     return weights.to(device, torch.float32)
 
 
