@@ -10,7 +10,7 @@ import pytest
 from tests.fake_model import GRID
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.musetalk.model import MuseTalk
-from wsavatar.render.features import SharedFeatures
+from wsavatar.render.features import BLOCKS, SharedFeatures
 from wsavatar.resources import embedded_weights
 
 FPS = Fraction(25)
@@ -61,6 +61,18 @@ def test_a_gap_forgets() -> None:
     features.keep(1, chunks[3], numbered(chunks[3].first_block, last))
     assert features.shared(1, chunks[1]) == (0, [])
     assert features.shared(1, chunks[4])[0] > 0
+
+
+def test_what_is_kept_does_not_hold_a_whole_batch() -> None:
+    """Features come as views of all that was computed together; what is kept is a small copy."""
+    features = SharedFeatures(GRID.block_positions)
+    chunk, following = speak(2.0)[:2]
+    batch = numbered(0, 1000)
+    features.keep(1, chunk, batch[: len(chunk.windows) * GRID.block_positions])
+    _, parts = features.shared(1, following)
+    assert parts and not any(np.shares_memory(part, batch) for part in parts)
+    held = sum(part.features.nbytes for part in features._streams[1])
+    assert held == BLOCKS * GRID.block_positions * batch.itemsize
 
 
 def test_conditions_from_shared_blocks_are_the_same_bit_for_bit() -> None:
