@@ -92,6 +92,7 @@ def test_an_unknown_variable_is_not_passed_over(
         ("audio.chunk_ms", 99),
         ("audio.chunk_ms", 2001),
         ("server.port", 65536),
+        ("model.devices", ()),
         ("dialogue.mode", "opera"),
     ],
 )

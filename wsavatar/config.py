@@ -86,7 +86,7 @@ class ModelSettings(_Section):
     version: Literal["v15", "v1"] = "v15"
     decoder: Literal["vae", "tiny"] = "vae"
     """tiny: TAESD decodes in the VAE's place, several times faster, softer and less true."""
-    devices: Names = ("auto",)
+    devices: Annotated[Names, Field(min_length=1)] = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
     processes: Literal["auto", "one", "per_device"] = "auto"
     """per_device: each device works in a process of its own. auto: that, for several GPUs."""
