@@ -239,6 +239,34 @@ def test_odd_sizes_gain_one_row_or_column(tmp_path: Path) -> None:
     assert np.abs(frames[1, :47, :33].astype(int) - picture).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        (None, pytest.raises(VideoError, match=r"full\.mp4.*no space")),
+        (KeyError("mine"), pytest.raises(KeyError, match="mine")),
+    ],
+)
+def test_a_disk_that_fills_up_at_the_end_is_an_error(tmp_path: Path, mistake, told) -> None:
+    """A VideoError with the file's name, unless the caller's own mistake came first."""
+    with told, VideoWriter(tmp_path / "full.mp4", width=32, height=32, fps=Fraction(25)) as video:
+        video.write(np.zeros((32, 32, 3), np.uint8))
+        real = video._container
+        video._container = FullDisk(real)
+        if mistake is not None:
+            raise mistake
+    real.close()
+
+
+class FullDisk:
+    """A container that can be written, but for its end."""
+
+    def __init__(self, container) -> None:
+        self.mux = container.mux
+
+    def close(self) -> None:
+        raise OSError(28, "no space left on device")
+
+
 def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
     """Missing, empty, text or sound alone: VideoError with the name."""
     (tmp_path / "empty.mp4").write_bytes(b"")

@@ -209,11 +209,13 @@ class VideoWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        is_whole = False
         try:
             if exc_type is None:
                 self._finish()
+                is_whole = True
         finally:
-            self._container.close()
+            self._close(is_whole)
 
     @property
     def frame_count(self) -> int:
@@ -261,6 +263,14 @@ class VideoWriter:
             self._write_audio_until(self._audio.seconds + 1)
             self._mux(self._audio_stream, None)
         self._mux(self._video_stream, None)
+
+    def _close(self, is_whole: bool) -> None:
+        """Close the file. Where it is not whole another error says why, and is not covered up."""
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError) as error:
+            if is_whole:
+                raise VideoError(f"{self._path}: cannot be written ({error})") from error
 
     def _mux(self, stream: Any, frame: Any) -> None:
         try:
