@@ -199,7 +199,7 @@ def test_a_face_is_one_unet_step_and_a_decoding(mini: Path, factors: dict[str, f
 
 
 class _NoTensorsFromNumbers(TorchFunctionMode):
-    """Fails where Python numbers become a tensor: on a GPU a blocking copy, illegal in a graph."""
+    """Fails where Python numbers become a tensor: on a GPU a copy that waits for the device."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert func is not torch.tensor
@@ -207,7 +207,7 @@ class _NoTensorsFromNumbers(TorchFunctionMode):
 
 
 def test_a_face_needs_nothing_from_the_host(mini: Path) -> None:
-    """All that a drawing needs lies on its device, so a CUDA graph can hold it, fused or not."""
+    """All that a drawing needs lies on its device: it never waits for the host."""
     unet, vae = plain_unet(mini), plain_vae(mini)
     fold_timestep(unet)
     faces = FaceGenerator(unet, vae)

@@ -9,6 +9,8 @@ import os
 import sys
 import threading
 from fractions import Fraction
+from queue import SimpleQueue
+from unittest.mock import patch
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.fake_model import (
     LIVE,
     SIZE,
     Collector,
+    FakeDeviceFinisher,
     FakeModel,
     chunks,
     make_avatar,
@@ -23,6 +26,7 @@ from tests.fake_model import (
     picture,
     running,
 )
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import RenderedFrame, VideoFormat
 from wsavatar.render.pool import FacePool
@@ -178,6 +182,21 @@ async def test_every_device_is_warm_before_the_first_user() -> None:
     models = [FakeModel("a"), FakeModel("b")]
     async with running(*models, batch_size=4, max_batch_size=8):
         assert [model.warmed for model in models] == [[1, 4, 8], [1, 4, 8]]
+
+
+async def test_avatars_at_hand_are_on_the_devices_before_the_first_user() -> None:
+    """A device begins with their copies once it is warm; no stream need be opened for it."""
+    prepared: SimpleQueue[str] = SimpleQueue()
+
+    class Finisher(FakeDeviceFinisher):
+        def prepare(self, avatar: PreparedAvatar) -> None:
+            prepared.put(avatar.id)
+
+    with patch("wsavatar.render.worker.make_finisher", Finisher):
+        pool = FacePool([FakeModel()], RenderSettings(), at_hand=[make_avatar()])
+    await pool.start()
+    assert await asyncio.to_thread(prepared.get, timeout=10) == "a"
+    await pool.close()
 
 
 async def test_a_models_own_batch_sizes_are_warm_too() -> None:

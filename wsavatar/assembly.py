@@ -21,6 +21,7 @@ from wsavatar.machine import yield_to_others
 from wsavatar.musetalk.configured import load_configured
 
 if TYPE_CHECKING:
+    from wsavatar.avatars.avatar import PreparedAvatar
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.musetalk.model import MuseTalk
     from wsavatar.render.device_process import Loaded
@@ -71,7 +72,7 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     if in_processes:
         progress(f"starting {len(devices)} processes, for {', '.join(devices)}")
     return Engine(
-        face=open_pool(settings, models),
+        face=open_pool(settings, models, [store.get(store.default_id)]),
         avatars=store,
         grid=models[0].spec.grid,
         create_dialogue=create,
@@ -84,8 +85,12 @@ def load_models(settings: Settings, progress: Progress = lambda text: None) -> l
     return _load_on(settings, configured_devices(settings), progress)
 
 
-def open_pool(settings: Settings, models: Sequence[MuseTalk]) -> FacePool:
+def open_pool(
+    settings: Settings, models: Sequence[MuseTalk], at_hand: Sequence[PreparedAvatar] = ()
+) -> FacePool:
     """The pool that the settings ask for: of ``models``, one a configured device, or of processes.
+
+    Avatars ``at_hand`` go to the devices at its start, so that nobody's first frame waits for that.
 
     With processes (`ModelSettings.processes`) no model is used; they load their own at the pool's
     start, at the same time, and every avatar they are asked for must be in the configured folder.
@@ -94,8 +99,8 @@ def open_pool(settings: Settings, models: Sequence[MuseTalk]) -> FacePool:
 
     if works_in_processes(settings):
         workers = process_workers(settings, configured_devices(settings))
-        return FacePool((), settings.render, workers=workers)
-    return FacePool(models, settings.render)
+        return FacePool((), settings.render, workers=workers, at_hand=at_hand)
+    return FacePool(models, settings.render, at_hand=at_hand)
 
 
 def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWorker]:

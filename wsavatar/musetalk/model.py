@@ -290,35 +290,30 @@ def _torch_stages(modules: LoadedModules, device: torch.device) -> dict[str, Sta
 
 
 def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[str, Stage]:
-    """The stages of every frame, fused where the architecture is known, as CUDA graphs."""
+    """The stages of every frame, fused where the architecture is known, as CUDA graphs.
+
+    Faces that cannot be fused are left out: they run as diffusers has them.
+    """
     torch.backends.cudnn.benchmark = True
-    faces = parts["faces"]
-    dtype = next(faces.parameters()).dtype
-    device = next(faces.parameters()).device
+    dtype = next(parts["faces"].parameters()).dtype
+    device = next(parts["faces"].parameters()).device
     spec = modules.spec
+    features = cast("AudioFeatures", parts["audio"])
+    audio = FusedAudio(features.mel, features.encoder, spec.grid, modules.extras.window_positions)
+    window = torch.zeros(1, spec.grid.window_samples, device=device)
+    stages: dict[str, Stage] = {"audio": GraphedStage("audio", audio, [window], _WINDOWS_AT_ONCE)}
     try:
         with torch.inference_mode():
             faces = FusedFaces(
                 modules.unet, modules.vae, spec.latent_size, spec.decode_from_row, modules.tiny
             )
     except UnfusableError as error:
-        _log.warning("%s: %s; it runs unfused, which is slower", device, error)
-        faces.to(memory_format=torch.channels_last)
-    features = cast("AudioFeatures", parts["audio"])
-    audio = FusedAudio(features.mel, features.encoder, spec.grid, modules.extras.window_positions)
-    samples = spec.grid.window_samples
+        _log.warning("%s: %s; it runs unfused, several times slower", device, error)
+        return stages
     latents = (1, 2 * spec.latent_channels, spec.latent_size, spec.latent_size)
     condition = (1, spec.grid.frame_positions * spec.layers, spec.dim)
-    return {
-        "audio": GraphedStage(
-            "audio", audio, [torch.zeros(1, samples, device=device)], _WINDOWS_AT_ONCE
-        ),
-        "faces": GraphedStage(
-            "faces",
-            faces,
-            [torch.zeros(shape, dtype=dtype, device=device) for shape in (latents, condition)],
-        ),
-    }
+    rows = [torch.zeros(shape, dtype=dtype, device=device) for shape in (latents, condition)]
+    return stages | {"faces": GraphedStage("faces", faces, rows)}
 
 
 def _audio_features(modules: LoadedModules) -> AudioFeatures:

@@ -85,8 +85,7 @@ class FaceGenerator(nn.Module):
         self.scaling, self.shift = scaling_of(vae)
         self.decode_from_row = decode_from_row
         self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
-        # Lies on the device: from a number diffusers would copy it there at each call, which waits
-        # for the device, and which a CUDA graph cannot hold.
+        # Lies on the device: from a number diffusers would copy it there at each call, and wait.
         self.register_buffer("timestep", torch.zeros((), dtype=torch.long), persistent=False)
 
     def forward(self, latents: Tensor, condition: Tensor) -> Tensor:

@@ -151,7 +151,7 @@ class FacePool:
     """One worker a device; chunks go to them in turn, past one that has fallen far behind.
 
     The workers run ``models`` in this process, or are what ``workers`` make, called once each with
-    where outcomes go.
+    where outcomes go. Avatars ``at_hand`` go to the devices at the start.
     """
 
     def __init__(
@@ -160,11 +160,13 @@ class FacePool:
         settings: RenderSettings,
         *,
         workers: Sequence[MakeWorker] = (),
+        at_hand: Sequence[PreparedAvatar] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if bool(models) == bool(workers):
             raise ValueError("a pool needs models, or workers in their place")
         self._clock = clock
+        self._at_hand = tuple(at_hand)
         self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
         self._workers: list[Worker] = [make(self._mailbox.post) for make in workers]
@@ -204,6 +206,8 @@ class FacePool:
         if failures:
             await self.close()
             raise PoolError("; ".join(failures))
+        for avatar in self._at_hand:
+            self._prepare(avatar)
 
     async def close(self) -> None:
         """Stop. Frames in flight are dropped as cancelled; returns when every thread has ended."""
@@ -226,9 +230,12 @@ class FacePool:
             raise RuntimeError("the pool was not started")
         spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
         stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
+        self._prepare(avatar)
+        return stream
+
+    def _prepare(self, avatar: PreparedAvatar) -> None:
         for worker in self._workers:
             worker.prepare(avatar)
-        return stream
 
     def use_devices(self, count: int) -> None:
         """From now on chunks go to the first ``count`` devices alone: to measure what each adds."""
