@@ -8,7 +8,8 @@ in. To give the same frames whatever the chunk size, features are computed in *b
 grid: block ``b`` holds positions ``[b*P, (b+1)*P)`` and is always computed from the same window of
 audio, ``left`` positions before it and ``right`` positions after it, zeros where there is no
 audio. A chunk carries the windows of every block that its frames touch, so it can run on any
-device without asking another for anything.
+device without asking another for anything. What stands in the windows is the audio without the
+breath and the room in its pauses (`wsavatar.pauses`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+
+from wsavatar.pauses import PauseGate
 
 __all__ = ["Chunk", "Chunker", "FeatureGrid"]
 
@@ -95,6 +98,7 @@ class Chunker:
         self._grid = grid
         self._fps = Fraction(fps)
         self._chunk_samples = chunk_samples
+        self._gate = PauseGate(grid.sample_rate)
         self._pieces: list[np.ndarray] = []
         self._start = 0  # the sample that the first piece begins with
         self._end = 0  # samples heard so far
@@ -115,7 +119,7 @@ class Chunker:
         while len(samples):
             taken = samples[: self._next_cut - self._end]
             samples = samples[len(taken) :]
-            self._pieces.append(np.array(taken, dtype=np.float32))  # the caller may reuse its own
+            self._pieces.append(self._gate(taken))
             self._end += len(taken)
             if self._end == self._next_cut:
                 self._next_cut += self._chunk_samples

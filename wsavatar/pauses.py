@@ -1,0 +1,88 @@
+"""Takes breath and room out of the pauses of the sound that a face is drawn from.
+
+A model that must follow a whisper opens its mouth for a breath too, for within the second that it
+hears of a pause the breath is the loudest there is. How loud somebody speaks is known only over a
+longer time; this room keeps it, and knows nothing else. What listeners hear is never touched, only
+what the face is drawn from.
+
+Sound that stays `BELOW_DB` under the speech is turned down by `CUT_DB`, `HOLD_S` after it became so
+quiet: pauses between words, and the weak ends of words, stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["PauseGate"]
+
+BLOCK_S = 0.005
+BELOW_DB = 30.0
+CUT_DB = 26.0
+HOLD_S = 0.15
+FALL_S = 0.02
+"""How fast it is turned down; up again at once."""
+
+NOW_S = 0.03
+"""Over so long it is heard how loud it is now,"""
+SPEECH_S = 0.1
+"""and over so long how loud speech is: a click is no speech."""
+
+FIRST_LEVEL_DB = -18.0
+"""Taken for the level of speech, RMS of full scale, until there is some."""
+FORGET_DB_PER_S = 0.5
+"""A quieter speaker is believed only slowly: pauses are quiet too."""
+
+
+class PauseGate:
+    """One stream's gate. The result does not depend on the pieces that the samples come in.
+
+    Sample n comes out as soon as it goes in; whether it is turned down was decided by the block of
+    5 ms before its own.
+    """
+
+    def __init__(self, rate: int) -> None:
+        self._block = max(1, round(BLOCK_S * rate))
+        self._begun = np.zeros(0, np.float32)  # samples of the block that is not complete
+        self._now = 0.0  # mean squares
+        self._recent = 0.0
+        self._speech = _power(FIRST_LEVEL_DB)
+        self._held = 0
+        self._gain = 1.0
+        block_s = self._block / rate
+        self._now_share = -math.expm1(-block_s / NOW_S)
+        self._recent_share = -math.expm1(-block_s / SPEECH_S)
+        self._fall = -math.expm1(-block_s / FALL_S)
+        self._forget = _power(-FORGET_DB_PER_S * block_s)
+        self._hold_blocks = round(HOLD_S / block_s)
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray:
+        """float32 [n] in [-1, 1] -> float32 [n], the caller's own."""
+        heard = np.concatenate([self._begun, samples.astype(np.float32, copy=False)])
+        gains = [self._gain]
+        whole = len(heard) - len(heard) % self._block
+        for block in heard[:whole].reshape(-1, self._block):
+            self._decide(float(np.dot(block, block)) / self._block)
+            gains.append(self._gain)
+        gain = np.repeat(np.array(gains, np.float32), self._block)[: len(heard)]
+        made: np.ndarray = (heard * gain)[len(self._begun) :]
+        self._begun = heard[whole:]
+        return made
+
+    def _decide(self, power: float) -> None:
+        """One block's mean square, and what it means for the next."""
+        self._now += self._now_share * (power - self._now)
+        self._recent += self._recent_share * (power - self._recent)
+        self._speech = max(self._speech * self._forget, self._recent)
+        if self._now > self._speech * _power(-BELOW_DB):
+            self._held = self._hold_blocks
+        self._held -= self._held > 0
+        if self._held:
+            self._gain = 1.0
+        else:
+            self._gain += self._fall * (10 ** (-CUT_DB / 20) - self._gain)
+
+
+def _power(db: float) -> float:
+    return float(10 ** (db / 10))
