@@ -119,7 +119,8 @@ class Chunker:
         while len(samples):
             taken = samples[: self._next_cut - self._end]
             samples = samples[len(taken) :]
-            self._pieces.append(self._gate(taken))
+            self._pieces.append(np.array(taken, dtype=np.float32))  # the caller may reuse its own
+            self._gate.hear(self._pieces[-1])
             self._end += len(taken)
             if self._end == self._next_cut:
                 self._next_cut += self._chunk_samples
@@ -182,10 +183,12 @@ class Chunker:
             lead = max(0, -start)  # before the first sample: zeros
             known = audio[start + lead - self._start : start + len(row) - self._start]
             row[lead : lead + len(known)] = known
+            row *= self._gate.gains(start, start + len(row))
         return windows
 
     def _drop_before(self, audio: np.ndarray, position: int) -> None:
         start = self._window_start(position // self._grid.block_positions)
         keep_from = min(max(start, self._start), self._end)
         self._pieces = [audio[keep_from - self._start :].copy()]
+        self._gate.forget(keep_from)
         self._start = keep_from
