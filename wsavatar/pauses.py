@@ -18,7 +18,7 @@ import numpy as np
 __all__ = ["PauseGate"]
 
 BLOCK_S = 0.005
-BELOW_DB = 33.0
+BELOW_DB = 30.0
 CUT_DB = 26.0
 HOLD_S = 0.2
 FALL_S = 0.02
