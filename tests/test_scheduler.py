@@ -14,14 +14,12 @@ import pytest
 from tests.simulated_device import SimulatedDevice, Streamer
 from wsavatar.render import scheduler as module
 from wsavatar.render.scheduler import (
-    FORGET_AFTER,
     HEAD_START_S,
     LOOKAHEAD,
     PROBE_S,
     BatchCosts,
     FrameJob,
     FrameScheduler,
-    doublings,
 )
 
 Job = FrameJob
@@ -464,67 +462,6 @@ def test_a_finished_video_takes_what_live_sessions_leave() -> None:
     assert all(device.lost(name) == [] for name in "abcdefgh")
     assert device.lost("film") == []
     assert len(device.made("film")) >= 0.9 * 5 * (16 / GPU[16] - 8 * 25)
-
-
-# -- what batches cost ----------------------------------------------------------------------------
-
-
-def test_costs_are_learnt_and_nothing_is_known_before() -> None:
-    """An estimate is 0 at first, then what batches of that size took."""
-    costs = BatchCosts([1, 4, 8])
-    assert costs.estimate(4) == 0.0
-    costs.observe(4, 0.1)
-    assert costs.estimate(4) == costs.estimate(3) == pytest.approx(0.1)
-
-
-def test_one_slow_batch_is_not_believed() -> None:
-    """The slowest of the recent batches do not count; a lasting change does, within eight."""
-    costs = BatchCosts([4])
-    for _ in range(8):
-        costs.observe(4, 0.1)
-    costs.observe(4, 30.0)
-    costs.observe(4, 20.0)
-    assert costs.estimate(4) == pytest.approx(0.1)
-    for _ in range(8):
-        costs.observe(4, 0.2)
-    assert costs.estimate(4) == pytest.approx(0.2)
-
-
-def test_a_size_never_seen_is_estimated_from_its_neighbours() -> None:
-    """In proportion to the next smaller, else as the next larger."""
-    costs = BatchCosts([1, 4, 8])
-    costs.observe(4, 0.1)
-    assert costs.estimate(8) == pytest.approx(0.2)
-    assert costs.estimate(16) == pytest.approx(0.4)
-    assert costs.estimate(1) == pytest.approx(0.1)
-
-
-def test_a_size_that_once_was_slow_is_tried_again() -> None:
-    """What was not seen for long is forgotten: one bad minute does not rule out big batches."""
-    costs = BatchCosts([4, 16])
-    costs.observe(16, 9.0)
-    for _ in range(FORGET_AFTER - 1):
-        costs.observe(4, 0.01)
-    assert costs.estimate(16) == 9.0
-    costs.observe(4, 0.01)
-    assert costs.estimate(16) == pytest.approx(0.04)
-
-
-def test_sizes_are_refused_where_there_are_none() -> None:
-    """A batch has a frame at least."""
-    with pytest.raises(ValueError, match="1 or more"):
-        BatchCosts([0, 4])
-    with pytest.raises(ValueError, match="1 or more"):
-        BatchCosts([])
-
-
-@pytest.mark.parametrize(
-    ("least", "most", "sizes"),
-    [(4, 16, (4, 8, 16)), (4, 4, (4,)), (4, 10, (4, 8, 10)), (1, 2, (1, 2)), (8, 4, (8,))],
-)
-def test_batches_grow_by_doubling(least: int, most: int, sizes: tuple[int, ...]) -> None:
-    """From the usual size to the greatest, which is always among them."""
-    assert doublings(least, most) == sizes
 
 
 def test_the_policy_is_pure() -> None:

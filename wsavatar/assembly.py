@@ -68,11 +68,11 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     in_processes = works_in_processes(settings)
     models = _load_on(settings, devices[:1] if in_processes else devices, progress)
     store = AvatarStore(settings.avatars, models[0])
-    _prepare_avatars(store, progress)
+    default = _prepare_avatars(store, progress)
     if in_processes:
         progress(f"starting {len(devices)} processes, for {', '.join(devices)}")
     return Engine(
-        face=open_pool(settings, models, [store.get(store.default_id)]),
+        face=open_pool(settings, models, [default]),
         avatars=store,
         grid=models[0].spec.grid,
         create_dialogue=create,
@@ -173,16 +173,17 @@ def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> 
     return models
 
 
-def _prepare_avatars(store: AvatarStore, progress: Progress) -> None:
-    """Build what is not cached, the default first. Only the default's faults are fatal."""
-    default = store.default_id
-    others = [info.id for info in store.list() if info.id != default]
-    wanted = [default, *others][:PREPARED_AT_START]
-    for number, avatar_id in enumerate(wanted, start=1):
-        progress(f"preparing avatar {avatar_id} ({number} of {len(wanted)})")
+def _prepare_avatars(store: AvatarStore, progress: Progress) -> PreparedAvatar:
+    """Build what is not cached; the default, which comes first. Only its faults are fatal."""
+    others = [info.id for info in store.list() if info.id != store.default_id]
+    others = others[: PREPARED_AT_START - 1]
+    count = 1 + len(others)
+    progress(f"preparing avatar {store.default_id} (1 of {count})")
+    default = store.get(store.default_id)
+    for number, avatar_id in enumerate(others, start=2):
+        progress(f"preparing avatar {avatar_id} ({number} of {count})")
         try:
             store.get(avatar_id)
         except AvatarError as error:
-            if avatar_id == default:
-                raise
             _log.warning("avatar %s cannot be used: %s", avatar_id, error)
+    return default

@@ -59,6 +59,8 @@ class PauseGate:
         self._recent_share = -math.expm1(-block_s / SPEECH_S)
         self._fall = -math.expm1(-block_s / FALL_S)
         self._forget = _power(-FORGET_DB_PER_S * block_s)
+        self._below, self._sure = _power(-BELOW_DB), _power(SURE_DB)
+        self._cut = math.sqrt(_power(-CUT_DB))
         self._hold_blocks = round(HOLD_S / block_s)
 
     def hear(self, samples: np.ndarray) -> None:
@@ -95,17 +97,18 @@ class PauseGate:
         """One block's mean square, and what it means for the next."""
         self._now += self._now_share * (power - self._now)
         self._recent += self._recent_share * (power - self._recent)
-        if not self._has_spoken and self._recent > _power(SURE_DB):
+        if not self._has_spoken and self._recent > self._sure:
             self._has_spoken, self._speech = True, self._recent
         self._speech = max(self._speech * self._forget, self._recent)
-        if self._now > self._speech * _power(-BELOW_DB):
+        if self._now > self._speech * self._below:
             self._held = self._hold_blocks
         self._held -= self._held > 0
         if self._held:
             self._gain = 1.0
         else:
-            self._gain += self._fall * (10 ** (-CUT_DB / 20) - self._gain)
+            self._gain += self._fall * (self._cut - self._gain)
 
 
 def _power(db: float) -> float:
+    """Of full scale, or a ratio of two."""
     return float(10 ** (db / 10))

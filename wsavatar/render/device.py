@@ -26,7 +26,7 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.render import images
-from wsavatar.render.device_jpeg import DeviceEncoder
+from wsavatar.render.device_jpeg import DeviceEncoder, new_stream
 from wsavatar.render.finish import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.paste import COLOUR_MATCH_LEVELS
@@ -74,13 +74,11 @@ class DeviceAvatars:
     ) -> None:
         self._device = device
         self._budget = budget_bytes
+        if reader is None and device.type == "cuda":
+            reader = torch.cuda.default_stream(device)
         self._reader = reader
-        self._uploads: torch.cuda.Stream | None = None
-        if device.type == "cuda":
-            self._reader = reader or torch.cuda.default_stream(device)
-            # One for life: what it leaves free is kept for it alone, and batches go on beside it.
-            new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
-            self._uploads = new_stream(device)
+        # One for life: what it leaves free is kept for it alone, and batches go on beside it.
+        self._uploads = new_stream(device)
         self._lock = threading.Lock()
         self._uploading = threading.Lock()
         self._held: OrderedDict[int, _Held] = OrderedDict()
@@ -227,8 +225,7 @@ class DeviceFinisher:
         self._cuda = device.type == "cuda"
         self._sharpness = settings.sharpness
         self._colour_match = settings.colour_match
-        new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
-        self._stream = new_stream(device) if self._cuda else None
+        self._stream = new_stream(device)
         # `latents` and `compose` read avatars on that stream; what `encode` reads is made of them.
         self.avatars = DeviceAvatars(device, settings.device_avatar_mb * 2**20, self._stream)
         self._encoder = DeviceEncoder(device)

@@ -20,12 +20,18 @@ from torch import Tensor
 from wsavatar.machine import yield_to_others
 from wsavatar.render import jpeg
 
-__all__ = ["DeviceEncoder"]
+__all__ = ["DeviceEncoder", "new_stream"]
 
 _log = logging.getLogger(__name__)
 
 Encode = Callable[[Tensor, int], Tensor]
 """uint8 [3, h, w] and its quality to uint8 [n], on one device."""
+
+
+def new_stream(device: torch.device) -> torch.cuda.Stream | None:
+    """A CUDA device's; None elsewhere."""
+    make: Callable[..., torch.cuda.Stream] = torch.cuda.Stream  # torch leaves it untyped
+    return make(device) if device.type == "cuda" else None
 
 
 class DeviceEncoder:
@@ -40,8 +46,7 @@ class DeviceEncoder:
         self._device = device
         self._cuda = device.type == "cuda"
         self._encode = (find or _find_nvjpeg)(device) if self._cuda or find else None
-        new_stream: Callable[..., torch.cuda.Stream] = torch.cuda.Stream
-        self._copies = new_stream(device) if self._cuda else None
+        self._copies = new_stream(device)
         self._cores: ThreadPoolExecutor | None = None
         if self._encode is None:
             spare = max(1, (os.cpu_count() or 1) - 1)

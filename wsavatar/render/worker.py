@@ -151,7 +151,7 @@ class FaceWorker:
         with self._wake:
             if not self._passes:
                 return 0.0
-            return self._clock() - max(self._passes[0].begun_s, self._freed_s)
+            return self._clock() - self._taken_up_s(self._passes[0])
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now; any thread may ask.
@@ -305,8 +305,10 @@ class FaceWorker:
         now_s = self._clock()
         if not self._passes or not self._finisher.on_device:
             return now_s
-        done_s = max(self._passes[0].begun_s, self._freed_s)
-        return max(now_s, done_s + sum(self._costs.estimate(len(p.works)) for p in self._passes))
+        busy_since_s = self._taken_up_s(self._passes[0])
+        return max(
+            now_s, busy_since_s + sum(self._costs.estimate(len(p.works)) for p in self._passes)
+        )
 
     def _make(self, batch: _Pass) -> None:
         """Generate, and hand on to the finishers."""
@@ -443,12 +445,14 @@ class FaceWorker:
                 return
             now_s = self._clock()
             if not batch.has_failed:
-                # Behind another pass a pass began only when that ended: this is the device's time.
-                spent_s = now_s - max(batch.begun_s, self._freed_s)
-                self._costs.observe(len(batch.works), spent_s)
+                self._costs.observe(len(batch.works), now_s - self._taken_up_s(batch))
             self._freed_s = now_s
             self._passes.remove(batch)
             self._wake.notify()
+
+    def _taken_up_s(self, batch: _Pass) -> float:
+        """When the device began with its oldest pass: one behind another had to wait for it."""
+        return max(batch.begun_s, self._freed_s)
 
     def _fail(self, batch: _Pass, works: Sequence[FrameWork], error: Exception) -> None:
         """Make frames again in smaller batches, or give up the one that failed alone."""
