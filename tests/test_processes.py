@@ -1,27 +1,31 @@
-"""A process for each device: the pool's promises hold across the pipe, and when a process dies."""
+"""A process for each device: the pool's promises hold across the pipe."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import multiprocessing
 import os
 import signal
-import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
-from multiprocessing.synchronize import Event
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests.device_processes import (
+    is_there,
+    jobs_of,
+    load,
+    load_and_die,
+    load_nothing,
+    make_pool,
+    processes,
+    spawn,
+    started,
+    until,
+)
 from tests.fake_model import (
     LIVE,
     Collector,
@@ -33,145 +37,13 @@ from tests.fake_model import (
     running,
 )
 from wsavatar.assembly import load_engine, works_in_processes
-from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunker
 from wsavatar.config import RenderSettings, Settings, load_settings
-from wsavatar.render.device_channel import Channel, Done, Work
-from wsavatar.render.device_process import (
-    BROKEN_AFTER,
-    BROKEN_EXIT_CODE,
-    DevicePlan,
-    Loaded,
-    _DeviceProcess,
-)
+from wsavatar.render.device_channel import Work
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
-from wsavatar.render.pool import FacePool, PoolError
+from wsavatar.render.pool import PoolError
 from wsavatar.render.processes import ProcessWorker
-from wsavatar.render.scheduler import FrameJob, FrameScheduler
-from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.resources import embedded_weights, resource_dir
-
-spawn = multiprocessing.get_context("spawn")
-
-
-# What runs in the processes.
-
-
-class FragileModel(FakeModel):
-    """Can be held by an event, and dies with its process while ``doom`` is a file."""
-
-    def __init__(self, gate: Event | None, doom: Path | None) -> None:
-        super().__init__()
-        self.held_by = gate
-        self.doom = doom
-
-    def generate(self, latents, condition) -> np.ndarray:
-        assert self.held_by is None or self.held_by.wait(20)
-        if self.doom is not None and self.doom.exists():
-            self.doom.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().generate(latents, condition)
-
-
-def avatar_named(avatar_id: str) -> PreparedAvatar:
-    if avatar_id != "a":
-        raise KeyError(avatar_id)
-    return make_avatar()
-
-
-def load(gate: Event | None = None, doom: Path | None = None) -> Loaded:
-    return Loaded(FragileModel(gate, doom), avatar_named)
-
-
-class HangingModel(FakeModel):
-    """Hangs for ever while ``hang`` is a file, as a device does."""
-
-    def __init__(self, hang: Path) -> None:
-        super().__init__()
-        self.hang = hang
-
-    def generate(self, latents, condition) -> np.ndarray:
-        if self.hang.exists():
-            threading.Event().wait()
-        return super().generate(latents, condition)
-
-
-def load_hanging(hang: Path) -> Loaded:
-    return Loaded(HangingModel(hang), avatar_named)
-
-
-def load_nothing() -> Loaded:
-    raise FileNotFoundError("no weights here")
-
-
-def load_and_die() -> Loaded:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError
-
-
-def load_broken() -> Loaded:
-    """Every frame fails, as after an error that CUDA never forgets."""
-    model = FakeModel()
-    model.bad_frames = set(range(1000))
-    return Loaded(model, avatar_named)
-
-
-def load_mistaken() -> Loaded:
-    """The worker's own thread fails as soon as a frame is there."""
-
-    def mistaken(*args: object) -> None:
-        raise ArithmeticError("on purpose")
-
-    FrameScheduler.next_batch = mistaken
-    return load()
-
-
-# What the tests do with them.
-
-
-def make_pool(
-    *loads: Callable[[], Loaded], restart_s: float = 0.0, hung_s: float = 60.0, **settings: int
-) -> FacePool:
-    chosen = RenderSettings(**settings)
-    make = partial(ProcessWorker, finishers=1, restart_s=restart_s, hung_s=hung_s)
-    workers = [partial(make, f"p{number}", load, chosen) for number, load in enumerate(loads)]
-    return FacePool((), chosen, workers=workers)
-
-
-@asynccontextmanager
-async def processes(*loads: Callable[[], Loaded], **options) -> AsyncIterator[FacePool]:
-    """A started pool with a process for each of ``loads``; afterwards all of them have ended."""
-    pool = make_pool(*loads, **options)
-    async with asyncio.timeout(60):
-        await pool.start()
-    try:
-        yield pool
-    finally:
-        async with asyncio.timeout(20):
-            await pool.close()
-    assert not any(is_there(worker.pid) for worker in pool._workers)
-
-
-def is_there(pid: int) -> bool:
-    """Whether the process exists, be it as a zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-async def until(is_so: Callable[[], bool], timeout_s: float = 30) -> None:
-    """Processes are not on this loop: what they bring about is looked for."""
-    async with asyncio.timeout(timeout_s):
-        while not is_so():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
-
-
-def is_up(pool: FacePool, name: str, starts: int = 1) -> bool:
-    """Whether the device's process was started so often, and is ready."""
-    device = pool.stats()["devices"][name]
-    return device["is_up"] and device["process_starts"] == starts
 
 
 async def test_processes_make_the_frames_that_threads_make() -> None:
@@ -222,142 +94,6 @@ async def test_cancelling_reaches_the_process() -> None:
         await until(lambda: not len(pool._workers[0]))  # the cancelled ones have come back, too
     assert len(gone.outcomes) == 50
     assert not seen.reasons()
-
-
-async def test_a_process_that_dies_costs_only_its_frames(tmp_path: Path, caplog) -> None:
-    """Its frames fail, once each; the other device serves on; it is started again and serves."""
-    gate, doom = spawn.Event(), tmp_path / "doom"
-    doom.touch()
-    async with processes(partial(load, gate, doom), load, batch_size=4) as pool:
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        first, second = chunks(1.0)[:2]
-        stream.submit(first, LIVE)  # goes to p0
-        stream.submit(second, LIVE)
-        gate.set()
-        await seen.wait_for(first.frame_count + second.frame_count)
-        failed = [o.frame_index for o in seen.outcomes if isinstance(o, DroppedFrame)]
-        assert failed == list(range(first.frame_count))
-        assert seen.reasons() == {"failed": first.frame_count}
-
-        await until(lambda: is_up(pool, "p0", starts=2))
-        again = Collector()
-        stream = open_stream(pool, again)
-        for chunk in chunks(2.0):
-            stream.submit(chunk, LIVE)
-        await again.wait_for(50)
-        assert not again.reasons()
-    deaths = [r for r in caplog.records if r.levelno == logging.ERROR]
-    assert len(deaths) == 1 and "exit code -9" in deaths[0].getMessage()
-
-
-async def test_chunks_pass_over_a_process_that_is_down() -> None:
-    """While a device waits to be started again, every chunk goes to the others."""
-    async with processes(load, load, restart_s=3600) as pool:
-        os.kill(pool._workers[1].pid, signal.SIGKILL)
-        await until(lambda: not is_up(pool, "p1"))
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        for chunk in chunks(2.0):
-            stream.submit(chunk, LIVE)
-        await seen.wait_for(50)
-        assert not seen.reasons()
-        assert pool.stats()["devices"]["p1"]["process_starts"] == 1
-
-
-async def test_a_device_that_only_fails_is_started_anew() -> None:
-    """After so many failures in a row a process gives up: some CUDA errors end only with it."""
-    async with processes(load_broken, batch_size=4) as pool:
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        count = 0
-        for chunk in chunks(4.0):
-            stream.submit(chunk, LIVE)
-            count += chunk.frame_count
-        assert count > BROKEN_AFTER
-        await seen.wait_for(count)
-        assert seen.reasons() == {"failed": count}
-        await until(lambda: is_up(pool, "p0", starts=2))
-
-
-async def test_a_device_that_hangs_is_given_up(tmp_path: Path, caplog) -> None:
-    """A process whose device ends no batch ends itself: its frames fail, and another serves."""
-    hang = tmp_path / "hang"
-    hang.touch()
-    async with processes(partial(load_hanging, hang), hung_s=2.0) as pool:
-        await fails_and_serves_again(pool, mended=hang.unlink)
-    assert f"exit code {BROKEN_EXIT_CODE}" in caplog.text
-
-
-async def test_a_process_that_says_nothing_is_killed(caplog) -> None:
-    """One that was stopped, or can run no thread of its own, is as good as dead."""
-    async with processes(load, hung_s=2.0) as pool:
-        os.kill(pool._workers[0].pid, signal.SIGSTOP)
-        await fails_and_serves_again(pool)
-    assert "has said nothing for 2 s" in caplog.text
-
-
-async def test_a_process_that_was_sent_nonsense_is_replaced(tmp_path: Path, caplog) -> None:
-    """A message that cannot be taken ends the process, so that nobody waits for it in vain."""
-    hang = tmp_path / "hang"
-    hang.touch()
-    async with processes(partial(load_hanging, hang)) as pool:
-        message, _ = Work.of(jobs_of(13))
-
-        def nonsense() -> None:
-            pool._workers[0]._channel.post(message)  # without its windows
-
-        await fails_and_serves_again(pool, hang.unlink, nonsense)
-    assert f"exit code {BROKEN_EXIT_CODE}" in caplog.text
-
-
-async def test_a_worker_that_breaks_ends_its_process() -> None:
-    """An error of the worker's own fails its frames and has the process started anew."""
-    async with processes(load_mistaken) as pool:
-        seen = Collector()
-        first = chunks(0.5)[0]
-        open_stream(pool, seen).submit(first, LIVE)
-        await seen.wait_for(first.frame_count)
-        assert seen.reasons() == {"failed": first.frame_count}
-        await until(lambda: is_up(pool, "p0", starts=2))
-
-
-async def fails_and_serves_again(
-    pool: FacePool,
-    mended: Callable[[], None] = lambda: None,
-    broken: Callable[[], None] = lambda: None,
-) -> None:
-    """The only process owes frames: they fail with it. The next makes what it is asked for."""
-    lost, seen = Collector(), Collector()
-    first = chunks(0.5)[0]
-    open_stream(pool, lost).submit(first, LIVE)
-    broken()
-    await lost.wait_for(first.frame_count)
-    assert lost.reasons() == {"failed": first.frame_count}
-    mended()
-    await until(lambda: is_up(pool, "p0", starts=2))
-    open_stream(pool, seen).submit(first, LIVE)
-    await seen.wait_for(first.frame_count)
-    assert not seen.reasons()
-
-
-def test_an_avatar_that_cannot_be_prepared_there_fails_its_frames() -> None:
-    """Whatever goes wrong once it was read: each frame that waited for it has its outcome."""
-    ours, theirs = spawn.Pipe()
-    plan = DevicePlan("p", load, RenderSettings(), finishers=1)
-    process = _DeviceProcess(theirs, plan)
-    process._get_avatar = avatar_named
-    process._worker = SimpleNamespace()  # prepares nothing
-    message, windows = Work.of(jobs_of(13))
-    process._take(message, [windows])
-    answers = Channel(ours, "test")
-    outcomes: list[Done] = []
-    while len(outcomes) < 13:
-        assert answers.wait(10)
-        outcomes += [outcome for outcome, _ in answers.receive()]
-    assert {outcome.reason for outcome in outcomes} == {"failed"}
-    process._channel.finish()
-    answers.finish()
 
 
 async def test_an_avatar_that_cannot_be_read_there_costs_its_own_streams_only() -> None:
@@ -545,28 +281,3 @@ async def test_the_embedded_model_speaks_in_two_processes() -> None:
     assert seen.indices == list(range(50)) and not seen.reasons()
     assert picture(seen.outcomes[0]).shape == (avatar.height, avatar.width, 3)
     assert all(device["process_starts"] == 1 for device in engine.face.stats()["devices"].values())
-
-
-def jobs_of(count: int, stream: int = 1) -> list[FrameJob[FrameWork]]:
-    """The frames of one chunk, the first four of them openings."""
-    chunk = next(c for c in chunks(2.0)[1:] if c.frame_count >= count - 1)
-    chunk = replace(chunk, first_frame=0, frame_count=count)
-    spec = StreamSpec(stream, make_avatar(), VideoFormat(), 7, 2)
-    source = ChunkWork(chunk, Fraction(25))
-    return [
-        FrameJob(stream, math.inf if row % 2 else 1e9 + row, FrameWork(spec, source, row), row < 4)
-        for row in range(count)
-    ]
-
-
-async def started(worker: ProcessWorker) -> None:
-    is_ready = threading.Event()
-    errors: list[BaseException | None] = []
-
-    def ready(error: BaseException | None) -> None:
-        errors.append(error)
-        is_ready.set()
-
-    worker.start(ready)
-    assert await asyncio.to_thread(is_ready.wait, 30)
-    assert errors == [None]
