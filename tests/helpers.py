@@ -152,6 +152,7 @@ class FakeFace:
         self.padding = padding
         self.streams: list[FakeStream] = []
         self.is_open = False
+        self.problems = {"fake:0": "", "fake:1": ""}
 
     async def start(self) -> None:
         self.is_open = True
@@ -170,6 +171,9 @@ class FakeFace:
         stream = FakeStream(self, avatar, video, generation, first_cycle_index, on_frame)
         self.streams.append(stream)
         return stream
+
+    def health(self) -> dict[str, str]:
+        return self.problems
 
     def stats(self) -> dict[str, int]:
         return {"streams": len(self.streams)}

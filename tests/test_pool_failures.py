@@ -22,6 +22,7 @@ from tests.fake_model import (
     running,
 )
 from wsavatar.config import RenderSettings
+from wsavatar.render import pool as pool_module
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool, PoolError
 
@@ -78,6 +79,28 @@ async def test_a_frame_that_cannot_be_finished_is_made_once_more(monkeypatch, fa
     assert seen.indices == list(range(chunk.frame_count))
     failed = [o.frame_index for o in seen.outcomes if isinstance(o, DroppedFrame)]
     assert failed == [3] * (failures - 1)
+
+
+async def test_a_device_that_hangs_is_found_without_being_asked(monkeypatch) -> None:
+    """Its frames end as failed while it hangs, `health` says why, and the other goes on alone."""
+    monkeypatch.setattr(pool_module, "WATCH_S", 0.001)
+    hangs, works = FakeModel("one"), FakeModel("two")
+    now_s = [0.0]
+    async with running(hangs, works, clock=lambda: now_s[0]) as pool:
+        hangs.gate.clear()
+        seen = Collector()
+        stream = open_stream(pool, seen)
+        first, *later = chunks(2.0)
+        stream.submit(first, LIVE)
+        await asyncio.to_thread(hangs.entered.wait, 10)
+        now_s[0] += 61
+        await seen.wait_for(first.frame_count)
+        assert seen.reasons() == {"failed": first.frame_count}
+        assert "60 s" in pool.health()["one"] and pool.health()["two"] == ""
+        for chunk in later:
+            stream.submit(chunk, LIVE)
+        await seen.wait_for(50)
+        assert seen.reasons() == {"failed": first.frame_count}
 
 
 # -- out of memory --------------------------------------------------------------------------------

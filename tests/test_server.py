@@ -251,6 +251,21 @@ async def test_until_the_model_is_loaded_clients_are_asked_to_come_back() -> Non
         await served_well(server)
 
 
+async def test_where_no_device_makes_frames_clients_are_asked_to_come_back() -> None:
+    """One of two that fails is named by readyz alone; once both have, it is 503, and 1013."""
+    engine = fake_engine()
+    async with AvatarServer(settings(), lambda *_: engine) as server:
+        await server.ready()
+        engine.face.problems["fake:1"] = "the device has ended no batch for 60 s"
+        answer = await get(server, "/readyz")
+        assert answer.status == 200 and '"fake:1":' in answer.text
+        await served_well(server)
+        engine.face.problems["fake:0"] = "its process is not ready"
+        answer = await get(server, "/readyz")
+        assert answer.status == 503 and "its process is not ready" in answer.text
+        assert await refusal(server) == (1013, "no device makes frames now; try again later")
+
+
 async def test_a_model_that_cannot_be_loaded_is_reported() -> None:
     """``ready`` raises LoadError in the loader's words, and readyz shows them."""
 

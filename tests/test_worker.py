@@ -194,6 +194,24 @@ def test_a_device_that_hangs_is_left_to_itself_at_the_end(caplog) -> None:
     assert len(bench.posted) == 20
 
 
+def test_a_device_that_hangs_is_given_up_and_loses_no_frame(bench: Bench, caplog) -> None:
+    """After `HUNG_S` without a batch's end: what it had, and all later, fails once."""
+    bench.model.finisher.gate.clear()
+    bench.submit(*12 * [math.inf])
+    bench.model.finisher.wait_until_held(2)
+    bench.clock.now_s += 59
+    bench.worker.watch()
+    assert not bench.worker.problem
+    bench.clock.now_s += 2
+    bench.worker.watch()
+    assert bench.worker.problem in caplog.text and "60 s" in bench.worker.problem
+    assert len(bench.worker) == sys.maxsize
+    bench.submit(math.inf)
+    assert bench.reasons() == {"failed": 13}
+    bench.end()  # the device wakes up: what it made had its outcome
+    assert len(bench.posted) == 13
+
+
 def test_an_error_of_its_own_ends_a_worker_and_loses_no_frame(bench: Bench, caplog) -> None:
     """Frames on the device, waiting, and submitted later: each fails once; the pool passes over."""
     bench.model.finisher.gate.clear()
@@ -202,7 +220,7 @@ def test_an_error_of_its_own_ends_a_worker_and_loses_no_frame(bench: Bench, capl
     with patch.object(bench.worker._queue, "next_batch", side_effect=ArithmeticError):
         bench.submit(*8 * [math.inf])
         bench.wait_for(12)
-    assert bench.worker.is_broken and len(bench.worker) == sys.maxsize
+    assert "error" in bench.worker.problem and len(bench.worker) == sys.maxsize
     bench.submit(math.inf)
     bench.end()
     assert bench.reasons() == {"failed": 13} and len(bench.posted) == 13

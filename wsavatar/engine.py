@@ -6,7 +6,7 @@ Only shapes: the rooms that fill them are `wsavatar.render.pool`, `wsavatar.avat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -45,6 +45,9 @@ class Face(Protocol):
         first_cycle_index: int,
         on_frame: Callable[[FrameOutcome], None],
     ) -> FaceStream: ...
+
+    def health(self) -> Mapping[str, str]:
+        """By device: why it makes no frames now; empty where it does. Any thread may ask."""
 
     def stats(self) -> object:
         """Numbers, in a dataclass or a mapping."""

@@ -1,8 +1,8 @@
 """Listening, admission and shutdown: the WebSocket and the page on one port.
 
 The server binds first and loads the model on a thread, so the page opens at once; until then
-``/readyz`` is 503, and a WebSocket is closed with 1013 and a reason that says so. It knows nothing
-of what a session says.
+``/readyz`` is 503, and a WebSocket is closed with 1013 and a reason that says so. The same where
+every device has failed. It knows nothing of what a session says.
 
 Compression (permessage-deflate) is off: JPEG does not shrink, and deflating base64 would cost each
 frame milliseconds of the event loop.
@@ -268,6 +268,8 @@ class AvatarServer:
             return "closing", "the server stops"
         if self._engine is None:
             return "loading", f"not ready yet: {self.progress}"
+        if all(self._engine.face.health().values()):
+            return "devices", "no device makes frames now; try again later"
         limit = self._settings.server.max_sessions
         if len(self._sessions) >= limit:
             return "full", f"all {limit} sessions are taken; try again later"

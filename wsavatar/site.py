@@ -44,9 +44,13 @@ def build_site(
     avatars = AvatarFiles(engine, progress, quality)
 
     def ready() -> Reply:
-        is_ready = engine() is not None
+        loaded = engine()
+        health = {} if loaded is None else dict(loaded.face.health())
+        is_ready = not all(health.values())  # without devices: not loaded
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return json_reply({"ready": is_ready, "progress": progress()}, status)
+        problems = {device: problem for device, problem in health.items() if problem}
+        body = {"ready": is_ready, "progress": progress(), "problems": problems}
+        return json_reply(body, status)
 
     def prometheus() -> Reply:
         return Reply(HTTPStatus.OK, metrics.prometheus(), CONTENT_TYPE_LATEST)

@@ -117,10 +117,9 @@ class _DeviceProcess:
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
         while not self._closing.wait(STATS_S):
             self._channel.post(Stats(worker.stats()))
-            if worker.busy_s() > self._plan.hung_s:
-                _give_up(f"the device has ended no batch for {self._plan.hung_s:g} s")
-            if worker.is_broken:
-                _give_up("its worker broke")
+            worker.watch()
+            if worker.problem:
+                _give_up(worker.problem)
         self._end()
 
     def _start(self) -> FaceWorker:

@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 OnFrame = Callable[[FrameOutcome], None]
 
 RATE_WINDOW_S = 2.0
+WATCH_S = 1.0
 FAR_BEHIND_CHUNKS = 2
 
 
@@ -121,6 +122,9 @@ class Worker(Protocol):
 
     name: str
 
+    @property
+    def problem(self) -> str: ...
+
     def __len__(self) -> int: ...
 
     def start(self, started: Callable[[BaseException | None], None]) -> None: ...
@@ -169,8 +173,7 @@ class FacePool:
         self._at_hand = tuple(at_hand)
         self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
-        self._workers: list[Worker] = [make(self._mailbox.post) for make in workers]
-        self._workers += [
+        self._here = [  # in this process; others watch over themselves
             FaceWorker(
                 str(getattr(model, "device", number)),
                 model,
@@ -181,6 +184,9 @@ class FacePool:
             )
             for number, model in enumerate(models)
         ]
+        self._workers: list[Worker] = [make(self._mailbox.post) for make in workers]
+        self._workers += self._here
+        self._watching: asyncio.Task[None] | None = None
         self.use_devices(len(self._workers))
         self._streams: dict[int, FaceStream] = {}
         self._numbers = itertools.count(1)
@@ -208,9 +214,12 @@ class FacePool:
             raise PoolError("; ".join(failures))
         for avatar in self._at_hand:
             self._prepare(avatar)
+        self._watching = asyncio.create_task(self._watch(), name="watch devices")
 
     async def close(self) -> None:
         """Stop. Frames in flight are dropped as cancelled; returns when every thread has ended."""
+        if self._watching is not None:
+            self._watching.cancel()
         for stream in list(self._streams.values()):
             stream.cancel()
         for worker in self._workers:
@@ -242,6 +251,10 @@ class FacePool:
         self._used = self._workers[:count]
         self._turn = itertools.cycle(self._used)
 
+    def health(self) -> dict[str, str]:
+        """By device: why it makes no frames now; empty where it does. Any thread may ask."""
+        return {worker.name: worker.problem for worker in self._workers}
+
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now, as JSON has them; call it on the loop.
 
@@ -256,6 +269,12 @@ class FacePool:
             "frames_dropped": {reason: self._dropped[reason] for reason in get_args(DropReason)},
             "devices": {worker.name: worker.stats() for worker in self._workers},
         }
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for worker in self._here:
+                worker.watch()
 
     # For FaceStream.
 

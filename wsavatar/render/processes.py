@@ -108,6 +108,13 @@ class ProcessWorker:
         return sys.maxsize if self._channel is None else len(self._sent)
 
     @property
+    def problem(self) -> str:
+        """Why no process makes frames now; empty while one does."""
+        if self._channel is not None:
+            return ""
+        return self._failure or "its process is not ready"
+
+    @property
     def pid(self) -> int | None:
         """The process's id; None before its start."""
         return None if self._process is None else self._process.pid

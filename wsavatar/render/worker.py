@@ -17,9 +17,10 @@ What fails is made again, nothing is lost for it. Out of memory: in halves, down
 the device has got back what it can spare. Anything else: each frame of the batch once more, alone.
 Only a frame that fails alone too is dropped as failed.
 
-A device that hangs cannot be helped from here: `FaceWorker.busy_s` tells how long it has been at
-it, and `FaceWorker.join` gives up on it after `HUNG_S`. No frame is lost for that, nor for an error
-of the worker's own: it owes each an outcome from `submit` on, and settles what it owes at its end.
+A device that hangs cannot be helped from here: whoever owns the worker calls `FaceWorker.watch`
+now and then, which gives up a device that has ended no batch for `HUNG_S`; `FaceWorker.join` waits
+no longer than that either. No frame is lost for it, nor for an error of the worker's own: it owes
+each an outcome from `submit` on, and settles what it owes at its end.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class FaceWorker:
         )
         self._owed: dict[int, FrameWork] = {}  # by id: no outcome was posted yet
         self._closing = False
-        self._is_broken = False  # by an error of its own: it makes no more frames
+        self._problem = ""  # why it makes no more frames
         self._preparing: set[int] = set()  # ids of avatars that wait for it
         self._passes: deque[_Pass] = deque()  # in progress, the oldest first
         self._again: deque[_Pass] = deque()  # failed, to be made before anything else
@@ -139,12 +140,12 @@ class FaceWorker:
 
     def __len__(self) -> int:
         """Frames waiting; `sys.maxsize` once it makes no more."""
-        return sys.maxsize if self._is_broken else len(self._queue)
+        return sys.maxsize if self._problem else len(self._queue)
 
     @property
-    def is_broken(self) -> bool:
-        """Whether an error of its own ended its thread: every frame is dropped as failed then."""
-        return self._is_broken
+    def problem(self) -> str:
+        """Why it makes no more frames, every one being dropped as failed; empty while it does."""
+        return self._problem
 
     def busy_s(self) -> float:
         """For how long the device has worked without ending a batch; 0.0 where it has none."""
@@ -152,6 +153,13 @@ class FaceWorker:
             if not self._passes:
                 return 0.0
             return self._clock() - self._taken_up_s(self._passes[0])
+
+    def watch(self) -> None:
+        """Give up a device that hangs: what it owes is posted as failed, and it gets no more."""
+        if not self._problem and self.busy_s() > self._hung_s:
+            problem = f"the device has ended no batch for {self._hung_s:g} s"
+            _log.critical("%s: %s: it makes no more frames", self.name, problem)
+            self._break(problem)
 
     def stats(self) -> dict[str, Any]:
         """Counters since the start and gauges of now; any thread may ask.
@@ -188,7 +196,7 @@ class FaceWorker:
         with self._wake:
             self._owed.update((id(job.work), job.work) for job in jobs)
             dropped: Sequence[FrameJob[FrameWork]] = jobs
-            if self._is_broken:
+            if self._problem:
                 reason = "failed"
             elif self._closing:
                 reason = "cancelled"
@@ -253,7 +261,7 @@ class FaceWorker:
                 self._work()
             except Exception:  # its own mistake, or the machine's: nobody else could tell
                 _log.critical("%s: it makes no more frames", self.name, exc_info=True)
-                self._break()
+                self._break("its worker ended by an error, which the log has")
                 return
         self._end()
 
@@ -400,10 +408,11 @@ class FaceWorker:
             for batch in self._again:
                 self._drop_works(batch.works, "cancelled")
 
-    def _break(self) -> None:
+    def _break(self, problem: str) -> None:
         """Make no more, and post all that is owed as failed, wherever it was."""
         with self._wake:
-            self._closing = self._is_broken = True
+            self._closing, self._problem = True, problem
+            self._wake.notify()
         self._drop_works(list(self._owed.values()), "failed")
 
     def _prepare(self, avatar: PreparedAvatar) -> None:
