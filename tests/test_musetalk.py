@@ -180,6 +180,16 @@ def test_folding_the_timestep_changes_nothing(mini: Path) -> None:
     assert not any("time_emb" in name for name, _ in unet.named_parameters())
 
 
+@torch.inference_mode()
+def test_what_was_folded_can_be_moved(mini: Path) -> None:
+    """To another device, or another precision: it runs there as before."""
+    with torch.inference_mode(False):
+        unet = plain_unet(mini)
+        fold_timestep(unet)
+        unet.double()
+    unet(torch.zeros(1, 8, 16, 16).double(), 0, torch.zeros(1, 30, 32).double())
+
+
 @pytest.mark.parametrize("factors", [{"scaling_factor": 0.4}, {"shift_factor": 0.3}])
 def test_a_face_is_one_unet_step_and_a_decoding(mini: Path, factors: dict[str, float]) -> None:
     """Latents out of the UNet, unscaled, decoded, in [-1, 1] to 0 … 255: as diffusers has it."""

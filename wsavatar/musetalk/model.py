@@ -96,8 +96,7 @@ class MuseTalk:
         modules = load_modules(
             directory, version, torch.float32 if with_openvino else chosen, decoder
         )
-        with torch.inference_mode():
-            fold_timestep(modules.unet)
+        fold_timestep(modules.unet)
         if with_openvino:
             stages = _openvino_stages(
                 modules, cache or cache_directory(), cpu_threads, chosen is torch.bfloat16

@@ -109,6 +109,7 @@ class FaceGenerator(nn.Module):
         return F.pad(pixels, (0, 0, above, 0)).permute(0, 2, 3, 1).contiguous()
 
 
+@torch.no_grad()  # inference mode's tensors would not survive a move to another device
 def fold_timestep(unet: UNet2DConditionModel) -> None:
     """Fold the embedding of timestep 0 into the biases it is added to, and drop its layers.
 
