@@ -15,7 +15,6 @@ import signal
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import NamedTuple, NoReturn
@@ -36,6 +35,7 @@ from wsavatar.render.device_channel import (
     Work,
 )
 from wsavatar.render.jobs import DropReason, FrameOutcome, RenderedFrame
+from wsavatar.render.threads import Threads
 from wsavatar.render.work import FaceModel
 from wsavatar.render.worker import HUNG_S, FaceWorker
 
@@ -99,7 +99,8 @@ class _DeviceProcess:
         self._channel = Channel(connection, plan.name)
         self._closing = threading.Event()
         self._failed_in_a_row = 0
-        self._loaders = ThreadPoolExecutor(2, thread_name_prefix="avatar")
+        self._loaders = Threads(2, "avatar")
+        self._loaders.start()
         self._lock = threading.Lock()  # over the two below and the order of a stream's frames
         self._avatars: OrderedDict[str, PreparedAvatar] = OrderedDict()
         self._awaited: dict[str, list[tuple[Work, bytes]]] = {}  # by avatar, on its way here
@@ -155,7 +156,7 @@ class _DeviceProcess:
         last_resort.daemon = True
         last_resort.start()
         self._worker.close()
-        self._loaders.shutdown(wait=True, cancel_futures=True)
+        self._loaders.join(self._plan.hung_s)
         with self._lock:
             for avatar_id in self._awaited:
                 self._drop_awaited(avatar_id, lambda work: True, "cancelled")

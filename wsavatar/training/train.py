@@ -101,7 +101,7 @@ def train(args: argparse.Namespace) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    torch.manual_seed(1)
+    torch.manual_seed(args.seed)
     corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
     print(f"corpus: {len(corpus.audio) / RATE / 60:.1f} min, controls {corpus.names}", flush=True)
     face = Face().to(device)
@@ -165,6 +165,9 @@ def main() -> None:
         "--seconds", default="audio=230,vae=200,meter=45,face=640", help="a budget for each stage"
     )
     parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument(
+        "--seed", type=int, default=1, help="runs of other seeds from one start can be averaged"
+    )
     parser.add_argument(
         "--rates",
         default=_RATES,
