@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import sys
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -103,6 +104,17 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
     ]
     bands = [np.log(spectrum.reshape(-1, 20, 8).sum(axis=2) + 1e-3) for spectrum in spectra]
     return bool(np.corrcoef(bands[0].ravel(), bands[1].ravel())[0, 1] > 0.9)
+
+
+async def test_a_missing_espeak_costs_only_what_it_would_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A voice can be had, as a mirror needs one; speaking names the package that is missing."""
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    monkeypatch.setattr(espeak_module, "_library", espeak_module._library_path)
+    voice = create_voice("espeak")
+    with pytest.raises(VoiceError, match="pip install 'espeakng-loader"):
+        await spoken(voice)
 
 
 async def test_espeak_serves_many_at_once() -> None:

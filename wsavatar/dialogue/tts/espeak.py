@@ -46,7 +46,6 @@ class EspeakVoice:
     def __init__(self, name: str = "") -> None:
         language = re.match(r"^([a-z]{2,3})-[A-Z]{2}", name)
         self.name = language[1] if language else name if _NAME.match(name) else _DEFAULT
-        _library_path()
 
     async def speak(self, text: str) -> Chunks:
         stop = threading.Event()
