@@ -12,6 +12,7 @@
     responses: {}, // generation -> PCM16 as received, in order
     recorded: [], // [context frame, samples] of what is output
     events: [], // types of text messages
+    playback: [], // what the page says it has shown
     sampleRate: 0,
   };
   window.watch = watch;
@@ -24,6 +25,12 @@
     constructor(...args) {
       super(...args);
       this.addEventListener("message", ({ data }) => note(data));
+    }
+    send(data) {
+      super.send(data);
+      if (typeof data !== "string") return;
+      const event = JSON.parse(data);
+      if (event.type === "avatar.playback") watch.playback.push(event);
     }
   };
 
@@ -152,6 +159,7 @@
     draws: watch.draws,
     paints: watch.paints,
     events: watch.events,
+    playback: watch.playback,
     sampleRate: watch.sampleRate,
     responses: Object.fromEntries(
       Object.entries(watch.responses).map(([generation, parts]) => [

@@ -302,7 +302,7 @@ def test_only_the_mouth_can_be_sent(open_page: OpenPage, quiet: Callable[[], Non
 
 
 def test_escape_interrupts_at_once(open_page: OpenPage) -> None:
-    """Escape: silence within 100 ms of sound, and the server is told."""
+    """Escape: silence within 100 ms of sound, and the server is told, also what was shown."""
     page = open_page("?mode=parrot")
     page.fill("#speak-text", SENTENCE)
     page.click("#speak-send")
@@ -317,6 +317,8 @@ def test_escape_interrupts_at_once(open_page: OpenPage) -> None:
     expect(page.locator("#status")).to_have_text("Connected")
     wait_for_event(page, "conversation.item.truncated")
     report = report_of(page)
+    shown = {draw[1] for draw in report["draws"] if draw[0] == generations(report)[0]}
+    assert report["playback"][-1]["frames_shown"] == len(shown) > 20
     output = output_of(report)
     audio = response_audio(report, generations(report)[0])
     start_s, _ = locate(output, audio[:WIRE_RATE])  # the second before Escape

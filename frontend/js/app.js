@@ -197,8 +197,9 @@ function updateSession() {
   );
 }
 
-/** Stop what is being said, here. */
+/** Stop what is being said, here; what was shown of it is still counted. */
 function cutOff() {
+  reportPlayback();
   speech?.interrupt();
   speech = null;
   view.interrupt.disabled = true;
@@ -207,10 +208,11 @@ function cutOff() {
 /** Stop what is being said, here and there; tell the server how much was heard. */
 function interrupt() {
   if (!speech) return;
+  const { complete, itemId } = speech;
   const heardS = speech.heardAt(performance.now()) ?? 0;
-  if (!speech.complete) connection.send(events.cancel());
-  if (speech.itemId) connection.send(events.truncate(speech.itemId, heardS * 1000));
   cutOff();
+  if (!complete) connection.send(events.cancel());
+  if (itemId) connection.send(events.truncate(itemId, heardS * 1000));
   showPhase();
 }
 
@@ -388,12 +390,15 @@ function paint(timestampMs) {
 /** Twice a second, also where the page is hidden and paints nothing. */
 function report() {
   speech?.tick(performance.now());
-  if (speech?.started) {
-    const position = (speech.heardAt(performance.now()) ?? 0) * 1000;
-    connection.send(events.playback(speech.id, position, speech.frames.counts.shown, speech.late));
-  }
+  reportPlayback();
   showNumbers();
   showPhase();
+}
+
+function reportPlayback() {
+  if (!speech?.started) return;
+  const position = (speech.heardAt(performance.now()) ?? 0) * 1000;
+  connection.send(events.playback(speech.id, position, speech.frames.counts.shown, speech.late));
 }
 
 /**
