@@ -131,6 +131,14 @@ def test_what_is_not_known_is_said(
         FusedFaces(unet, vae, 16)
 
 
+def test_a_convolution_without_bias_is_refused_too() -> None:
+    """No published model has one; a changed one runs unfused."""
+    unet, vae = official_shape()
+    vae.decoder.conv_in.bias = None
+    with torch.no_grad(), pytest.raises(UnfusableError, match="a convolution without bias"):
+        FusedFaces(unet, vae, 16)
+
+
 def test_latents_must_halve_evenly() -> None:
     """Three levels halve twice: 14 becomes 7, which doubles to 6 or 8, but never to 14 again."""
     unet, vae = official_shape()

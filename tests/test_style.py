@@ -1,4 +1,4 @@
-"""One look for the whole repository: ruff's rules and ruff's layout."""
+"""One look for the whole repository: ruff's rules, ruff's layout, and types that hold."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def test_ruff_finds_nothing(command: list[str]) -> None:
     arguments = [sys.executable, "-m", "ruff", *command, "--quiet", "."]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, f"ruff {' '.join(command)} .\n{done.stdout}{done.stderr}"
+
+
+def test_mypy_finds_nothing() -> None:
+    """`mypy wsavatar` passes under the strict settings of pyproject.toml."""
+    arguments = [sys.executable, "-m", "mypy", "--no-error-summary", "wsavatar"]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"mypy wsavatar\n{done.stdout}{done.stderr}"

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from wsavatar.avatars.format import MAX_FRAMES, AvatarError, check_landmarks, write_avatar
 from wsavatar.avatars.store import AvatarStore, avatar_directory

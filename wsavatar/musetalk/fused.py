@@ -16,7 +16,8 @@ for all of them:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
@@ -76,8 +77,19 @@ class FusedFaces(nn.Module):
         return F.pad(pixels, (0, 0, 0, 0, rows, 0)) if rows else pixels
 
 
+class _Level(nn.Module):
+    """What `_UNet` does at one size: its stages and, but for the last, the way to the next size."""
+
+    stages: nn.ModuleList
+    sampler: nn.Module | None
+
+
 class _UNet(nn.Module):
     """latents [b, 2C, h, w], condition -> [b, 8 n, h, w]: the VAE's input, a channel of ones."""
+
+    # Both are an nn.ModuleList, which does not say of what.
+    down: Iterable[_Level]
+    up: Iterable[_Level]
 
     def __init__(self, unet: UNet2DConditionModel, scaling: tuple[float, float]) -> None:
         super().__init__()
@@ -87,7 +99,8 @@ class _UNet(nn.Module):
         require(config["act_fn"] == "silu", f"act_fn {config['act_fn']}")
         self.attentions: list[Transformer] = []
         self.conv_in = Conv(unet.conv_in)
-        self.down = nn.ModuleList(self._level(block) for block in unet.down_blocks)
+        down = nn.ModuleList(self._level(block) for block in unet.down_blocks)
+        self.down = cast("Iterable[_Level]", down)
         mid = unet.mid_block
         require(isinstance(mid, UNetMidBlock2DCrossAttn), f"mid_block {type(mid).__name__}")
         self.mid = nn.ModuleList(
@@ -101,7 +114,8 @@ class _UNet(nn.Module):
                 ),
             ]
         )
-        self.up = nn.ModuleList(self._level(block) for block in unet.up_blocks)
+        up = nn.ModuleList(self._level(block) for block in unet.up_blocks)
+        self.up = cast("Iterable[_Level]", up)
         self.norm_out = GroupNorm(unet.conv_norm_out)
         self.conv_out = to_vae_input(unet.conv_out, *scaling)
         # All keys and values that any block asks of the condition, in one product.
@@ -109,12 +123,12 @@ class _UNet(nn.Module):
         self.kv_weight = constant(torch.cat(weights).t().contiguous())
         self.kv_widths = [len(weight) for weight in weights]
 
-    def _level(self, block: Any) -> nn.Module:
+    def _level(self, block: Any) -> _Level:
         attentions = list(getattr(block, "attentions", [])) or [None] * len(block.resnets)
         samplers = list(getattr(block, "downsamplers", None) or [])
         samplers += list(getattr(block, "upsamplers", None) or [])
         require(len(samplers) <= 1, "several samplers a block")
-        level = nn.Module()
+        level = _Level()
         level.stages = nn.ModuleList(
             self._stage(resnet, attention)
             for resnet, attention in zip(block.resnets, attentions, strict=True)
@@ -134,7 +148,7 @@ class _UNet(nn.Module):
         kv = (condition.flatten(0, 1) @ self.kv_weight).split(self.kv_widths, dim=1)
         for attention, own in zip(self.attentions, kv, strict=True):
             attention.condition = own.unflatten(0, (-1, tokens))
-        x = self.conv_in(latents.contiguous(memory_format=torch.channels_last))
+        x: Tensor = self.conv_in(latents.contiguous(memory_format=torch.channels_last))
         skips = [x]
         for level in self.down:
             for stage in level.stages:
@@ -150,7 +164,8 @@ class _UNet(nn.Module):
                 x = stage(torch.cat([x, skips.pop()], dim=1))
             if level.sampler is not None:
                 x, _ = level.sampler(x)
-        return self.conv_out(self.norm_out(x, silu=True))
+        made: Tensor = self.conv_out(self.norm_out(x, silu=True))
+        return made
 
 
 class _Decoder(nn.Module):

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from wsavatar.chunker import FeatureGrid
 from wsavatar.musetalk.features import HOP, WINDOW, AudioEncoder, LogMel
-from wsavatar.musetalk.fused_blocks import LayerNorm, constant
+from wsavatar.musetalk.fused_blocks import LayerNorm, bias_of, constant
 
 __all__ = ["FusedAudio"]
 
@@ -41,15 +41,16 @@ class FusedAudio(nn.Module):
         self.positions = window_positions
         self.own = slice(grid.left_positions, grid.left_positions + grid.block_positions)
         self.conv1 = _taps(encoder.conv1)
-        self.bias1 = constant(encoder.conv1.bias)
+        self.bias1 = constant(bias_of(encoder.conv1))
         self.conv2 = _taps(encoder.conv2)
-        self.bias2 = constant(encoder.conv2.bias)
+        self.bias2 = constant(bias_of(encoder.conv2))
         self.embedding = constant(encoder.embed_positions.weight[:window_positions])
         pending = torch.zeros(encoder.config.d_model, device=encoder.conv1.weight.device)
         self.layers = nn.ModuleList()
         for layer in encoder.layers:
-            self.layers.append(_Layer(layer, pending))
-            pending = self.layers[-1].left
+            fused = _Layer(layer, pending)
+            self.layers.append(fused)
+            pending = fused.left
         self.norm = LayerNorm(encoder.layer_norm)
         self.pending = constant(pending.to(encoder.conv1.weight.dtype))
 

@@ -15,7 +15,7 @@ This room knows single blocks, not how they follow each other.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -33,6 +33,7 @@ __all__ = [
     "Stage",
     "Transformer",
     "UnfusableError",
+    "bias_of",
     "constant",
     "from_vae_input",
     "padded_output",
@@ -111,7 +112,8 @@ class Resnet(nn.Module):
         normed = norm(x, silu=True, offset=offset, sums=sums)
         if h * w <= _SMALL_PICTURE and b * h * w <= _FEW_PIXELS:
             return _pictures(kernels.columns(normed) @ conv.matrix, x)
-        return conv(normed)
+        made: Tensor = conv(normed)
+        return made
 
 
 class Transformer(nn.Module):
@@ -231,7 +233,7 @@ class Conv(nn.Module):
     def __init__(self, conv: nn.Conv2d, *, with_bias: bool = True) -> None:
         super().__init__()
         self.weight = constant(conv.weight.contiguous(memory_format=torch.channels_last))
-        self.bias = constant(conv.bias) if with_bias else None
+        self.bias = constant(bias_of(conv)) if with_bias else None
         self.stride, self.padding = conv.stride, conv.padding
 
     @property
@@ -295,8 +297,9 @@ def to_vae_input(conv: nn.Conv2d, scaling: float, shift: float) -> Conv:
     channels = conv.out_channels
     wide = padded_output(conv, spare=1)
     wide.weight[:channels] /= scaling
-    wide.bias[:channels] = wide.bias[:channels] / scaling + shift
-    wide.bias[channels] = 1.0
+    bias = bias_of(wide)
+    bias[:channels] = bias[:channels] / scaling + shift
+    bias[channels] = 1.0
     return Conv(wide)
 
 
@@ -305,7 +308,7 @@ def from_vae_input(conv: nn.Conv2d, before: nn.Conv2d | None) -> Conv:
     channels = conv.in_channels
     weight = conv.weight.float()
     inputs = -(-(channels + 1) // _LANES) * _LANES
-    wide = nn.Conv2d(inputs, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+    wide = _resized(conv, inputs, conv.out_channels)
     wide.requires_grad_(False).to(weight)
     wide.weight.zero_()
     if before is None:
@@ -313,21 +316,27 @@ def from_vae_input(conv: nn.Conv2d, before: nn.Conv2d | None) -> Conv:
     else:
         mix = before.weight.float().flatten(1)
         wide.weight[:, :channels] = torch.einsum("omhw,mi->oihw", weight, mix)
-        wide.weight[:, channels] = torch.einsum("omhw,m->ohw", weight, before.bias.float())
-    wide.bias.copy_(conv.bias)
+        wide.weight[:, channels] = torch.einsum("omhw,m->ohw", weight, bias_of(before).float())
+    bias_of(wide).copy_(bias_of(conv))
     return Conv(wide.to(conv.weight.dtype))
 
 
 def padded_output(conv: nn.Conv2d, spare: int = 0) -> nn.Conv2d:
     """The same convolution with output channels of zeros up to a multiple of eight."""
     outputs = -(-(conv.out_channels + spare) // _LANES) * _LANES
-    wide = nn.Conv2d(conv.in_channels, outputs, conv.kernel_size, conv.stride, conv.padding)
+    wide = _resized(conv, conv.in_channels, outputs)
     wide.requires_grad_(False).to(conv.weight)
     wide.weight.zero_()
-    wide.bias.zero_()
+    bias = bias_of(wide).zero_()
     wide.weight[: conv.out_channels] = conv.weight
-    wide.bias[: conv.out_channels] = conv.bias
+    bias[: conv.out_channels] = bias_of(conv)
     return wide
+
+
+def _resized(conv: nn.Conv2d, inputs: int, outputs: int) -> nn.Conv2d:
+    """Its window with other channels and fresh weights."""
+    # torch takes a pair for each of these, and declares that it keeps any number.
+    return nn.Conv2d(inputs, outputs, conv.kernel_size, conv.stride, conv.padding)  # type: ignore[arg-type, unused-ignore]
 
 
 def resampling(block: Any) -> nn.Module:
@@ -355,6 +364,12 @@ def _pictures(rows: Tensor, like: Tensor) -> Tensor:
 
 def constant(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values.detach(), requires_grad=False)
+
+
+def bias_of(conv: nn.Conv1d | nn.Conv2d) -> Tensor:
+    """Its bias. Raises UnfusableError where it has none."""
+    require(conv.bias is not None, "a convolution without bias")
+    return cast("Tensor", conv.bias)
 
 
 def require(holds: bool, what: str) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 import soxr  # type: ignore[import-untyped]
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.store import AvatarStore

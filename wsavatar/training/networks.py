@@ -31,6 +31,9 @@ FRAME_POSITIONS = 10
 class Face(nn.Module):
     """The networks and how they connect: what the serving code does, differentiable."""
 
+    scale: Tensor
+    positions: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.vae, self.unet, self.audio = build()
@@ -39,7 +42,7 @@ class Face(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """[B, 3, S, S] in [-1, 1] -> scaled latents [B, C, 16, 16]."""
-        moments = self.vae.quant_conv(self.vae.encoder(F.pixel_unshuffle(pixels, PATCH)))
+        moments: Tensor = self.vae.quant_conv(self.vae.encoder(F.pixel_unshuffle(pixels, PATCH)))
         return moments.chunk(2, 1)[0] * self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -75,10 +78,11 @@ class Face(nn.Module):
 
     def forward(self, masked: Tensor, reference: Tensor, condition: Tensor) -> Tensor:
         zero = torch.zeros((), dtype=torch.long, device=masked.device)
-        return self.unet(
+        made: Tensor = self.unet(
             torch.cat([masked, reference], 1), zero, encoder_hidden_states=condition,
             return_dict=False,
         )[0]  # fmt: skip
+        return made
 
 
 class Critic(nn.Module):
@@ -98,7 +102,8 @@ class Critic(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.body(picture)
+        verdict: Tensor = self.body(picture)
+        return verdict
 
 
 def sinusoids(length: int, dim: int) -> Tensor:

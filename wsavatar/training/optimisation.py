@@ -30,7 +30,7 @@ class Trainer:
             groups, betas=(0.9, 0.98), weight_decay=0.01, fused=True, capturable=cuda
         )
         self.parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
-        self.average = [
+        self.average: list[tuple[list[Tensor], list[Tensor]]] = [
             (list(slow.parameters()), list(fast.parameters())) for slow, fast in average
         ]
         self.decay = torch.tensor(0.0, device="cuda" if cuda else "cpu")

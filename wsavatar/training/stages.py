@@ -108,7 +108,8 @@ def train_audio(
 
     def read(mel: Tensor) -> Tensor:
         with autocast(device):
-            return average(ema.hear(mel)[:, JUDGED].flatten(2)).float() * std + mean
+            normed: Tensor = average(ema.hear(mel)[:, JUDGED].flatten(2)).float()
+            return normed * std + mean
 
     def step(mel: Tensor, mouth: Tensor, taught: Tensor) -> Tensor:
         with autocast(device):
@@ -217,6 +218,9 @@ def train_meters(meters: list[LipMeter], crops: Crops, seconds: float) -> None:
             trainer.descend(loss)
             return loss.detach()
 
+        def forget(trainer: Trainer = trainer) -> None:
+            trainer.optimizer.zero_grad(set_to_none=True)
+
         run = None
         for i, share in clock(seconds / len(meters), f"meter {number}"):
             trainer.progress(share, i)
@@ -229,7 +233,7 @@ def train_meters(meters: list[LipMeter], crops: Crops, seconds: float) -> None:
             pixels = pixels * torch.empty(len(pick), 1, 1, 1, device=device).uniform_(0.8, 1.2)
             args = [pixels.contiguous(), crops.lips[pick].float()]
             if run is None:
-                run = graphed(step, args, lambda t=trainer: t.optimizer.zero_grad(set_to_none=True))
+                run = graphed(step, args, forget)
             loss = run(*args)
             if i % 1000 == 0:
                 print(f"[meter {number}] {i} {float(loss):.4f}", flush=True)

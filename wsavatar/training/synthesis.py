@@ -94,7 +94,8 @@ class Studio:
             key = (id(base), tuple(sorted(controls.items())))
             if last[0] != key:
                 last[0], last[1] = key, plain(base, controls)
-            return last[1].copy()
+            mesh: np.ndarray = last[1].copy()
+            return mesh
 
         self.heads.deform = deform
 
@@ -140,7 +141,8 @@ def lip_shape(points: np.ndarray) -> np.ndarray:
     gap = np.linalg.norm(points[[61, 62, 63]] - points[[67, 66, 65]], axis=1).mean()
     inner = np.linalg.norm(points[64] - points[60])
     outer = np.linalg.norm(points[54] - points[48])
-    return np.array([gap, inner, outer], np.float32) / scale
+    shape: np.ndarray = np.array([gap, inner, outer], np.float32) / scale
+    return shape
 
 
 class Speech:
@@ -186,7 +188,7 @@ def _write_shard(
     bundled = isinstance(person, Person)
     rng = np.random.default_rng(zlib.crc32(out.name.encode()))
     studio.seat(person)
-    motions = idle_motion(person.motion_seed, 225) if bundled else []
+    motions = idle_motion(person.motion_seed, 225) if isinstance(person, Person) else []
     refs, targets, ref_index, lips, moments_shown, boxes = [], [], [], [], [], []
     for k in range(moments):
         motion = motions[rng.integers(len(motions))] if bundled else random_motion(rng)
@@ -196,7 +198,8 @@ def _write_shard(
         rest, points = studio.shoot(studio.heads.VIS["SIL"], motion, camera)
         box = crop_box(points)
         jitter = rng.integers(-2, 3, 4) if not bundled else np.zeros(4, int)
-        box = tuple(int(b + j) for b, j in zip(box, jitter, strict=True))
+        x1, y1, x2, y2 = (int(b + j) for b, j in zip(box, jitter, strict=True))
+        box = x1, y1, x2, y2
         refs.append(cut(rest, box))
         scale = np.array([CROP / (box[2] - box[0]), CROP / (box[3] - box[1])])
         inside = (points - np.array(box[:2])) * scale
@@ -323,7 +326,7 @@ def _film(
     corpus: Path,
 ) -> Clip:
     """The person in the chair at rest and speaking, with the same motion."""
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     audio, rate = soundfile.read(corpus / "audio" / f"{said['clip']}.ogg", dtype="float32")
     count = -(-len(audio) * FPS // rate)

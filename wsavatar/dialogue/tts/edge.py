@@ -108,4 +108,4 @@ class _Mp3Decoder:
                 planes = planes.astype(np.float32) / np.float32(32768)
             if self._resampler is None:
                 self._resampler = Resampler(frame.sample_rate, VOICE_RATE)
-            yield self._resampler.push(planes.mean(axis=0))
+            yield self._resampler.push(planes.mean(axis=0, dtype=np.float32))
