@@ -12,6 +12,8 @@ compositor puts the canvas on the screen. What the screen itself adds is not kno
 *Heard at a paint*: the response's media time at the context time that is output at the paint time.
 
 *Sync error* of a frame: its pts minus what is heard at the paint that shows it first.
+
+*Unpainted*: a frame during whose time the browser gave the page no animation frame to show it in.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ class Sync:
     """Frames in the order in which they were first shown."""
     errors_ms: np.ndarray
     """Per frame of ``indices``."""
+    unpainted: list[int]
+    """Frames before the last one shown that no page could have shown."""
     refresh_ms: float
     wander_ms: float
     """How far the sound's place moved during the response: gaps and jumps."""
@@ -119,6 +123,7 @@ def measure(report: dict[str, Any], generation: int) -> Sync:
     refresh_ms = float(np.median(np.diff(report["paints"])))
     indices: list[int] = []
     errors: list[float] = []
+    offsets: list[float] = []
     for _, index, pts_us, raf_ms, context_s, performance_ms, _ in draws:
         if indices and index == indices[-1]:
             continue
@@ -126,7 +131,17 @@ def measure(report: dict[str, Any], generation: int) -> Sync:
         heard_ms = (context_s - start_s) * 1000 + (paint_ms - performance_ms)
         indices.append(index)
         errors.append(pts_us / 1000 - heard_ms)
-    return Sync(indices, np.array(errors), refresh_ms, wander_ms)
+        offsets.append(heard_ms - paint_ms)
+    heard = np.asarray(report["paints"]) + refresh_ms + np.median(offsets)
+    frames = {index: us / 1000 for own, index, us in report["received"] if own == generation}
+    unpainted = [
+        index
+        for index in range(max(indices))
+        if index + 1 in frames
+        # Its turn begins at the refresh nearest to its pts.
+        and not np.any((heard >= frames[index] - refresh_ms / 2) & (heard < frames[index + 1]))
+    ]
+    return Sync(indices, np.array(errors), unpainted, refresh_ms, wander_ms)
 
 
 def _find(haystack: np.ndarray, needle: np.ndarray) -> tuple[int, float]:

@@ -210,19 +210,26 @@ def generations(report: dict[str, Any]) -> list[int]:
 
 
 def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int) -> str:
-    """Every frame shown once and in order, with its sound. Returns the figures."""
+    """Every frame shown once and in order, with its sound. Returns the figures.
+
+    A machine that stops the browser for the time of a frame has its frame excused, one in a hundred.
+    """
     sync = measure(report, generation)
     received = [index for own, index, _ in report["received"] if own == generation]
     figures = (
-        f"{len(sync.indices)} frames shown of {len(received)} received, "
+        f"{len(sync.indices)} frames shown of {len(received)} received, {len(sync.unpainted)} had "
+        f"no animation frame, "
         f"|pts - heard| p50 {sync.percentile(50):.1f} ms, p99 {sync.percentile(99):.1f} ms, "
         f"max {sync.percentile(100):.1f} ms; refresh {sync.refresh_ms:.2f} ms; "
         f"sound wandered {sync.wander_ms:.2f} ms"
     )
     print(figures)
     assert received == list(range(len(received))), "frames are missing on the wire"
-    assert len(sync.indices) >= at_least_frames, figures
-    assert sync.indices == list(range(len(sync.indices))), f"missing or doubled: {figures}"
+    excused = [index for index in sync.unpainted if index not in sync.indices]
+    assert len(excused) <= max(1, len(sync.indices) // 100), figures
+    assert len(sync.indices) + len(excused) >= at_least_frames, figures
+    everything = [index for index in range(max(sync.indices) + 1) if index not in excused]
+    assert sync.indices == everything, f"missing or doubled: {figures}"
     assert sync.wander_ms < 0.5, f"the sound has gaps: {figures}"
     # 99 %; in a short response one frame is more than a percent, and one may miss its refresh.
     beyond = int(np.sum(np.abs(sync.errors_ms) > 10))
@@ -258,6 +265,9 @@ def test_the_measurement_would_catch_a_lie(mirrored: dict[str, Any]) -> None:
     gap["draws"] = [draw for draw in gap["draws"] if draw[1] != 100]
     with pytest.raises(AssertionError, match="missing or doubled"):
         assert_in_step(gap, generation, 1)
+    paint_ms = next(draw[3] for draw in mirrored["draws"] if draw[:2] == [generation, 100])
+    gap["paints"] = [at for at in gap["paints"] if abs(at - paint_ms - 15) > 40]
+    assert measure(gap, generation).unpainted == [100], "a browser that stood still is not seen"
     silent = copy.deepcopy(mirrored)
     silent["recorded"] = [[frame, "AAAA" * (len(data) // 4)] for frame, data in silent["recorded"]]
     with pytest.raises(AssertionError):
