@@ -212,7 +212,7 @@ def generations(report: dict[str, Any]) -> list[int]:
 def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int) -> str:
     """Every frame shown once and in order, with its sound. Returns the figures.
 
-    A machine that stops the browser for the time of a frame has its frame excused, one in a hundred.
+    A machine that stops the browser for the time of a frame is excused that, one in a hundred.
     """
     sync = measure(report, generation)
     received = [index for own, index, _ in report["received"] if own == generation]

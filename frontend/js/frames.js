@@ -114,9 +114,10 @@ export class FrameQueue {
     return reach / 1000;
   }
 
-  /** Are the first frames decoded, so that they can be shown at once? */
+  /** Are the first frames decoded, as many as are at once, so that each can be shown in time? */
   get primed() {
-    return this.frames.length > 0 && this.frames[0].state === "ready";
+    const first = this.frames.slice(0, this.parallel);
+    return first.length > 0 && first.every(({ state }) => state === "ready" || state === "failed");
   }
 
   /** Frames in hand that are still to be shown. */

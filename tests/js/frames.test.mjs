@@ -117,6 +117,21 @@ test("a broken JPEG costs its own frame only", async () => {
   assert.equal(frames.counts.failed, 1);
 });
 
+test("nothing is primed before all of the first frames are decoded, or cannot be", async () => {
+  const waiting = [];
+  const decode = () => new Promise((done, failed) => waiting.push({ done, failed }));
+  const frames = new FrameQueue({ decode, parallel: 3 });
+  assert.ok(!frames.primed);
+  for (let i = 0; i < 5; i++) frames.push(message(i));
+  waiting[0].done({ close() {} });
+  waiting[1].failed(new Error("not a JPEG"));
+  await settle();
+  assert.ok(!frames.primed);
+  waiting[2].done({ close() {} });
+  await settle();
+  assert.ok(frames.primed);
+});
+
 test("reach ends at the first gap", async () => {
   const { frames } = queue();
   for (const index of [0, 1, 2, 5]) frames.push(message(index));
