@@ -18,11 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fake_model import (
-    FakeModel,
-    chunks,
-    make_avatar,
-)
+from tests.fake_model import LIVE, Collector, FakeModel, chunks, make_avatar, open_stream
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.render.device_process import (
@@ -174,3 +170,13 @@ async def started(worker: ProcessWorker) -> None:
     worker.start(ready)
     assert await asyncio.to_thread(is_ready.wait, 30)
     assert errors == [None]
+
+
+async def two_seconds(pool: FacePool) -> Collector:
+    """What becomes of fifty frames of one stream."""
+    seen = Collector()
+    stream = open_stream(pool, seen)
+    for chunk in chunks(2.0):
+        stream.submit(chunk, LIVE)
+    await seen.wait_for(50)
+    return seen

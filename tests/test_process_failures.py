@@ -20,6 +20,7 @@ from tests.device_processes import (
     load_mistaken,
     processes,
     spawn,
+    two_seconds,
     until,
 )
 from tests.fake_model import (
@@ -57,11 +58,7 @@ async def test_a_process_that_dies_costs_only_its_frames(tmp_path: Path, caplog)
         assert seen.reasons() == {"failed": first.frame_count}
 
         await until(lambda: is_up(pool, "p0", starts=2))
-        again = Collector()
-        stream = open_stream(pool, again)
-        for chunk in chunks(2.0):
-            stream.submit(chunk, LIVE)
-        await again.wait_for(50)
+        again = await two_seconds(pool)
         assert not again.reasons()
     deaths = [r for r in caplog.records if r.levelno == logging.ERROR]
     assert len(deaths) == 1 and "exit code -9" in deaths[0].getMessage()
@@ -72,11 +69,7 @@ async def test_chunks_pass_over_a_process_that_is_down() -> None:
     async with processes(load, load, restart_s=3600) as pool:
         os.kill(pool._workers[1].pid, signal.SIGKILL)
         await until(lambda: not is_up(pool, "p1"))
-        seen = Collector()
-        stream = open_stream(pool, seen)
-        for chunk in chunks(2.0):
-            stream.submit(chunk, LIVE)
-        await seen.wait_for(50)
+        seen = await two_seconds(pool)
         assert not seen.reasons()
         assert pool.stats()["devices"]["p1"]["process_starts"] == 1
 

@@ -16,9 +16,10 @@ from tests.fake_model import FakeDeviceFinisher, FakeModel, chunks, make_avatar
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
+from wsavatar.render.memory import is_out_of_memory
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
-from wsavatar.render.worker import FaceWorker, is_out_of_memory
+from wsavatar.render.worker import FaceWorker
 
 
 class Clock:

@@ -1,4 +1,5 @@
-"""How big a batch may be while a device's memory is short. Pure policy: no clock, no torch.
+"""What a device's memory lets pass: which errors it means, and how big a batch may be while it is
+short. Pure policy: no clock, no torch.
 
 A batch's memory grows with its size, so the ceiling steps down by halves before the device runs
 out, and up again once there is room. Between `HIGH` and `LOW` nothing changes, and after a step
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["HIGH", "LOW", "MemoryGuard"]
+__all__ = ["HIGH", "LOW", "MemoryGuard", "is_out_of_memory"]
 
 HIGH, LOW = 0.9, 0.7
 """Shares of the device's memory in use: above one the ceiling falls, below the other it rises."""
@@ -19,6 +20,15 @@ STEP_S = 1.0
 HOLD_S = 30.0
 """After an out-of-memory error, or with the ceiling at its least, nothing changes for so long: a
 device filled by others would else lose its caches every second, and gain nothing."""
+
+NO_ROOM = (
+    "out of memory",
+    "allocate memory",  # torch's allocator for CPUs, and the system's own words
+    "not enough memory",
+    "insufficient memory",  # OpenCV
+    "alloc_failed",  # cuBLAS and cuDNN
+)
+"""What errors say where a device, or this machine, had no room."""
 
 
 class MemoryGuard:
@@ -52,3 +62,11 @@ class MemoryGuard:
         while self.ceiling > 1 and self.ceiling >= frames:
             self.ceiling //= 2
         self._settled_s = now_s + HOLD_S
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or this machine, had no room; no library is imported to ask."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = str(error).lower()
+    return any(words in said for words in NO_ROOM)

@@ -43,7 +43,7 @@ from wsavatar.machine import yield_to_others
 from wsavatar.render.features import SharedFeatures
 from wsavatar.render.finish import make_finisher, to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
-from wsavatar.render.memory import MemoryGuard
+from wsavatar.render.memory import MemoryGuard, is_out_of_memory
 from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler, doublings
 from wsavatar.render.threads import Threads
 from wsavatar.render.work import FaceModel, FrameWork
@@ -59,15 +59,6 @@ MEMORY_READ_S = 0.25
 
 HUNG_S = 60.0
 """A device that ends no batch for so long will end none. Generous: a CPU is slow."""
-
-NO_ROOM = (
-    "out of memory",
-    "allocate memory",  # torch's allocator for CPUs, and the system's own words
-    "not enough memory",
-    "insufficient memory",  # OpenCV
-    "alloc_failed",  # cuBLAS and cuDNN
-)
-"""What errors say where a device, or this machine, had no room."""
 
 Post = Callable[[int, FrameOutcome], None]
 
@@ -500,11 +491,3 @@ class FaceWorker:
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:
         now_ms, before_ms = 1000 * seconds / frames, self._stage_ms[stage]
         self._stage_ms[stage] = now_ms if not before_ms else before_ms + 0.1 * (now_ms - before_ms)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or this machine, had no room; no library is imported to ask."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    said = str(error).lower()
-    return any(words in said for words in NO_ROOM)
