@@ -22,6 +22,7 @@ from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_
 from wsavatar.training.average import average
 from wsavatar.training.data import RATE, STEP, Corpus, augment, strange_voice
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
+from wsavatar.training.hearing import main as compare_hearing
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
 from wsavatar.training.mouth import mouth_controls
@@ -192,6 +193,23 @@ def test_only_voices_out_of_training_are_judged_by_voice_and_split(corpus: Corpu
     assert test.judge(lambda mel: -read(mel))["dev_voice"]["dev"] < -0.9
 
 
+def test_models_are_compared_by_how_they_hear(
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One command says of each model how well a linear map reads the mouth off it, by voice."""
+    (tmp_path / "visemes.json").write_text(json.dumps(VISEMES))
+    embedded, out = str(embedded_weights()), tmp_path / "figures.json"
+    words = [embedded, "--corpus", str(tmp_path), "--visemes", str(tmp_path / "visemes.json")]
+    monkeypatch.setattr("sys.argv", ["hearing", *words, "--json", str(out), "--windows", "300"])
+    compare_hearing()
+    figures = json.loads(out.read_text())[embedded]
+    assert figures["heldout_voice"]["strange"] > 0.9  # a tone sounds while the jaw is open
+    assert f"{embedded} [dev_voice] mean" in capsys.readouterr().out
+
+
 def test_judged_positions_lie_where_the_window_says() -> None:
     """A position is 20 ms of the window, the 25th begins at its centre; a fast voice spans more."""
     times = position_times(torch.tensor([3.0]), torch.tensor([1.0]))[0]
@@ -251,18 +269,29 @@ def test_what_training_saves_can_be_served(face: Face, tmp_path: Path) -> None:
     assert model.spec.decode_from_row == DECODE_FROM_ROW and model.spec.crop_size == 256
 
 
-def test_an_average_lies_between_two_models(tmp_path: Path) -> None:
-    """Weights go the share of the way, in the files' own type; what only one model has stays."""
-    before, after = tmp_path / "before", tmp_path / "after"
-    for folder, value in ((before, 1.0), (after, 3.0)):
+def test_an_average_lies_between_its_models(tmp_path: Path) -> None:
+    """The mean of all weights, in the last one's type; what only the last model has stays."""
+    models = [tmp_path / name for name in ("first", "second", "third")]
+    for folder, value in zip(models, (1.0, 3.0, 8.0), strict=True):
         folder.mkdir()
         weights = {"w": torch.full((2, 2), value, dtype=torch.float16)}
         save_file(weights, folder / "model.safetensors")
-    (after / "wsavatar.json").write_text("{}")
-    average(before, after, tmp_path / "mean", 0.25)
-    mean = load_file(tmp_path / "mean" / "model.safetensors")["w"]
-    assert mean.dtype == torch.float16 and (mean == 1.5).all()
+    (models[-1] / "wsavatar.json").write_text("{}")
+
+    def mean(shares: list[float] | None) -> torch.Tensor:
+        average(models, tmp_path / "mean", shares)
+        return load_file(tmp_path / "mean" / "model.safetensors")["w"]
+
+    assert mean(None).dtype == torch.float16 and (mean(None) == 4).all()
+    assert (mean([0.5, 0.25, 0.25]) == 3.25).all()
     assert (tmp_path / "mean" / "wsavatar.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.5, 0.5, 0.5]])
+def test_shares_that_do_not_fit_are_refused(shares: list[float], tmp_path: Path) -> None:
+    """Too few shares, or shares that are not one in sum, would make no mean."""
+    with pytest.raises(ValueError, match="3 models need as many shares"):
+        average([tmp_path] * 3, tmp_path / "mean", shares)
 
 
 def test_an_idle_blinks_moves_a_little_and_never_speaks() -> None:

@@ -1,47 +1,64 @@
-"""The weights between a model and what further training made of it.
+"""The mean of models' weights.
 
-    python -m wsavatar.training.average BEFORE AFTER --out DIR [--share 0.5]
+    python -m wsavatar.training.average MODEL MODEL... --out DIR [--shares 0.25,0.75]
 
-A run that hears new voices forgets a little of old ones, and of old faces. The mean of both models'
-weights keeps most of what either knows, as long as one was trained from the other.
+A run that hears new voices forgets a little of old ones, and of old faces; runs of several seeds
+from one start each make their own mistakes. The mean of such models' weights keeps most of what any
+of them knows and makes fewer mistakes than each, as long as all were trained from one another or
+from one start. It costs nothing when serving.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 __all__ = ["average", "main"]
 
 
-def average(before: Path, after: Path, out: Path, share: float) -> None:
-    """Write ``after``'s folder with weights ``share`` of the way there. Raises KeyError or
-    RuntimeError where the two models are not of one shape."""
-    shutil.copytree(after, out, dirs_exist_ok=True)
-    for file in sorted(after.rglob("*.safetensors")):
-        name = file.relative_to(after)
-        if not (before / name).exists():
+def average(models: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:
+    """Write the last model's folder with the mean of all models' weights, of equal shares or these.
+
+    Raises ValueError where shares do not fit, KeyError or RuntimeError where the models are not of
+    one shape. A file of weights that one of them lacks stays as the last model has it.
+    """
+    shares = shares or [1 / len(models)] * len(models)
+    if len(shares) != len(models) or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"{len(models)} models need as many shares, 1 in sum, not {shares}")
+    parts = torch.tensor(shares)
+    shutil.copytree(models[-1], out, dirs_exist_ok=True)
+    for file in sorted(models[-1].rglob("*.safetensors")):
+        name = file.relative_to(models[-1])
+        if not all((model / name).exists() for model in models):
             continue
-        old, new = load_file(before / name), load_file(file)
-        mixed = {
-            key: (old[key].float().lerp(new[key].float(), share)).to(new[key].dtype) for key in new
+        every = [load_file(model / name) for model in models]
+        mean = {
+            key: torch.tensordot(parts, torch.stack([w[key].float() for w in every]), 1).to(
+                last.dtype
+            )
+            for key, last in every[-1].items()
         }
-        save_file(mixed, out / name)
+        save_file(mean, out / name)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("before", type=Path, help="the model that was resumed")
-    parser.add_argument("after", type=Path, help="what training made of it")
+    parser.add_argument("models", type=Path, nargs="+", help="folders that training wrote")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--share", type=float, default=0.5, help="0: before, 1: after")
+    parser.add_argument("--shares", help="of each model, 1 in sum; without: equal ones")
     args = parser.parse_args()
-    average(args.before, args.after, args.out, args.share)
+    shares = [float(share) for share in args.shares.split(",")] if args.shares else None
+    try:
+        average(args.models, args.out, shares)
+    except (ValueError, KeyError, RuntimeError, OSError) as e:
+        parser.error(str(e))
 
 
 if __name__ == "__main__":

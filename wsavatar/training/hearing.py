@@ -2,24 +2,37 @@
 
 The encoder's states are read off by a linear map, as the audio stage learns it; what is judged is
 the mouth's opening alone, because it is what a viewer, and ``evaluate``, see first.
+
+    python -m wsavatar.training.hearing MODEL... --corpus DIR --visemes visemes.json
+
+compares finished models so, in a minute each on two cores: cheap enough to choose between runs, and
+between averages of them, before a single picture is judged.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import math
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from wsavatar.training.architecture import WINDOW_POSITIONS
 from wsavatar.training.data import RATE, STEP, Corpus, log_mel
+from wsavatar.training.networks import Face
 
-__all__ = ["JUDGED", "HearingTest", "opening", "position_times"]
+__all__ = ["JUDGED", "HearingTest", "linear_reading", "main", "opening", "position_times"]
 
 JUDGED = slice(20, 47)
 """Positions of a window that are judged: those a block can come to hold."""
 _BATCH = 256
+_BADLY = 0.85
+"""What no clip of a finished model should fall below."""
 
 
 def position_times(centre_s: Tensor, speed: Tensor) -> Tensor:
@@ -61,26 +74,101 @@ class HearingTest:
         controls = self.corpus.controls_at(position_times(centre, ones))
         return log_mel(audio), opening(controls, self.corpus.names)
 
-    @torch.no_grad()
-    def judge(self, read: Callable[[Tensor], Tensor]) -> dict[str, dict[str, float]]:
-        """Correlation of the heard opening with the true one: the mean over a voice's clips.
+    def correlations(self, read: Callable[[Tensor], Tensor]) -> list[float]:
+        """Of the heard opening with the true one, a clip of ``self.clips`` each.
 
-        ``read`` makes controls [B, judged, names] of log-mel [B, 80, 2P]. Returns voices by split,
-        with each split's mean over its voices as ``mean``.
+        ``read`` makes controls [B, judged, names] of log-mel [B, 80, 2P]. Not a number where either
+        opening never changes.
         """
         heard, true = [], []
-        for first in range(0, len(self.centres), _BATCH):
-            mel, wanted = self.windows(first)
-            heard.append(opening(read(mel), self.corpus.names))
-            true.append(wanted)
+        with torch.no_grad():
+            for first in range(0, len(self.centres), _BATCH):
+                mel, wanted = self.windows(first)
+                heard.append(opening(read(mel), self.corpus.names))
+                true.append(wanted)
         pairs = torch.stack([torch.cat(heard), torch.cat(true)]).float()
+        return [
+            float(torch.corrcoef(pairs[:, self.owners == number].flatten(1))[0, 1])
+            for number in range(len(self.clips))
+        ]
+
+    def judge(self, read: Callable[[Tensor], Tensor]) -> dict[str, dict[str, float]]:
+        """The ``figures`` of the ``correlations`` that ``read`` gives."""
+        return self.figures(self.correlations(read))
+
+    def figures(self, correlations: list[float]) -> dict[str, dict[str, float]]:
+        """The mean over each voice's clips, voices by split; over a split's voices as ``mean``."""
         figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for number, clip in enumerate(self.clips):
-            r = torch.corrcoef(pairs[:, self.owners == number].flatten(1))[0, 1]
-            if r.isfinite():
-                figures[clip["split"]][clip["voice"]].append(float(r))
+        for clip, r in zip(self.clips, correlations, strict=True):
+            if math.isfinite(r):
+                figures[clip["split"]][clip["voice"]].append(r)
         found = {
             split: {voice: sum(rs) / len(rs) for voice, rs in voices.items()}
             for split, voices in figures.items()
         }
         return {s: {"mean": sum(v.values()) / len(v), **v} for s, v in found.items()}
+
+
+@torch.no_grad()
+def linear_reading(face: Face, corpus: Corpus, windows: int) -> Callable[[Tensor], Tensor]:
+    """The linear map from the encoder's states to controls that fits ``windows`` clean windows of
+    the training voices best (ridge regression): log-mel [B, 80, 2P] -> controls [B, judged, names].
+    """
+
+    def states(mel: Tensor) -> Tensor:
+        heard = face.hear(mel)[:, JUDGED].flatten(2)
+        return torch.cat([heard, torch.ones_like(heard[..., :1])], 2)
+
+    squares = products = torch.zeros(())
+    for first in tqdm(range(0, windows, _BATCH), unit="batch", leave=False, desc="fitting"):
+        centre = corpus.draw(min(_BATCH, windows - first), corpus.labelled)
+        ones = torch.ones_like(centre)
+        before = torch.full_like(centre, WINDOW_POSITIONS * STEP // 2).long()
+        audio = corpus.listen(centre, before, WINDOW_POSITIONS * STEP, ones)
+        x = states(log_mel(audio)).flatten(0, 1).double()
+        y = corpus.controls_at(position_times(centre, ones)).flatten(0, 1).double()
+        squares, products = squares + x.T @ x, products + x.T @ y
+    ridge = 3.0 * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
+    weights = torch.linalg.solve(squares + ridge, products).float()
+    return lambda mel: states(mel) @ weights
+
+
+def main() -> None:
+    """Print how each model hears, by split and voice, and how many clips it hears badly."""
+    from wsavatar.training.train import resume  # which trains with this room
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", type=Path, nargs="+", help="folders that training wrote")
+    parser.add_argument("--corpus", type=Path, required=True, help="clips.json and audio/")
+    parser.add_argument("--visemes", type=Path, required=True, help="JSON: viseme to controls")
+    parser.add_argument("--windows", type=int, default=6000, help="so many fit the linear map")
+    parser.add_argument("--json", type=Path, help="write the figures of every model here")
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
+    test = HearingTest(corpus)
+    report = {}
+    for model in args.models:
+        torch.manual_seed(0)  # the same windows for every model
+        face = Face()
+        resume(face, [], model)
+        read = linear_reading(face.to(device).eval(), corpus, args.windows)
+        correlations = test.correlations(read)
+        report[str(model)] = figures = test.figures(correlations)
+        for split, voices in figures.items():
+            said = " ".join(f"{voice} {r:.3f}" for voice, r in voices.items())
+            mine = [
+                r
+                for clip, r in zip(test.clips, correlations, strict=True)
+                if clip["split"] == split and math.isfinite(r)
+            ]
+            badly = sum(r < _BADLY for r in mine)
+            print(f"{model} [{split}] {said}, {badly} of {len(mine)} clips under {_BADLY}")
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
