@@ -108,7 +108,7 @@ class RenderSettings(_Section):
     """How late a frame may be done. What would be later is not made; finished videos never drop."""
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 85
     fps: Annotated[int, Field(ge=5, le=60)] = 25
-    sharpness: Annotated[float, Field(ge=0, le=2)] = 0.5
+    sharpness: Annotated[float, Field(ge=0, le=2)] = 0.55
     """Unsharp mask on what the model drew, for a mouth as crisp as the face around it."""
     colour_match: bool = False
     """Move the mouth's colours by up to 6 levels of 255, to those of the video at the seam."""
