@@ -294,6 +294,19 @@ def test_shares_that_do_not_fit_are_refused(shares: list[float], tmp_path: Path)
         average([tmp_path] * 3, tmp_path / "mean", shares)
 
 
+def test_a_model_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped folder is neither left out of a mean nor compared as a random model."""
+    with pytest.raises(FileNotFoundError, match="mistyped"):
+        average([tmp_path / "mistyped", tmp_path], tmp_path / "mean")
+    words = ["--corpus", str(tmp_path), "--visemes", str(tmp_path / "visemes.json")]
+    monkeypatch.setattr("sys.argv", ["hearing", str(tmp_path / "mistyped"), *words])
+    with pytest.raises(SystemExit):
+        compare_hearing()
+    assert "mistyped holds no whisper/model.safetensors" in capsys.readouterr().err
+
+
 def test_an_idle_blinks_moves_a_little_and_never_speaks() -> None:
     """Nine seconds of every bundled idle hold blinks and small motion, and touch no mouth."""
     for person in BUNDLED:

@@ -24,12 +24,16 @@ __all__ = ["average", "main"]
 def average(models: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:
     """Write the last model's folder with the mean of all models' weights, of equal shares or these.
 
-    Raises ValueError where shares do not fit, KeyError or RuntimeError where the models are not of
-    one shape. A file of weights that one of them lacks stays as the last model has it.
+    Raises ValueError where shares do not fit, FileNotFoundError for a folder that is not there,
+    KeyError or RuntimeError where the models are not of one shape. A file of weights that one of
+    them lacks stays as the last model has it.
     """
     shares = shares or [1 / len(models)] * len(models)
     if len(shares) != len(models) or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"{len(models)} models need as many shares, 1 in sum, not {shares}")
+    for model in models:
+        if not model.is_dir():
+            raise FileNotFoundError(f"there is no model in {model}")
     parts = torch.tensor(shares)
     shutil.copytree(models[-1], out, dirs_exist_ok=True)
     for file in sorted(models[-1].rglob("*.safetensors")):
@@ -54,8 +58,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--shares", help="of each model, 1 in sum; without: equal ones")
     args = parser.parse_args()
-    shares = [float(share) for share in args.shares.split(",")] if args.shares else None
     try:
+        shares = [float(share) for share in args.shares.split(",")] if args.shares else None
         average(args.models, args.out, shares)
     except (ValueError, KeyError, RuntimeError, OSError) as e:
         parser.error(str(e))

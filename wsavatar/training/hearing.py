@@ -65,48 +65,47 @@ class HearingTest:
         self.centres = torch.tensor(centres, device=device)
         self.owners = torch.tensor(owners, device=device)
 
-    def windows(self, first: int) -> tuple[Tensor, Tensor]:
-        """A batch from window ``first`` on: log-mel [B, 80, 2P] and true openings [B, judged]."""
-        centre = self.centres[first : first + _BATCH]
-        ones = torch.ones_like(centre)
-        before = torch.full_like(centre, WINDOW_POSITIONS * STEP // 2).long()
-        audio = self.corpus.listen(centre, before, WINDOW_POSITIONS * STEP, ones)
-        controls = self.corpus.controls_at(position_times(centre, ones))
-        return log_mel(audio), opening(controls, self.corpus.names)
+    @torch.no_grad()
+    def correlations(self, read: Callable[[Tensor], Tensor]) -> dict[str, dict[str, list[float]]]:
+        """Of the heard opening with the true one, a clip each: by split, by voice.
 
-    def correlations(self, read: Callable[[Tensor], Tensor]) -> list[float]:
-        """Of the heard opening with the true one, a clip of ``self.clips`` each.
-
-        ``read`` makes controls [B, judged, names] of log-mel [B, 80, 2P]. Not a number where either
-        opening never changes.
+        ``read`` makes controls [B, judged, names] of log-mel [B, 80, 2P]. A clip in which either
+        opening never changes has none.
         """
         heard, true = [], []
-        with torch.no_grad():
-            for first in range(0, len(self.centres), _BATCH):
-                mel, wanted = self.windows(first)
-                heard.append(opening(read(mel), self.corpus.names))
-                true.append(wanted)
+        for first in range(0, len(self.centres), _BATCH):
+            mel, controls = _clean_windows(self.corpus, self.centres[first : first + _BATCH])
+            heard.append(opening(read(mel), self.corpus.names))
+            true.append(opening(controls, self.corpus.names))
         pairs = torch.stack([torch.cat(heard), torch.cat(true)]).float()
-        return [
-            float(torch.corrcoef(pairs[:, self.owners == number].flatten(1))[0, 1])
-            for number in range(len(self.clips))
-        ]
+        found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for number, clip in enumerate(self.clips):
+            r = float(torch.corrcoef(pairs[:, self.owners == number].flatten(1))[0, 1])
+            if math.isfinite(r):
+                found[clip["split"]][clip["voice"]].append(r)
+        return found
 
     def judge(self, read: Callable[[Tensor], Tensor]) -> dict[str, dict[str, float]]:
-        """The ``figures`` of the ``correlations`` that ``read`` gives."""
-        return self.figures(self.correlations(read))
+        """Voices by split: the mean of ``correlations`` over a voice's clips, and each split's mean
+        over its voices as ``mean``."""
+        return _means(self.correlations(read))
 
-    def figures(self, correlations: list[float]) -> dict[str, dict[str, float]]:
-        """The mean over each voice's clips, voices by split; over a split's voices as ``mean``."""
-        figures: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        for clip, r in zip(self.clips, correlations, strict=True):
-            if math.isfinite(r):
-                figures[clip["split"]][clip["voice"]].append(r)
-        found = {
-            split: {voice: sum(rs) / len(rs) for voice, rs in voices.items()}
-            for split, voices in figures.items()
-        }
-        return {s: {"mean": sum(v.values()) / len(v), **v} for s, v in found.items()}
+
+def _clean_windows(corpus: Corpus, centre_s: Tensor) -> tuple[Tensor, Tensor]:
+    """The sound around ``centre_s`` [B] as it is, and what the mouth does: log-mel [B, 80, 2P],
+    controls [B, judged, names]."""
+    ones = torch.ones_like(centre_s)
+    before = torch.full_like(centre_s, WINDOW_POSITIONS * STEP // 2).long()
+    audio = corpus.listen(centre_s, before, WINDOW_POSITIONS * STEP, ones)
+    return log_mel(audio), corpus.controls_at(position_times(centre_s, ones))
+
+
+def _means(correlations: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
+    found = {
+        split: {voice: sum(rs) / len(rs) for voice, rs in voices.items()}
+        for split, voices in correlations.items()
+    }
+    return {s: {"mean": sum(v.values()) / len(v), **v} for s, v in found.items()}
 
 
 @torch.no_grad()
@@ -122,11 +121,8 @@ def linear_reading(face: Face, corpus: Corpus, windows: int) -> Callable[[Tensor
     squares = products = torch.zeros(())
     for first in tqdm(range(0, windows, _BATCH), unit="batch", leave=False, desc="fitting"):
         centre = corpus.draw(min(_BATCH, windows - first), corpus.labelled)
-        ones = torch.ones_like(centre)
-        before = torch.full_like(centre, WINDOW_POSITIONS * STEP // 2).long()
-        audio = corpus.listen(centre, before, WINDOW_POSITIONS * STEP, ones)
-        x = states(log_mel(audio)).flatten(0, 1).double()
-        y = corpus.controls_at(position_times(centre, ones)).flatten(0, 1).double()
+        mel, controls = _clean_windows(corpus, centre)
+        x, y = states(mel).flatten(0, 1).double(), controls.flatten(0, 1).double()
         squares, products = squares + x.T @ x, products + x.T @ y
     ridge = 3.0 * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
     weights = torch.linalg.solve(squares + ridge, products).float()
@@ -146,6 +142,9 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=6000, help="so many fit the linear map")
     parser.add_argument("--json", type=Path, help="write the figures of every model here")
     args = parser.parse_args()
+    for model in args.models:
+        if not (model / "whisper" / "model.safetensors").is_file():
+            parser.error(f"{model} holds no whisper/model.safetensors")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
     test = HearingTest(corpus)
@@ -154,18 +153,15 @@ def main() -> None:
         torch.manual_seed(0)  # the same windows for every model
         face = Face()
         resume(face, [], model)
-        read = linear_reading(face.to(device).eval(), corpus, args.windows)
-        correlations = test.correlations(read)
-        report[str(model)] = figures = test.figures(correlations)
-        for split, voices in figures.items():
-            said = " ".join(f"{voice} {r:.3f}" for voice, r in voices.items())
-            mine = [
-                r
-                for clip, r in zip(test.clips, correlations, strict=True)
-                if clip["split"] == split and math.isfinite(r)
-            ]
-            badly = sum(r < _BADLY for r in mine)
-            print(f"{model} [{split}] {said}, {badly} of {len(mine)} clips under {_BADLY}")
+        correlations = test.correlations(
+            linear_reading(face.to(device).eval(), corpus, args.windows)
+        )
+        report[str(model)] = figures = _means(correlations)
+        for split, voices in correlations.items():
+            said = " ".join(f"{voice} {r:.3f}" for voice, r in figures[split].items())
+            found = [r for rs in voices.values() for r in rs]
+            badly = sum(r < _BADLY for r in found)
+            print(f"{model} [{split}] {said}, {badly} of {len(found)} clips under {_BADLY}")
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
 
