@@ -20,6 +20,7 @@ from wsavatar.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
 from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
 from wsavatar.training.average import average
+from wsavatar.training.checkpoint import resume
 from wsavatar.training.data import RATE, STEP, Corpus, augment, strange_voice
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.hearing import main as compare_hearing
@@ -30,7 +31,6 @@ from wsavatar.training.networks import TOP, Face
 from wsavatar.training.people import BUNDLED, idle_motion
 from wsavatar.training.stages import train_audio
 from wsavatar.training.synthesis import MARGIN, crop_box
-from wsavatar.training.train import resume
 
 VISEMES = {
     "SIL": {"lipSeal": 0.9},
@@ -228,7 +228,7 @@ def test_a_jaw_does_not_open_sealed_lips() -> None:
 def test_the_audio_stage_says_how_it_hears(face: Face, corpus: Corpus) -> None:
     """A moment of training moves the encoder and its average, and ends in a figure a voice."""
     student, average = copy.deepcopy(face), copy.deepcopy(face)
-    rates = dict(ear=1e-3, teacher=0.3, dropout=0.1, windows=4)
+    rates = dict(ear=1e-3, opening=1.0, teacher=0.3, dropout=0.1, windows=4)
     figures = train_audio(student, average, corpus, None, 0.5, rates)
     assert -1 <= figures["dev_voice"]["mean"] <= 1 and "strange" in figures["heldout_voice"]
     before, after = face.audio.conv1.weight, student.audio.conv1.weight

@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsavatar.training.architecture import WINDOW_POSITIONS
+from wsavatar.training.checkpoint import resume
 from wsavatar.training.data import RATE, STEP, Corpus, log_mel
 from wsavatar.training.networks import Face
 
@@ -131,8 +132,6 @@ def linear_reading(face: Face, corpus: Corpus, windows: int) -> Callable[[Tensor
 
 def main() -> None:
     """Print how each model hears, by split and voice, and how many clips it hears badly."""
-    from wsavatar.training.train import resume  # which trains with this room
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

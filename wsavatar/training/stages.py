@@ -31,7 +31,7 @@ from wsavatar.training.data import (
     random_speed,
     strange_voice,
 )
-from wsavatar.training.hearing import JUDGED, HearingTest, position_times
+from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
 from wsavatar.training.networks import TOP, Critic, Face
@@ -85,6 +85,7 @@ def train_audio(
     device = corpus.audio.device
     names = corpus.controls.shape[1]
     mean, std = corpus.controls.mean(0), corpus.controls.std(0) + 0.02
+    spread = opening(corpus.controls, corpus.names).std()
     heard_dim = AUDIO_STATES * AUDIO_DIM
     taught_dim = teacher.shape[1] if teacher is not None else 1
     to_mouth = nn.Linear(heard_dim, names).to(device)
@@ -117,6 +118,9 @@ def train_audio(
             guess = to_mouth(states[:half]).float()
             heard = to_teacher(states).float()
         loss = F.smooth_l1_loss(guess, (mouth - mean) / std, beta=0.3)
+        # How far the lips part is seen first, and no single control says it.
+        heard_gap, gap = (opening(c, corpus.names) / spread for c in (guess * std + mean, mouth))
+        loss = loss + rates["opening"] * F.smooth_l1_loss(heard_gap, gap, beta=0.3)
         if teacher is not None:
             loss = loss + rates["teacher"] * F.smooth_l1_loss(heard, taught, beta=0.5)
         trainer.descend(loss)

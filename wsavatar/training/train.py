@@ -15,16 +15,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from wsavatar.training.architecture import save
+from wsavatar.training.checkpoint import keep, resume
 from wsavatar.training.data import RATE, Corpus, Crops
 from wsavatar.training.judge import judge
 from wsavatar.training.lipmeter import LipMeter
@@ -42,50 +38,9 @@ from wsavatar.training.stages import (
 __all__ = ["main"]
 
 _RATES = (
-    "ear=1e-3,teacher=0.3,dropout=0.1,windows=1024,"
+    "ear=1e-3,opening=1,teacher=0.3,dropout=0.1,windows=1024,"
     "unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
 )
-
-
-def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
-    """Continue from whatever saved weights the folder holds."""
-
-    def read(path: str) -> dict[str, Tensor]:
-        file = folder / path
-        return {k: v.float() for k, v in load_file(file).items()} if file.exists() else {}
-
-    if vae := read("sd-vae/diffusion_pytorch_model.safetensors"):
-        face.vae.load_state_dict(vae)
-        config = json.loads((folder / "sd-vae" / "config.json").read_text())
-        face.scale.fill_(config["scaling_factor"])
-    if unet := read("musetalkV15/unet.safetensors"):
-        face.unet.load_state_dict(unet)
-    if audio := read("whisper/model.safetensors"):
-        face.audio.load_state_dict({k.removeprefix("model.encoder."): v for k, v in audio.items()})
-    if saved := read("lipmeters.safetensors"):
-        for i, meter in enumerate(meters):
-            own = {k[2:]: v for k, v in saved.items() if k.startswith(f"{i}.")}
-            meter.load_state_dict(own, strict=False)  # scale and mean are constants
-
-
-def keep(folder: Path, face: Face, meters: list[LipMeter], figures: dict[str, Any]) -> None:
-    """Write the model whole or not at all, so that a run cut short loses only its last minutes."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    save(part, face.vae, face.unet, face.audio, float(face.scale))
-    weights = {
-        f"{i}.{k}": v.detach().half().cpu().contiguous()
-        for i, meter in enumerate(meters)
-        for k, v in meter.state_dict().items()
-    }
-    save_file(weights, part / "lipmeters.safetensors")
-    (part / "figures.json").write_text(json.dumps(figures, indent=1))
-    for file in sorted(p for p in part.rglob("*") if p.is_file()):
-        target = folder / file.relative_to(part)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
-    shutil.rmtree(part)
 
 
 def unit_latents(face: Face, crops: Crops) -> float:
@@ -172,7 +127,8 @@ def main() -> None:
         "--rates",
         default=_RATES,
         help="learning rates of ear, unet, decoder and audio (the ear in the face stage); weights "
-        "of the teacher, of the sharpness loss and of the critic; dropout and windows a step in "
+        "of the opening and of the teacher in the audio stage, of the sharpness loss and of the "
+        "critic; dropout and windows a step in "
         f"the audio stage; what is not named stays as in {_RATES}",
     )
     parser.add_argument(
