@@ -16,7 +16,7 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.config import RenderSettings
-from wsavatar.render.finish import HostFinisher
+from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.pool import FacePool
 

@@ -28,7 +28,8 @@ from wsavatar.musetalk.spec import CropMargin
 from wsavatar.render import device_jpeg
 from wsavatar.render.device import DeviceAvatars, DeviceFinisher, check_finisher
 from wsavatar.render.device_jpeg import DeviceEncoder
-from wsavatar.render.finish import HostFinisher, make_finisher
+from wsavatar.render.finish import make_finisher
+from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.resources import resource_dir

@@ -14,7 +14,8 @@ import torch
 from tests.fake_model import CROP, FakeModel, make_avatar
 from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
-from wsavatar.render.finish import HostFinisher, make_finisher
+from wsavatar.render.finish import make_finisher
+from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.offline import render_frames
 from wsavatar.render.video import AudioTrack

@@ -27,7 +27,7 @@ from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.render import images
 from wsavatar.render.device_jpeg import DeviceEncoder, new_stream
-from wsavatar.render.finish import HostFinisher
+from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.paste import COLOUR_MATCH_LEVELS
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec

@@ -25,7 +25,7 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import Chunk, Chunker
 from wsavatar.config import Settings
 from wsavatar.musetalk.configured import load_configured
-from wsavatar.render.finish import to_numpy
+from wsavatar.render.host import to_numpy
 from wsavatar.render.paste import paste
 from wsavatar.render.video import AudioTrack, VideoWriter
 
