@@ -24,8 +24,8 @@ from wsavatar.config import DialogueSettings, ServerSettings, Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Response, Stage
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.engine import Engine
+from wsavatar.media import jpeg
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
-from wsavatar.render import jpeg
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.server import AvatarServer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wsavatar.audio import AudioError, InputBuffer, Resampler, decode, encode, resample
+from wsavatar.media.audio import AudioError, InputBuffer, Resampler, decode, encode, resample
 
 
 def tone(rate: int, seconds: float = 1.0, hz: float = 440.0) -> np.ndarray:

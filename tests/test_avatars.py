@@ -23,8 +23,8 @@ from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmark
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import FeatureGrid
 from wsavatar.config import AvatarSettings, Settings
+from wsavatar.media.video import read_video
 from wsavatar.musetalk.spec import CropMargin, ModelSpec
-from wsavatar.render.video import read_video
 from wsavatar.resources import cache_directory
 
 W, H, COUNT = 160, 128, 6

@@ -16,7 +16,6 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from tests import helpers
-from wsavatar.audio import encode
 from wsavatar.bench.clients import RATE, ClientResult, Orders, Results, _open, watch
 from wsavatar.bench.sessions import Scene, _orders, percentile, sessions_table, summarize
 from wsavatar.bench.speech import recorded_speech
@@ -25,6 +24,7 @@ from wsavatar.chunker import FeatureGrid
 from wsavatar.cli import main
 from wsavatar.config import AudioSettings
 from wsavatar.dialogue.registry import create
+from wsavatar.media.audio import encode
 from wsavatar.protocol.binary import pack_audio, pack_frame
 
 GRID = FeatureGrid()

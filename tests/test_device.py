@@ -81,7 +81,7 @@ def bundled() -> list[PreparedAvatar]:
     """The first frames of the avatars that ship."""
     pytest.importorskip("av")
     from wsavatar.avatars.format import read_avatar_file, read_landmarks
-    from wsavatar.render.video import read_video
+    from wsavatar.media.video import read_video
 
     avatars = []
     for folder in sorted(path.parent for path in resource_dir("avatars").glob("*/avatar.json")):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from wsavatar.audio import resample
 from wsavatar.config import DialogueSettings
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue
@@ -21,6 +20,7 @@ from wsavatar.dialogue.parrot import MAX_TURN_S, Parrot, trim_silence
 from wsavatar.dialogue.speaker import Speaker
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.base import Chunks
+from wsavatar.media.audio import resample
 
 HEARD_RATE = 16_000
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wsavatar.avatars.format import read_avatar_file, read_landmarks
-from wsavatar.render.video import read_video
+from wsavatar.media.video import read_video
 from wsavatar.resources import resource_dir
 from wsavatar.training import evaluate
 from wsavatar.training.clips import Clip, ClipError, load_clip, save_clip

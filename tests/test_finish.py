@@ -14,11 +14,11 @@ import torch
 from tests.fake_model import CROP, FakeModel, make_avatar
 from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
+from wsavatar.media.video import AudioTrack
 from wsavatar.render.finish import make_finisher
 from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.offline import render_frames
-from wsavatar.render.video import AudioTrack
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
 

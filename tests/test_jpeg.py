@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.faces import draw_face, face_landmarks
-from wsavatar.render import jpeg
+from wsavatar.media import jpeg
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError, write_avatar
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import AvatarSettings, ModelSettings, Settings
+from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
 from wsavatar.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.musetalk.random import write_random_model
 from wsavatar.render import offline
 from wsavatar.render.offline import RenderError, frame_total, read_audio, render_frames
-from wsavatar.render.video import AudioTrack, VideoError, VideoWriter, read_video
 
 W, H = 160, 128
 

@@ -18,9 +18,9 @@ from wsavatar.avatars.geometry import (
     smooth_landmarks,
     take_crop,
 )
+from wsavatar.media.video import read_video
 from wsavatar.musetalk.spec import CropMargin
 from wsavatar.render.paste import COLOUR_MATCH_LEVELS, colour_matched, paste, sharpened
-from wsavatar.render.video import read_video
 
 W, H = 320, 300
 V15 = CropMargin(pixels=10)

@@ -22,6 +22,7 @@ from tests.fake_model import (
     running,
 )
 from wsavatar.config import RenderSettings
+from wsavatar.media import jpeg
 from wsavatar.render import pool as pool_module
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool, PoolError
@@ -59,9 +60,7 @@ async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_a_frame_that_cannot_be_finished_is_made_once_more(monkeypatch, failures) -> None:
     """A failure after the model costs that frame a second try; a second failure ends it alone."""
-    from wsavatar.render import finish
-
-    real = finish.jpeg.encode
+    real = jpeg.encode
     left = [failures]
 
     def fails_at_first(rgb: np.ndarray, quality: int) -> bytes:
@@ -70,7 +69,7 @@ async def test_a_frame_that_cannot_be_finished_is_made_once_more(monkeypatch, fa
             raise ValueError("on purpose")
         return real(rgb, quality)
 
-    monkeypatch.setattr(finish.jpeg, "encode", fails_at_first)
+    monkeypatch.setattr(jpeg, "encode", fails_at_first)
     async with running(FakeModel()) as pool:
         seen = Collector()
         chunk = chunks(0.5)[0]

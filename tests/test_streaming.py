@@ -28,10 +28,10 @@ from tests.helpers import (
     running,
     settings,
 )
-from wsavatar.audio import resample
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.engine import Engine
+from wsavatar.media.audio import resample
 from wsavatar.resources import embedded_weights, resource_dir
 from wsavatar.server import AvatarServer
 

@@ -154,7 +154,7 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 
 
 def _jpeg(settings: Settings) -> Iterator[Finding]:
-    from wsavatar.render import jpeg
+    from wsavatar.media import jpeg
 
     log = logging.getLogger(jpeg.__name__)
     before, log.disabled = log.disabled, True  # what it warns of is a finding here

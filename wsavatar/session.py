@@ -17,7 +17,6 @@ from typing import Protocol, assert_never
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 
-from wsavatar.audio import AudioError, InputBuffer, Resampler, decode
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import DialogueSettings, Settings
@@ -27,6 +26,7 @@ from wsavatar.dialogue.registry import DialogueError
 from wsavatar.downlink import Downlink
 from wsavatar.engine import Engine
 from wsavatar.inbox import Inbox
+from wsavatar.media.audio import AudioError, InputBuffer, Resampler, decode
 from wsavatar.metrics import Metrics
 from wsavatar.outbox import Outbox, OutboxOverflow
 from wsavatar.protocol import events as wire

@@ -23,9 +23,9 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
 from wsavatar.engine import Engine
 from wsavatar.http import NotFound, Reply, Site, file_reply, json_reply
+from wsavatar.media import jpeg
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.binary import pack_frame
-from wsavatar.render import jpeg
 
 __all__ = ["AvatarFiles", "build_site", "idle_cycle"]
 

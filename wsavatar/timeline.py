@@ -14,9 +14,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsavatar.audio import Resampler, encode
 from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.dialogue.base import SPEECH_RATE
+from wsavatar.media.audio import Resampler, encode
 from wsavatar.protocol.session import AudioFormat
 
 __all__ = [

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from wsavatar.avatars.format import MAX_FRAMES, AvatarError, check_landmarks, write_avatar
 from wsavatar.avatars.store import AvatarStore, avatar_directory
 from wsavatar.config import Settings
+from wsavatar.media.video import VideoError, open_video
 from wsavatar.musetalk.configured import load_configured
-from wsavatar.render.video import VideoError, open_video
 
 __all__ = ["add_arguments", "load_landmarks", "run"]
 

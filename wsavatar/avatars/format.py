@@ -19,8 +19,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from wsavatar.render import jpeg
-from wsavatar.render.video import VideoError, VideoWriter
+from wsavatar.media import jpeg
+from wsavatar.media.video import VideoError, VideoWriter
 
 __all__ = [
     "FORMAT_VERSION",

@@ -28,7 +28,7 @@ from wsavatar.avatars.format import (
 )
 from wsavatar.avatars.prepare import Progress, assemble, prepare_faces
 from wsavatar.config import AvatarSettings
-from wsavatar.render.video import VideoError, read_video
+from wsavatar.media.video import VideoError, read_video
 from wsavatar.resources import cache_directory, resource_dir
 
 if TYPE_CHECKING:

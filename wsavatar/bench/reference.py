@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.bench.figures import ReferenceSpeed
+from wsavatar.media import jpeg
 from wsavatar.musetalk.checkpoint import load_modules
 from wsavatar.musetalk.networks import patch_of, scaling_of
 from wsavatar.musetalk.spec import Version
-from wsavatar.render import jpeg
 
 __all__ = ["REFERENCE_SIZES", "ReferencePath", "measure_reference", "paste_by_pil"]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from wsavatar.avatars.format import read_avatar_file, read_landmarks, write_avatar
 from wsavatar.bench.figures import BenchError
-from wsavatar.render.video import read_video
+from wsavatar.media.video import read_video
 
 __all__ = ["parse_size", "write_resized"]
 

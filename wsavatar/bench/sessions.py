@@ -22,12 +22,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wsavatar.audio import encode
 from wsavatar.bench.clients import RATE, ClientResult, Orders, Results
 from wsavatar.bench.figures import BenchError
 from wsavatar.bench.server_process import child_environment, fetch_json
 from wsavatar.bench.viewer import plan_chunks
 from wsavatar.chunker import FeatureGrid
+from wsavatar.media.audio import encode
 
 __all__ = [
     "LAG_LIMIT_MS",

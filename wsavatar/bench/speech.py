@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from wsavatar.audio import resample
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.dialogue.tts import create_voice
+from wsavatar.media.audio import resample
 from wsavatar.render.offline import read_audio
 
 __all__ = ["made_speech", "recorded_speech"]

@@ -21,9 +21,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsavatar.audio import Resampler
 from wsavatar.chunker import FeatureGrid
 from wsavatar.dialogue.base import SPEECH_RATE
+from wsavatar.media.audio import Resampler
 from wsavatar.protocol.session import AudioFormat
 from wsavatar.timeline import SpeechTimeline
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsavatar.audio import Resampler
 from wsavatar.config import DialogueSettings
+from wsavatar.media.audio import Resampler
 
 from .base import SPEECH_RATE, Response, Stage
 from .speaker import Speaker

@@ -14,7 +14,7 @@ from contextlib import aclosing
 import numpy as np
 from numpy.typing import NDArray
 
-from wsavatar.audio import Resampler
+from wsavatar.media.audio import Resampler
 
 from .base import SPEECH_RATE, Response, Stage
 from .tts import Voice, VoiceError

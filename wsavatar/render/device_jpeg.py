@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from wsavatar.machine import yield_to_others
-from wsavatar.render import jpeg
+from wsavatar.media import jpeg
 
 __all__ = ["DeviceEncoder", "new_stream"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
-from wsavatar.render import jpeg
+from wsavatar.media import jpeg
 from wsavatar.render.paste import paste
 from wsavatar.render.work import FrameWork
 

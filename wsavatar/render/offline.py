@@ -24,10 +24,10 @@ from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import Chunk, Chunker
 from wsavatar.config import Settings
+from wsavatar.media.video import AudioTrack, VideoWriter
 from wsavatar.musetalk.configured import load_configured
 from wsavatar.render.host import to_numpy
 from wsavatar.render.paste import paste
-from wsavatar.render.video import AudioTrack, VideoWriter
 
 if TYPE_CHECKING:
     from wsavatar.musetalk.model import MuseTalk

@@ -16,7 +16,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from numpy.typing import NDArray
 
-from wsavatar.audio import Resampler
+from wsavatar.media.audio import Resampler
 
 from .base import VOICE_RATE, Chunks, VoiceError
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsavatar.audio import resample
+from wsavatar.media.audio import resample
 
 from .base import VOICE_RATE, Chunks, VoiceError
 

@@ -1,0 +1,1 @@
+"""Sound, video files and JPEG, by the libraries that make and read them; nothing of avatars."""
