@@ -1,6 +1,6 @@
 """Trains the embedded model from shards and a corpus, in four stages with a time budget each.
 
-    python -m wsavatar.training.train --shards DIR --corpus DIR --visemes visemes.json --out DIR \
+    python -m wsavatar.training.train --shards DIR --corpus DIR --visemes visemes.json --out DIR \\
         --seconds audio=120,vae=180,meter=60,face=600 [--resume DIR]
 
 1. ``audio``: the encoder learns to see a mouth in sound (the controls that drove the renderer) and
@@ -128,8 +128,8 @@ def main() -> None:
         default=_RATES,
         help="learning rates of ear, unet, decoder and audio (the ear in the face stage); weights "
         "of the opening and of the teacher in the audio stage, of the sharpness loss and of the "
-        "critic; dropout and windows a step in "
-        f"the audio stage; what is not named stays as in {_RATES}",
+        "critic; dropout and windows a step in the audio stage; what is not named stays as in "
+        f"{_RATES}",
     )
     parser.add_argument(
         "--sharpen-from", type=float, default=0.55, help="share of the face stage before the critic"
