@@ -21,7 +21,8 @@ from wsavatar.resources import embedded_weights
 from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
 from wsavatar.training.average import average
 from wsavatar.training.checkpoint import resume
-from wsavatar.training.data import RATE, STEP, Corpus, augment, strange_voice
+from wsavatar.training.data import RATE, STEP, Corpus, augment, log_mel, strange_voice
+from wsavatar.training.ear import Teacher, train_audio, train_teacher
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.hearing import main as compare_hearing
 from wsavatar.training.lipmeter import LipMeter
@@ -29,7 +30,6 @@ from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.networks import TOP, Face
 from wsavatar.training.people import BUNDLED, idle_motion
-from wsavatar.training.stages import train_audio
 from wsavatar.training.synthesis import MARGIN, crop_box
 
 VISEMES = {
@@ -225,16 +225,64 @@ def test_a_jaw_does_not_open_sealed_lips() -> None:
     assert opening(controls, ["jawOpen", "lipSeal"]).tolist() == pytest.approx([0.6, 0, 0, 0.3])
 
 
+RATES = dict(ear=1e-3, tune=1e-3, truth=1.0, opening=1.0, teacher=1.0, echo=1.0) | dict(
+    dropout=0.1, windows=4
+)
+
+
+@pytest.fixture
+def teacher(corpus: Corpus, tmp_path: Path) -> Teacher:
+    """An encoder of the teacher's classes, small and random."""
+    config = dict(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32)
+    (tmp_path / "teacher_config.json").write_text(json.dumps(config))
+    torch.manual_seed(4)
+    return Teacher(tmp_path / "teacher_config.json", corpus)
+
+
 def test_the_audio_stage_says_how_it_hears(face: Face, corpus: Corpus) -> None:
     """A moment of training moves the encoder and its average, and ends in a figure a voice."""
     student, average = copy.deepcopy(face), copy.deepcopy(face)
-    rates = dict(ear=1e-3, opening=1.0, teacher=0.3, dropout=0.1, windows=4)
-    figures = train_audio(student, average, corpus, None, 0.5, rates)
+    figures = train_audio(student, average, corpus, [], 0.5, RATES)
     assert -1 <= figures["dev_voice"]["mean"] <= 1 and "strange" in figures["heldout_voice"]
     before, after = face.audio.conv1.weight, student.audio.conv1.weight
     assert not torch.equal(before, after) and after.isfinite().all()
     assert not torch.equal(before, average.audio.conv1.weight)
     assert all(layer.dropout == 0 for layer in student.audio.layers)
+
+
+def test_a_tuned_teacher_is_kept_with_its_reading(
+    teacher: Teacher, corpus: Corpus, tmp_path: Path
+) -> None:
+    """Tuning moves a teacher, and what is kept of it sees the same mouth in the same sound."""
+    untuned = copy.deepcopy(teacher)
+    figures = train_teacher(teacher, corpus, 0.5, RATES | dict(tune=0.05))
+    assert "strange" in figures["heldout_voice"]
+    teacher.save(tmp_path / "tuned.safetensors")
+    again = Teacher(tmp_path / "teacher_config.json", corpus)
+    assert not again.tuned
+    again.load(tmp_path / "tuned.safetensors")
+    assert again.tuned
+    mel = log_mel(torch.from_numpy(speech(1.0))[None])
+    with torch.no_grad():
+        mouth, read_again, before = (t.eval()(mel)[1] for t in (teacher, again, untuned))
+    assert (mouth - read_again).abs().max() < 0.2 * (mouth - before).abs().max()
+
+
+def test_teachers_alone_can_teach(face: Face, teacher: Teacher, corpus: Corpus) -> None:
+    """Without any truth the encoder follows its teachers, who learn nothing from it, and whose
+    states count alike, however large their numbers are."""
+    teacher.tuned = True
+    other, kept = copy.deepcopy(teacher), copy.deepcopy(teacher.encoder.state_dict())
+    student, average = copy.deepcopy(face), copy.deepcopy(face)
+    train_audio(student, average, corpus, [teacher, other], 0.5, RATES | dict(truth=0.0))
+    moved = student.audio.conv1.weight
+    assert moved.isfinite().all() and not torch.equal(moved, face.audio.conv1.weight)
+    assert all(torch.equal(v, kept[k]) for k, v in teacher.encoder.state_dict().items())
+    mel = strange_voice(log_mel(augment(torch.from_numpy(speech(1.0))[None].repeat(64, 1) * 0.4)))
+    teacher.measure(mel)
+    states = teacher.normed(teacher(mel)[0]).flatten(0, 1)
+    assert torch.allclose(states.mean(0), torch.zeros(teacher.dim), atol=1e-3)
+    assert 0.5 < float(states.std(0).median()) < 1.01
 
 
 def test_blur_costs_energy_and_a_copy_costs_nothing() -> None:

@@ -10,6 +10,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,24 +39,34 @@ _GAP_S = 2.0  # silence between clips in the one long recording
 _LEVEL = 0.06  # RMS that every clip is brought to
 
 
+def _recording(file: Path) -> np.ndarray:
+    """A clip at the level that all are brought to: float32 [n] at 16 kHz.
+
+    Raises ValueError where it has another rate.
+    """
+    import soundfile
+
+    samples, rate = soundfile.read(file, dtype="float32")
+    if rate != RATE:
+        raise ValueError(f"{file} has {rate} Hz, not {RATE}")
+    loud = np.sqrt(np.mean(samples**2)) + 1e-6
+    levelled: np.ndarray = np.clip(samples * (_LEVEL / loud), -1, 1)
+    return levelled
+
+
 class Corpus:
     """Every clip in one long recording at 16 kHz; the mouth's controls at 100 Hz where known."""
 
     def __init__(self, folder: Path, visemes: dict[str, Any] | None, device: torch.device) -> None:
-        import soundfile
-
         self.clips = json.loads((folder / "clips.json").read_text())
         pieces, starts, at = [], {}, int(_GAP_S * RATE)
         pieces.append(np.zeros(at, np.float32))
         controls: list[tuple[int, np.ndarray]] = []
         self.names: list[str] = []
-        for clip in self.clips:
-            samples, rate = soundfile.read(
-                folder / "audio" / f"{clip['clip']}.ogg", dtype="float32"
-            )
-            assert rate == RATE, clip["clip"]
-            loud = np.sqrt(np.mean(samples**2)) + 1e-6
-            samples = np.clip(samples * (_LEVEL / loud), -1, 1)
+        files = [folder / "audio" / f"{clip['clip']}.ogg" for clip in self.clips]
+        with ThreadPoolExecutor() as pool:  # nine hours take a minute and a half on one core
+            recordings = list(pool.map(_recording, files))
+        for clip, samples in zip(self.clips, recordings, strict=True):
             starts[clip["clip"]] = at / RATE
             if clip["labelled"] and visemes:
                 times = np.arange(0, clip["seconds"] + 0.5, 0.01) - 0.25 + 0.005

@@ -10,6 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from wsavatar.training.architecture import (
     AUDIO_DIM,
@@ -21,7 +22,15 @@ from wsavatar.training.architecture import (
 )
 from wsavatar.training.data import log_mel, strange_voice
 
-__all__ = ["Critic", "FRAME_POSITIONS", "Face", "PATCH", "TOP", "sinusoids"]
+__all__ = [
+    "Critic",
+    "FRAME_POSITIONS",
+    "Face",
+    "PATCH",
+    "TOP",
+    "hidden_states",
+    "sinusoids",
+]
 
 PATCH = 4
 TOP = DECODE_FROM_ROW * 16  # first decoded row of pixels
@@ -52,17 +61,7 @@ class Face(nn.Module):
 
     def hear(self, mel: Tensor) -> Tensor:
         """Log-mel [B, 80, 2P] -> hidden states [B, P, layers + 1, dim]."""
-        a = self.audio
-        x = F.gelu(a.conv1(mel))
-        x = F.gelu(a.conv2(x)).transpose(1, 2)
-        x = x + a.embed_positions.weight[: x.shape[1]]
-        states = [x]
-        for layer in a.layers:
-            x = layer(x, None)
-            x = x[0] if isinstance(x, tuple) else x
-            states.append(x)
-        states[-1] = a.layer_norm(states[-1])
-        return torch.stack(states, 2)
+        return hidden_states(self.audio, mel)
 
     def condition(self, windows: Tensor, phase: Tensor, *, strange: bool = False) -> Tensor:
         """Audio windows [B, 3, n] -> [B, 10 * layers, dim] with positions added."""
@@ -83,6 +82,21 @@ class Face(nn.Module):
             return_dict=False,
         )[0]  # fmt: skip
         return made
+
+
+def hidden_states(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
+    """Log-mel [B, 80, 2P] -> what the encoder's layers are given and give [B, P, layers + 1, dim];
+    P may be less than the encoder was made for."""
+    x = F.gelu(encoder.conv1(mel))
+    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
+    x = x + encoder.embed_positions.weight[: x.shape[1]]
+    states = [x]
+    for layer in encoder.layers:
+        x = layer(x, None)
+        x = x[0] if isinstance(x, tuple) else x
+        states.append(x)
+    states[-1] = encoder.layer_norm(states[-1])
+    return torch.stack(states, 2)
 
 
 class Critic(nn.Module):

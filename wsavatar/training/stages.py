@@ -1,169 +1,30 @@
-"""The four stages of training; see ``train`` for their order and their budgets."""
+"""The stages that learn from pictures; see ``train`` for the order of all and their budgets."""
 
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsavatar.training.architecture import (
-    AUDIO_DIM,
-    AUDIO_STATES,
     CROP_SIZE,
     DECODE_FROM_ROW,
-    WINDOW_POSITIONS,
 )
 from wsavatar.training.data import (
-    RATE,
-    STEP,
     Corpus,
     Crops,
-    augment,
     frame_windows,
-    log_mel,
-    random_speed,
-    strange_voice,
 )
-from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
 from wsavatar.training.networks import TOP, Critic, Face
 from wsavatar.training.optimisation import Trainer, autocast, clock, graphed
 
-__all__ = ["FaceStage", "teacher_states", "train_audio", "train_meters", "train_vae"]
-
-
-@torch.no_grad()
-def teacher_states(corpus: Corpus, folder: Path, device: torch.device) -> Tensor | None:
-    """What each of the teacher's layers says of the whole recording at 50 Hz, every number brought
-    to mean 0 and deviation 1: float16 [T, layers * dim]."""
-    path = folder / "teacher.safetensors"
-    if not path.exists():
-        return None
-    from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder
-
-    config = WhisperConfig(**json.loads((folder / "teacher_config.json").read_text()))
-    encoder = WhisperEncoder(config).to(device).eval()
-    weights = {
-        k.removeprefix("model.encoder.").removeprefix("encoder."): v.float()
-        for k, v in load_file(path).items()
-    }
-    encoder.load_state_dict(weights)
-    hop, size, margin = 20 * RATE, 30 * RATE, 5 * RATE
-    total = len(corpus.audio)
-    audio = F.pad(corpus.audio, (margin, size))
-    starts = list(range(0, total, hop))
-    width = config.encoder_layers * config.d_model
-    out = torch.zeros(len(starts) * 1000, width, dtype=torch.float16, device=device)
-    for i in range(0, len(starts), 16):
-        batch = torch.stack([audio[s : s + size] for s in starts[i : i + 16]])
-        with autocast(device):
-            layers = encoder(log_mel(batch), output_hidden_states=True).hidden_states[1:]
-        for k, s in enumerate(torch.cat(layers, 2)):
-            out[(i + k) * 1000 : (i + k + 1) * 1000] = s[250:1250].half()
-    some = out[::7].float()
-    return out.sub_(some.mean(0).half()).div_((some.std(0) + 1e-3).half())
-
-
-def train_audio(
-    face: Face,
-    ema: Face,
-    corpus: Corpus,
-    teacher: Tensor | None,
-    seconds: float,
-    rates: dict[str, float],
-) -> dict[str, dict[str, float]]:
-    """Stage 1: see a mouth in sound. Returns what ``HearingTest`` says of the averaged encoder."""
-    device = corpus.audio.device
-    names = corpus.controls.shape[1]
-    mean, std = corpus.controls.mean(0), corpus.controls.std(0) + 0.02
-    spread = opening(corpus.controls, corpus.names).std()
-    heard_dim = AUDIO_STATES * AUDIO_DIM
-    taught_dim = teacher.shape[1] if teacher is not None else 1
-    to_mouth = nn.Linear(heard_dim, names).to(device)
-    to_teacher = nn.Linear(heard_dim, taught_dim).to(device)
-    average = copy.deepcopy(to_mouth)
-    for layer in face.audio.layers:
-        layer.dropout = rates["dropout"]
-    trainer = Trainer(
-        [
-            dict(
-                params=[*face.audio.parameters(), *to_mouth.parameters(), *to_teacher.parameters()],
-                lr=rates["ear"],
-            )
-        ],
-        [(ema.audio, face.audio), (average, to_mouth)],
-    )
-    n = int(rates["windows"])
-    half = n // 2
-    labelled = torch.arange(n, device=device) < half
-    test = HearingTest(corpus)
-
-    def read(mel: Tensor) -> Tensor:
-        with autocast(device):
-            normed: Tensor = average(ema.hear(mel)[:, JUDGED].flatten(2)).float()
-            return normed * std + mean
-
-    def step(mel: Tensor, mouth: Tensor, taught: Tensor) -> Tensor:
-        with autocast(device):
-            states = face.hear(mel)[:, JUDGED].flatten(2)
-            guess = to_mouth(states[:half]).float()
-            heard = to_teacher(states).float()
-        loss = F.smooth_l1_loss(guess, (mouth - mean) / std, beta=0.3)
-        # How far the lips part is seen first, and no single control says it.
-        heard_gap, gap = (opening(c, corpus.names) / spread for c in (guess * std + mean, mouth))
-        loss = loss + rates["opening"] * F.smooth_l1_loss(heard_gap, gap, beta=0.3)
-        if teacher is not None:
-            loss = loss + rates["teacher"] * F.smooth_l1_loss(heard, taught, beta=0.5)
-        trainer.descend(loss)
-        return loss.detach()
-
-    run = None
-    nextly = every = 60.0
-    started = time.monotonic()
-    for i, share in clock(seconds, "audio"):
-        trainer.progress(share, i)
-        centre = torch.cat(
-            [corpus.draw(half, corpus.labelled), corpus.draw(n - half, corpus.spans)]
-        )
-        speed = random_speed(n, device)
-        before = torch.full((n,), WINDOW_POSITIONS * STEP // 2, device=device)
-        audio = augment(corpus.listen(centre, before, WINDOW_POSITIONS * STEP, speed))
-        times = position_times(centre, speed)
-        mouth = corpus.controls_at(times[labelled])
-        if teacher is not None:
-            taught = teacher[(times * 50 - 0.5).round().long().clamp(0, len(teacher) - 1)].float()
-        else:
-            taught = torch.zeros(*times.shape, taught_dim, device=device)
-        args = [strange_voice(log_mel(audio)), mouth, taught]
-        if run is None:
-            run = graphed(step, args, lambda: trainer.optimizer.zero_grad(set_to_none=True))
-        loss = run(*args)
-        if i % 500 == 0:
-            print(f"[audio] {i} {float(loss):.4f}", flush=True)
-        if time.monotonic() - started > nextly:
-            say_hearing(test.judge(read))
-            nextly += every
-    for layer in face.audio.layers:
-        layer.dropout = 0.0
-    figures = test.judge(read)
-    say_hearing(figures)
-    return figures
-
-
-def say_hearing(figures: dict[str, dict[str, float]]) -> None:
-    """Print a hearing test's correlations, one line a split."""
-    for split, voices in figures.items():
-        said = " ".join(f"{voice} {r:.3f}" for voice, r in voices.items())
-        print(f"[hearing {split}] {said}", flush=True)
+__all__ = ["FaceStage", "train_meters", "train_vae"]
 
 
 def train_vae(face: Face, ema: Face, crops: Crops, seconds: float, batch: int) -> None:

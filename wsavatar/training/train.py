@@ -1,13 +1,14 @@
-"""Trains the embedded model from shards and a corpus, in four stages with a time budget each.
+"""Trains the embedded model from shards and a corpus, in stages with a time budget each.
 
     python -m wsavatar.training.train --shards DIR --corpus DIR --visemes visemes.json --out DIR \\
-        --seconds audio=120,vae=180,meter=60,face=600 [--resume DIR]
+        --seconds teacher=200,audio=400,vae=200,meter=45,face=600 [--resume DIR]
 
-1. ``audio``: the encoder learns to see a mouth in sound (the controls that drove the renderer) and
-   to agree with a teacher on real voices that nobody labelled.
-2. ``vae``: pictures to latents and, for the lower rows, back.
-3. ``meter``: the two lip meters.
-4. ``face``: the UNet, end to end to pixels, with the decoder and the audio encoder following.
+1. ``teacher``: a larger encoder, which is not shipped, learns to see a mouth in sound: the controls
+   that drove the renderer. It is kept beside the model, for other runs' ``--teacher``.
+2. ``audio``: the model's encoder learns the same, and to hear what the teachers hear.
+3. ``vae``: pictures to latents and, for the lower rows, back.
+4. ``meter``: the two lip meters.
+5. ``face``: the UNet, end to end to pixels, with the decoder and the audio encoder following.
 """
 
 from __future__ import annotations
@@ -22,23 +23,18 @@ import torch
 
 from wsavatar.training.checkpoint import keep, resume
 from wsavatar.training.data import RATE, Corpus, Crops
+from wsavatar.training.ear import Teacher, train_audio, train_teacher
 from wsavatar.training.judge import judge
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels
 from wsavatar.training.networks import Face
 from wsavatar.training.optimisation import autocast
-from wsavatar.training.stages import (
-    FaceStage,
-    teacher_states,
-    train_audio,
-    train_meters,
-    train_vae,
-)
+from wsavatar.training.stages import FaceStage, train_meters, train_vae
 
 __all__ = ["main"]
 
 _RATES = (
-    "ear=1e-3,opening=1,teacher=0.3,dropout=0.1,windows=1024,"
+    "tune=1e-4,ear=1e-3,truth=1,opening=1,teacher=1,echo=1,dropout=0.1,windows=1024,"
     "unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
 )
 
@@ -67,9 +63,15 @@ def train(args: argparse.Namespace) -> None:
     face.unet.to(memory_format=torch.channels_last)
     average = copy.deepcopy(face)
     figures: dict[str, Any] = {}
+    teachers = load_teachers(args, corpus) if seconds.keys() & {"teacher", "audio"} else []
+    if seconds.get("teacher"):
+        if len(teachers) != 1:
+            raise SystemExit(f"the teacher stage tunes one teacher; {len(teachers)} found")
+        heard = train_teacher(teachers[0], corpus, seconds["teacher"], rates)
+        figures |= {f"teacher {split}": voices for split, voices in heard.items()}
+        teachers[0].save(args.out / "teacher.safetensors")
     if seconds.get("audio"):
-        teacher = teacher_states(corpus, args.corpus, device)
-        heard = train_audio(face, average, corpus, teacher, seconds["audio"], rates)
+        heard = train_audio(face, average, corpus, teachers, seconds["audio"], rates)
         figures |= {f"hearing {split}": voices for split, voices in heard.items()}
         face.audio.load_state_dict(average.audio.state_dict())
         keep(args.out, average, meters, figures)
@@ -102,6 +104,18 @@ def train(args: argparse.Namespace) -> None:
     judge_and_keep(-1, 1.0)
 
 
+def load_teachers(args: argparse.Namespace, corpus: Corpus) -> list[Teacher]:
+    """The teachers that were named, or the corpus' own where it has one."""
+    own = args.corpus / "teacher.safetensors"
+    files = args.teacher or ([own] if own.exists() else [])
+    teachers = []
+    for file in files:
+        teacher = Teacher(args.corpus / "teacher_config.json", corpus)
+        teacher.load(file)
+        teachers.append(teacher)
+    return teachers
+
+
 def amounts(text: str) -> dict[str, float]:
     """``a=1,b=2`` -> {a: 1, b: 2}."""
     return {name: float(value) for name, value in (p.split("=") for p in text.split(","))}
@@ -117,7 +131,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="saved here, again and again")
     parser.add_argument("--resume", type=Path, help="start from a folder written by --out")
     parser.add_argument(
-        "--seconds", default="audio=230,vae=200,meter=45,face=640", help="a budget for each stage"
+        "--teacher",
+        type=Path,
+        nargs="+",
+        help="weights of one or more teachers, as the teacher stage keeps them; by default "
+        "teacher.safetensors of the corpus, if there; teacher_config.json there says their shape",
+    )
+    parser.add_argument(
+        "--seconds",
+        default="teacher=200,audio=400,vae=200,meter=45,face=600",
+        help="a budget for each stage",
     )
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument(
@@ -126,10 +149,11 @@ def main() -> None:
     parser.add_argument(
         "--rates",
         default=_RATES,
-        help="learning rates of ear, unet, decoder and audio (the ear in the face stage); weights "
-        "of the opening and of the teacher in the audio stage, of the sharpness loss and of the "
-        "critic; dropout and windows a step in the audio stage; what is not named stays as in "
-        f"{_RATES}",
+        help="learning rates of tune (the teacher), ear, unet, decoder and audio (the ear in the "
+        "face stage); in the audio stages the weights of the truth, of the opening in it, of the "
+        "teachers' states and of the mouths they see (echo), dropout, and windows a step; in the "
+        "face stage the weights of the sharpness loss and of the critic; what is not named stays "
+        f"as in {_RATES}",
     )
     parser.add_argument(
         "--sharpen-from", type=float, default=0.55, help="share of the face stage before the critic"
