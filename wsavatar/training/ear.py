@@ -30,8 +30,6 @@ from wsavatar.training.optimisation import Trainer, autocast, clock, graphed
 
 __all__ = ["MouthReading", "Teacher", "train_audio", "train_teacher"]
 
-_BETA = 0.3  # of the smooth L1 losses, in deviations of what is read
-
 
 class MouthReading(nn.Module):
     """A linear map from an encoder's states [..., dim] to the mouth's controls."""
@@ -57,11 +55,15 @@ class MouthReading(nn.Module):
 
     def loss(self, read: Tensor, mouth: Tensor, opening_weight: float) -> Tensor:
         """How far controls ``read`` are from those of ``mouth``, both [..., names]."""
-        scaled = ((controls - self.mean) / self.deviation for controls in (read, mouth))
-        loss = F.smooth_l1_loss(*scaled, beta=_BETA)
+        off = (read - mouth) / self.deviation
         # How far the lips part is seen first, and no single control says it.
-        gaps = (opening(controls, self.names) / self.spread for controls in (read, mouth))
-        return loss + opening_weight * F.smooth_l1_loss(*gaps, beta=_BETA)
+        gap = (opening(read, self.names) - opening(mouth, self.names)) / self.spread
+        return _smooth(off) + opening_weight * _smooth(gap)
+
+
+def _smooth(off: Tensor) -> Tensor:
+    """The mean smooth L1 of what is off, in deviations of what is read."""
+    return F.smooth_l1_loss(off, torch.zeros_like(off), beta=0.3)
 
 
 class Teacher(nn.Module):
