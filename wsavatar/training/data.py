@@ -64,7 +64,7 @@ class Corpus:
         controls: list[tuple[int, np.ndarray]] = []
         self.names: list[str] = []
         files = [folder / "audio" / f"{clip['clip']}.ogg" for clip in self.clips]
-        with ThreadPoolExecutor() as pool:  # nine hours take a minute and a half on one core
+        with ThreadPoolExecutor() as pool:  # nine hours take a minute on one core
             recordings = list(pool.map(_recording, files))
         for clip, samples in zip(self.clips, recordings, strict=True):
             starts[clip["clip"]] = at / RATE

@@ -79,8 +79,8 @@ class Teacher(nn.Module):
         self.dim = layers * dim
         self.tuned = False
         self.reading = MouthReading(dim, corpus)
-        self.register_buffer("mean", torch.zeros(self.dim))
-        self.register_buffer("deviation", torch.ones(self.dim))
+        self.register_buffer("mean", torch.zeros(self.dim), persistent=False)
+        self.register_buffer("deviation", torch.ones(self.dim), persistent=False)
         self.to(corpus.audio.device)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,9 +115,7 @@ class Teacher(nn.Module):
 
     def save(self, file: Path) -> None:
         """Write what ``load`` reads, float16."""
-        kept = {k: v for k, v in self.state_dict().items() if k.split(".")[0] != "mean"}
-        kept.pop("deviation")
-        save_file({k: v.half().cpu().contiguous() for k, v in kept.items()}, file)
+        save_file({k: v.half().cpu().contiguous() for k, v in self.state_dict().items()}, file)
 
 
 def _draw(corpus: Corpus, spans: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -254,10 +252,10 @@ def train_audio(
         if not teachers:
             return loss
         with torch.no_grad(), autocast(device):
-            said = [teacher(mel) for teacher in teachers]
-        taught = torch.cat([t.normed(s) for t, (s, _) in zip(teachers, said, strict=True)], 2)
+            said = [(teacher, *teacher(mel)) for teacher in teachers]
+        taught = torch.cat([teacher.normed(states) for teacher, states, _ in said], 2)
         loss = loss + rates["teacher"] * F.smooth_l1_loss(heard, taught, beta=0.5)
-        if mouths := [m for t, (_, m) in zip(teachers, said, strict=True) if t.tuned]:
+        if mouths := [controls for teacher, _, controls in said if teacher.tuned]:
             echo = torch.stack(mouths).mean(0)
             loss = loss + rates["echo"] * reading.loss(read, echo, rates["opening"])
         return loss

@@ -10,15 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wsavatar.training.architecture import (
-    CROP_SIZE,
-    DECODE_FROM_ROW,
-)
-from wsavatar.training.data import (
-    Corpus,
-    Crops,
-    frame_windows,
-)
+from wsavatar.training.architecture import CROP_SIZE, DECODE_FROM_ROW
+from wsavatar.training.data import Corpus, Crops, frame_windows
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
 from wsavatar.training.networks import TOP, Critic, Face

@@ -66,7 +66,10 @@ def train(args: argparse.Namespace) -> None:
     teachers = load_teachers(args, corpus) if seconds.keys() & {"teacher", "audio"} else []
     if seconds.get("teacher"):
         if len(teachers) != 1:
-            raise SystemExit(f"the teacher stage tunes one teacher; {len(teachers)} found")
+            raise SystemExit(
+                f"the teacher stage tunes one teacher, and here are {len(teachers)}: name it by "
+                "--teacher, or leave teacher= out of --seconds"
+            )
         heard = train_teacher(teachers[0], corpus, seconds["teacher"], rates)
         figures |= {f"teacher {split}": voices for split, voices in heard.items()}
         teachers[0].save(args.out / "teacher.safetensors")
