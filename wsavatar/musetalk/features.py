@@ -15,11 +15,18 @@ import torch
 from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
-from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
+from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperEncoderLayer
 
 from wsavatar.chunker import Chunk, FeatureGrid
 
-__all__ = ["AudioEncoder", "AudioFeatures", "LogMel", "gather_conditions", "positional_encoding"]
+__all__ = [
+    "AudioEncoder",
+    "AudioFeatures",
+    "LogMel",
+    "gather_conditions",
+    "hidden_states",
+    "positional_encoding",
+]
 
 SAMPLE_RATE = 16_000
 WINDOW, HOP = 400, 160
@@ -94,15 +101,20 @@ class AudioEncoder(nn.Module):
         self.layer_norm = nn.LayerNorm(dim)
 
     def forward(self, mel: Tensor) -> Tensor:
-        hidden = nn.functional.gelu(self.conv1(mel))
-        hidden = nn.functional.gelu(self.conv2(hidden)).transpose(1, 2)
-        hidden = hidden + self.embed_positions.weight[: hidden.shape[1]]
-        states = [hidden]
-        for layer in self.layers:
-            hidden = layer(hidden, None)
-            states.append(hidden)
-        states[-1] = self.layer_norm(hidden)
-        return torch.stack(states, dim=2)
+        return hidden_states(self, mel)
+
+
+def hidden_states(encoder: AudioEncoder | WhisperEncoder, mel: Tensor) -> Tensor:
+    """What `AudioEncoder` gives, of transformers' encoder too: training's are of that class."""
+    hidden = nn.functional.gelu(encoder.conv1(mel))
+    hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+    states = [hidden]
+    for layer in encoder.layers:
+        hidden = layer(hidden, None)
+        states.append(hidden)
+    states[-1] = encoder.layer_norm(hidden)
+    return torch.stack(states, dim=2)
 
 
 class AudioFeatures(nn.Module):

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from wsavatar.musetalk.features import hidden_states
 from wsavatar.training.architecture import AUDIO_DIM, AUDIO_STATES, WINDOW_POSITIONS
 from wsavatar.training.data import STEP, Corpus, augment, log_mel, random_speed, strange_voice
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
-from wsavatar.training.networks import Face, hidden_states
+from wsavatar.training.networks import Face
 from wsavatar.training.optimisation import Trainer, autocast, clock, graphed
 
 __all__ = ["MouthReading", "Teacher", "train_audio", "train_teacher"]

@@ -10,8 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from wsavatar.musetalk.features import hidden_states
 from wsavatar.training.architecture import (
     AUDIO_DIM,
     AUDIO_STATES,
@@ -28,7 +28,6 @@ __all__ = [
     "Face",
     "PATCH",
     "TOP",
-    "hidden_states",
     "sinusoids",
 ]
 
@@ -82,21 +81,6 @@ class Face(nn.Module):
             return_dict=False,
         )[0]  # fmt: skip
         return made
-
-
-def hidden_states(encoder: WhisperEncoder, mel: Tensor) -> Tensor:
-    """Log-mel [B, 80, 2P] -> what the encoder's layers are given and give [B, P, layers + 1, dim];
-    P may be less than the encoder was made for."""
-    x = F.gelu(encoder.conv1(mel))
-    x = F.gelu(encoder.conv2(x)).transpose(1, 2)
-    x = x + encoder.embed_positions.weight[: x.shape[1]]
-    states = [x]
-    for layer in encoder.layers:
-        x = layer(x, None)
-        x = x[0] if isinstance(x, tuple) else x
-        states.append(x)
-    states[-1] = encoder.layer_norm(states[-1])
-    return torch.stack(states, 2)
 
 
 class Critic(nn.Module):
