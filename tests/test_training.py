@@ -231,12 +231,11 @@ RATES = dict(ear=1e-3, tune=1e-3, truth=1.0, opening=1.0, teacher=1.0, echo=1.0)
 
 
 @pytest.fixture
-def teacher(corpus: Corpus, tmp_path: Path) -> Teacher:
+def teacher(corpus: Corpus) -> Teacher:
     """An encoder of the teacher's classes, small and random."""
-    config = dict(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32)
-    (tmp_path / "teacher_config.json").write_text(json.dumps(config))
     torch.manual_seed(4)
-    return Teacher(tmp_path / "teacher_config.json", corpus)
+    shape = dict(d_model=16, encoder_layers=2, encoder_attention_heads=2, encoder_ffn_dim=32)
+    return Teacher(shape, corpus)
 
 
 def test_the_audio_stage_says_how_it_hears(face: Face, corpus: Corpus) -> None:
@@ -253,15 +252,14 @@ def test_the_audio_stage_says_how_it_hears(face: Face, corpus: Corpus) -> None:
 def test_a_tuned_teacher_is_kept_with_its_reading(
     teacher: Teacher, corpus: Corpus, tmp_path: Path
 ) -> None:
-    """Tuning moves a teacher, and what is kept of it sees the same mouth in the same sound."""
+    """Tuning moves a teacher, and what is kept of it, shape and reading too, sees the same mouth in
+    the same sound."""
     untuned = copy.deepcopy(teacher)
     figures = train_teacher(teacher, corpus, 0.5, RATES | dict(tune=0.05))
     assert "strange" in figures["heldout_voice"]
     teacher.save(tmp_path / "tuned.safetensors")
-    again = Teacher(tmp_path / "teacher_config.json", corpus)
-    assert not again.tuned
-    again.load(tmp_path / "tuned.safetensors")
-    assert again.tuned
+    again = Teacher.load(tmp_path / "tuned.safetensors", corpus)
+    assert again.tuned and not untuned.tuned
     mel = log_mel(torch.from_numpy(speech(1.0))[None])
     with torch.no_grad():
         mouth, read_again, before = (t.eval()(mel)[1] for t in (teacher, again, untuned))
@@ -269,10 +267,11 @@ def test_a_tuned_teacher_is_kept_with_its_reading(
 
 
 def test_teachers_alone_can_teach(face: Face, teacher: Teacher, corpus: Corpus) -> None:
-    """Without any truth the encoder follows its teachers, who learn nothing from it, and whose
-    states count alike, however large their numbers are."""
-    teacher.tuned = True
-    other, kept = copy.deepcopy(teacher), copy.deepcopy(teacher.encoder.state_dict())
+    """Without any truth the encoder follows its teachers, whatever their sizes, who learn nothing
+    from it, and whose states count alike, however large their numbers are."""
+    other = Teacher(teacher.shape | dict(d_model=8, encoder_layers=1), corpus)
+    teacher.tuned = other.tuned = True
+    kept = copy.deepcopy(teacher.encoder.state_dict())
     student, average = copy.deepcopy(face), copy.deepcopy(face)
     train_audio(student, average, corpus, [teacher, other], 0.5, RATES | dict(truth=0.0))
     moved = student.audio.conv1.weight

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,9 +74,10 @@ class Teacher(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, config: Path, corpus: Corpus) -> None:
+    def __init__(self, shape: dict[str, Any], corpus: Corpus) -> None:
         super().__init__()
-        self.encoder = WhisperEncoder(WhisperConfig(**json.loads(config.read_text())))
+        self.shape = shape
+        self.encoder = WhisperEncoder(WhisperConfig(**shape))
         layers, dim = self.encoder.config.encoder_layers, self.encoder.config.d_model
         self.dim = layers * dim
         self.tuned = False
@@ -102,21 +104,31 @@ class Teacher(nn.Module):
         self.mean.copy_(states.mean(0))
         self.deviation.copy_(states.std(0) + 1e-3)
 
-    def load(self, file: Path) -> None:
-        """Read an encoder's weights, with or without a reading beside them."""
+    @classmethod
+    def load(cls, file: Path, corpus: Corpus) -> Teacher:
+        """Read an encoder's weights, with or without a reading among them, in the shape that
+        ``teacher_config.json`` beside them says."""
+        teacher = cls(json.loads(_config(file).read_text()), corpus)
         weights = {
             k.removeprefix("model.").removeprefix("encoder."): v.float()
             for k, v in load_file(file).items()
         }
-        reading = {k: weights.pop(k) for k in list(weights) if k.startswith("reading.")}
-        self.encoder.load_state_dict(weights)
-        self.tuned = bool(reading)
+        named = [k for k in weights if k.startswith("reading.")]
+        reading = {k.removeprefix("reading."): weights.pop(k) for k in named}
+        teacher.encoder.load_state_dict(weights)
+        teacher.tuned = bool(reading)
         if reading:
-            self.reading.load_state_dict({k.removeprefix("reading."): reading[k] for k in reading})
+            teacher.reading.load_state_dict(reading)
+        return teacher
 
     def save(self, file: Path) -> None:
         """Write what ``load`` reads, float16."""
+        _config(file).write_text(json.dumps(self.shape, indent=2) + "\n")
         save_file({k: v.half().cpu().contiguous() for k, v in self.state_dict().items()}, file)
+
+
+def _config(file: Path) -> Path:
+    return file.with_name("teacher_config.json")
 
 
 def _draw(corpus: Corpus, spans: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor]:

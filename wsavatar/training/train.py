@@ -111,12 +111,7 @@ def load_teachers(args: argparse.Namespace, corpus: Corpus) -> list[Teacher]:
     """The teachers that were named, or the corpus' own where it has one."""
     own = args.corpus / "teacher.safetensors"
     files = args.teacher or ([own] if own.exists() else [])
-    teachers = []
-    for file in files:
-        teacher = Teacher(args.corpus / "teacher_config.json", corpus)
-        teacher.load(file)
-        teachers.append(teacher)
-    return teachers
+    return [Teacher.load(file, corpus) for file in files]
 
 
 def amounts(text: str) -> dict[str, float]:
@@ -138,7 +133,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         help="weights of one or more teachers, as the teacher stage keeps them; by default "
-        "teacher.safetensors of the corpus, if there; teacher_config.json there says their shape",
+        "teacher.safetensors of the corpus, if there; teacher_config.json beside it says its shape",
     )
     parser.add_argument(
         "--seconds",
