@@ -20,6 +20,7 @@ from wsavatar.avatars.avatar import cycle_index
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.commands import load_landmarks
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks, write_avatar
+from wsavatar.avatars.geometry import in_cells, take_crop
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.chunker import FeatureGrid
 from wsavatar.config import AvatarSettings, Settings
@@ -58,6 +59,11 @@ class CountingModel:
         blocks = crops.reshape(len(crops), 8, 8, 8, 8, 3).mean(axis=(2, 4))
         latents = np.moveaxis(blocks, 3, 1) / 255
         return np.concatenate([latents, latents], axis=1).astype(np.float16)
+
+    def redraw(self, latents: np.ndarray) -> np.ndarray:
+        """A coarse VAE: what is left of a crop is the means of its 8x8 squares."""
+        blocks = np.moveaxis(latents[:, 3:].astype(np.float32), 1, 3) * 255
+        return blocks.round().astype(np.uint8).repeat(8, axis=1).repeat(8, axis=2)
 
 
 def make_avatar(directory: Path, avatar_id: str = "ada", name: str = "Ada") -> Path:
@@ -265,7 +271,9 @@ def test_a_prepared_avatar_fits_its_contract(home: Path) -> None:
         assert (mask.dtype, mask.shape) == (np.uint8, (bottom - top, right - left))
     x, y, w, h = avatar.region
     assert 0 <= x < x + w <= W and 0 <= y < y + h <= H
-    for array in (avatar.frames, avatar.latents, avatar.crop_boxes, avatar.masks[0]):
+    assert avatar.detail is not None
+    arrays = (avatar.frames, avatar.latents, avatar.crop_boxes, avatar.masks[0])
+    for array in (*arrays, avatar.detail.lost, avatar.detail.redrawn):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -280,12 +288,29 @@ def test_many_threads_prepare_once(home: Path) -> None:
     assert all(avatar is avatars[0] for avatar in avatars)
 
 
+def test_what_the_model_loses_of_a_face_is_kept(home: Path) -> None:
+    """What the VAE makes of a crop and what it lost of it give the crop again; so does the disk
+    cache, and whoever does not want it has neither."""
+    avatar = store_in(home).get("ada")
+    again = store_in(home).get("ada")
+    assert avatar.detail is not None and again.detail is not None
+    crop = take_crop(avatar.frames[3], tuple(avatar.crop_boxes[3]), 64)
+    redrawn = CountingModel().redraw(avatar.latents[3:4])[0]
+    wrong = redrawn.astype(int) + avatar.detail.lost[3] - crop
+    assert (wrong[np.abs(crop.astype(int) - redrawn) < 127] == 0).all()
+    assert (avatar.detail.redrawn[3] == in_cells(redrawn)).all()
+    np.testing.assert_array_equal(avatar.detail.lost, again.detail.lost)
+    np.testing.assert_array_equal(avatar.detail.redrawn, again.detail.redrawn)
+    plain = AvatarSettings(directory=home / "avatars", cache=home / "cache", detail=False)
+    assert AvatarStore(plain, CountingModel()).get("ada").detail is None
+
+
 def test_memory_holds_what_was_used_last(home: Path, drawn: Path) -> None:
     """Beyond its budget the store forgets the least recently used, and can load it again."""
     for name in ("bob", "zoe"):
         copy_avatar(drawn, home / "avatars" / name)
     one = store_in(home).get("ada")
-    size = one.frames.nbytes + one.latents.nbytes + sum(mask.nbytes for mask in one.masks)
+    size = one.nbytes
     store = store_in(home, memory_bytes=int(2.5 * size))
     ada, bob = store.get("ada"), store.get("bob")
     assert store.get("ada") is ada

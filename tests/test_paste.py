@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests.faces import draw_face, face_landmarks
+from wsavatar.avatars.avatar import Detail
 from wsavatar.avatars.geometry import (
     GeometryError,
     crop_box,
+    in_cells,
     lower_face_mask,
     mask_region,
     paste_box,
@@ -20,7 +22,13 @@ from wsavatar.avatars.geometry import (
 )
 from wsavatar.media.video import read_video
 from wsavatar.musetalk.spec import CropMargin
-from wsavatar.render.paste import COLOUR_MATCH_LEVELS, colour_matched, paste, sharpened
+from wsavatar.render.paste import (
+    COLOUR_MATCH_LEVELS,
+    colour_matched,
+    paste,
+    restored,
+    sharpened,
+)
 
 W, H = 320, 300
 V15 = CropMargin(pixels=10)
@@ -262,6 +270,39 @@ def test_no_sharpness_changes_nothing_and_flat_skin_stays_flat() -> None:
     flat = np.full((32, 32, 3), 140, np.uint8)
     assert sharpened(flat, 0.0) is flat
     assert (sharpened(flat, 1.0) == 140).all()
+
+
+# -- detail ---------------------------------------------------------------------------------------
+
+
+def with_detail(face: np.ndarray, rows: int) -> tuple[np.ndarray, Detail]:
+    """A VAE's soft picture of a face, and what it lost of the lower rows."""
+    soft = cv2.GaussianBlur(face, (9, 9), 2.5)
+    lost = np.clip(face[-rows:].astype(int) - soft[-rows:], -128, 127).astype(np.int8)
+    return soft, Detail(lost, in_cells(soft[-rows:]))
+
+
+def test_a_mouth_at_rest_is_the_avatar_s_own() -> None:
+    """Where a patch shows the face as it is at rest, what the VAE lost is there again; the rows
+    that are never pasted stay as they came."""
+    face = draw_face(256, 256, face_landmarks((128, 128), 200))
+    soft, detail = with_detail(face, 144)
+    whole = restored(soft, soft, detail)
+    assert np.abs(whole[-144:].astype(int) - face[-144:]).max() <= 1
+    assert (whole[:-144] == soft[:-144]).all()
+
+
+def test_a_mouth_that_moved_is_the_model_s() -> None:
+    """An opened mouth has no trace of the lips at rest, while the cheeks beside it keep theirs."""
+    face = draw_face(256, 256, face_landmarks((128, 128), 200))
+    soft, detail = with_detail(face, 144)
+    opened = soft.copy()
+    cv2.ellipse(opened, (128, 190), (40, 24), 0, 0, 360, (60, 20, 25), -1)
+    made = restored(opened, opened, detail).astype(int)
+    assert np.abs(made[180:200, 108:148] - opened[180:200, 108:148]).max() <= 2
+    cheek = np.s_[170:210, 20:70]
+    assert psnr(made[cheek].astype(np.uint8), face[cheek]) > psnr(opened[cheek], face[cheek])
+    assert np.abs(made[cheek] - face[cheek]).max() <= 1
 
 
 # -- colour match ---------------------------------------------------------------------------------

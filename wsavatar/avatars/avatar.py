@@ -9,7 +9,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["PreparedAvatar", "cycle_index"]
+__all__ = ["DETAIL_CELL", "Detail", "PreparedAvatar", "cycle_index"]
+
+DETAIL_CELL = 4
+"""The side, in a crop's pixels, of the cells in which `Detail.redrawn` is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What the model's VAE loses of each crop: pores, hair, the edge of a jaw.
+
+    Of the crop's lower rows, which the model draws. ``lost`` is the crop less what the VAE makes of
+    it; ``redrawn`` is what it makes, in means of `DETAIL_CELL` squared: with it goes what shows
+    whether a mouth drawn later has moved.
+    """
+
+    lost: np.ndarray  # int8 [n, rows, S, 3]
+    redrawn: np.ndarray  # uint8 [n, rows / DETAIL_CELL, S / DETAIL_CELL, 3]
+
+    @property
+    def nbytes(self) -> int:
+        return self.lost.nbytes + self.redrawn.nbytes
+
+    def __getitem__(self, index: int | slice) -> Detail:
+        return Detail(self.lost[index], self.redrawn[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +57,19 @@ class PreparedAvatar:
     masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
     latents: np.ndarray  # float16 [n, 2C, h, w]: masked latents, then reference latents
     region: tuple[int, int, int, int]
+    detail: Detail | None = None
+    """None: what the VAE loses stays lost."""
 
     @property
     def frame_count(self) -> int:
         return len(self.frames)
+
+    @property
+    def nbytes(self) -> int:
+        """Of memory, nearly all of it."""
+        arrays = [self.frames, self.latents, *self.masks]
+        kept = self.detail.nbytes if self.detail is not None else 0
+        return sum(array.nbytes for array in arrays) + kept
 
 
 def cycle_index(frame_index: int, frame_count: int) -> int:

@@ -20,15 +20,16 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from wsavatar.avatars.avatar import Detail
 from wsavatar.avatars.format import AvatarFile, file_in
-from wsavatar.avatars.prepare import FaceData
+from wsavatar.avatars.prepare import FaceData, detail_shapes
 
 if TYPE_CHECKING:
     from wsavatar.musetalk.spec import ModelSpec
 
 __all__ = ["FaceCache", "cache_key"]
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Raise it with any change to what `prepare` computes."""
 _KEPT_PER_AVATAR = 4
 _MAX_FILE_BYTES = 4 * 1024**3
@@ -40,12 +41,12 @@ class _DamagedError(Exception):
     """A cache file is not what was written; the message says how it shows."""
 
 
-def cache_key(folder: Path, avatar: AvatarFile, spec: ModelSpec) -> str:
+def cache_key(folder: Path, avatar: AvatarFile, spec: ModelSpec, *, detail: bool) -> str:
     """Digest of all that face data depends on: this format, the model, the avatar's content."""
     digest = hashlib.sha256()
     margin = spec.extra_margin
     parts = [CACHE_VERSION, spec.fingerprint, spec.version, spec.crop_size, spec.decoded_from_y]
-    parts += [margin.pixels, margin.relative]
+    parts += [margin.pixels, margin.relative, detail]
     digest.update(json.dumps(parts).encode())
     names = ["avatar.json", avatar.video]
     names += [avatar.landmarks] if isinstance(avatar.landmarks, str) else []
@@ -104,6 +105,8 @@ def _tensors(faces: FaceData) -> dict[str, np.ndarray]:
         "masks": np.concatenate([mask.ravel() for mask in faces.masks]),
         "paste_boxes": faces.paste_boxes,
     }
+    if faces.detail is not None:
+        tensors |= {"lost": faces.detail.lost, "redrawn": faces.detail.redrawn}
     # safetensors writes an array's memory as it lies, whatever its strides say.
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
@@ -150,6 +153,7 @@ def _read(path: Path, key: str) -> FaceData:
         paste_boxes=paste_boxes,
         masks=_split_masks(tensors["masks"], paste_boxes),
         latents=tensors["latents"],
+        detail=Detail(tensors["lost"], tensors["redrawn"]) if "lost" in tensors else None,
     )
 
 
@@ -169,3 +173,7 @@ def _check(faces: FaceData, avatar: AvatarFile, spec: ModelSpec) -> None:
     shapes = (faces.crop_boxes.shape, faces.paste_boxes.shape, faces.latents.shape)
     if shapes != ((count, 4), (count, 4), latents) or len(faces.masks) != count:
         raise _DamagedError(f"its shapes are {shapes}")
+    if faces.detail is not None:
+        shapes = (faces.detail.lost.shape, faces.detail.redrawn.shape)
+        if shapes != detail_shapes(count, spec):
+            raise _DamagedError(f"its detail's shapes are {shapes}")

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from wsavatar.avatars.avatar import DETAIL_CELL
+
 if TYPE_CHECKING:
     from wsavatar.musetalk.spec import CropMargin
 
 __all__ = [
     "GeometryError",
     "crop_box",
+    "in_cells",
     "lower_face_mask",
     "mask_region",
     "paste_box",
@@ -105,6 +108,13 @@ def take_crop(frame: np.ndarray, crop: Box, size: int) -> np.ndarray:
     """The crop as the model sees it: uint8 [size, size, 3], Lanczos."""
     x1, y1, x2, y2 = crop
     return cv2.resize(frame[y1:y2, x1:x2], (size, size), interpolation=cv2.INTER_LANCZOS4)
+
+
+def in_cells(picture: np.ndarray) -> np.ndarray:
+    """Means of squares of `DETAIL_CELL` pixels: uint8 [h, w, 3], what is left over is cut off."""
+    height, width = (side // DETAIL_CELL for side in picture.shape[:2])
+    whole = picture[: height * DETAIL_CELL, : width * DETAIL_CELL]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def lower_face_mask(

@@ -5,17 +5,18 @@ This room knows the model by its contract alone, and neither disk caches nor ses
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.avatar import DETAIL_CELL, Detail, PreparedAvatar
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.avatars.geometry import (
     GeometryError,
     crop_box,
+    in_cells,
     lower_face_mask,
     mask_region,
     paste_box,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from wsavatar.musetalk.model import MuseTalk
     from wsavatar.musetalk.spec import ModelSpec
 
-__all__ = ["FaceData", "assemble", "prepare_faces"]
+__all__ = ["FaceData", "assemble", "detail_shapes", "prepare_faces"]
 
 _ENCODE_BATCH = 8
 
@@ -43,6 +44,7 @@ class FaceData:
     paste_boxes: np.ndarray  # int32 [n, 4]
     masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
     latents: np.ndarray  # float16 [n, 2C, h, w]
+    detail: Detail | None
 
 
 def prepare_faces(
@@ -51,18 +53,22 @@ def prepare_faces(
     landmarks: np.ndarray,
     model: MuseTalk,
     progress: Progress | None = None,
+    *,
+    detail: bool,
 ) -> FaceData:
-    """Find crops and masks of ``frames`` uint8 [n, H, W, 3] and encode them.
+    """Find crops and masks of ``frames`` uint8 [n, H, W, 3] and encode them, with `Detail` or not.
 
     Raises AvatarError naming the frame whose face has no place in the picture.
     """
     spec = model.spec
     crops, pastes, masks = _place_faces(avatar, smooth_landmarks(landmarks, avatar.fps), spec)
-    latents = []
+    latents, details = [], []
     for start in range(0, len(frames), _ENCODE_BATCH):
         batch = range(start, min(start + _ENCODE_BATCH, len(frames)))
         pictures = np.stack([take_crop(frames[i], crops[i], spec.crop_size) for i in batch])
         latents.append(model.encode_crops(pictures))
+        if detail:
+            details.append(_detail(pictures, model.redraw(latents[-1]), spec.decoded_from_y))
         if progress is not None:
             progress(batch.stop, len(frames))
     return FaceData(
@@ -70,6 +76,27 @@ def prepare_faces(
         paste_boxes=np.array(pastes, dtype=np.int32),
         masks=tuple(masks),
         latents=np.concatenate(latents),
+        detail=_joined(details) if detail else None,
+    )
+
+
+def detail_shapes(count: int, spec: ModelSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The shapes of a `Detail`'s two arrays, for so many frames."""
+    width, rows = spec.crop_size, spec.crop_size - spec.decoded_from_y
+    return (count, rows, width, 3), (count, rows // DETAIL_CELL, width // DETAIL_CELL, 3)
+
+
+def _detail(crops: np.ndarray, redrawn: np.ndarray, first_row: int) -> Detail:
+    """What ``redrawn`` lost of ``crops``, both uint8 [n, S, S, 3], from ``first_row`` on."""
+    crops, redrawn = crops[:, first_row:], redrawn[:, first_row:]
+    lost = np.clip(crops.astype(np.int16) - redrawn, -128, 127).astype(np.int8)
+    return Detail(lost, np.stack([in_cells(picture) for picture in redrawn]))
+
+
+def _joined(details: Sequence[Detail]) -> Detail:
+    return Detail(
+        np.concatenate([detail.lost for detail in details]),
+        np.concatenate([detail.redrawn for detail in details]),
     )
 
 
@@ -97,7 +124,9 @@ def _place_faces(
 
 def assemble(avatar: AvatarFile, frames: np.ndarray, faces: FaceData) -> PreparedAvatar:
     """Put frames and face data together, read-only, for any thread to use."""
-    arrays = (frames, faces.crop_boxes, faces.paste_boxes, faces.latents, *faces.masks)
+    arrays = [frames, faces.crop_boxes, faces.paste_boxes, faces.latents, *faces.masks]
+    if faces.detail is not None:
+        arrays += [faces.detail.lost, faces.detail.redrawn]
     for array in arrays:
         array.flags.writeable = False
     return PreparedAvatar(
@@ -112,4 +141,5 @@ def assemble(avatar: AvatarFile, frames: np.ndarray, faces: FaceData) -> Prepare
         masks=faces.masks,
         latents=faces.latents,
         region=mask_region(faces.masks, faces.paste_boxes, avatar.width, avatar.height),
+        detail=faces.detail,
     )

@@ -10,6 +10,7 @@ import logging
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["AvatarError", "AvatarInfo", "AvatarStore", "avatar_directory"]
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
-"""About thirteen avatars of 8 s at 512x512 and 25 frames/s (160 MB each, nearly all pictures)."""
+"""About eleven avatars of 8 s at 512x512 and 25 frames/s (190 MB each, nearly all pictures)."""
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class AvatarStore:
         self._model = model
         self._cache = FaceCache(settings.cache or cache_directory())
         self._memory_bytes = memory_bytes
+        self._detail = settings.detail
         self._guard = threading.Lock()  # over the three below; never held while preparing
         self._ready: OrderedDict[str, PreparedAvatar] = OrderedDict()
         self._locks: dict[str, threading.Lock] = {}  # one an avatar that exists: bounded by them
@@ -161,10 +163,12 @@ class AvatarStore:
         folder = self._directory / avatar.id
         landmarks = read_landmarks(folder, avatar)
         frames = _read_frames(folder, avatar)
-        key = cache_key(folder, avatar, self._model.spec)
+        key = cache_key(folder, avatar, self._model.spec, detail=self._detail)
         faces = self._cache.load(avatar, key, self._model.spec)
         if faces is None:
-            faces = prepare_faces(avatar, frames, landmarks, self._model, progress)
+            faces = prepare_faces(
+                avatar, frames, landmarks, self._model, progress, detail=self._detail
+            )
             self._cache.save(avatar.id, key, faces)
         return assemble(avatar, frames, faces)
 
@@ -175,7 +179,7 @@ class AvatarStore:
 
     def _remember(self, prepared: PreparedAvatar) -> None:
         self._ready[prepared.id] = prepared
-        while len(self._ready) > 1 and sum(map(_size, self._ready.values())) > self._memory_bytes:
+        while len(self._ready) > 1 and _used(self._ready) > self._memory_bytes:
             self._ready.popitem(last=False)
 
     def _report(self, name: str, fault: str) -> None:
@@ -216,6 +220,5 @@ def _read_frames(folder: Path, avatar: AvatarFile) -> np.ndarray:
     return frames
 
 
-def _size(prepared: PreparedAvatar) -> int:
-    masks = sum(mask.nbytes for mask in prepared.masks)
-    return prepared.frames.nbytes + prepared.latents.nbytes + masks
+def _used(avatars: Mapping[str, PreparedAvatar]) -> int:
+    return sum(avatar.nbytes for avatar in avatars.values())

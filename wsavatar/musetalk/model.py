@@ -65,7 +65,8 @@ class MuseTalk:
         self.device = device
         self.dtype = dtype
         self._kept_bytes = 0  # of the device: weights, and what graphs compute in
-        self._audio, self._crops, self._faces = (stages[n] for n in ("audio", "crops", "faces"))
+        names = ("audio", "crops", "redraw", "faces")
+        self._audio, self._crops, self._redraw, self._faces = (stages[n] for n in names)
         tokens = spec.grid.frame_positions * spec.layers
         self._encoding = self._array(positional_encoding(tokens, spec.dim).to(device))
 
@@ -160,6 +161,21 @@ class MuseTalk:
             made = self._crops(batch.to(self.device))
             latents[start : start + len(batch)] = made.to("cpu", torch.float16).numpy()
         return latents
+
+    @torch.inference_mode()
+    def redraw(self, latents: np.ndarray) -> np.ndarray:
+        """float16 [n, 2C, h, w] of `encode_crops` -> uint8 [n, S, S, 3]: what is left of the crops.
+
+        The reference latents, decoded as `generate` decodes: the same pictures but for what the VAE
+        loses of them. Rows above `ModelSpec.decoded_from_y` are black.
+        """
+        size = self.spec.crop_size
+        pictures = np.empty((len(latents), size, size, 3), np.uint8)
+        for start in range(0, len(latents), _ENCODE_BATCH):
+            batch = latents[start : start + _ENCODE_BATCH, self.spec.latent_channels :]
+            made = self._redraw(self._batch(np.ascontiguousarray(batch)))
+            pictures[start : start + len(batch)] = made.cpu().numpy()
+        return pictures
 
     @torch.inference_mode()
     def generate(
@@ -279,6 +295,7 @@ def _torch_stages(modules: LoadedModules, device: torch.device) -> dict[str, Sta
     parts: dict[str, nn.Module] = {
         "audio": _audio_features(modules),
         "crops": CropEncoder(modules.vae),
+        "redraw": faces.decode,
         "faces": faces,
     }
     for part in parts.values():
@@ -358,13 +375,14 @@ def _openvino_stages(
         return [
             StageSource("audio", _audio_features(modules), (audio,), batch=1),
             StageSource("crops", CropEncoder(modules.vae), (crops,)),
+            StageSource("redraw", faces.decode, (latents[:, : spec.latent_channels],)),
             StageSource("faces", faces, (latents, condition)),
         ]
 
     pictures: Precision = "bf16" if bfloat16 else "f32"
     compiled = compile_stages(
         sources,
-        {"audio": "f32", "crops": pictures, "faces": pictures},
+        {"audio": "f32", "crops": pictures, "redraw": pictures, "faces": pictures},
         key=spec.fingerprint,
         cache=cache,
         threads=threads,

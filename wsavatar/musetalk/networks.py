@@ -14,7 +14,14 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CropEncoder", "FaceGenerator", "fold_timestep", "patch_of", "scaling_of"]
+__all__ = [
+    "CropEncoder",
+    "FaceDecoder",
+    "FaceGenerator",
+    "fold_timestep",
+    "patch_of",
+    "scaling_of",
+]
 
 
 def patch_of(vae: AutoencoderKL) -> int:
@@ -60,13 +67,43 @@ class CropEncoder(nn.Module):
         return (mean - self.shift) * self.scaling
 
 
+class FaceDecoder(nn.Module):
+    """latents [b, C, h, w] -> uint8 [b, S, S, 3] RGB.
+
+    Latent rows above ``decode_from_row`` are not decoded, and their pixels are black. With ``tiny``
+    that decodes instead of the VAE's decoder: it takes latents as the UNet makes them.
+    """
+
+    def __init__(
+        self, vae: AutoencoderKL, decode_from_row: int = 0, tiny: AutoencoderTiny | None = None
+    ) -> None:
+        super().__init__()
+        self.tiny = None if tiny is None else tiny.decoder
+        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+        self.patch = patch_of(vae)
+        self.scaling, self.shift = scaling_of(vae)
+        self.decode_from_row = decode_from_row
+        self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        latents = latents[:, :, self.decode_from_row :]
+        if self.tiny is not None:
+            pixels = self.tiny(latents)
+        else:
+            latents = latents / self.scaling + self.shift
+            if self.post_quant_conv is not None:
+                latents = self.post_quant_conv(latents)
+            pixels = F.pixel_shuffle(self.decoder(latents), self.patch)
+        pixels = ((pixels + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        above = self.decode_from_row * self.pixels_per_row
+        return F.pad(pixels, (0, 0, above, 0)).permute(0, 2, 3, 1).contiguous()
+
+
 class FaceGenerator(nn.Module):
     """latents [b, 2C, h, w], condition [b, 10 * layers, dim] -> uint8 [b, S, S, 3] RGB.
 
-    One step of the UNet at timestep 0, whose output is the latent itself; then the VAE's decoder.
-    Latent rows above ``decode_from_row`` are not decoded, and their pixels are black. With ``tiny``
-    that decodes instead: it takes latents as the UNet makes them. Call `fold_timestep` on the UNet
-    first.
+    One step of the UNet at timestep 0, whose output is the latent itself; then `FaceDecoder`. Call
+    `fold_timestep` on the UNet first.
     """
 
     timestep: Tensor
@@ -79,12 +116,7 @@ class FaceGenerator(nn.Module):
         tiny: AutoencoderTiny | None = None,
     ) -> None:
         super().__init__()
-        self.tiny = None if tiny is None else tiny.decoder
-        self.unet, self.decoder, self.post_quant_conv = unet, vae.decoder, vae.post_quant_conv
-        self.patch = patch_of(vae)
-        self.scaling, self.shift = scaling_of(vae)
-        self.decode_from_row = decode_from_row
-        self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
+        self.unet, self.decode = unet, FaceDecoder(vae, decode_from_row, tiny)
         # Lies on the device: from a number diffusers would copy it there at each call, and wait.
         self.register_buffer("timestep", torch.zeros((), dtype=torch.long), persistent=False)
 
@@ -92,21 +124,8 @@ class FaceGenerator(nn.Module):
         made = self.unet(
             latents, self.timestep, encoder_hidden_states=condition, return_dict=False
         )[0]
-        return self.decode(made)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents [b, C, h, w] -> uint8 [b, S, S, 3]."""
-        latents = latents[:, :, self.decode_from_row :]
-        if self.tiny is not None:
-            pixels = self.tiny(latents)
-        else:
-            latents = latents / self.scaling + self.shift
-            if self.post_quant_conv is not None:
-                latents = self.post_quant_conv(latents)
-            pixels = F.pixel_shuffle(self.decoder(latents), self.patch)
-        pixels = ((pixels + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
-        above = self.decode_from_row * self.pixels_per_row
-        return F.pad(pixels, (0, 0, above, 0)).permute(0, 2, 3, 1).contiguous()
+        pixels: Tensor = self.decode(made)
+        return pixels
 
 
 @torch.no_grad()  # inference mode's tensors would not survive a move to another device

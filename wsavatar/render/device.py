@@ -16,20 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.avatar import DETAIL_CELL, Detail, PreparedAvatar
 from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.render import images
 from wsavatar.render.device_jpeg import DeviceEncoder, new_stream
 from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
-from wsavatar.render.paste import COLOUR_MATCH_LEVELS
+from wsavatar.render.paste import COLOUR_MATCH_LEVELS, RESTORED_SHARPNESS, STILL_LEVELS
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
 __all__ = ["DeviceAvatars", "DeviceFinisher", "DevicePictures", "check_finisher"]
@@ -37,6 +38,8 @@ __all__ = ["DeviceAvatars", "DeviceFinisher", "DevicePictures", "check_finisher"
 _UPLOAD_FRAMES = 8
 """Frames a copy to the device: what waits in pinned memory stays small."""
 _TOLERANCE = 2
+_BLEND = 1 / (1 + 1e-5)
+"""OpenCV's blendLinear divides by its weights' sum, and by this little more."""
 
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom)."""
@@ -45,16 +48,31 @@ Box = tuple[int, int, int, int]
 # -- avatars --------------------------------------------------------------------------------------
 
 
+class _Detail(NamedTuple):
+    """`Detail` as `images.to_lines` has pictures: a line is a row of one channel."""
+
+    lost: Tensor  # int8 [n, rows, 3, S]
+    redrawn: Tensor  # uint8 [n, rows / DETAIL_CELL, 3, S / DETAIL_CELL]
+
+    def row(self, index: int) -> _Detail:
+        return _Detail(self.lost[index], self.redrawn[index])
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     pictures: Tensor
     latents: Tensor
+    detail: _Detail | None
     source: np.ndarray
     """The avatar's own latents. Kept, so that their id, by which this is found, stays theirs."""
 
     @property
+    def tensors(self) -> list[Tensor]:
+        return [self.pictures, self.latents, *(self.detail or ())]
+
+    @property
     def bytes(self) -> int:
-        return self.pictures.nbytes + self.latents.nbytes
+        return sum(tensor.nbytes for tensor in self.tensors)
 
 
 class DeviceAvatars:
@@ -103,6 +121,14 @@ class DeviceAvatars:
             return _to_device(avatar.latents[index], self._device)
         return held.latents[index]
 
+    def detail(self, avatar: PreparedAvatar, index: int) -> _Detail | None:
+        """One frame's, or None where the avatar has none."""
+        held = self._hold(avatar)
+        if held is None:
+            detail = self._copy_detail(avatar, slice(index, index + 1))
+            return detail.row(0) if detail is not None else None
+        return held.detail.row(index) if held.detail is not None else None
+
     def evict(self) -> None:
         """Let go of the least recently used until half of the memory is free again, one at least.
 
@@ -129,6 +155,7 @@ class DeviceAvatars:
                 self._held.move_to_end(key)
                 return held
         size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
+        size += avatar.detail.nbytes if avatar.detail is not None else 0
         if size > self._budget:
             return None
         with self._uploading:  # one at a time; those that are there can be had meanwhile
@@ -150,7 +177,7 @@ class DeviceAvatars:
         with torch.cuda.stream(uploads):
             held = self._copy(avatar)
         uploads.synchronize()
-        for tensor in (held.pictures, held.latents):
+        for tensor in held.tensors:
             # Evicted, its memory waits for the batches that still read it.
             tensor.record_stream(reader)
         return held
@@ -159,8 +186,16 @@ class DeviceAvatars:
         return _Held(
             self._copy_pictures(avatar, range(avatar.frame_count)),
             _to_device(avatar.latents, self._device),
+            self._copy_detail(avatar, slice(None)),
             avatar.latents,
         )
+
+    def _copy_detail(self, avatar: PreparedAvatar, frames: slice) -> _Detail | None:
+        if avatar.detail is None:
+            return None
+        arrays = avatar.detail.lost[frames], avatar.detail.redrawn[frames]
+        copies = (_to_device(array, self._device) for array in arrays)
+        return _Detail(*(copy.permute(0, 1, 3, 2).contiguous() for copy in copies))
 
     def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
         x, y, w, h = avatar.region
@@ -254,7 +289,7 @@ class DeviceFinisher:
                 f"{len(works)} frames need uint8 patches [{len(works)}, S, S, 3], "
                 f"not {patches.dtype} {list(patches.shape)}"
             )
-        lines = images.unsharp_lines(images.to_lines(patches), self._sharpness)
+        lines = self._lines(works, patches)
         groups = _groups(works, patches.shape[1])
         crops = _to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
         rows: list[Tensor] = [patches] * len(works)
@@ -290,6 +325,22 @@ class DeviceFinisher:
         self.avatars.evict()
 
     # Composing.
+
+    def _lines(self, works: Sequence[FrameWork], patches: Tensor) -> Tensor:
+        """The patches sharpened and restored, as `images.to_lines` has them, in floats."""
+        plain = images.to_lines(patches)
+        lines = images.unsharp_lines(plain, self._sharpness)
+        details = [self.avatars.detail(w.spec.avatar, w.source_index) for w in works]
+        rows = [row for row, detail in enumerate(details) if detail is not None]
+        if rows:
+            detail = _Detail(*map(torch.stack, zip(*filter(None, details), strict=True)))
+            sharpness = RESTORED_SHARPNESS * self._sharpness
+            if len(rows) == len(works):
+                return _restored(plain, lines, detail, sharpness)
+            mine = _restored(_take(plain, rows), _take(lines, rows), detail, sharpness)
+            for row, restored in zip(rows, mine, strict=True):
+                lines[row] = restored
+        return lines
 
     def _pictures(
         self, group: _Group, lines: Tensor, crops: Tensor
@@ -405,6 +456,21 @@ def _take(batch: Tensor, rows: Sequence[int]) -> Tensor:
     return torch.stack([batch[row] for row in rows])
 
 
+def _restored(plain: Tensor, sharp: Tensor, detail: _Detail, sharpness: float) -> Tensor:
+    """`paste.restored` of lines [g, S, 3, S]: uint8, and floats of whole numbers."""
+    count, rows, _, columns = detail.lost.shape
+    down, across = detail.redrawn.shape[1], detail.redrawn.shape[3]
+    lower = plain[:, -rows:].float()
+    used = lower[:, : down * DETAIL_CELL, :, : across * DETAIL_CELL]
+    cells = used.reshape(count, down, DETAIL_CELL, 3, across, DETAIL_CELL).mean((2, 5)).round_()
+    moved = (cells - detail.redrawn).abs_().mean(2)
+    still = torch.exp(-((moved / STILL_LEVELS) ** 2))[:, None]
+    still = F.interpolate(still, (rows, columns), mode="bilinear").transpose(1, 2)
+    whole = images.unsharp_lines((lower + detail.lost).clamp_(0, 255), sharpness)
+    mixed = torch.lerp(sharp[:, -rows:], whole, still).mul_(_BLEND).round_()
+    return torch.cat([sharp[:, :-rows], mixed], 1)
+
+
 def _colour_matched(above: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
     """`paste.colour_matched` of floats [g, 3, h, w] over uint8, alpha [g, 1, h, w]."""
     border = (alpha - 1) < 254  # unsigned: 0 becomes 255
@@ -452,6 +518,10 @@ def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
         masks=(mask, mask),
         latents=np.zeros((2, 8, 4, 4), np.float16),
         region=(10, 8, 40, 32),
+        detail=Detail(
+            random.integers(-128, 128, (2, 16, 32, 3), dtype=np.int8),
+            random.integers(96, 160, (2, 4, 8, 3), dtype=np.uint8),
+        ),
     )
     chunk = Chunk(0, 2, 0, np.zeros((0, 0), np.float32), None, 0)
     source = ChunkWork(chunk, Fraction(25))

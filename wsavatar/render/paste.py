@@ -1,6 +1,6 @@
 """Puts the model's crop back into the picture, touching no pixel that the mask does not name.
 
-Pure numpy and OpenCV; one thread. It knows neither avatars nor models.
+Pure numpy and OpenCV; one thread. It knows no models, and of avatars only what lies beside a frame.
 """
 
 from __future__ import annotations
@@ -10,10 +10,26 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-__all__ = ["COLOUR_MATCH_LEVELS", "colour_matched", "paste", "sharpened"]
+from wsavatar.avatars.avatar import Detail
+from wsavatar.avatars.geometry import in_cells
+
+__all__ = [
+    "COLOUR_MATCH_LEVELS",
+    "RESTORED_SHARPNESS",
+    "STILL_LEVELS",
+    "colour_matched",
+    "paste",
+    "restored",
+    "sharpened",
+]
 
 COLOUR_MATCH_LEVELS = 6
 """At most so far, of 255, is a patch's colour moved: a model's drift, not another light."""
+STILL_LEVELS = 12
+"""Where a patch differs by this, of 255, from the face at rest, a third of the lost detail returns;
+where by less more, where by more hardly any."""
+RESTORED_SHARPNESS = 0.3
+"""Of the sharpness, for what is whole again: only the resizing to its place softens that."""
 
 
 def paste(
@@ -24,6 +40,7 @@ def paste(
     mask: np.ndarray,
     sharpness: float = 0.0,
     colour_match: bool = False,
+    detail: Detail | None = None,
 ) -> np.ndarray:
     """Blend ``patch`` into a copy of ``frame``; the frame itself is left as it is.
 
@@ -31,7 +48,7 @@ def paste(
     alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
     frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is
     skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds;
-    ``colour_match`` asks for `colour_matched`.
+    ``colour_match`` asks for `colour_matched`; ``detail`` is this frame's, for `restored`.
     """
     pasted = frame.copy()
     x, y, w, h = cv2.boundingRect(mask)
@@ -43,7 +60,8 @@ def paste(
     end_y = min(top + y + h, y2, frame.shape[0])
     if start_x >= end_x or start_y >= end_y:
         return pasted
-    patch = sharpened(patch, sharpness)
+    sharp = sharpened(patch, sharpness)
+    patch = sharp if detail is None else restored(patch, sharp, detail, sharpness)
     drawn = _resize(patch, x2 - x1, y2 - y1)[start_y - y1 : end_y - y1, start_x - x1 : end_x - x1]
     alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
     target = pasted[start_y:end_y, start_x:end_x]
@@ -62,6 +80,26 @@ def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
     if not amount:
         return patch
     return cv2.addWeighted(patch, 1 + amount, cv2.GaussianBlur(patch, (5, 5), 1.0), -amount, 0)
+
+
+def restored(
+    patch: np.ndarray, sharp: np.ndarray, detail: Detail, sharpness: float = 0.0
+) -> np.ndarray:
+    """``patch`` with what the VAE lost of it where it shows the face at rest, ``sharp`` elsewhere.
+
+    ``sharp`` is the patch `sharpened`; ``detail`` is its frame's. Where the mouth has moved nobody
+    knows what pores are there now; elsewhere they are the video's, and so is the jaw's edge. How
+    far something moved is seen in cells, in which the VAE's own errors count little.
+    """
+    rows, columns = detail.lost.shape[:2]
+    plain = patch[-rows:]
+    moved = cv2.absdiff(in_cells(plain), detail.redrawn).mean(axis=2, dtype=np.float32)
+    still = cv2.resize(np.exp(-((moved / STILL_LEVELS) ** 2)), (columns, rows))
+    whole = cv2.add(plain, detail.lost, dtype=cv2.CV_8U)
+    whole = sharpened(whole, RESTORED_SHARPNESS * sharpness)
+    mixed = sharp.copy()
+    mixed[-rows:] = cv2.blendLinear(whole, sharp[-rows:], still, 1 - still)
+    return mixed
 
 
 def colour_matched(above: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> np.ndarray:

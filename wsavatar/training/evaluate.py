@@ -74,7 +74,7 @@ class Verdict:
 # -- one clip -------------------------------------------------------------------------------------
 
 
-def as_avatar(clip: Clip, model: MuseTalk) -> PreparedAvatar:
+def as_avatar(clip: Clip, model: MuseTalk, *, detail: bool = True) -> PreparedAvatar:
     """The clip's person at rest, ready to speak. Raises ClipError, AvatarError."""
     count, height, width = clip.rest.shape[:3]
     try:
@@ -90,7 +90,7 @@ def as_avatar(clip: Clip, model: MuseTalk) -> PreparedAvatar:
         )
     except ValidationError as error:
         raise ClipError(f"{clip.name}: cannot be an avatar: {error}") from error
-    faces = prepare_faces(avatar, clip.rest, clip.rest_landmarks, model)
+    faces = prepare_faces(avatar, clip.rest, clip.rest_landmarks, model, detail=detail)
     return assemble(avatar, clip.rest, faces)
 
 
@@ -180,7 +180,7 @@ def evaluate(args: argparse.Namespace, settings: Settings) -> list[Verdict]:
     verdicts = []
     for path in paths:
         clip = load_clip(path)
-        avatar = as_avatar(clip, model)
+        avatar = as_avatar(clip, model, detail=settings.avatars.detail)
         made = speak(clip, avatar, model, settings.render)
         if args.strips is not None:
             (args.strips / f"{clip.name}.jpg").write_bytes(jpeg.encode(strip(clip, made), 90))
