@@ -174,6 +174,6 @@ def _check(faces: FaceData, avatar: AvatarFile, spec: ModelSpec) -> None:
     if shapes != ((count, 4), (count, 4), latents) or len(faces.masks) != count:
         raise _DamagedError(f"its shapes are {shapes}")
     if faces.detail is not None:
-        shapes = (faces.detail.lost.shape, faces.detail.redrawn.shape)
-        if shapes != detail_shapes(count, spec):
-            raise _DamagedError(f"its detail's shapes are {shapes}")
+        found = (faces.detail.lost.shape, faces.detail.redrawn.shape)
+        if found != detail_shapes(count, spec):
+            raise _DamagedError(f"its detail's shapes are {found}")
