@@ -27,7 +27,7 @@ from wsavatar.musetalk.features import (
     positional_encoding,
 )
 from wsavatar.musetalk.model import MuseTalk
-from wsavatar.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
+from wsavatar.musetalk.networks import CropEncoder, FaceDecoder, FaceGenerator, fold_timestep
 from wsavatar.musetalk.random import _ARCHITECTURES, write_random_model
 
 GRID = FeatureGrid()
@@ -253,6 +253,20 @@ def test_crops_become_masked_and_reference_latents(mini: Path) -> None:
     made = CropEncoder(vae)(crops)
     assert made.shape == (2, 8, 16, 16)
     assert torch.allclose(made, expected, atol=1e-5)
+
+
+def test_redrawn_crops_show_the_references(mini: Path, model: MuseTalk) -> None:
+    """The second half of a crop's latents, decoded as a face is: what the VAE leaves of the crop,
+    with black above the rows that are never pasted."""
+    crops = np.random.default_rng(8).integers(0, 256, (5, 256, 256, 3), dtype=np.uint8)
+    latents = model.encode_crops(crops)
+    redrawn = model.redraw(latents)
+    assert redrawn.shape == crops.shape and redrawn.dtype == np.uint8
+    assert not redrawn[:, : model.spec.decoded_from_y].any()
+    vae = plain_vae(mini)
+    reference = torch.from_numpy(latents[:, 4:]).float()
+    expected = FaceDecoder(vae, model.spec.decode_from_row)(reference).numpy()
+    assert np.abs(redrawn.astype(int) - expected).max() <= 1
 
 
 def test_crops_of_another_shape_are_refused(model: MuseTalk) -> None:

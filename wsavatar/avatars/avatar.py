@@ -19,9 +19,9 @@ DETAIL_CELL = 4
 class Detail:
     """What the model's VAE loses of each crop: pores, hair, the edge of a jaw.
 
-    Of the crop's lower rows, which the model draws. ``lost`` is the crop less what the VAE makes of
-    it; ``redrawn`` is what it makes, in means of `DETAIL_CELL` squared: with it goes what shows
-    whether a mouth drawn later has moved.
+    Of the rows that the model draws, the lower ones. ``lost`` is the crop less what the VAE makes
+    of it. ``redrawn`` is what it makes, in means of squares of `DETAIL_CELL` pixels: a mouth drawn
+    later has moved where it differs from that. One frame's has no ``n``.
     """
 
     lost: np.ndarray  # int8 [n, rows, S, 3]
@@ -30,9 +30,6 @@ class Detail:
     @property
     def nbytes(self) -> int:
         return self.lost.nbytes + self.redrawn.nbytes
-
-    def __getitem__(self, index: int | slice) -> Detail:
-        return Detail(self.lost[index], self.redrawn[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +56,12 @@ class PreparedAvatar:
     region: tuple[int, int, int, int]
     detail: Detail | None = None
     """None: what the VAE loses stays lost."""
+
+    def detail_of(self, index: int) -> Detail | None:
+        """One frame's, where it is kept."""
+        if self.detail is None:
+            return None
+        return Detail(self.detail.lost[index], self.detail.redrawn[index])
 
     @property
     def frame_count(self) -> int:

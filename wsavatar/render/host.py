@@ -69,7 +69,7 @@ class HostFinisher:
             avatar.masks[index],
             self._sharpness,
             self._colour_match,
-            avatar.detail[index] if avatar.detail is not None else None,
+            avatar.detail_of(index),
         )
         size = work.spec.picture_size
         return (

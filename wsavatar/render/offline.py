@@ -250,7 +250,7 @@ def _speak(
                 avatar.masks[source],
                 sharpness,
                 colour_match,
-                avatar.detail[source] if avatar.detail is not None else None,
+                avatar.detail_of(source),
             )
 
 
