@@ -301,7 +301,7 @@ def test_a_mouth_that_moved_is_the_model_s() -> None:
     made = restored(opened, opened, detail).astype(int)
     assert np.abs(made[180:200, 108:148] - opened[180:200, 108:148]).max() <= 2
     cheek = np.s_[170:210, 20:70]
-    assert psnr(made[cheek].astype(np.uint8), face[cheek]) > psnr(opened[cheek], face[cheek])
+    assert np.abs(opened[cheek].astype(int) - face[cheek]).max() > 10
     assert np.abs(made[cheek] - face[cheek]).max() <= 1
 
 
