@@ -33,7 +33,8 @@ from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.musetalk.spec import CropMargin
 from wsavatar.render import device_jpeg
-from wsavatar.render.device import DeviceAvatars, DeviceFinisher, check_finisher
+from wsavatar.render.device import DeviceFinisher, check_finisher
+from wsavatar.render.device_avatars import DeviceAvatars
 from wsavatar.render.device_jpeg import DeviceEncoder
 from wsavatar.render.finish import make_finisher
 from wsavatar.render.host import HostFinisher

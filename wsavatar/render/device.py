@@ -1,4 +1,4 @@
-"""Finishing on the model's device: avatars are kept there, patches pasted and scaled there.
+"""Finishing on the model's device: patches are pasted and scaled there, onto avatars kept there.
 
 `DeviceFinisher` does what `HostFinisher` does, a batch at once: rows of any sessions, avatars and
 formats, and no wait before the bytes are there. Pictures differ from the host's by at most 1 level
@@ -10,13 +10,12 @@ neither queues nor outcomes.
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,212 +26,21 @@ from wsavatar.avatars.avatar import DETAIL_CELL, Detail, PreparedAvatar
 from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
 from wsavatar.render import images
+from wsavatar.render.device_avatars import DeviceAvatars, DeviceDetail, to_device
 from wsavatar.render.device_jpeg import DeviceEncoder, new_stream
 from wsavatar.render.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.paste import COLOUR_MATCH_LEVELS, RESTORED_SHARPNESS, STILL_LEVELS
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
-__all__ = ["DeviceAvatars", "DeviceFinisher", "DevicePictures", "check_finisher"]
+__all__ = ["DeviceFinisher", "DevicePictures", "check_finisher"]
 
-_UPLOAD_FRAMES = 8
-"""Frames a copy to the device: what waits in pinned memory stays small."""
 _TOLERANCE = 2
 _BLEND = 1 / (1 + 1e-5)
 """OpenCV's blendLinear divides by its weights' sum, and by this little more."""
 
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom)."""
-
-
-# -- avatars --------------------------------------------------------------------------------------
-
-
-class _Detail(NamedTuple):
-    """`Detail` as `images.to_lines` has pictures: a line is a row of one channel."""
-
-    lost: Tensor  # int8 [n, rows, 3, S]
-    redrawn: Tensor  # uint8 [n, rows / DETAIL_CELL, 3, S / DETAIL_CELL]
-
-    def row(self, index: int) -> _Detail:
-        return _Detail(self.lost[index], self.redrawn[index])
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    pictures: Tensor
-    latents: Tensor
-    detail: _Detail | None
-    source: np.ndarray
-    """The avatar's own latents. Kept, so that their id, by which this is found, stays theirs."""
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        return [self.pictures, self.latents, *(self.detail or ())]
-
-    @property
-    def bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors)
-
-
-class DeviceAvatars:
-    """Avatars on one device, within ``budget_bytes``, the least recently used leaving first.
-
-    An avatar is copied whole when first asked for, and who asked waits for that; one that alone is
-    over the budget is copied frame by frame each time. Any thread may call.
-
-    ``reader`` is the CUDA stream of whoever uses them, the device's default one if not given.
-    """
-
-    def __init__(
-        self,
-        device: torch.device,
-        budget_bytes: int,
-        reader: torch.cuda.Stream | None = None,
-    ) -> None:
-        self._device = device
-        self._budget = budget_bytes
-        if reader is None and device.type == "cuda":
-            reader = torch.cuda.default_stream(device)
-        self._reader = reader
-        # One for life: what it leaves free is kept for it alone, and batches go on beside it.
-        self._uploads = new_stream(device)
-        self._lock = threading.Lock()
-        self._uploading = threading.Lock()
-        self._held: OrderedDict[int, _Held] = OrderedDict()
-
-    @property
-    def used_bytes(self) -> int:
-        """What the avatars held now take of the device."""
-        with self._lock:
-            return sum(held.bytes for held in self._held.values())
-
-    def picture(self, avatar: PreparedAvatar, index: int) -> Tensor:
-        """uint8 [4, H, W]: red, green, blue, and the mask's alpha where the crop can be seen."""
-        held = self._hold(avatar)
-        if held is None:
-            return self._copy_pictures(avatar, range(index, index + 1))[0]
-        return held.pictures[index]
-
-    def latents(self, avatar: PreparedAvatar, index: int) -> Tensor:
-        """float16 [2C, h, w]."""
-        held = self._hold(avatar)
-        if held is None:
-            return _to_device(avatar.latents[index], self._device)
-        return held.latents[index]
-
-    def detail(self, avatar: PreparedAvatar, index: int) -> _Detail | None:
-        """One frame's, or None where the avatar has none."""
-        held = self._hold(avatar)
-        if held is None:
-            detail = self._copy_detail(avatar, slice(index, index + 1))
-            return detail.row(0) if detail is not None else None
-        return held.detail.row(index) if held.detail is not None else None
-
-    def evict(self) -> None:
-        """Let go of the least recently used until half of the memory is free again, one at least.
-
-        What a batch in progress uses stays until it is done.
-        """
-        with self._lock:
-            total = sum(held.bytes for held in self._held.values())
-            while self._held and 2 * sum(h.bytes for h in self._held.values()) > total:
-                self._held.popitem(last=False)
-
-    def prepare(self, avatar: PreparedAvatar) -> None:
-        """Copy the avatar to the device now, so that its first frame does not wait for it.
-
-        Blocks until it is there; batches with other avatars go on meanwhile.
-        """
-        self._hold(avatar)
-
-    def _hold(self, avatar: PreparedAvatar) -> _Held | None:
-        """The avatar on the device, copied there where it is not; None where it is too large."""
-        key = id(avatar.latents)
-        with self._lock:
-            held = self._held.get(key)
-            if held is not None:
-                self._held.move_to_end(key)
-                return held
-        size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
-        size += avatar.detail.nbytes if avatar.detail is not None else 0
-        if size > self._budget:
-            return None
-        with self._uploading:  # one at a time; those that are there can be had meanwhile
-            with self._lock:
-                held = self._held.get(key)  # somebody else's copy, that this call waited for
-                if held is not None:
-                    return held
-                while sum(h.bytes for h in self._held.values()) + size > self._budget:
-                    self._held.popitem(last=False)
-            held = self._upload(avatar)
-            with self._lock:
-                self._held[key] = held
-            return held
-
-    def _upload(self, avatar: PreparedAvatar) -> _Held:
-        uploads, reader = self._uploads, self._reader
-        if uploads is None or reader is None:
-            return self._copy(avatar)
-        with torch.cuda.stream(uploads):
-            held = self._copy(avatar)
-        uploads.synchronize()
-        for tensor in held.tensors:
-            # Evicted, its memory waits for the batches that still read it.
-            tensor.record_stream(reader)
-        return held
-
-    def _copy(self, avatar: PreparedAvatar) -> _Held:
-        return _Held(
-            self._copy_pictures(avatar, range(avatar.frame_count)),
-            _to_device(avatar.latents, self._device),
-            self._copy_detail(avatar, slice(None)),
-            avatar.latents,
-        )
-
-    def _copy_detail(self, avatar: PreparedAvatar, frames: slice) -> _Detail | None:
-        if avatar.detail is None:
-            return None
-        arrays = avatar.detail.lost[frames], avatar.detail.redrawn[frames]
-        copies = (_to_device(array, self._device) for array in arrays)
-        return _Detail(*(copy.permute(0, 1, 3, 2).contiguous() for copy in copies))
-
-    def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
-        x, y, w, h = avatar.region
-        shape = (len(indices), 4, avatar.height, avatar.width)
-        pictures = torch.empty(shape, dtype=torch.uint8, device=self._device)
-        pictures[:, 3] = 0
-        for start in range(0, len(indices), _UPLOAD_FRAMES):
-            part = indices[start : start + _UPLOAD_FRAMES]
-            rows = slice(start, start + len(part))
-            frames = _to_device(avatar.frames[part.start : part.stop], self._device)
-            pictures[rows, :3] = frames.permute(0, 3, 1, 2)
-            alphas = np.stack([_region_alpha(avatar, index) for index in part])
-            pictures[rows, 3, y : y + h, x : x + w] = _to_device(alphas, self._device)
-        return pictures
-
-
-def _region_alpha(avatar: PreparedAvatar, index: int) -> np.ndarray:
-    """uint8 [h, w] over the avatar's region: the mask, as far as the crop reaches."""
-    x, y, w, h = avatar.region
-    left, top, right, bottom = (int(edge) for edge in avatar.paste_boxes[index])
-    x1, y1, x2, y2 = (int(edge) for edge in avatar.crop_boxes[index])
-    start_x, start_y = max(left, x1, x), max(top, y1, y)
-    end_x, end_y = min(right, x2, x + w), min(bottom, y2, y + h)
-    alpha = np.zeros((h, w), np.uint8)
-    if start_x < end_x and start_y < end_y:
-        alpha[start_y - y : end_y - y, start_x - x : end_x - x] = avatar.masks[index][
-            start_y - top : end_y - top, start_x - left : end_x - left
-        ]
-    return alpha
-
-
-def _to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A copy of ``array`` on the device; on CUDA by way of pinned memory, without waiting."""
-    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
-    staged = torch.empty(array.shape, dtype=dtype, pin_memory=device.type == "cuda")
-    staged.numpy()[...] = array
-    return staged.to(device, non_blocking=True)
 
 
 # -- the finisher ---------------------------------------------------------------------------------
@@ -291,7 +99,7 @@ class DeviceFinisher:
             )
         lines = self._lines(works, patches)
         groups = _groups(works, patches.shape[1])
-        crops = _to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
+        crops = to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
         rows: list[Tensor] = [patches] * len(works)
         start = 0
         for group in groups:
@@ -333,7 +141,7 @@ class DeviceFinisher:
         details = [self.avatars.detail(w.spec.avatar, w.source_index) for w in works]
         rows = [row for row, detail in enumerate(details) if detail is not None]
         if rows:
-            detail = _Detail(*map(torch.stack, zip(*filter(None, details), strict=True)))
+            detail = DeviceDetail(*map(torch.stack, zip(*filter(None, details), strict=True)))
             sharpness = RESTORED_SHARPNESS * self._sharpness
             if len(rows) == len(works):
                 return _restored(plain, lines, detail, sharpness)
@@ -456,7 +264,7 @@ def _take(batch: Tensor, rows: Sequence[int]) -> Tensor:
     return torch.stack([batch[row] for row in rows])
 
 
-def _restored(plain: Tensor, sharp: Tensor, detail: _Detail, sharpness: float) -> Tensor:
+def _restored(plain: Tensor, sharp: Tensor, detail: DeviceDetail, sharpness: float) -> Tensor:
     """`paste.restored` of lines [g, S, 3, S]: uint8, and floats of whole numbers."""
     count, rows, _, columns = detail.lost.shape
     down, across = detail.redrawn.shape[1], detail.redrawn.shape[3]
@@ -488,7 +296,7 @@ def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
     works, patches = _small_batch()
     with finisher.scope():
         finisher.latents(works)
-        made = finisher.compose(works, _to_device(patches, finisher.avatars._device))
+        made = finisher.compose(works, to_device(patches, finisher.avatars._device))
     data = finisher.encode(works, made)
     for row, right in zip(made.rows, reference.compose(works, patches), strict=True):
         picture = row.permute(1, 2, 0).cpu().numpy()

@@ -60,8 +60,7 @@ def paste(
     end_y = min(top + y + h, y2, frame.shape[0])
     if start_x >= end_x or start_y >= end_y:
         return pasted
-    sharp = sharpened(patch, sharpness)
-    patch = sharp if detail is None else restored(patch, sharp, detail, sharpness)
+    patch = restored(patch, detail, sharpness) if detail else sharpened(patch, sharpness)
     drawn = _resize(patch, x2 - x1, y2 - y1)[start_y - y1 : end_y - y1, start_x - x1 : end_x - x1]
     alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
     target = pasted[start_y:end_y, start_x:end_x]
@@ -82,14 +81,12 @@ def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
     return cv2.addWeighted(patch, 1 + amount, cv2.GaussianBlur(patch, (5, 5), 1.0), -amount, 0)
 
 
-def restored(
-    patch: np.ndarray, sharp: np.ndarray, detail: Detail, sharpness: float = 0.0
-) -> np.ndarray:
-    """``patch`` with what the VAE lost of it where it shows the face at rest, ``sharp`` elsewhere.
+def restored(patch: np.ndarray, detail: Detail, sharpness: float = 0.0) -> np.ndarray:
+    """The patch, whole again where it shows the face at rest, and elsewhere `sharpened`.
 
-    ``sharp`` is the patch `sharpened`; ``detail`` is its frame's. Where the mouth has moved nobody
-    knows what pores are there now; elsewhere they are the video's, and so is the jaw's edge. How
-    far something moved is seen in cells, in which the VAE's own errors count little.
+    ``detail`` is its frame's. Where the mouth has moved nobody knows what pores are there now;
+    elsewhere they are the video's, and so is the jaw's edge. How far something moved is seen in
+    cells, in which the VAE's own errors count little.
     """
     rows, columns = detail.lost.shape[:2]
     plain = patch[-rows:]
@@ -97,9 +94,9 @@ def restored(
     still = cv2.resize(np.exp(-((moved / STILL_LEVELS) ** 2)), (columns, rows))
     whole = cv2.add(plain, detail.lost, dtype=cv2.CV_8U)
     whole = sharpened(whole, RESTORED_SHARPNESS * sharpness)
-    mixed = sharp.copy()
-    mixed[-rows:] = cv2.blendLinear(whole, sharp[-rows:], still, 1 - still)
-    return mixed
+    sharp = sharpened(patch, sharpness)
+    mixed = cv2.blendLinear(whole, sharp[-rows:], still, 1 - still)
+    return np.concatenate([sharp[:-rows], mixed])
 
 
 def colour_matched(above: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> np.ndarray:
