@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import socket
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,15 +16,18 @@ import pytest
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from wsavatar.avatars.geometry import crop_box as serving_crop_box
 from wsavatar.chunker import Chunker
+from wsavatar.musetalk.features import hidden_states
 from wsavatar.musetalk.model import MuseTalk
 from wsavatar.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
 from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
 from wsavatar.training.average import average
-from wsavatar.training.checkpoint import resume
+from wsavatar.training.checkpoint import grown, resume
 from wsavatar.training.data import RATE, STEP, Corpus, augment, log_mel, strange_voice
 from wsavatar.training.ear import Teacher, train_audio, train_teacher
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
@@ -314,6 +321,47 @@ def test_what_training_saves_can_be_served(face: Face, tmp_path: Path) -> None:
     assert size <= 40 * 2**20
     model = MuseTalk.load(tmp_path, device="cpu", cpu_backend="torch", cpu_threads=1)
     assert model.spec.decode_from_row == DECODE_FROM_ROW and model.spec.crop_size == 256
+
+
+def test_an_encoder_that_grows_hears_as_before() -> None:
+    """New layers and wider ones change nothing until they learn; what cannot grow is refused."""
+    torch.manual_seed(5)
+    shape = dict(d_model=16, encoder_attention_heads=2, max_source_positions=50, num_mel_bins=80)
+    small = WhisperEncoder(WhisperConfig(**shape, encoder_layers=2, encoder_ffn_dim=24)).eval()
+    large = WhisperEncoder(
+        WhisperConfig(**shape, encoder_layers=4, encoder_ffn_dim=40, out_indices=[0, 2, 4])
+    ).eval()
+    large.load_state_dict(grown(small.state_dict(), large))
+    mel = log_mel(torch.from_numpy(speech(1.0))[None])
+    with torch.no_grad():
+        assert torch.allclose(hidden_states(large, mel), hidden_states(small, mel), atol=1e-6)
+    odd = WhisperEncoder(WhisperConfig(**shape, encoder_layers=3, encoder_ffn_dim=24))
+    with pytest.raises(ValueError, match="2 layers do not grow to 3"):
+        grown(small.state_dict(), odd)
+    wide = WhisperEncoder(WhisperConfig(**shape | dict(d_model=32), encoder_layers=2))
+    with pytest.raises(ValueError, match=r"has \[16, 80, 3\] numbers, not \[32, 80, 3\]"):
+        grown(small.state_dict(), wide)
+
+
+def test_processes_train_one_model(tmp_path: Path) -> None:
+    """Two processes begin alike, end at the same step however fast each is, and with one model,
+    which has learnt from both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.rank_processes", str(tmp_path)],
+            env=os.environ | address | dict(RANK=str(rank)),
+            cwd=Path(__file__).parents[1],
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second and first["steps"] % 50 == 0
+    assert first["weight"] == pytest.approx(1.5, abs=0.3)  # one alone learns 1, the other 2
 
 
 def test_an_average_lies_between_its_models(tmp_path: Path) -> None:

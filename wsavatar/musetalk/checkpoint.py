@@ -103,7 +103,7 @@ def load_modules(
         crop_size=extras.crop_size,
         latent_channels=int(config_of(vae)["latent_channels"]),
         latent_size=_latent_size(vae, extras),
-        layers=len(audio.layers) + 1,
+        layers=len(audio.given),
         dim=audio.config.d_model,
         grid=extras.grid,
         extra_margin=extras.extra_margin,

@@ -24,6 +24,7 @@ __all__ = [
     "AudioFeatures",
     "LogMel",
     "gather_conditions",
+    "given_states",
     "hidden_states",
     "positional_encoding",
 ]
@@ -83,8 +84,10 @@ class AudioEncoder(nn.Module):
 
     mel [b, mel_bins, 2 * n] -> [b, n, layers, dim], where layers counts the embedding's output and
     each layer's, the last one after the final layer norm: what transformers gives as
-    ``hidden_states``. transformers' own forward insists on 30 s; this one takes the first n
-    position embeddings. Its tensors are named as in transformers' `WhisperEncoder`.
+    ``hidden_states``; or only those of them that the config names, from 0 on, as ``out_indices``.
+    transformers' own forward insists on 30 s; this one takes the first n position embeddings. Its
+    tensors are named as in transformers' `WhisperEncoder`. Raises ValueError where ``out_indices``
+    names a state that is not there.
     """
 
     def __init__(self, config: WhisperConfig) -> None:
@@ -99,6 +102,7 @@ class AudioEncoder(nn.Module):
             [WhisperEncoderLayer(config) for _ in range(config.encoder_layers)]
         )
         self.layer_norm = nn.LayerNorm(dim)
+        self.given = given_states(config)
 
     def forward(self, mel: Tensor) -> Tensor:
         return hidden_states(self, mel)
@@ -114,7 +118,18 @@ def hidden_states(encoder: AudioEncoder | WhisperEncoder, mel: Tensor) -> Tensor
         hidden = layer(hidden, None)
         states.append(hidden)
     states[-1] = encoder.layer_norm(hidden)
-    return torch.stack(states, dim=2)
+    return torch.stack([states[i] for i in given_states(encoder.config)], dim=2)
+
+
+def given_states(config: WhisperConfig) -> tuple[int, ...]:
+    """Which of the embedding's and the layers' states an encoder gives; see `AudioEncoder`."""
+    states = range(config.encoder_layers + 1)
+    named = getattr(config, "out_indices", None)
+    if named is None:
+        return tuple(states)
+    if not named or not all(isinstance(i, int) and i in states for i in named):
+        raise ValueError(f"out_indices {named} are not states 0 to {states[-1]}")
+    return tuple(named)
 
 
 class AudioFeatures(nn.Module):

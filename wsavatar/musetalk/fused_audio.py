@@ -45,6 +45,7 @@ class FusedAudio(nn.Module):
         self.conv2 = _taps(encoder.conv2)
         self.bias2 = constant(bias_of(encoder.conv2))
         self.embedding = constant(encoder.embed_positions.weight[:window_positions])
+        self.given = encoder.given
         pending = torch.zeros(encoder.config.d_model, device=encoder.conv1.weight.device)
         self.layers = nn.ModuleList()
         for layer in encoder.layers:
@@ -56,13 +57,14 @@ class FusedAudio(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         x = self._embed(self._log_mel(audio))
-        states = [x[:, self.own].clone()]  # layers overwrite their input
-        for layer in self.layers[:-1]:
+        states = {0: x[:, self.own].clone()}  # layers overwrite their input
+        for number, layer in enumerate(self.layers[:-1], 1):
             x = layer(x)
-            states.append(x[:, self.own] + layer.bias_left)
+            if number in self.given:
+                states[number] = x[:, self.own] + layer.bias_left
         own = self.layers[-1](x, self.own)
-        states.append(self.norm(own.flatten(0, 1), self.pending).view_as(own))
-        return torch.stack(states, dim=2)
+        states[len(self.layers)] = self.norm(own.flatten(0, 1), self.pending).view_as(own)
+        return torch.stack([states[i] for i in self.given], dim=2)
 
     def _log_mel(self, audio: Tensor) -> Tensor:
         """[b, 2 * positions, mel_bins] in the encoder's type."""

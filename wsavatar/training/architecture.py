@@ -32,7 +32,7 @@ DECODE_FROM_ROW = 7
 BLOCK, LEFT, RIGHT = 5, 40, 5
 WINDOW_POSITIONS = LEFT + BLOCK + RIGHT
 AUDIO_DIM = 192
-AUDIO_STATES = 5  # what each of four layers gives, and what they are given
+AUDIO_STATES = 5  # what the UNet is given: the embedding, and what every second layer makes
 
 VAE: dict[str, Any] = dict(
     in_channels=48,
@@ -61,9 +61,10 @@ UNET: dict[str, Any] = dict(
 )
 AUDIO: dict[str, Any] = dict(
     d_model=AUDIO_DIM,
-    encoder_layers=AUDIO_STATES - 1,
+    encoder_layers=8,
+    out_indices=[0, 2, 4, 6, 8],
     encoder_attention_heads=6,
-    encoder_ffn_dim=768,
+    encoder_ffn_dim=1536,
     num_mel_bins=80,
     max_source_positions=WINDOW_POSITIONS,
     decoder_layers=0,

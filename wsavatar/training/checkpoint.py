@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from wsavatar.training.architecture import save
 from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.networks import Face
 
-__all__ = ["keep", "resume"]
+__all__ = ["grown", "keep", "resume"]
 
 
 def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
-    """Continue from whatever saved weights the folder holds."""
+    """Continue from whatever saved weights the folder holds.
+
+    An encoder of fewer or narrower layers grows; see ``grown``. Raises ValueError where it cannot.
+    """
 
     def read(path: str) -> dict[str, Tensor]:
         file = folder / path
@@ -32,11 +37,47 @@ def resume(face: Face, meters: list[LipMeter], folder: Path) -> None:
     if unet := read("musetalkV15/unet.safetensors"):
         face.unet.load_state_dict(unet)
     if audio := read("whisper/model.safetensors"):
-        face.audio.load_state_dict({k.removeprefix("model.encoder."): v for k, v in audio.items()})
+        audio = {k.removeprefix("model.encoder."): v for k, v in audio.items()}
+        face.audio.load_state_dict(grown(audio, face.audio))
     if saved := read("lipmeters.safetensors"):
         for i, meter in enumerate(meters):
             own = {k[2:]: v for k, v in saved.items() if k.startswith(f"{i}.")}
             meter.load_state_dict(own, strict=False)  # scale and mean are constants
+
+
+_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+_FROM_UNITS, _TO_UNITS = ("fc1.weight", "fc1.bias"), "fc2.weight"
+_GIVES = ("self_attn.out_proj.weight", "self_attn.out_proj.bias", "fc2.weight", "fc2.bias")
+
+
+def grown(small: dict[str, Tensor], encoder: WhisperEncoder) -> dict[str, Tensor]:
+    """Weights of an encoder of fewer or narrower layers as weights of ``encoder`` that hear alike.
+
+    Behind each layer of the small one stand as many new ones as it takes, which add nothing until
+    they have learnt; and nothing comes of a layer's new units. Raises ValueError where the depths
+    do not divide or anything else differs.
+    """
+    weights = {k: v.clone() for k, v in encoder.state_dict().items()}
+    old = 1 + max(int(m[1]) for k in small if (m := _LAYER.match(k)))
+    times, rest = divmod(len(encoder.layers), old)
+    if rest or not times:
+        raise ValueError(f"{old} layers do not grow to {len(encoder.layers)}")
+    for name, mine in weights.items():
+        layer = _LAYER.match(name)
+        if layer and int(layer[1]) % times:
+            if layer[2] in _GIVES:
+                mine.zero_()
+            continue
+        given = small[f"layers.{int(layer[1]) // times}.{layer[2]}" if layer else name]
+        if layer and layer[2] in _FROM_UNITS and len(given) < len(mine):
+            mine[: len(given)] = given
+        elif layer and layer[2] == _TO_UNITS and given.shape[1] < mine.shape[1]:
+            mine.zero_()[:, : given.shape[1]] = given
+        elif given.shape != mine.shape:
+            raise ValueError(f"{name} has {list(given.shape)} numbers, not {list(mine.shape)}")
+        else:
+            mine.copy_(given)
+    return weights
 
 
 def keep(folder: Path, face: Face, meters: list[LipMeter], figures: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from wsavatar.training.data import STEP, Corpus, augment, log_mel, random_speed,
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times
 from wsavatar.training.networks import Face
 from wsavatar.training.optimisation import Trainer, autocast, clock, graphed
+from wsavatar.training.ranks import ALONE, Ranks
 
 __all__ = ["MouthReading", "Teacher", "train_audio", "train_teacher"]
 
@@ -150,6 +151,7 @@ def _learn(
     draw: Callable[[], tuple[Tensor, Tensor]],
     loss_of: Callable[[Tensor, Tensor], Tensor],
     judge: Callable[[], dict[str, dict[str, float]]],
+    ranks: Ranks,
 ) -> dict[str, dict[str, float]]:
     """Descend ``loss_of`` what ``draw`` gives until the budget is spent; say every minute, and
     return in the end, what ``judge`` finds."""
@@ -162,7 +164,7 @@ def _learn(
     run = None
     nextly = every = 60.0
     started = time.monotonic()
-    for i, share in clock(seconds, name):
+    for i, share in clock(seconds, name, [trainer], ranks):
         trainer.progress(share, i)
         batch = list(draw())
         if run is None:
@@ -190,7 +192,11 @@ def _dropout(encoder: WhisperEncoder, share: float) -> None:
 
 
 def train_teacher(
-    teacher: Teacher, corpus: Corpus, seconds: float, rates: dict[str, float]
+    teacher: Teacher,
+    corpus: Corpus,
+    seconds: float,
+    rates: dict[str, float],
+    ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]]:
     """Tune a teacher on the corpus, in place. Returns what ``HearingTest`` says of it."""
     learner = copy.deepcopy(teacher)
@@ -220,6 +226,7 @@ def train_teacher(
         lambda: _draw(corpus, [(windows, corpus.labelled)]),
         loss_of,
         lambda: test.judge(read),
+        ranks,
     )
     teacher.tuned = True
     return figures
@@ -232,6 +239,7 @@ def train_audio(
     teachers: list[Teacher],
     seconds: float,
     rates: dict[str, float],
+    ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]]:
     """See a mouth in sound, and what the teachers hear. Returns what ``HearingTest`` says of the
     averaged encoder."""
@@ -255,6 +263,7 @@ def train_audio(
     for teacher in teachers:
         teacher.eval().requires_grad_(False)
         teacher.measure(draw()[0])
+        ranks.mean([teacher.mean, teacher.deviation])
 
     def loss_of(mel: Tensor, mouth: Tensor) -> Tensor:
         with autocast(device):
@@ -278,6 +287,6 @@ def train_audio(
             controls: Tensor = average(ema.hear(mel)[:, JUDGED].flatten(2))
         return controls
 
-    figures = _learn("audio", seconds, trainer, draw, loss_of, lambda: test.judge(read))
+    figures = _learn("audio", seconds, trainer, draw, loss_of, lambda: test.judge(read), ranks)
     _dropout(face.audio, 0.0)
     return figures

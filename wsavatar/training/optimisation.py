@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from wsavatar.training.ranks import ALONE, Ranks
 
 __all__ = ["Trainer", "autocast", "clock", "graphed"]
 
@@ -35,6 +37,11 @@ class Trainer:
         ]
         self.decay = torch.tensor(0.0, device="cuda" if cuda else "cpu")
         self.skipped = torch.tensor(0, device="cuda" if cuda else "cpu")
+
+    @property
+    def averages(self) -> list[Tensor]:
+        """The running averages."""
+        return [p for slow, _ in self.average for p in slow]
 
     def progress(self, share: float, step: int) -> None:
         warm = min(1.0, (step + 1) / 200)
@@ -91,12 +98,30 @@ def graphed(step: Callable[..., Any], inputs: list[Tensor], reset: Callable[[], 
     return replay
 
 
-def clock(seconds: float, name: str) -> Iterator[tuple[int, float]]:
-    """Steps until the budget is spent, with the share spent; says how it goes."""
-    start, step = time.monotonic(), 0
-    while (spent := time.monotonic() - start) < seconds:
+def clock(
+    seconds: float, name: str, trainers: Sequence[Trainer], ranks: Ranks = ALONE
+) -> Iterator[tuple[int, float]]:
+    """Steps until the budget is spent, with the share spent; says how it goes.
+
+    Several processes begin alike, meet every ``ranks.every`` steps, end at the same step, and all
+    have the same weights and running averages then.
+    """
+    weights = [p for trainer in trainers for p in trainer.parameters]
+    averages = [p for trainer in trainers for p in trainer.averages]
+    ranks.follow(weights + averages)
+    start, step, spent = time.monotonic(), 0, 0.0
+    while spent < seconds:
         yield step, spent / seconds
         step += 1
+        spent = time.monotonic() - start
+        if ranks.size == 1:
+            continue
+        if step % ranks.every == 0:
+            ranks.mean(weights)
+            spent = ranks.latest(spent)
+        else:  # nobody leaves between two meetings
+            spent = min(spent, 0.999 * seconds)
+    ranks.mean(weights + averages)
     print(
         f"[{name}] {step} steps, {1000 * (time.monotonic() - start) / max(1, step):.1f} ms each",
         flush=True,

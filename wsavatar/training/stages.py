@@ -16,11 +16,14 @@ from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
 from wsavatar.training.networks import TOP, Critic, Face
 from wsavatar.training.optimisation import Trainer, autocast, clock, graphed
+from wsavatar.training.ranks import ALONE, Ranks
 
 __all__ = ["FaceStage", "train_meters", "train_vae"]
 
 
-def train_vae(face: Face, ema: Face, crops: Crops, seconds: float, batch: int) -> None:
+def train_vae(
+    face: Face, ema: Face, crops: Crops, seconds: float, batch: int, ranks: Ranks = ALONE
+) -> None:
     """Stage 2: reconstruct the lower rows; latents kept near unit size by a little pressure."""
     device = crops.targets.device
     trainer = Trainer([dict(params=list(face.vae.parameters()), lr=1.5e-3)], [(ema.vae, face.vae)])
@@ -40,7 +43,7 @@ def train_vae(face: Face, ema: Face, crops: Crops, seconds: float, batch: int) -
         return loss.detach()
 
     run = None
-    for i, share in clock(seconds, "vae"):
+    for i, share in clock(seconds, "vae", [trainer], ranks):
         trainer.progress(share, i)
         pick = torch.randint(0, len(crops), (batch,), device=device)
         pixels = as_pixels(crops.targets[pick])
@@ -59,7 +62,9 @@ def train_vae(face: Face, ema: Face, crops: Crops, seconds: float, batch: int) -
             print(f"[vae] {i} {float(loss):.4f}", flush=True)
 
 
-def train_meters(meters: list[LipMeter], crops: Crops, seconds: float) -> None:
+def train_meters(
+    meters: list[LipMeter], crops: Crops, seconds: float, ranks: Ranks = ALONE
+) -> None:
     """Stage 3: each meter on its own half of the people."""
     device = crops.targets.device
     for number, meter in enumerate(meters):
@@ -80,7 +85,7 @@ def train_meters(meters: list[LipMeter], crops: Crops, seconds: float) -> None:
             trainer.optimizer.zero_grad(set_to_none=True)
 
         run = None
-        for i, share in clock(seconds / len(meters), f"meter {number}"):
+        for i, share in clock(seconds / len(meters), f"meter {number}", [trainer], ranks):
             trainer.progress(share, i)
             pick = mine[torch.randint(0, len(mine), (192,), device=device)]
             pixels = as_pixels(crops.targets[pick])[:, :, TOP:]
@@ -110,7 +115,9 @@ class FaceStage:
         guide: LipMeter,
         batch: int,
         rates: dict[str, float],
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.face, self.corpus, self.crops, self.batch = face, corpus, crops, batch
         self.guide = guide.eval().requires_grad_(False)
         self.device = crops.targets.device
@@ -210,7 +217,7 @@ class FaceStage:
         generator = critic = None
         nextly = every
         started = time.monotonic()
-        for i, share in clock(seconds, "face"):
+        for i, share in clock(seconds, "face", [self.trainer, self.critic_trainer], self.ranks):
             self.trainer.progress(share, i)
             self.critic_trainer.progress(0.5, i)
             self.adversarial.fill_(

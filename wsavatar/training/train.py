@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from wsavatar.training.lipmeter import LipMeter
 from wsavatar.training.losses import as_pixels
 from wsavatar.training.networks import Face
 from wsavatar.training.optimisation import autocast
+from wsavatar.training.ranks import Ranks
 from wsavatar.training.stages import FaceStage, train_meters, train_vae
 
 __all__ = ["main"]
@@ -48,11 +51,22 @@ def unit_latents(face: Face, crops: Crops) -> float:
 
 def train(args: argparse.Namespace) -> None:
     """Run the stages that have a budget, judging and saving as it goes."""
+    ranks = Ranks.join()
+    try:
+        _train(args, ranks)
+    finally:
+        ranks.leave()
+
+
+def _train(args: argparse.Namespace, ranks: Ranks) -> None:
+    first = ranks.rank == 0  # who says, judges and keeps
+    if not first:
+        sys.stdout = open(os.devnull, "w")
     seconds, rates = amounts(args.seconds), amounts(_RATES) | amounts(args.rates)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    torch.manual_seed(args.seed)
+    torch.manual_seed(args.seed + 1000 * ranks.rank)
     corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
     print(f"corpus: {len(corpus.audio) / RATE / 60:.1f} min, controls {corpus.names}", flush=True)
     face = Face().to(device)
@@ -70,14 +84,16 @@ def train(args: argparse.Namespace) -> None:
                 f"the teacher stage tunes one teacher, and here are {len(teachers)}: name it by "
                 "--teacher, or leave teacher= out of --seconds"
             )
-        heard = train_teacher(teachers[0], corpus, seconds["teacher"], rates)
+        heard = train_teacher(teachers[0], corpus, seconds["teacher"], rates, ranks)
         figures |= {f"teacher {split}": voices for split, voices in heard.items()}
-        teachers[0].save(args.out / "teacher.safetensors")
+        if first:
+            teachers[0].save(args.out / "teacher.safetensors")
     if seconds.get("audio"):
-        heard = train_audio(face, average, corpus, teachers, seconds["audio"], rates)
+        heard = train_audio(face, average, corpus, teachers, seconds["audio"], rates, ranks)
         figures |= {f"hearing {split}": voices for split, voices in heard.items()}
         face.audio.load_state_dict(average.audio.state_dict())
-        keep(args.out, average, meters, figures)
+        if first:
+            keep(args.out, average, meters, figures)
     if not any(seconds.get(stage) for stage in ("vae", "meter", "face")):
         return
     crops = Crops.load(sorted(args.shards.glob("train-*.npz")), corpus, device)
@@ -89,20 +105,23 @@ def train(args: argparse.Namespace) -> None:
     print(f"{len(crops)} pairs of {len(crops.names)} people and moments", flush=True)
 
     def judge_and_keep(step: int, share: float) -> None:
+        if not first:
+            return
         for kind, test in tests.items():
             preview = args.out / f"{kind}.jpg"
             figures[f"{kind}@{step}"] = judge(average, corpus, test, meters[1], kind, preview)
         keep(args.out, average, meters, figures)
 
     if seconds.get("vae"):
-        train_vae(face, average, crops, seconds["vae"], args.batch)
+        train_vae(face, average, crops, seconds["vae"], args.batch, ranks)
         face.vae.load_state_dict(average.vae.state_dict())
         face.scale.fill_(unit_latents(face, crops))
+        ranks.mean([face.scale])
         average.scale.copy_(face.scale)
     if seconds.get("meter"):
-        train_meters(meters, crops, seconds["meter"])
+        train_meters(meters, crops, seconds["meter"], ranks)
     if seconds.get("face"):
-        stage = FaceStage(face, average, corpus, crops, meters[0], args.batch, rates)
+        stage = FaceStage(face, average, corpus, crops, meters[0], args.batch, rates, ranks)
         stage.run(seconds["face"], args.sharpen_from, judge_and_keep, every=args.save_every)
     judge_and_keep(-1, 1.0)
 
