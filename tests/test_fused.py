@@ -146,11 +146,18 @@ def test_latents_must_halve_evenly() -> None:
         FusedFaces(unet, vae, 14)
 
 
-@pytest.mark.parametrize(("window_positions", "activation"), [(65, "gelu"), (120, "relu")])
-def test_a_block_s_features_without_the_padding(window_positions: int, activation: str) -> None:
+@pytest.mark.parametrize(
+    ("window_positions", "activation", "given"),
+    [(65, "gelu", None), (120, "relu", None), (65, "gelu", [0, 2]), (65, "gelu", [3, 1])],
+)
+def test_a_block_s_features_without_the_padding(
+    window_positions: int, activation: str, given: list[int] | None
+) -> None:
     """Features of a block are those of the whole padded window, in float32 within rounding."""
     torch.manual_seed(0)
-    config = WhisperConfig(**_whisper(64, 3, 120), activation_function=activation)
+    config = WhisperConfig(
+        **_whisper(64, 3, 120), activation_function=activation, out_indices=given
+    )
     encoder = AudioEncoder(config).eval().requires_grad_(False)
     for tensor in encoder.parameters():
         tensor.add_(torch.randn_like(tensor) * 0.05)

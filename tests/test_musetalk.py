@@ -113,6 +113,21 @@ def test_hidden_states_are_those_of_transformers() -> None:
     assert torch.allclose(made, expected, atol=1e-5)
 
 
+def test_an_encoder_may_give_only_some_of_its_states() -> None:
+    """Those that the config names, in its order; a state that is not there is refused."""
+    torch.manual_seed(0)
+    shape = dict(d_model=32, encoder_layers=4, encoder_attention_heads=2, encoder_ffn_dim=64)
+    whole = AudioEncoder(WhisperConfig(**shape)).eval()
+    some = AudioEncoder(WhisperConfig(**shape, out_indices=[0, 2, 4])).eval()
+    some.load_state_dict(whole.state_dict())
+    mel = torch.randn(2, 80, 80)
+    with torch.inference_mode():
+        assert torch.equal(some(mel), whole(mel)[:, :, [0, 2, 4]])
+    for wrong in ([], [5], [-1], ["0"]):
+        with pytest.raises(ValueError, match="are not states 0 to 4"):
+            AudioEncoder(WhisperConfig(**shape, out_indices=wrong))
+
+
 @pytest.mark.parametrize("fps", [25, 30, 20, 50])
 def test_a_frame_is_conditioned_as_musetalk_conditions_it(fps: int) -> None:
     """The published slices: pad 2 * ceil(50 / fps) zeros, take 10 from floor(i * 50 / fps)."""
