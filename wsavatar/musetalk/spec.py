@@ -79,7 +79,8 @@ class ModelSpec:
     latent_channels: int
     latent_size: int
     layers: int
-    """Hidden states stacked per position: the embedding's and each encoder layer's."""
+    """Hidden states stacked per position: the embedding's and each encoder layer's, or those that
+    the encoder gives."""
     dim: int
     grid: FeatureGrid
     extra_margin: CropMargin

@@ -1,6 +1,6 @@
 """The audio stages: a teacher learns to see a mouth in sound, and the encoder that ships from it.
 
-A teacher is a larger encoder of the same classes that has heard the world (Whisper tiny). Tuned on
+A teacher is a larger encoder of the same classes that has heard the world (Whisper base). Tuned on
 the corpus it hears voices that the corpus lacks nearly as well as those that it has; an encoder
 that learns from the corpus alone does not. The student is to hear what the teacher hears in the
 very same window, however that was bent: it learns the teacher's function, and not only what the
