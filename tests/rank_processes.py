@@ -1,6 +1,7 @@
 """A process that trains a line together with others, for the tests of ranks.
 
-python -m tests.rank_processes OUT    # with RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT set
+Run as ``python -m tests.rank_processes OUT``, with RANK, WORLD_SIZE, MASTER_ADDR and
+MASTER_PORT set.
 """
 
 from __future__ import annotations

@@ -114,14 +114,12 @@ def clock(
         yield step, spent / seconds
         step += 1
         spent = time.monotonic() - start
-        if ranks.size == 1:
-            continue
         if step % ranks.every == 0:
             ranks.mean(weights)
             spent = ranks.latest(spent)
-        else:  # nobody leaves between two meetings
+        elif ranks.size > 1:  # nobody leaves between two meetings
             spent = min(spent, 0.999 * seconds)
-    ranks.mean(weights + averages)
+    ranks.mean(averages)  # the weights have just met
     print(
         f"[{name}] {step} steps, {1000 * (time.monotonic() - start) / max(1, step):.1f} ms each",
         flush=True,
