@@ -74,11 +74,13 @@ def open_video(path: Path) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
             first = next(frames, None)
             if first is None:
                 raise VideoError(f"{path}: holds no frame that can be decoded")
-            fps = stream.average_rate or stream.guessed_rate or Fraction(25)
+            # A Fraction in PyAV up to 18, a class of its own in 19.
+            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+            fps = Fraction(rate.numerator, rate.denominator)
             if not 1 <= fps <= 240:
                 raise VideoError(f"{path}: {float(fps):g} frames/s is outside 1 to 240")
             height, width = first.shape[:2]
-            info = VideoInfo(width, height, Fraction(fps), stream.frames)
+            info = VideoInfo(width, height, fps, stream.frames)
             yield info, _chain(first, frames)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: cannot be read as video ({error})") from error
