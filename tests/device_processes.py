@@ -21,12 +21,12 @@ import numpy as np
 from tests.fake_model import LIVE, Collector, FakeModel, chunks, make_avatar, open_stream
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
-from wsavatar.render.device_process import (
-    Loaded,
-)
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.pool import FacePool
-from wsavatar.render.processes import ProcessWorker
+from wsavatar.render.remote.device_process import (
+    Loaded,
+)
+from wsavatar.render.remote.processes import ProcessWorker
 from wsavatar.render.scheduler import FrameJob, FrameScheduler
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.config import RenderSettings
-from wsavatar.render.host import HostFinisher
+from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.pool import FacePool
+from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
 
 GRID = FeatureGrid(block_positions=5, left_positions=10, right_positions=5)
 SIZE, CROP = 64, 32

@@ -19,15 +19,15 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.format import AvatarError
-from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.config import DialogueSettings, ServerSettings, Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Response, Stage
 from wsavatar.dialogue.registry import DialogueError
-from wsavatar.engine import Engine
 from wsavatar.media import jpeg
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
-from wsavatar.server import AvatarServer
+from wsavatar.serve.server import AvatarServer
+from wsavatar.session.engine import Engine
+from wsavatar.speech.chunker import Chunk, FeatureGrid
 
 GRID = FeatureGrid()
 

@@ -80,7 +80,7 @@ class PageServer:
 
 def light_settings(directory: Path) -> list[str]:
     """A small random model and two drawn avatars, written into ``directory``."""
-    from wsavatar.musetalk.random import write_random_model
+    from wsavatar.faces.musetalk.random import write_random_model
 
     write_random_model(directory / "model", size="mini")
     for id, tint in (("ada", (160, 178, 196)), ("noor", (190, 170, 150))):

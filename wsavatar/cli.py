@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from wsavatar import __version__
+from wsavatar.errors import WsavatarError
 
 __all__ = ["main"]
 
@@ -30,7 +31,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command(
-        "wsavatar.server",
+        "wsavatar.serve.server",
         "serve the page and the WebSocket (what happens without a command)",
         """
         {prog} serve                              http://127.0.0.1:8765
@@ -39,7 +40,7 @@ COMMANDS = {
         """,
     ),
     "prepare": Command(
-        "wsavatar.avatars.commands",
+        "wsavatar.commands.prepare",
         "make a video or a picture an avatar, or build the avatars' caches ahead",
         """
         {prog} prepare --help                     the bundled avatars' format
@@ -64,7 +65,7 @@ COMMANDS = {
         """,
     ),
     "weights": Command(
-        "wsavatar.weights",
+        "wsavatar.commands.weights",
         "download, check or invent MuseTalk's weights",
         """
         {prog} weights --download models          the official files, resumed if broken off
@@ -73,7 +74,7 @@ COMMANDS = {
         """,
     ),
     "doctor": Command(
-        "wsavatar.doctor",
+        "wsavatar.commands.doctor",
         "say what is installed, which devices there are, and how to mend what is missing",
         """
         {prog} doctor                             a list to read
@@ -212,8 +213,7 @@ def _program_name() -> str:
 
 def _report(error: BaseException, prog: str) -> int:
     """One line a mistake. Errors that wsavatar defines were written for the user to act on."""
-    ours = type(error).__module__.startswith("wsavatar.")
-    if ours or isinstance(error, OSError):
+    if isinstance(error, WsavatarError | OSError):
         print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2
     kind = type(error).__name__

@@ -2,7 +2,7 @@
 
 Read from, the later winning: the defaults here, a file in ``configs/``, the environment
 (``WSAVATAR_RENDER__BATCH_SIZE=8``), the command line (``--set render.batch_size=8``).
-This room knows nothing that runs.
+This module knows nothing that runs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from wsavatar.errors import WsavatarError
 from wsavatar.resources import resource_dir
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ __all__ = ["ConfigError", "Settings", "find_config", "load_settings", "parse_ove
 Mode = Literal["mirror", "parrot", "chat", "upstream"]
 
 
-class ConfigError(ValueError):
+class ConfigError(WsavatarError, ValueError):
     """A setting is unknown or out of range; the message names it and says what is allowed."""
 
 

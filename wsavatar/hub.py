@@ -2,7 +2,7 @@
 
 huggingface_hub finds the file and moves the bytes, but since its version 2 it throws away what a
 broken download left. Here the part stays beside its target, so that gigabytes need not come twice.
-This room knows no model.
+This module knows no model.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["DamagedDownload", "fetch"]
 
 
-class DamagedDownload(OSError):
+class DamagedDownload(WsavatarError, OSError):
     """The bytes that came, or that were there already, are not the published ones."""
 
 

@@ -1,7 +1,7 @@
 """What the server counts: one set of numbers, for Prometheus and for ``/api/stats``.
 
 Counters live in a registry of the server's own, so that two servers in one process (or two tests)
-never share a number. This room knows what the numbers mean, not where they come from.
+never share a number. This module knows what the numbers mean, not where they come from.
 """
 
 from __future__ import annotations

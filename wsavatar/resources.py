@@ -1,7 +1,7 @@
 """Where the files that are not code lie: the page, the configurations, the avatars, the weights.
 
 In a source tree they lie beside the package; an installed wheel carries them in ``_bundle``. This
-room knows only where, never what is in them; also where what is computed once may be kept.
+module knows only where, never what is in them; also where what is computed once may be kept.
 """
 
 from __future__ import annotations

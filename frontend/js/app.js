@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The page: puts the rooms together, and turns what the user and the server do into each other.
+ * The page: puts the modules together, and turns what the user and the server do into each other.
  */
 
 import { LATE_MS, livePrerollMs } from "./clock.js";

@@ -1,6 +1,6 @@
 """A prepared avatar: everything a frame needs that does not depend on the audio.
 
-This room knows nothing of sessions or of how a face is made.
+This module knows nothing of sessions or of how a face is made.
 """
 
 from __future__ import annotations

@@ -23,9 +23,10 @@ from safetensors.numpy import save_file
 from wsavatar.avatars.avatar import Detail
 from wsavatar.avatars.format import AvatarFile, file_in
 from wsavatar.avatars.prepare import FaceData, detail_shapes
+from wsavatar.errors import WsavatarError
 
 if TYPE_CHECKING:
-    from wsavatar.musetalk.spec import ModelSpec
+    from wsavatar.faces.musetalk.spec import ModelSpec
 
 __all__ = ["FaceCache", "cache_key"]
 
@@ -37,7 +38,7 @@ _MAX_FILE_BYTES = 4 * 1024**3
 _log = logging.getLogger(__name__)
 
 
-class _DamagedError(Exception):
+class _DamagedError(WsavatarError):
     """A cache file is not what was written; the message says how it shows."""
 
 

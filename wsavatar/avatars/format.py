@@ -1,7 +1,7 @@
 """The avatar folder: what may stand in it, reading it with distrust, writing it whole or not.
 
 ``avatars/<id>/`` holds ``avatar.json``, the idle video, the landmarks and perhaps a poster; see
-docs/avatars.md. This room knows no model and no cache.
+docs/avatars.md. This module knows no model and no cache.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from wsavatar.errors import WsavatarError
 from wsavatar.media import jpeg
 from wsavatar.media.video import VideoError, VideoWriter
 
@@ -46,7 +47,7 @@ _POINTS = TypeAdapter(
 )
 
 
-class AvatarError(ValueError):
+class AvatarError(WsavatarError, ValueError):
     """An avatar is unknown, unfit or unreadable; the message names it and says what to do."""
 
 

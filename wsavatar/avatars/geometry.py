@@ -1,7 +1,7 @@
 """Where a face lies: the model's crop, the square it is pasted through, the mask of what changes.
 
 Pure arithmetic on iBUG-68 landmarks (0-16 jaw, 29 nose bridge, 33 nose base). Boxes are
-(x1, y1, x2, y2), x2 and y2 exclusive. This room knows no files, no model and no sessions.
+(x1, y1, x2, y2), x2 and y2 exclusive. This module knows no files, no model and no sessions.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from wsavatar.avatars.avatar import DETAIL_CELL
+from wsavatar.errors import WsavatarError
 
 if TYPE_CHECKING:
-    from wsavatar.musetalk.spec import CropMargin
+    from wsavatar.faces.musetalk.spec import CropMargin
 
 __all__ = [
     "GeometryError",
@@ -38,7 +39,7 @@ _MASK_GROWTH = np.array([1.06, 1.4])  # as an opened jaw needs; more would show 
 _MIN_CROP_SIDE = 32
 
 
-class GeometryError(ValueError):
+class GeometryError(WsavatarError, ValueError):
     """A face has no usable place in the picture."""
 
 

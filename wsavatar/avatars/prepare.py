@@ -1,6 +1,6 @@
 """Prepares an avatar once: where its face lies in every frame, and the latents to start from.
 
-This room knows the model by its contract alone, and neither disk caches nor sessions.
+This module knows the model by its contract alone, and neither disk caches nor sessions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from wsavatar.avatars.geometry import (
 )
 
 if TYPE_CHECKING:
-    from wsavatar.musetalk.model import MuseTalk
-    from wsavatar.musetalk.spec import ModelSpec
+    from wsavatar.faces.musetalk.model import MuseTalk
+    from wsavatar.faces.musetalk.spec import ModelSpec
 
 __all__ = ["FaceData", "assemble", "detail_shapes", "prepare_faces"]
 

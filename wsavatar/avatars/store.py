@@ -1,7 +1,7 @@
 """All avatars: lists them from their JSON files, prepares each once, keeps the last used in memory.
 
 Any thread may call anything here; none of it belongs on an event loop, for a first `get` may take
-seconds. This room does not know who speaks through an avatar.
+seconds. This module does not know who speaks through an avatar.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from wsavatar.media.video import VideoError, read_video
 from wsavatar.resources import cache_directory, resource_dir
 
 if TYPE_CHECKING:
-    from wsavatar.musetalk.model import MuseTalk
+    from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = ["AvatarError", "AvatarInfo", "AvatarStore", "avatar_directory"]
 

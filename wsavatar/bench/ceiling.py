@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wsavatar.bench.figures import Ceiling, ConvolutionRate
 from wsavatar.bench.timing import stopwatch
-from wsavatar.musetalk.architecture import build
-from wsavatar.musetalk.layout import Part, part_files
-from wsavatar.musetalk.networks import FaceGenerator
-from wsavatar.musetalk.spec import Decoder, ModelSpec
+from wsavatar.faces.musetalk.architecture import build
+from wsavatar.faces.musetalk.layout import Part, part_files
+from wsavatar.faces.musetalk.networks import FaceGenerator
+from wsavatar.faces.musetalk.spec import Decoder, ModelSpec
 
 __all__ = ["CPU_LOAD", "CUDA_LOAD", "Load", "frame_flops", "measure_ceiling"]
 

@@ -1,6 +1,6 @@
 """The ``bench`` command's arguments, and what they set going.
 
-It decides what is measured and on what; the rooms beside it know how.
+It decides what is measured and on what; the modules beside it know how.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wsavatar.config import Settings
 if TYPE_CHECKING:
     from wsavatar.bench.figures import ReferenceSpeed, Scaling, Throughput
     from wsavatar.bench.renderer import Subject
-    from wsavatar.musetalk.model import MuseTalk
+    from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
 
@@ -169,8 +169,8 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
             "reference: the official script decodes by the VAE only; with model.decoder: tiny "
             "two networks would be compared, not two ways to run one"
         )
-    from wsavatar.assembly import configured_devices, load_models, works_in_processes
-    from wsavatar.musetalk.configured import load_configured
+    from wsavatar.faces.musetalk.configured import load_configured
+    from wsavatar.serve.assembly import configured_devices, load_models, works_in_processes
 
     scales = "scaling" in extra | (chosen or set())
     if scales and not works_in_processes(settings):
@@ -217,7 +217,7 @@ def measure(
     """
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.bench import renderer
-    from wsavatar.musetalk.configured import model_directory
+    from wsavatar.faces.musetalk.configured import model_directory
 
     model, directory = models[0], model_directory(settings)
     store = AvatarStore(settings.avatars, model)
@@ -266,8 +266,8 @@ def measure(
 def _measure_scaling(
     models: Sequence[MuseTalk], settings: Settings, subject: Subject, size: int
 ) -> tuple[Scaling, ...]:
-    from wsavatar.assembly import configured_devices, open_pool
     from wsavatar.bench import renderer
+    from wsavatar.serve.assembly import configured_devices, open_pool
 
     devices = configured_devices(settings)
     _say(f"measuring over up to {len(devices)} devices")
@@ -378,8 +378,8 @@ def _scene(args: argparse.Namespace, settings: Settings, seconds: float, url: st
     from urllib.parse import urlsplit, urlunsplit
 
     from wsavatar.bench.sessions import Scene
-    from wsavatar.musetalk.configured import model_directory
-    from wsavatar.musetalk.spec import read_extras
+    from wsavatar.faces.musetalk.configured import model_directory
+    from wsavatar.faces.musetalk.spec import read_extras
 
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.netloc:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from wsavatar.errors import WsavatarError
+
 __all__ = [
     "BenchError",
     "Ceiling",
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 
-class BenchError(RuntimeError):
+class BenchError(WsavatarError, RuntimeError):
     """The figures cannot be had, or would mean nothing; the message says why."""
 
 

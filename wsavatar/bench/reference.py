@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.bench.figures import ReferenceSpeed
+from wsavatar.faces.musetalk.checkpoint import load_modules
+from wsavatar.faces.musetalk.networks import patch_of, scaling_of
+from wsavatar.faces.musetalk.spec import Version
 from wsavatar.media import jpeg
-from wsavatar.musetalk.checkpoint import load_modules
-from wsavatar.musetalk.networks import patch_of, scaling_of
-from wsavatar.musetalk.spec import Version
 
 __all__ = ["REFERENCE_SIZES", "ReferencePath", "measure_reference", "paste_by_pil"]
 
@@ -93,8 +93,8 @@ def paste_by_pil(
     """Cut the square around the face, paste the resized patch, blend it back under the mask.
 
     Resized as the script does it, by OpenCV's default, which is bilinear; its Lanczos is only for
-    the crops it prepares. Arguments as `wsavatar.render.paste.paste` takes them; the whole picture
-    is converted twice.
+    the crops it prepares. Arguments as `wsavatar.render.finish.paste.paste` takes them; the whole
+    picture is converted twice.
     """
     x1, y1, x2, y2 = (int(edge) for edge in crop_box)
     left, top, right, bottom = (int(edge) for edge in paste_box)

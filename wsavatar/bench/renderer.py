@@ -23,12 +23,12 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.bench.figures import BenchError, FirstFrame, Scaling, StageTimes, Throughput
 from wsavatar.bench.timing import is_cuda, stopwatch
-from wsavatar.chunker import Chunk, Chunker, FeatureGrid
 from wsavatar.config import RenderSettings
-from wsavatar.render.finish import Finisher, make_finisher
+from wsavatar.render.finish.finisher import Finisher, make_finisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool
 from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
+from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
 
 __all__ = [
     "REPETITIONS",

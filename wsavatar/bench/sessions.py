@@ -26,8 +26,8 @@ from wsavatar.bench.clients import RATE, ClientResult, Orders, Results
 from wsavatar.bench.figures import BenchError
 from wsavatar.bench.server_process import child_environment, fetch_json
 from wsavatar.bench.viewer import plan_chunks
-from wsavatar.chunker import FeatureGrid
 from wsavatar.media.audio import encode
+from wsavatar.speech.chunker import FeatureGrid
 
 __all__ = [
     "LAG_LIMIT_MS",

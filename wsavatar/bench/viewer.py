@@ -21,11 +21,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsavatar.chunker import FeatureGrid
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.media.audio import Resampler
-from wsavatar.protocol.session import AudioFormat
-from wsavatar.timeline import SpeechTimeline
+from wsavatar.protocol.session_config import AudioFormat
+from wsavatar.session.timeline import SpeechTimeline
+from wsavatar.speech.chunker import FeatureGrid
 
 __all__ = ["PREROLL_S", "PlannedChunk", "Playback", "Viewer", "plan_chunks"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wsavatar.config import DialogueSettings
+from wsavatar.errors import WsavatarError
 
 from .base import Dialogue, Stage
 from .mirror import Mirror
@@ -20,7 +21,7 @@ _MODES: dict[str, Callable[[Stage, DialogueSettings, Voice], Dialogue]] = {
 }
 
 
-class DialogueError(ValueError):
+class DialogueError(WsavatarError, ValueError):
     """A dialogue that cannot be had. ``code``: ``unsupported_mode`` (the message names the modes
     there are) or ``dialogue_unavailable`` (it names what is missing)."""
 

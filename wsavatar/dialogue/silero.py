@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["BLOCK_SAMPLES", "SileroError", "SileroStream", "weights_path"]
 
 BLOCK_SAMPLES = 512
@@ -54,7 +56,7 @@ _LAYERS = (  # name, inputs of its convolution: 4 spectra become 4, 2, 1, 1 colu
 _ZERO = np.zeros(1, np.float32)
 
 
-class SileroError(RuntimeError):
+class SileroError(WsavatarError, RuntimeError):
     """The weights are not there; the message says which package brings them."""
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import soxr  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from wsavatar.errors import WsavatarError
+
 __all__ = [
     "AudioError",
     "Encoding",
@@ -28,7 +30,7 @@ Encoding = Literal["audio/pcm", "audio/pcmu", "audio/pcma"]
 Samples = NDArray[np.float32]
 
 
-class AudioError(ValueError):
+class AudioError(WsavatarError, ValueError):
     """Audio that cannot be taken. ``code`` is the wire's: ``odd_byte_count``, ``buffer_full``."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -1,7 +1,8 @@
 """Video files in and out: pictures as RGB arrays, H.264 and AAC through PyAV's own codecs.
 
-This room owns containers, timestamps, colour tags and rotation. It knows neither faces nor models.
-Nothing a file claims is believed without a bound: sizes and counts are limited before memory is.
+This module owns containers, timestamps, colour tags and rotation. It knows neither faces nor
+models. Nothing a file claims is believed without a bound: sizes and counts are limited before
+memory is.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["AudioTrack", "VideoError", "VideoInfo", "VideoWriter", "open_video", "read_video"]
 
 MAX_SIDE = 4096
@@ -30,7 +33,7 @@ _AAC_BIT_RATE = 192_000
 _SWS_ACCURATE = 0x20 | 0x2000 | 0x4000 | 0x40000
 
 
-class VideoError(ValueError):
+class VideoError(WsavatarError, ValueError):
     """A file cannot be read or written as video; the message names it and says why."""
 
 

@@ -9,6 +9,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from wsavatar.errors import WsavatarError
+
 __all__ = [
     "HEADER",
     "BinaryError",
@@ -24,7 +26,7 @@ HEADER = struct.Struct("<BBHIQHHHH")
 Region = tuple[int, int, int, int]
 
 
-class BinaryError(ValueError):
+class BinaryError(WsavatarError, ValueError):
     """Bytes that are no message, or fields that do not fit their places."""
 
 

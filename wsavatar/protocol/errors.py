@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["ErrorType", "ProtocolError"]
 
 ErrorType = Literal["invalid_request_error", "server_error"]
 
 
-class ProtocolError(Exception):
+class ProtocolError(WsavatarError):
     """A client event that cannot be taken. It changed nothing; the session goes on.
 
     ``code`` is stable and for programs; ``param`` is the path of the field at fault; ``event_id``

@@ -7,13 +7,13 @@ server events are built by keyword and have ``to_json()``. What they mean stands
 
 from __future__ import annotations
 
-from . import client as _client
-from . import server as _server
-from . import session as _session
-from .client import *  # noqa: F403
+from . import client_events as _client
+from . import server_events as _server
+from . import session_config as _session
+from .client_events import *  # noqa: F403
 from .errors import ErrorType, ProtocolError
-from .server import *  # noqa: F403
-from .session import *  # noqa: F403
+from .server_events import *  # noqa: F403
+from .session_config import *  # noqa: F403
 
 __all__ = ["ErrorType", "ProtocolError"]
 __all__ += _client.__all__ + _server.__all__ + _session.__all__

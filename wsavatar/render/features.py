@@ -2,8 +2,8 @@
 
 Frames look 80 ms back and 120 ms ahead, so neighbouring chunks share a few feature blocks: at 0.5 s
 three of eight. A block's features are the same whichever chunk asks for them
-(`wsavatar.chunker`), so what one chunk computed on a device need not be computed there again. This
-room knows chunks and arrays, not models.
+(`wsavatar.speech.chunker`), so what one chunk computed on a device need not be computed there
+again. This room knows chunks and arrays, not models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from wsavatar.chunker import Chunk
+from wsavatar.speech.chunker import Chunk
 
 __all__ = ["SharedFeatures"]
 

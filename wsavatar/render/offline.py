@@ -22,15 +22,16 @@ from tqdm import tqdm
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.chunker import Chunk, Chunker
 from wsavatar.config import Settings
+from wsavatar.errors import WsavatarError
+from wsavatar.faces.musetalk.configured import load_configured
 from wsavatar.media.video import AudioTrack, VideoWriter
-from wsavatar.musetalk.configured import load_configured
-from wsavatar.render.host import to_numpy
-from wsavatar.render.paste import paste
+from wsavatar.render.finish.host import to_numpy
+from wsavatar.render.finish.paste import paste
+from wsavatar.speech.chunker import Chunk, Chunker
 
 if TYPE_CHECKING:
-    from wsavatar.musetalk.model import MuseTalk
+    from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = ["RenderError", "add_arguments", "frame_total", "read_audio", "render_frames", "run"]
 
@@ -40,7 +41,7 @@ _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 6400
 _FALLBACK_RATE = 48_000
 
 
-class RenderError(ValueError):
+class RenderError(WsavatarError, ValueError):
     """A video cannot be made of what was given; the message says what to change."""
 
 

@@ -28,12 +28,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, get_args
 
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.chunker import Chunk
 from wsavatar.config import RenderSettings
+from wsavatar.errors import WsavatarError
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
 from wsavatar.render.worker import FaceWorker, Post
+from wsavatar.speech.chunker import Chunk
 
 __all__ = ["FacePool", "FaceStream", "MakeWorker", "PoolError", "Worker", "finisher_threads"]
 
@@ -46,7 +47,7 @@ WATCH_S = 1.0
 FAR_BEHIND_CHUNKS = 2
 
 
-class PoolError(RuntimeError):
+class PoolError(WsavatarError, RuntimeError):
     """A device could not be started; the message says which and why."""
 
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
-from wsavatar.chunker import Chunk, FeatureGrid
 from wsavatar.render.jobs import DroppedFrame, DropReason, RenderedFrame, VideoFormat
+from wsavatar.speech.chunker import Chunk, FeatureGrid
 
 __all__ = ["ChunkWork", "FaceModel", "FaceSpec", "FrameWork", "StreamSpec"]
 
@@ -27,7 +27,7 @@ class FaceSpec(Protocol):
 
 
 class FaceModel(Protocol):
-    """What the renderer asks of a model; `wsavatar.musetalk.model.MuseTalk` is one.
+    """What the renderer asks of a model; `wsavatar.faces.musetalk.model.MuseTalk` is one.
 
     Arrays are the model's own kind: numpy on a CPU, tensors elsewhere. Rows of conditions go back
     into `generate` as they came.

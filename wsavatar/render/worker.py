@@ -41,8 +41,8 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
 from wsavatar.render.features import SharedFeatures
-from wsavatar.render.finish import make_finisher
-from wsavatar.render.host import to_numpy
+from wsavatar.render.finish.finisher import make_finisher
+from wsavatar.render.finish.host import to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard, is_out_of_memory
 from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler, doublings

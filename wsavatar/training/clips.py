@@ -1,7 +1,7 @@
 """Test clips: a person at rest, the same moments truly speaking, and the sound that was spoken.
 
 What ``synthesis clips`` writes and ``evaluate`` reads: one ``.npz`` a clip, nothing pickled,
-pictures as PNG. This room knows neither the renderer nor the model.
+pictures as PNG. This module knows neither the renderer nor the model.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["Clip", "ClipError", "load_clip", "save_clip"]
 
 
-class ClipError(ValueError):
+class ClipError(WsavatarError, ValueError):
     """A clip cannot be read or does not fit together; the message names the file."""
 
 

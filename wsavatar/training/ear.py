@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from wsavatar.musetalk.features import hidden_states
+from wsavatar.faces.musetalk.features import hidden_states
 from wsavatar.training.architecture import AUDIO_DIM, AUDIO_STATES, WINDOW_POSITIONS
 from wsavatar.training.data import STEP, Corpus, augment, log_mel, random_speed, strange_voice
 from wsavatar.training.hearing import JUDGED, HearingTest, opening, position_times

@@ -30,13 +30,13 @@ from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.avatars.geometry import take_crop
 from wsavatar.avatars.prepare import assemble, prepare_faces
 from wsavatar.config import ConfigError, RenderSettings, Settings, load_settings, parse_override
+from wsavatar.faces.musetalk.checkpoint import CheckpointError
+from wsavatar.faces.musetalk.configured import load_configured, model_directory
+from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media import jpeg
 from wsavatar.media.video import AudioTrack
-from wsavatar.musetalk.checkpoint import CheckpointError
-from wsavatar.musetalk.configured import load_configured, model_directory
-from wsavatar.musetalk.model import MuseTalk
+from wsavatar.render.finish.paste import paste
 from wsavatar.render.offline import frame_total, render_frames
-from wsavatar.render.paste import paste
 from wsavatar.training.architecture import CROP_SIZE
 from wsavatar.training.clips import Clip, ClipError, load_clip
 from wsavatar.training.figures import (

@@ -1,7 +1,7 @@
 """The figures that a finished model is judged by: pure functions of openings and pictures.
 
 Pictures are uint8 [H, W, 3] RGB; openings are inner-lip gaps over the distance of the eyes' outer
-corners, one a frame. This room knows no model and no files.
+corners, one a frame. This module knows no model and no files.
 """
 
 from __future__ import annotations

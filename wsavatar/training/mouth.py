@@ -3,7 +3,7 @@
 Dominance blending after Cohen and Massaro (1993): every phone pulls the mouth towards its viseme
 with a strength that falls off around its middle, so that shapes flow into each other. Lip closure
 is treated apart, because blending leaves lips ajar: a bilabial closes them for its whole closure.
-This room knows no renderer; a viseme is a mapping of control names to weights.
+This module knows no renderer; a viseme is a mapping of control names to weights.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The networks in training, and how they connect: what the serving code does, differentiable.
 
-This room knows no data and no loss.
+This module knows no data and no loss.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsavatar.musetalk.features import hidden_states
+from wsavatar.faces.musetalk.features import hidden_states
 from wsavatar.training.architecture import (
     AUDIO_DIM,
     AUDIO_STATES,

@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["VOICE_RATE", "Chunks", "Voice", "VoiceError"]
 
 VOICE_RATE = 24_000
@@ -15,7 +17,7 @@ VOICE_RATE = 24_000
 Chunks = AsyncGenerator[NDArray[np.float32], None]
 
 
-class VoiceError(RuntimeError):
+class VoiceError(WsavatarError, RuntimeError):
     """A text could not be spoken; the message says why, and what would mend it."""
 
 

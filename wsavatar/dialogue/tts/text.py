@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from wsavatar.errors import WsavatarError
+
 __all__ = ["MAX_PHRASE_CHARS", "MAX_TEXT_CHARS", "TextError", "phrases", "speakable"]
 
 MAX_TEXT_CHARS = 5_000
 MAX_PHRASE_CHARS = 200
 
 
-class TextError(ValueError):
+class TextError(WsavatarError, ValueError):
     """A text that cannot be spoken. ``code``: ``empty_text`` or ``text_too_long``."""
 
     def __init__(self, code: str, message: str) -> None:

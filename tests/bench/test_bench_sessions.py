@@ -1,0 +1,383 @@
+"""The load test: what a viewer counts, and that a client counts it right at a real socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import serve
+
+from tests import helpers
+from wsavatar.bench.clients import RATE, ClientResult, Orders, Results, _open, watch
+from wsavatar.bench.sessions import Scene, _orders, percentile, sessions_table, summarize
+from wsavatar.bench.speech import recorded_speech
+from wsavatar.bench.viewer import PlannedChunk, Playback, Viewer, plan_chunks
+from wsavatar.cli import main
+from wsavatar.config import AudioSettings
+from wsavatar.dialogue.registry import create
+from wsavatar.media.audio import encode
+from wsavatar.protocol.binary import pack_audio, pack_frame
+from wsavatar.speech.chunker import FeatureGrid
+
+GRID = FeatureGrid()
+
+
+# -- playback -------------------------------------------------------------------------------------
+
+
+def started(at_s: float = 10.0) -> Playback:
+    """A playback that begins at ``at_s`` with a second of sound and frames in hand."""
+    playback = Playback()
+    playback.sound(1.0, at_s)
+    playback.reach(1.0, at_s)
+    return playback
+
+
+def test_playback_begins_with_sound_and_frames_in_hand() -> None:
+    """650 ms of both, as the page in live speech; then it goes at the speed of time."""
+    playback = Playback()
+    playback.sound(0.7, 10.0)
+    playback.reach(0.64, 10.1)
+    assert not playback.started and playback.position(10.2) == 0
+    playback.reach(0.68, 10.3)
+    assert playback.started and playback.position(10.4) == pytest.approx(0.1)
+
+
+def test_missing_frames_hold_the_sound_back_only_so_long() -> None:
+    """1.3 s after the sound would have begun, it begins without them."""
+    playback = Playback()
+    playback.sound(2.0, 10.0)
+    playback.sound(0.02, 11.94)
+    assert not playback.started
+    playback.sound(0.02, 11.96)
+    assert playback.started
+
+
+def test_a_short_response_begins_with_what_there_is() -> None:
+    """Where the sound has ended there is nothing to wait for but its own frames."""
+    playback = Playback()
+    playback.sound(0.2, 10.0)
+    playback.end(10.0)
+    playback.reach(0.16, 10.1)
+    assert not playback.started
+    playback.reach(0.2, 10.2)
+    assert playback.started
+
+
+def test_playback_that_runs_dry_stands_until_there_is_sound_again() -> None:
+    """One underrun, and the position stays; 60 ms set it going again."""
+    playback = started(10.0)
+    assert playback.position(11.5) == 1.0 and playback.underruns == 1
+    playback.sound(0.05, 11.6)
+    assert playback.position(11.7) == 1.0
+    playback.sound(0.05, 11.8)
+    assert playback.position(11.85) == pytest.approx(1.05)
+    assert playback.underruns == 1
+
+
+def test_the_end_of_the_sound_is_no_underrun() -> None:
+    """It runs out because it is over."""
+    playback = started(10.0)
+    playback.end(10.5)
+    assert playback.position(12.0) == 1.0 and playback.underruns == 0
+
+
+# -- a viewer's counts ----------------------------------------------------------------------------
+
+
+def test_a_frame_is_late_where_playback_has_passed_it() -> None:
+    """Its pts against what is heard as it arrives, to the millisecond."""
+    viewer = Viewer(25, [], playback=started(10.0))
+    viewer.sound(0, 24_000, 24_000, 10.0)
+    viewer.frame(0, 0, 100, 10.0)
+    viewer.frame(5, 200_000, 100, 10.199)
+    assert viewer.late == 0
+    viewer.frame(6, 240_000, 100, 10.3)
+    assert viewer.late == 1 and viewer.worst_late_ms == pytest.approx(60)
+    assert (viewer.frames, viewer.bytes) == (3, 300)
+
+
+def test_nothing_is_late_before_it_plays() -> None:
+    """However long the first frames take: playback waits for them."""
+    viewer = Viewer(25, [])
+    viewer.sound(0, 12_000, 24_000, 10.0)
+    viewer.frame(0, 0, 1, 12.0)
+    assert viewer.late == 0
+
+
+def test_the_first_frame_is_counted_from_the_packet_that_completed_its_chunk() -> None:
+    """One latency a chunk: of the first of its frames that arrives, whichever that is.
+
+    Frames beyond the plan (cut when the speech had ended) have none.
+    """
+    viewer = Viewer(25, [PlannedChunk(0, 3, 24), PlannedChunk(3, 12, 49)])
+    viewer.sent(24, 10.0)
+    viewer.sent(49, 10.5)
+    for index, now_s in ((1, 10.03), (0, 10.04), (4, 10.55), (5, 10.6), (15, 11.0)):
+        viewer.frame(index, index * 40_000, 1, now_s)
+    assert viewer.first_frame_ms == pytest.approx([30, 50])
+    assert viewer.unplanned == 0
+
+
+def test_a_frame_before_its_sound_gives_the_plan_away() -> None:
+    """The server cuts other chunks than this plan says: its latencies would mean nothing."""
+    viewer = Viewer(25, [PlannedChunk(0, 3, 24)])
+    viewer.frame(0, 0, 1, 10.0)
+    assert viewer.unplanned == 1 and viewer.first_frame_ms == []
+
+
+def test_gaps_repeats_and_losses_are_counted() -> None:
+    """A hole in the sound, a frame twice, a frame that is neither here nor reported as dropped."""
+    viewer = Viewer(25, [])
+    viewer.sound(0, 480, 24_000, 10.0)
+    viewer.sound(480, 480, 24_000, 10.0)
+    assert viewer.audio_gaps == 0
+    viewer.sound(1440, 480, 24_000, 10.0)
+    assert viewer.audio_gaps == 1
+    for index in (0, 1, 1, 4):
+        viewer.frame(index, index * 40_000, 1, 10.0)
+    assert viewer.duplicates == 1
+    assert (viewer.missing(5, dropped=2), viewer.missing(5, dropped=1)) == (0, 1)
+
+
+def test_frames_count_as_shown_when_their_time_has_come() -> None:
+    """What the page reports twice a second."""
+    viewer = Viewer(25, [], playback=started(10.0))
+    for index in range(10):
+        viewer.frame(index, index * 40_000, 1, 10.0)
+    assert viewer.shown(10.0) == 1 and viewer.shown(10.1) == 3
+
+
+# -- the plan, and a real socket ------------------------------------------------------------------
+
+
+def test_the_plan_says_which_packet_completes_a_chunk() -> None:
+    """A chunk of 0.5 s cannot be cut before 0.5 s were said, and is within a packet of it."""
+    plan = plan_chunks(100, RATE // 50, RATE, GRID, 25, 500)
+    assert [chunk.packet // 25 for chunk in plan] in ([1, 2, 3], [0, 1, 2, 3])
+    starts = [chunk.first_frame for chunk in plan]
+    assert starts == list(np.cumsum([0] + [chunk.frame_count for chunk in plan])[:-1])
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Orders:
+    """1.3 s of a tone for one client, twenty times as fast as speech."""
+    (tmp_path / "speech.pcm").write_bytes(encode(helpers.tone(0.9, 220), "audio/pcm"))
+    scene = Scene(1, 1.3, "", "", "", "binary", "ada", 25, 500, GRID)
+    [orders] = _orders(scene, tmp_path / "speech.pcm")
+    return replace(orders, packet_s=0.001)
+
+
+@pytest.mark.parametrize("encoding", ["binary", "json"])
+async def test_a_client_sees_all_that_a_sound_server_sends(orders: Orders, encoding: Any) -> None:
+    """Every frame and every sample of its own speech, no gap, each chunk with its latency."""
+    orders.session["avatar"]["video"]["encoding"] = encoding
+    result, lag_ms = await watched(replace(orders, encoding=encoding))
+    assert result.complete and result.errors == []
+    assert result.frames == 33 and result.dropped == result.missing == result.duplicates == 0
+    assert (result.audio_gaps, result.missing_audio_ms, result.unplanned) == (0, 0.0, 0)
+    assert len(result.first_frame_ms) == result.planned_chunks == len(orders.plan) >= 2
+    assert min(result.first_frame_ms) > 0 and result.bytes > 0
+    assert len(lag_ms) == orders.packets
+
+
+async def test_another_chunk_length_on_the_server_is_noticed(orders: Orders) -> None:
+    """A server that cuts sooner than the plan says answers before it was asked."""
+    result, _ = await watched(replace(orders, packet_s=0.01), chunk_ms=200)
+    assert result.unplanned > 0
+
+
+async def test_a_server_that_goes_away_is_an_error_of_the_client(orders: Orders) -> None:
+    """The counts up to then stay, and nothing is raised."""
+    engine = helpers.fake_engine(create_dialogue=create)
+    async with helpers.running(engine) as server:
+        socket = await joined(server, orders)
+        await socket.close()
+        result = ClientResult(0)
+        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+    assert not result.complete and "connection lost" in result.errors[0]
+
+
+@contextlib.asynccontextmanager
+async def scripted(*messages: str | bytes) -> AsyncIterator[str]:
+    """The URL of a server that reads all, and says what is given here."""
+
+    async def answer(socket: Any) -> None:
+        for message in messages:
+            await socket.send(message)
+        async for _ in socket:
+            pass
+
+    async with serve(answer, "127.0.0.1", 0) as server:
+        yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_response_that_ends_early_leaves_frames_missing(orders: Orders) -> None:
+    """What is missing is counted up to what was said, not up to the last frame that came."""
+    frames = [pack_frame(0, index, index * 40_000, (0, 0, 1, 1), b"") for index in range(3)]
+    dropped = {"type": "response.video.done", "frames_dropped": 2}
+    done = {"type": "response.done"}
+    result = ClientResult(0)
+    async with (
+        scripted(*frames, json.dumps(dropped), json.dumps(done)) as url,
+        connect(url) as socket,
+    ):
+        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+    assert result.complete and (result.frames, result.dropped) == (3, 2)
+    assert result.missing == 33 - 3 - 2
+
+
+@pytest.mark.parametrize(
+    "message", ["nonsense", "[1]", '{"no": "type"}', b"\x01", pack_audio(0, 0, 0, b"")[:8]]
+)
+async def test_a_message_that_cannot_be_read_ends_one_client_only(
+    orders: Orders, message: str | bytes
+) -> None:
+    """It is an error of the client that got it; nothing is raised at the others."""
+    result, refused = ClientResult(0), ClientResult(1)
+    async with scripted(message) as url, contextlib.AsyncExitStack() as stack:
+        assert await _open(replace(orders, url=url), stack, refused) is None
+        socket = await stack.enter_async_context(connect(url))
+        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+    assert not result.complete and result.missing == 33
+    assert "cannot be read" in result.errors[0] and "could not begin" in refused.errors[0]
+
+
+async def watched(orders: Orders, chunk_ms: int = 500) -> tuple[ClientResult, list[float]]:
+    """One client's run against a server whose pictures take no time."""
+    engine = helpers.fake_engine(create_dialogue=create)
+    chosen = helpers.settings(audio=AudioSettings(chunk_ms=chunk_ms))
+    result, lag_ms = ClientResult(0), list[float]()
+    async with helpers.running(engine, chosen) as server:
+        socket = await joined(server, orders)
+        await watch(socket, orders, time.monotonic(), speech_of(orders), result, lag_ms)
+        await socket.close()
+    return result, lag_ms
+
+
+async def joined(server: Any, orders: Orders) -> Any:
+    socket = await connect(f"ws://127.0.0.1:{server.port}/v1/realtime")
+    client = helpers.Client(socket)
+    await client.send("session.update", session=orders.session)
+    await client.until("session.updated")
+    return socket
+
+
+def speech_of(orders: Orders) -> bytes:
+    return Path(orders.speech).read_bytes()
+
+
+# -- all clients together -------------------------------------------------------------------------
+
+SCENE = Scene(2, 10.0, "ws://x", "http://x", "", "binary", "ada", 25, 500, GRID)
+
+
+def results(**lag: list[float]) -> list[Results]:
+    first = ClientResult(0, frames=250, late=1, worst_late_ms=12.0, bytes=1000)
+    second = ClientResult(1, frames=245, dropped=5, bytes=3000, errors=["render_failed"])
+    first.first_frame_ms, second.first_frame_ms = [10.0, 20.0], [30.0, 40.0]
+    first.planned_chunks, second.planned_chunks = 2, 3
+    for client in (first, second):
+        client.began = client.complete = True
+    quiet = {"loop_lag_ms": [0.1] * 100, "send_lag_ms": [0.2] * 100} | lag
+    return [Results([second], **quiet), Results([first], **quiet)]
+
+
+def test_clients_are_added_up() -> None:
+    """Counts in all, latencies over all chunks, and every error with its client."""
+    report = summarize(SCENE, results(), {"renderer": {"devices": {"cpu": {"stage_ms": {}}}}})
+    assert report.valid and report.frames_expected == 500
+    assert (report.frames_received, report.frames_dropped, report.frames_late) == (495, 5, 1)
+    assert report.in_time_share == pytest.approx(494 / 500)
+    assert (report.frames_per_s, report.bytes_per_s, report.worst_late_ms) == (49.5, 400, 12.0)
+    latencies = {"p50": 20.0, "p95": 40.0, "p99": 40.0, "max": 40.0}
+    assert report.first_frame_ms == {"planned": 5, "count": 4} | latencies
+    assert report.errors == ("client 1: render_failed",)
+    told = sessions_table(report)
+    assert "495 of 500" in told and "p99 40.0" in told and "4 of 5 chunks" in told
+    assert "cpu" in told and "NOT" not in told
+
+
+@pytest.mark.parametrize("lag", ["loop_lag_ms", "send_lag_ms"])
+def test_clients_that_lag_make_a_run_invalid(lag: str) -> None:
+    """The load's own slowness is not blamed on the server: one in fifty over 10 ms is enough."""
+    report = summarize(SCENE, results(**{lag: [0.1] * 98 + [11.0, 12.0]}), {})
+    assert not report.valid and "the clients lagged" in report.invalid_because[0]
+    assert "NOT VALID" in sessions_table(report)
+
+
+def test_other_settings_than_the_servers_make_a_run_invalid() -> None:
+    """Latencies against the wrong packets are no latencies."""
+    found = results()
+    found[0].clients[0].unplanned = 3
+    assert "audio.chunk_ms" in summarize(SCENE, found, {}).invalid_because[0]
+
+
+def test_clients_that_could_not_begin_make_a_run_invalid() -> None:
+    """Nineteen sessions say nothing of twenty."""
+    found = results()
+    found[1].clients[0].began = False
+    assert "1 clients could not begin" in summarize(SCENE, found, {}).invalid_because[0]
+
+
+def test_clients_that_broke_off_make_a_run_invalid() -> None:
+    """Whoever fell silent halfway was no load for the other half."""
+    found = results()
+    found[0].clients[0].complete = False
+    report = summarize(SCENE, found, {})
+    assert not report.valid and "1 clients broke off" in report.invalid_because[0]
+
+
+async def test_a_client_that_is_refused_says_why(orders: Orders) -> None:
+    """Nobody listens there: a result with its reason, not an exception."""
+    result = ClientResult(0)
+    async with contextlib.AsyncExitStack() as stack:
+        assert await _open(replace(orders, url="ws://127.0.0.1:9/v1"), stack, result) is None
+    assert not result.began and "could not begin" in result.errors[0]
+
+
+def test_clients_are_spread_over_processes_and_over_a_chunks_time(tmp_path: Path) -> None:
+    """Twenty in four processes; no two of them complete their chunks at the same moment."""
+    orders = _orders(replace(SCENE, sessions=20), tmp_path / "speech.pcm")
+    assert [len(order.numbers) for order in orders] == [5, 5, 5, 5]
+    phases_s = sorted(phase for order in orders for phase in order.phases_s)
+    assert phases_s == pytest.approx([n * 0.025 for n in range(20)])
+    json.dumps(orders[0].session)
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    """The nearest rank; of nothing, 0."""
+    assert percentile(range(1, 101), 0.99) == 99 and percentile([7.0], 0.5) == 7.0
+    assert percentile([], 0.5) == 0
+
+
+def test_a_recording_is_taken_at_any_rate(tmp_path: Path) -> None:
+    """Stereo at 8 kHz becomes mono at 24 kHz, as long as it was."""
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", np.zeros((8000, 2), np.float32), 8000)
+    assert recorded_speech(tmp_path / "a.wav").shape == (24_000,)
+
+
+@pytest.mark.slow
+def test_sessions_against_a_server_of_its_own(tmp_path: Path, capsys) -> None:
+    """All of `bench --sessions`: a server, a process of clients, a report for a parser."""
+    from tests.page_server import light_settings
+
+    settings = [word for setting in light_settings(tmp_path) for word in ("--set", setting)]
+    code = main(["bench", "--sessions", "2", "--seconds", "2", "--json", *settings])
+    report = json.loads(capsys.readouterr().out)
+    assert code == (0 if report["valid"] else 1)
+    assert report["frames_expected"] == 100
+    seen = report["frames_received"] + report["frames_dropped"] + report["frames_missing"]
+    assert seen == 100 and report["frames_missing"] == 0 and report["frames_received"] > 0
+    assert report["audio_gaps"] == 0 and report["errors"] == []
+    assert report["first_frame_ms"]["count"] > 0 and report["server"]["renderer"]["devices"]

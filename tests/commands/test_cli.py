@@ -1,0 +1,129 @@
+"""The command line: what it teaches, what it imports, and how it fails."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from wsavatar import cli
+from wsavatar.cli import COMMANDS, main
+from wsavatar.config import ConfigError, Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Every command is replaced by one that remembers how it was called."""
+    module = types.ModuleType("fake_command")
+    module.calls = []
+    module.error = None
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--port", type=int)
+
+    def run(args: argparse.Namespace, settings: Settings) -> int:
+        module.calls.append((args, settings))
+        if module.error is not None:
+            raise module.error
+        return 0
+
+    module.add_arguments, module.run = add_arguments, run
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: module)
+    return module
+
+
+def test_the_overview_names_every_command_and_configuration(capsys) -> None:
+    """`--help` lists what can be run, and how settings are given."""
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+    assert "embedded, four-gpus, h200, rtx4090, throughput" in text
+    assert "WSAVATAR_RENDER__BATCH_SIZE" in text
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_never_loads_the_model(command: list[str]) -> None:
+    """`--help` of any command answers without importing torch or the model's libraries."""
+    heavy = {"torch", "diffusers", "transformers", "openvino"}
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['run.py', *{command!r}, '--help']\n"
+        "try: runpy.run_path('run.py', run_name='__main__')\n"
+        "except SystemExit as end: assert end.code in (0, None), end.code\n"
+        f"assert not {heavy!r} & set(sys.modules), {heavy!r} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: python run.py" in done.stdout
+    if command:
+        assert "examples:" in done.stdout and "--set" in done.stdout
+
+
+def test_no_command_serves(fake) -> None:
+    """`python run.py` alone is `serve`, and so is `python run.py --port 0`."""
+    assert main(["--port", "0"]) == 0
+    assert fake.calls[0][0].port == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--set", "render.batch_size=8", "bench", "--config", "throughput"],
+        ["bench", "--config", "throughput", "--set", "render.batch_size=8"],
+        ["--config", "throughput", "--set", "render.batch_size=8", "bench"],
+    ],
+)
+def test_common_options_stand_before_or_after_the_command(fake, words: list[str]) -> None:
+    """Where an option stands does not change what it means."""
+    assert main(words) == 0
+    _, settings = fake.calls[0]
+    assert (settings.render.batch_size, settings.audio.chunk_ms) == (8, 1000)
+
+
+def test_the_users_error_is_one_line_and_code_2(fake, capsys) -> None:
+    """An error that wsavatar defines is told without a traceback."""
+    fake.error = ConfigError("no avatar 'bob': run prepare")
+    assert main(["serve"]) == 2
+    assert capsys.readouterr().err == "error: no avatar 'bob': run prepare\n"
+
+
+def test_our_error_is_told_apart_from_the_users(fake, capsys) -> None:
+    """A bug ends with code 1, and says how to see where it is."""
+    fake.error = ZeroDivisionError("division by zero")
+    assert main(["serve"]) == 1
+    told = capsys.readouterr().err
+    assert "ZeroDivisionError" in told and "--verbose" in told and len(told.splitlines()) == 1
+
+
+def test_verbose_shows_the_traceback(fake) -> None:
+    """With --verbose the exception itself comes through."""
+    fake.error = ConfigError("x")
+    with pytest.raises(ConfigError):
+        main(["serve", "--verbose"])
+
+
+def test_a_wrong_setting_ends_before_anything_runs(fake, capsys) -> None:
+    """A mistyped setting is told with its neighbour, and the command is never started."""
+    assert main(["serve", "--set", "render.bach_size=3"]) == 2
+    assert "did you mean 'render.batch_size'" in capsys.readouterr().err
+    assert fake.calls == []
+
+
+def test_an_unknown_command_names_the_known_ones(capsys) -> None:
+    """`python run.py sreve` is not taken for an argument of serve."""
+    assert main(["sreve"]) == 2
+    told = capsys.readouterr().err
+    assert "sreve" in told and "serve" in told and len(told.splitlines()) == 1
+
+
+def test_ctrl_c_is_quiet(fake, capsys) -> None:
+    """Interrupting a command prints no traceback."""
+    fake.error = KeyboardInterrupt()
+    assert main(["bench"]) == 130
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,141 @@
+"""The OpenVINO backend: it computes what torch computes, and trusts its cache only when whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("openvino")
+
+from wsavatar.faces.musetalk.openvino_backend import (  # noqa: E402
+    CompiledStage,
+    StageSource,
+    compile_stages,
+)
+
+
+class Blend(nn.Module):
+    """Two inputs, a convolution, and a shape that only the batch changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, picture: Tensor, weight: Tensor) -> Tensor:
+        return torch.relu(self.conv(picture)) * weight[:, :, None, None]
+
+
+class Factory:
+    """Counts how often something had to be converted."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> list[StageSource]:
+        self.calls += 1
+        example = (torch.zeros(2, 3, 8, 8), torch.zeros(2, 4))
+        return [StageSource("blend", Blend().eval(), example)]
+
+
+def compiled(cache: Path, factory: Factory, key: str = "model") -> CompiledStage:
+    return compile_stages(factory, {"blend": "f32"}, key=key, cache=cache, threads=1)["blend"]
+
+
+def inputs(batch: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(batch)
+    shapes = ((batch, 3, 8, 8), (batch, 4))
+    left, right = (torch.randn(shape, generator=generator) for shape in shapes)
+    return left, right
+
+
+@torch.inference_mode()
+def expected(batch: int) -> Tensor:
+    made: Tensor = Blend().eval()(*inputs(batch))
+    return made
+
+
+def test_any_batch_gives_what_torch_gives(tmp_path: Path) -> None:
+    """Sizes it was made for and sizes it was not, all to float rounding."""
+    stage = compiled(tmp_path, Factory())
+    stage.specialise(4)
+    for batch in (1, 3, 4, 7):
+        assert torch.allclose(stage(*inputs(batch)), expected(batch), atol=1e-5)
+
+
+def test_a_result_is_the_callers(tmp_path: Path) -> None:
+    """The next call does not write into the last one's result."""
+    stage = compiled(tmp_path, Factory())
+    first = stage(*inputs(2))
+    kept = first.clone()
+    left, right = inputs(2)
+    stage(left + 1, right)
+    assert torch.equal(first, kept)
+
+
+def test_any_thread_may_call(tmp_path: Path) -> None:
+    """Calls at once wait for each other; none gets another's result."""
+    stage, made = compiled(tmp_path, Factory()), {}
+
+    def call(batch: int) -> None:
+        made[batch] = stage(*inputs(batch))
+
+    threads = [threading.Thread(target=call, args=(batch,)) for batch in range(1, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.allclose(made[batch], expected(batch), atol=1e-5) for batch in range(1, 9))
+
+
+def test_the_second_start_converts_nothing(tmp_path: Path) -> None:
+    """What was converted is kept, for the same model only."""
+    factory = Factory()
+    compiled(tmp_path, factory)
+    assert torch.allclose(compiled(tmp_path, factory)(*inputs(2)), expected(2), atol=1e-5)
+    assert factory.calls == 1
+    compiled(tmp_path, factory, key="another model")
+    assert factory.calls == 2
+
+
+@pytest.mark.parametrize("name", ["blend.bin", "blend.xml", "blend.json"])
+@pytest.mark.parametrize("damage", ["changed", "emptied", "removed"])
+def test_a_damaged_cache_is_built_again(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A flipped byte, an empty file, a missing one: never trusted, never fatal, and mended."""
+    factory = Factory()
+    compiled(tmp_path, factory)
+    (path,) = tmp_path.rglob(name)
+    content = bytearray(path.read_bytes())
+    if damage == "changed":
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(content)
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.unlink()
+    with caplog.at_level(logging.WARNING):
+        stage = compiled(tmp_path, factory)
+    assert torch.allclose(stage(*inputs(3)), expected(3), atol=1e-5)
+    assert factory.calls == 2
+    assert damage == "removed" or "built again" in caplog.text
+    compiled(tmp_path, factory)
+    assert factory.calls == 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It costs the next start its time, and is said once."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    stage = compiled(blocked, Factory())
+    assert np.allclose(stage(*inputs(2)), expected(2), atol=1e-5)
+    assert "cannot keep" in caplog.text

@@ -1,0 +1,348 @@
+"""Finished videos: exact counts and durations, the frames of a live session, clear errors."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from tests.drawn_faces import face_video
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.format import AvatarError, write_avatar
+from wsavatar.avatars.store import AvatarStore
+from wsavatar.config import AvatarSettings, ModelSettings, Settings
+from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
+from wsavatar.faces.musetalk.random import write_random_model
+from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
+from wsavatar.render import offline
+from wsavatar.render.offline import RenderError, frame_total, read_audio, render_frames
+
+W, H = 160, 128
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one drawn avatar, ``ada``, and a mini model of random weights."""
+    directory = tmp_path_factory.mktemp("offline")
+    frames, landmarks = face_video(W, H, 6, size=70)
+    write_avatar(directory / "avatars", "ada", "Ada", frames, 25, landmarks)
+    write_random_model(directory / "model", size="mini")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def settings(home: Path) -> Settings:
+    return Settings(
+        model=ModelSettings(path=str(home / "model"), devices=("cpu",), cpu_backend="torch"),
+        avatars=AvatarSettings(directory=home / "avatars", cache=home / "cache"),
+    )
+
+
+@pytest.fixture(scope="module")
+def model(settings: Settings) -> MuseTalk:
+    return offline.load_configured(settings)
+
+
+@pytest.fixture(scope="module")
+def ada(settings: Settings, model: MuseTalk) -> PreparedAvatar:
+    return AvatarStore(settings.avatars, model).get("ada")
+
+
+def tone(seconds: float, rate: int = 16_000, channels: int = 1) -> np.ndarray:
+    t = np.arange(round(seconds * rate)) / rate
+    wave = 0.3 * np.sin(2 * np.pi * 220 * t) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * t))
+    return np.repeat(wave.astype(np.float32)[:, None], channels, axis=1)
+
+
+def save_tone(path: Path, seconds: float, rate: int = 16_000, channels: int = 1) -> Path:
+    soundfile.write(path, tone(seconds, rate, channels), rate)
+    return path
+
+
+@pytest.fixture
+def render(
+    settings: Settings, model: MuseTalk, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """Runs the command as the command line would, but loads its usual model only once."""
+    load = offline.load_configured
+
+    def load_once(wanted: Settings) -> MuseTalk:
+        return model if wanted.model == settings.model else load(wanted)
+
+    monkeypatch.setattr(offline, "load_configured", load_once)
+
+    def run(*words: object) -> int:
+        parser = argparse.ArgumentParser()
+        offline.add_arguments(parser)
+        return offline.run(parser.parse_args([str(word) for word in words]), settings)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a player would find in a file."""
+
+    frame_times: list[Fraction]
+    video_seconds: Fraction
+    audio_seconds: Fraction
+    audio: np.ndarray
+    codecs: tuple[str, str]
+    start_times: tuple[int, int]
+
+
+def play(path: Path) -> Finished:
+    with av.open(str(path)) as file:
+        video, audio = file.streams.video[0], file.streams.audio[0]
+        codecs = (video.codec_context.name, audio.codec_context.name)
+        starts = (video.start_time or 0, audio.start_time or 0)
+        durations = [Fraction(stream.duration) * stream.time_base for stream in (video, audio)]
+        times = [frame.pts * frame.time_base for frame in file.decode(video)]
+    with av.open(str(path)) as file:
+        sound = np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)
+    return Finished(times, durations[0], durations[1], sound.T, codecs, starts)
+
+
+# -- the finished video ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rate", "channels", "fps"),
+    [(1.0, 16_000, 1, 25), (0.513, 44_100, 2, 25), (0.777, 48_000, 1, 30), (0.02, 8_000, 1, 25)],
+)
+def test_counts_and_durations_are_exact(
+    tmp_path: Path,
+    render: Callable[..., int],
+    seconds: float,
+    rate: int,
+    channels: int,
+    fps: int,
+) -> None:
+    """ceil(seconds * fps) frames, each at its own time; sound neither longer nor shorter."""
+    audio = save_tone(tmp_path / "a.wav", seconds, rate, channels)
+    out = tmp_path / "out.mp4"
+    assert render("--avatar", "ada", "--audio", audio, "-o", out, "--fps", fps) == 0
+    samples = round(seconds * rate)
+    total = -(-samples * fps // rate)
+    video = play(out)
+    assert video.frame_times == [Fraction(i, fps) for i in range(total)]
+    assert video.video_seconds == Fraction(total, fps)
+    assert video.audio_seconds == Fraction(samples, rate)
+    assert video.codecs == ("h264", "aac")
+    assert video.start_times == (0, 0)
+    assert [path.name for path in tmp_path.iterdir() if path != audio] == ["out.mp4"]
+
+
+def test_the_sound_is_the_original_in_its_place(tmp_path: Path, render: Callable[..., int]) -> None:
+    """Not the 16 kHz the model hears, and not late by the encoder's delay."""
+    audio = save_tone(tmp_path / "a.wav", 0.8, 44_100, 2)
+    render("--avatar", "ada", "--audio", audio, "-o", tmp_path / "out.mp4")
+    sound = play(tmp_path / "out.mp4").audio
+    original = tone(0.8, 44_100, 2)
+    assert sound.shape[1] == 2
+    middle = slice(4000, 30_000)
+    assert np.abs(sound[middle] - original[middle]).max() < 0.02
+
+
+def test_only_the_mouth_changes(
+    tmp_path: Path, render: Callable[..., int], ada: PreparedAvatar
+) -> None:
+    """Outside the avatar's mouth region the video shows its idle frames, in its cycle's order."""
+    audio = save_tone(tmp_path / "a.wav", 0.4)
+    render("--avatar", "ada", "--audio", audio, "-o", tmp_path / "out.mp4")
+    _, frames = read_video(tmp_path / "out.mp4")
+    x, y, w, h = ada.region
+    difference = np.abs(frames.astype(int) - ada.frames[[0, 1, 2, 3, 4, 5, 4, 3, 2, 1]])
+    assert difference[:, y : y + h, x : x + w].mean() > 5  # random weights draw noise
+    difference[:, max(0, y - 8) : y + h + 8, max(0, x - 8) : x + w + 8] = 0
+    assert difference.mean() < 1.5
+
+
+def test_frames_do_not_depend_on_the_batch(model: MuseTalk, ada: PreparedAvatar) -> None:
+    """Batches of 1, 4 and 5 give the same pictures, to one level of 255 (other kernels)."""
+    audio = AudioTrack(tone(0.6), 16_000)
+    made = [
+        np.stack(list(render_frames(model, ada, audio, Fraction(25), size))) for size in (1, 4, 5)
+    ]
+    assert made[0].shape == (15, H, W, 3)
+    for other in made[1:]:
+        assert np.abs(other.astype(int) - made[0]).max() <= 1
+
+
+def test_frames_follow_the_audio(model: MuseTalk, ada: PreparedAvatar) -> None:
+    """Other sound, other mouths: the audio really reaches the pictures."""
+    quiet = AudioTrack(np.zeros((9600, 1), np.float32), 16_000)
+    loud = AudioTrack(tone(0.6), 16_000)
+    a, b = (list(render_frames(model, ada, track, Fraction(25), 4)) for track in (quiet, loud))
+    assert max(np.abs(x.astype(int) - y).max() for x, y in zip(a, b, strict=True)) > 0
+
+
+@pytest.mark.parametrize("rate", [7999, 11_025, 16_000, 22_050, 44_100, 47_999])
+@pytest.mark.parametrize("fps", [24, 25, 30])
+def test_resampling_never_adds_or_loses_a_frame(rate: int, fps: int) -> None:
+    """Whatever the rate, and at lengths on both sides of a frame's edge."""
+    for frames in (1, 2, 7):
+        for extra in (-1, 0, 1):
+            samples = -(-frames * rate // fps) + extra
+            track = AudioTrack(np.zeros((samples, 1), np.float32), rate)
+            heard = len(offline._speech(track, Fraction(fps), 16_000))
+            assert -(-heard * fps // 16_000) == frame_total(track, Fraction(fps))
+
+
+# -- what comes in --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_every_usual_audio_file_is_read(tmp_path: Path, name: str) -> None:
+    """Rate, channels and length are the file's own."""
+    track = read_audio(save_tone(tmp_path / name, 0.5, 22_050, 2))
+    assert (track.sample_rate, track.samples.shape[1]) == (22_050, 2)
+    assert abs(len(track.samples) - 11_025) < 2500  # mp3 pads to its own frames
+    assert 0.1 < np.abs(track.samples).max() <= 1
+
+
+def test_the_sound_of_a_video_is_read(tmp_path: Path) -> None:
+    """What soundfile cannot open goes through PyAV: m4a, mp4, webm."""
+    path = tmp_path / "talk.mp4"
+    track = AudioTrack(tone(0.4, 24_000), 24_000)
+    with VideoWriter(path, width=32, height=32, fps=Fraction(25), audio=track) as video:
+        for _ in range(10):
+            video.write(np.zeros((32, 32, 3), np.uint8))
+    heard = read_audio(path)
+    assert heard.sample_rate == 24_000
+    assert np.abs(heard.samples[2000:8000] - track.samples[2000:8000]).max() < 0.02
+
+
+def test_many_channels_become_one(tmp_path: Path) -> None:
+    """A surround recording is spoken too."""
+    track = read_audio(save_tone(tmp_path / "a.wav", 0.1, 16_000, 6))
+    np.testing.assert_allclose(track.samples, tone(0.1), atol=1e-3)
+
+
+def test_odd_sizes_gain_one_row_or_column(tmp_path: Path) -> None:
+    """H.264 4:2:0 has even sizes; the edge is repeated, nothing is scaled."""
+    path = tmp_path / "odd.mp4"
+    picture = np.zeros((47, 33, 3), np.uint8)
+    picture[:, :, 0] = np.linspace(40, 200, 33)
+    with VideoWriter(path, width=33, height=47, fps=Fraction(25)) as video:
+        for _ in range(3):
+            video.write(picture)
+    info, frames = read_video(path)
+    assert (info.width, info.height, len(frames)) == (34, 48, 3)
+    assert np.abs(frames[1, :47, :33].astype(int) - picture).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        (None, pytest.raises(VideoError, match=r"full\.mp4.*no space")),
+        (KeyError("mine"), pytest.raises(KeyError, match="mine")),
+    ],
+)
+def test_a_disk_that_fills_up_at_the_end_is_an_error(tmp_path: Path, mistake, told) -> None:
+    """A VideoError with the file's name, unless the caller's own mistake came first."""
+    with told, VideoWriter(tmp_path / "full.mp4", width=32, height=32, fps=Fraction(25)) as video:
+        video.write(np.zeros((32, 32, 3), np.uint8))
+        real = video._container
+        video._container = FullDisk(real)
+        if mistake is not None:
+            raise mistake
+    real.close()
+
+
+class FullDisk:
+    """A container that can be written, but for its end."""
+
+    def __init__(self, container) -> None:
+        self.mux = container.mux
+
+    def close(self) -> None:
+        raise OSError(28, "no space left on device")
+
+
+def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
+    """Missing, empty, text or sound alone: VideoError with the name."""
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("hello")
+    save_tone(tmp_path / "sound.wav", 0.1)
+    for name in ("missing.mp4", "empty.mp4", "text.mp4", "sound.wav"):
+        with pytest.raises(VideoError, match=name):
+            read_video(tmp_path / name)
+
+
+# -- errors ---------------------------------------------------------------------------------------
+
+
+def test_bad_audio_says_what_is_wrong(tmp_path: Path) -> None:
+    """No such file, not audio, no samples, not finite: each by its own name."""
+    (tmp_path / "text.wav").write_text("this is not audio " * 50)
+    (tmp_path / "nothing.wav").write_bytes(b"")
+    soundfile.write(tmp_path / "silent.wav", np.zeros(0), 16_000)
+    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
+    for name, says in [
+        ("missing.wav", "no such file"),
+        ("text.wav", "audio|sound"),
+        ("nothing.wav", "audio|sound"),
+        ("silent.wav", "0 samples"),
+        ("nan.wav", "not finite"),
+    ]:
+        with pytest.raises(RenderError, match=f"{name}.*({says})"):
+            read_audio(tmp_path / name)
+
+
+def test_an_unknown_avatar_lists_the_known_ones(tmp_path: Path, render: Callable[..., int]) -> None:
+    """A typo costs one look."""
+    audio = save_tone(tmp_path / "a.wav", 0.1)
+    with pytest.raises(AvatarError, match="known: ada"):
+        render("--avatar", "adda", "--audio", audio, "-o", tmp_path / "out.mp4")
+
+
+def test_the_output_is_checked_before_the_work(tmp_path: Path, render: Callable[..., int]) -> None:
+    """An existing file is kept unless --force; a place that cannot be written to is named."""
+    audio = save_tone(tmp_path / "a.wav", 0.1)
+    out = tmp_path / "out.mp4"
+    out.write_bytes(b"precious")
+    for target, says in [
+        (out, "--force"),
+        (tmp_path / "no" / "out.mp4", "no directory"),
+        (tmp_path / "out.avi", r"\.mp4"),
+    ]:
+        with pytest.raises(RenderError, match=says):
+            render("--avatar", "ada", "--audio", audio, "-o", target)
+    assert out.read_bytes() == b"precious"
+    assert render("--avatar", "ada", "--audio", audio, "-o", out, "--force") == 0
+    assert len(play(out).frame_times) == 3
+
+
+def test_wrong_numbers_and_a_missing_model_are_named(
+    tmp_path: Path, render: Callable[..., int]
+) -> None:
+    """fps, batch size and model are checked with words, not with tracebacks from below."""
+    audio = save_tone(tmp_path / "a.wav", 0.1)
+    common = ("--avatar", "ada", "--audio", audio, "-o", tmp_path / "out.mp4")
+    with pytest.raises(RenderError, match="--fps"):
+        render(*common, "--fps", 0)
+    with pytest.raises(RenderError, match="--batch-size"):
+        render(*common, "--batch-size", 0)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        render(*common, "--model", tmp_path / "nowhere")
+
+
+def test_a_failure_midway_leaves_nothing_behind(tmp_path: Path, ada: PreparedAvatar) -> None:
+    """No half video appears under the name that was asked for."""
+
+    def breaks() -> object:
+        yield ada.frames[0]
+        raise RuntimeError("the device went away")
+
+    audio = AudioTrack(tone(1.0), 16_000)
+    with pytest.raises(RuntimeError, match="went away"):
+        offline.write_video(tmp_path / "out.mp4", breaks(), ada, audio, Fraction(25))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,161 @@
+"""What the server's port answers to plain HTTP: the page, the avatars, numbers, the wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import FakeAvatars, fake_engine, get, running, served_well
+from wsavatar.serve.server import AvatarServer
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[AvatarServer]:
+    page = tmp_path / "page"
+    (page / "js").mkdir(parents=True)
+    (page / "index.html").write_text("<!doctype html><title>page</title>")
+    (page / "js" / "app.js").write_text("export {};")
+    (tmp_path / "secret.txt").write_text("secret")
+    (page / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (page / ".hidden").write_text("secret")
+    video = tmp_path / "idle.mp4"
+    video.write_bytes(bytes(range(256)) * 40)
+    avatars = FakeAvatars("ada", "bob", video=video)
+    async with running(fake_engine(avatars=avatars), frontend=page) as started:
+        yield started
+
+
+async def test_the_page_is_served_as_modules(site: AvatarServer) -> None:
+    """``/`` is the page; scripts have a type that browsers take as modules."""
+    index = await get(site, "/")
+    assert (index.status, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    script = await get(site, "/js/app.js?v=1")
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert script.headers["x-content-type-options"] == "nosniff"
+    again = await get(site, "/js/app.js", headers={"If-None-Match": script.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/js/..%2f..%2fsecret.txt",
+        "/js/%5c..%5csecret.txt",
+        "/link.txt",
+        "/.hidden",
+        "/js",
+        "/nothing.html",
+        "/%00",
+        "/%ff",
+        "//secret.txt",
+        "/avatars/../ada/idle.mp4",
+        "/avatars/nobody/idle.mp4",
+        "/avatars/ada/avatar.py",
+        "/avatars/ada",
+    ],
+)
+async def test_no_path_leaves_the_page(site: AvatarServer, path: str) -> None:
+    """Whatever the path, only files of the page and of avatars are read; the rest is 404."""
+    answer = await get(site, path)
+    assert answer.status == 404
+    assert b"secret\n" not in answer.body
+
+
+async def test_methods(site: AvatarServer) -> None:
+    """HEAD has the headers alone; anything but GET and HEAD is 405."""
+    whole, head = await get(site, "/"), await get(site, "/", "HEAD")
+    assert head.status == 200
+    assert head.body == b""
+    assert head.headers["content-length"] == str(len(whole.body))
+    refused = await get(site, "/", "DELETE")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_a_plain_get_of_the_endpoint_says_that_it_is_a_websocket(site: AvatarServer) -> None:
+    """Someone who opens the endpoint in a browser is told what it is."""
+    answer = await get(site, "/v1/realtime")
+    assert answer.status == 426
+
+
+async def test_a_video_is_served_in_ranges(site: AvatarServer) -> None:
+    """Browsers play and seek only where ranges work: from, to, suffix, and out of bounds."""
+    path, size = "/avatars/ada/idle.mp4", 256 * 40
+    whole = await get(site, path)
+    assert (whole.status, len(whole.body)) == (200, size)
+    assert whole.headers["accept-ranges"] == "bytes"
+    wanted = {
+        "bytes=0-": whole.body,
+        "bytes=10-19": whole.body[10:20],
+        "bytes=-5": whole.body[-5:],
+        "bytes=10200-99999": whole.body[10200:],
+    }
+    for header, body in wanted.items():
+        part = await get(site, path, headers={"Range": header})
+        assert (part.status, part.body) == (206, body), header
+        first = size - 5 if header == "bytes=-5" else int(header[6:].split("-")[0])
+        assert part.headers["content-range"] == f"bytes {first}-{first + len(body) - 1}/{size}"
+    beyond = await get(site, path, headers={"Range": f"bytes={size}-"})
+    assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+    several = await get(site, path, headers={"Range": "bytes=0-1,5-6"})
+    assert several.status == 200
+
+
+async def test_avatars_are_listed_and_their_idle_cycle_is_whole(site: AvatarServer) -> None:
+    """The page learns each avatar's size and gets its source frames as binary messages."""
+    from wsavatar.protocol.binary import unpack
+
+    listed = (await get(site, "/api/avatars")).json
+    assert listed["default"] == "ada"
+    assert [one["id"] for one in listed["avatars"]] == ["ada", "bob"]
+    about = (await get(site, "/avatars/bob/avatar.json")).json
+    assert (about["width"], about["height"], about["fps"], about["frame_count"]) == (32, 32, 25, 8)
+    body, messages = (await get(site, "/avatars/bob/idle.bin")).body, []
+    while body:
+        length = int.from_bytes(body[:4], "little")
+        messages.append(unpack(body[4 : 4 + length]))
+        body = body[4 + length :]
+    assert [one.index for one in messages] == list(range(8))
+    assert all(one.payload[:2] == b"\xff\xd8" for one in messages)
+    assert messages[3].pts_us == 120_000
+
+
+async def test_numbers_are_the_same_for_people_and_prometheus(site: AvatarServer) -> None:
+    """What a session did stands in /api/stats and in /metrics."""
+    await served_well(site)
+    stats = (await get(site, "/api/stats")).json
+    assert stats["frames"]["sent"] == 25
+    assert stats["audio"]["out_s"] == 1.0
+    assert stats["responses"] == {"completed": 1}
+    assert stats["first_frame_ms"]["count"] == 1
+    text = (await get(site, "/metrics")).text
+    assert "wsavatar_frames_sent_total 25.0" in text
+    assert "wsavatar_audio_out_seconds_total 1.0" in text
+    assert 'wsavatar_responses_total{status="completed"} 1.0' in text
+    assert "wsavatar_renderer_streams 1.0" in text
+
+
+async def test_the_wire_is_described(site: AvatarServer) -> None:
+    """/asyncapi.json is an AsyncAPI 3 document whose references all lead somewhere."""
+    document = (await get(site, "/asyncapi.json")).json
+    assert document["asyncapi"] == "3.0.0"
+    names = {message["name"] for message in document["components"]["messages"].values()}
+    assert {"session.update", "avatar.speak", "response.video.delta", "error"} <= names
+
+    def check(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                found = document
+                for part in value["$ref"].removeprefix("#/").split("/"):
+                    found = found[part]
+            for one in value.values():
+                check(one)
+        elif isinstance(value, list):
+            for one in value:
+                check(one)
+
+    check(document)

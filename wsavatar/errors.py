@@ -1,0 +1,9 @@
+"""The base class of the errors that wsavatar defines. Each is defined beside its raiser."""
+
+from __future__ import annotations
+
+__all__ = ["WsavatarError"]
+
+
+class WsavatarError(Exception):
+    """Something failed in a way that wsavatar expects. The message tells the user what to do."""

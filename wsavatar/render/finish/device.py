@@ -1,0 +1,340 @@
+"""Finishing on the model's device: patches are pasted and scaled there, onto avatars kept there.
+
+`DeviceFinisher` does what `HostFinisher` does, a batch at once: rows of any sessions, avatars and
+formats, and no wait before the bytes are there. Pictures differ from the host's by at most 1 level
+of 255, in fewer than 1 value of 1000; where they are scaled down, by at most 2, in fewer than 1 of
+20 (where sides are halved 1 of 6: there OpenCV rounds halves up, and this to even). It knows
+neither queues nor outcomes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsavatar.avatars.avatar import DETAIL_CELL, Detail, PreparedAvatar
+from wsavatar.config import RenderSettings
+from wsavatar.render.finish import images
+from wsavatar.render.finish.device_avatars import DeviceAvatars, DeviceDetail, to_device
+from wsavatar.render.finish.device_jpeg import DeviceEncoder, new_stream
+from wsavatar.render.finish.host import HostFinisher
+from wsavatar.render.finish.paste import COLOUR_MATCH_LEVELS, RESTORED_SHARPNESS, STILL_LEVELS
+from wsavatar.render.jobs import VideoFormat
+from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
+from wsavatar.speech.chunker import Chunk
+
+__all__ = ["DeviceFinisher", "DevicePictures", "check_finisher"]
+
+_TOLERANCE = 2
+_BLEND = 1 / (1 + 1e-5)
+"""OpenCV's blendLinear divides by its weights' sum, and by this little more."""
+
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom)."""
+
+
+# -- the finisher ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePictures:
+    """A composed batch, or one on its way: ``done`` says when. None where nothing is awaited."""
+
+    rows: list[Tensor]
+    """uint8 [3, h, w] each, in the order of the batch's works."""
+    done: torch.cuda.Event | None
+
+
+class DeviceFinisher:
+    """Pastes, scales and encodes on ``device``.
+
+    A CUDA device; on a CPU the same arithmetic runs, which is for tests.
+    """
+
+    on_device = True
+
+    def __init__(self, device: torch.device, settings: RenderSettings) -> None:
+        self._device = device
+        self._cuda = device.type == "cuda"
+        self._sharpness = settings.sharpness
+        self._colour_match = settings.colour_match
+        self._stream = new_stream(device)
+        # `latents` and `compose` read avatars on that stream; what `encode` reads is made of them.
+        self.avatars = DeviceAvatars(device, settings.device_avatar_mb * 2**20, self._stream)
+        self._encoder = DeviceEncoder(device)
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """A CUDA stream of its own for the model and `compose`.
+
+        `DeviceEncoder` waits for the device's default stream. Were the model on that stream too, a
+        batch's JPEGs would wait until the next batch's faces are done.
+        """
+        return torch.cuda.stream(self._stream) if self._cuda else contextlib.nullcontext()
+
+    @torch.inference_mode()
+    def latents(self, works: Sequence[FrameWork]) -> Tensor:
+        """float16 [b, 2C, h, w] on the device."""
+        return torch.stack([self.avatars.latents(w.spec.avatar, w.source_index) for w in works])
+
+    @torch.inference_mode()
+    def compose(self, works: Sequence[FrameWork], patches: Tensor) -> DevicePictures:
+        """Queue the batch's pictures; ``patches`` uint8 [b, S, S, 3] on the device.
+
+        Raises ValueError for patches of another shape, type or number.
+        """
+        if len(patches) != len(works) or patches.ndim != 4 or patches.dtype != torch.uint8:
+            raise ValueError(
+                f"{len(works)} frames need uint8 patches [{len(works)}, S, S, 3], "
+                f"not {patches.dtype} {list(patches.shape)}"
+            )
+        lines = self._lines(works, patches)
+        groups = _groups(works, patches.shape[1])
+        crops = to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
+        rows: list[Tensor] = [patches] * len(works)
+        start = 0
+        for group in groups:
+            stop = start + len(group.rows)
+            mine = lines if len(groups) == 1 else _take(lines, group.rows)
+            for row, picture in self._pictures(group, mine, crops[:, :, start:stop]):
+                rows[row] = picture
+            start = stop
+        done = None
+        if self._cuda:
+            # Blocking: the thread that waits for it sleeps, and leaves its core to others.
+            new_event: Callable[..., torch.cuda.Event] = torch.cuda.Event
+            done = new_event(blocking=True)
+            done.record(torch.cuda.current_stream(self._device))
+        return DevicePictures(rows, done)
+
+    @torch.inference_mode()
+    def encode(self, works: Sequence[FrameWork], pictures: DevicePictures) -> list[bytes]:
+        """JPEGs of each stream's quality, by `DeviceEncoder`."""
+        if pictures.done is not None:
+            pictures.done.synchronize()
+        qualities = [work.spec.video.quality for work in works]
+        return self._encoder.encode(pictures.rows, qualities)
+
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """Copy an avatar to the device; batches go on beside it."""
+        self.avatars.prepare(avatar)
+
+    def evict(self) -> None:
+        """Let go of the least recently used avatars; they are copied again when next used."""
+        self.avatars.evict()
+
+    # Composing.
+
+    def _lines(self, works: Sequence[FrameWork], patches: Tensor) -> Tensor:
+        """The patches sharpened and restored, as `images.to_lines` has them, in floats."""
+        plain = images.to_lines(patches)
+        lines = images.unsharp_lines(plain, self._sharpness)
+        details = [self.avatars.detail(w.spec.avatar, w.source_index) for w in works]
+        rows = [row for row, detail in enumerate(details) if detail is not None]
+        if rows:
+            detail = DeviceDetail(*map(torch.stack, zip(*filter(None, details), strict=True)))
+            sharpness = RESTORED_SHARPNESS * self._sharpness
+            if len(rows) == len(works):
+                return _restored(plain, lines, detail, sharpness)
+            mine = _restored(_take(plain, rows), _take(lines, rows), detail, sharpness)
+            for row, restored in zip(rows, mine, strict=True):
+                lines[row] = restored
+        return lines
+
+    def _pictures(
+        self, group: _Group, lines: Tensor, crops: Tensor
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Each row of the group with its picture, uint8 [3, h, w]. ``lines`` are its patches'."""
+        frames = [self.avatars.picture(w.spec.avatar, w.source_index) for w in group.works]
+        left, top, right, bottom = group.window
+        window = torch.stack([frame[:, top:bottom, left:right] for frame in frames])
+        blended = self._paste(window, lines, *group.weights(crops, lines.shape[1]))
+        for (box, size), members in group.formats.items():
+            x1, y1, x2, y2 = box
+            pictures = torch.stack([frames[member][:3, y1:y2, x1:x2] for member in members])
+            mine = blended if len(members) == len(frames) else _take(blended, members)
+            across = slice(max(left, x1), min(right, x2))
+            down = slice(max(top, y1), min(bottom, y2))
+            pictures[:, :, _moved(down, -y1), _moved(across, -x1)] = mine[
+                :, :, _moved(down, -top), _moved(across, -left)
+            ]
+            if size != (x2 - x1, y2 - y1):
+                # On a GPU in half precision, for its tensor cores: here products are as large as
+                # whole pictures, and pixels are exact in both.
+                dtype = torch.float16 if self._cuda else torch.float32
+                pictures = images.resize(
+                    pictures, *size, interpolation="area", channels_last=False, dtype=dtype
+                )
+            yield from zip((group.rows[member] for member in members), pictures, strict=True)
+
+    def _paste(self, window: Tensor, lines: Tensor, down: Tensor, across: Tensor) -> Tensor:
+        """uint8 [g, 3, h, w] of uint8 [g, 4, h, w] and the patches, placed by their weights."""
+        drawn = images.separable(lines, down, across)
+        drawn = drawn.permute(0, 2, 1, 3).round_().clamp_(0, 255)
+        below, alpha = window[:, :3], window[:, 3:]
+        if self._colour_match:
+            drawn = _colour_matched(drawn, below, alpha)
+        return images.blend(below, drawn, alpha)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Rows of a batch whose avatars' pictures have one size, so that all are pasted at once."""
+
+    rows: list[int]
+    works: list[FrameWork]
+    window: Box
+    """In the avatars' pictures: encloses all that any of the rows can change."""
+    crops: np.ndarray
+    """float32 [3, 2, g]: how each patch is placed in the window. `images.resize_map`, and 1 where
+    that is cubic, 0 where it is area; down, then across."""
+    formats: dict[tuple[Box, tuple[int, int]], list[int]]
+    """Part of the picture and (w, h) that is made of it, to the members of the group that want
+    it."""
+
+    def weights(self, crops: Tensor, source: int) -> tuple[Tensor, Tensor]:
+        """`images.resize_weights` down and across of ``crops``, which lie on the device.
+
+        Which kinds there are is read here: to ask the device would be to wait for it.
+        """
+        left, top, right, bottom = self.window
+        size = max(right - left, bottom - top)
+        scale, offset, cubic = crops.flatten(1)
+        made = [
+            images.resize_weights(scale, offset, source, size, cubic=kind)
+            for kind in (False, True)
+            if kind in self.crops[2]
+        ]
+        if len(made) == 2:
+            made = [torch.where(cubic[:, None, None] > 0, made[1], made[0])]
+        down, across = made[0].view(2, -1, size, source)
+        return down[:, : bottom - top], across[:, : right - left]
+
+
+def _groups(works: Sequence[FrameWork], patch_size: int) -> list[_Group]:
+    by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for row, work in enumerate(works):
+        by_size[work.spec.avatar.width, work.spec.avatar.height].append(row)
+    return [_group(rows, [works[row] for row in rows], patch_size) for rows in by_size.values()]
+
+
+def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
+    regions = [_box(work.spec.avatar.region) for work in works]
+    left, top = (min(box[edge] for box in regions) for edge in (0, 1))
+    right, bottom = (max(box[edge] for box in regions) for edge in (2, 3))
+    formats: defaultdict[tuple[Box, tuple[int, int]], list[int]] = defaultdict(list)
+    for member, work in enumerate(works):
+        formats[_box(work.spec.region), work.spec.picture_size].append(member)
+    crops = np.stack([_crop(work, left, top, patch_size) for work in works], axis=2)
+    return _Group(rows, works, (left, top, right, bottom), crops, dict(formats))
+
+
+def _crop(work: FrameWork, left: int, top: int, patch_size: int) -> np.ndarray:
+    """float32 [3, 2]: one row of `_Group.crops`, in a window at (left, top)."""
+    x1, y1, x2, y2 = (int(edge) for edge in work.spec.avatar.crop_boxes[work.source_index])
+    h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # a crop of nothing is never seen, but divided by
+    cubic = images.cubic_enlarges((w, h), (patch_size, patch_size))
+    maps = [
+        (*images.resize_map(start, length, patch_size, cubic=cubic), cubic)
+        for start, length in ((y1 - top, h), (x1 - left, w))
+    ]
+    return np.array(maps, np.float32).T
+
+
+def _box(region: tuple[int, int, int, int]) -> Box:
+    x, y, w, h = region
+    return x, y, x + w, y + h
+
+
+def _moved(span: slice, by: int) -> slice:
+    return slice(span.start + by, span.stop + by)
+
+
+def _take(batch: Tensor, rows: Sequence[int]) -> Tensor:
+    """Rows of a batch. No index goes to the device, so nothing waits for it."""
+    return torch.stack([batch[row] for row in rows])
+
+
+def _restored(plain: Tensor, sharp: Tensor, detail: DeviceDetail, sharpness: float) -> Tensor:
+    """`paste.restored` of lines [g, S, 3, S]: uint8, and floats of whole numbers."""
+    count, rows, _, columns = detail.lost.shape
+    down, across = detail.redrawn.shape[1], detail.redrawn.shape[3]
+    lower = plain[:, -rows:].float()
+    used = lower[:, : down * DETAIL_CELL, :, : across * DETAIL_CELL]
+    cells = used.reshape(count, down, DETAIL_CELL, 3, across, DETAIL_CELL).mean((2, 5)).round_()
+    moved = (cells - detail.redrawn).abs_().mean(2)
+    still = torch.exp(-((moved / STILL_LEVELS) ** 2))[:, None]
+    still = F.interpolate(still, (rows, columns), mode="bilinear").transpose(1, 2)
+    whole = images.unsharp_lines((lower + detail.lost).clamp_(0, 255), sharpness)
+    mixed = torch.lerp(sharp[:, -rows:], whole, still).mul_(_BLEND).round_()
+    return torch.cat([sharp[:, :-rows], mixed], 1)
+
+
+def _colour_matched(above: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
+    """`paste.colour_matched` of floats [g, 3, h, w] over uint8, alpha [g, 1, h, w]."""
+    border = (alpha - 1) < 254  # unsigned: 0 becomes 255
+    total = torch.where(border, below - above, 0).sum((2, 3), keepdim=True)
+    mean = total / border.sum((2, 3), keepdim=True).clamp_(min=1)
+    step = mean.clamp_(-COLOUR_MATCH_LEVELS, COLOUR_MATCH_LEVELS).round_()
+    return above.add_(step).clamp_(0, 255)
+
+
+# -- the check at the start -----------------------------------------------------------------------
+
+
+def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
+    """Finish two small frames both ways. Raises RuntimeError where the pictures differ."""
+    works, patches = _small_batch()
+    with finisher.scope():
+        finisher.latents(works)
+        made = finisher.compose(works, to_device(patches, finisher.avatars._device))
+    data = finisher.encode(works, made)
+    for row, right in zip(made.rows, reference.compose(works, patches), strict=True):
+        picture = row.permute(1, 2, 0).cpu().numpy()
+        if picture.shape != right.shape:
+            raise RuntimeError(f"a picture of {picture.shape} instead of {right.shape}")
+        if np.abs(picture.astype(int) - right).max() > _TOLERANCE:
+            raise RuntimeError("the device's pictures are not those of the CPU")
+    if not all(one.startswith(b"\xff\xd8") for one in data):
+        raise RuntimeError("the device made no JPEGs")
+    finisher.evict()
+
+
+def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
+    """Two frames of noise, one whole and one of the mouth, and their patches."""
+    random = np.random.default_rng(0)
+    mask = np.zeros((32, 40), np.uint8)
+    mask[4:28, 4:36] = random.integers(0, 256, (24, 32), dtype=np.uint8)
+    avatar = PreparedAvatar(
+        id="check",
+        name="check",
+        width=64,
+        height=48,
+        fps=25.0,
+        frames=random.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8),
+        crop_boxes=np.array([[12, 6, 52, 40], [12, 7, 42, 39]], np.int32),
+        paste_boxes=np.array([[10, 8, 50, 40]] * 2, np.int32),
+        masks=(mask, mask),
+        latents=np.zeros((2, 8, 4, 4), np.float16),
+        region=(10, 8, 40, 32),
+        detail=Detail(
+            random.integers(-128, 128, (2, 16, 32, 3), dtype=np.int8),
+            random.integers(96, 160, (2, 4, 8, 3), dtype=np.uint8),
+        ),
+    )
+    chunk = Chunk(0, 2, 0, np.zeros((0, 0), np.float32), None, 0)
+    source = ChunkWork(chunk, Fraction(25))
+    works = [
+        FrameWork(StreamSpec(0, avatar, video, 0, 0), source, row)
+        for row, video in enumerate((VideoFormat(), VideoFormat(region="mouth")))
+    ]
+    return works, random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)

@@ -1,0 +1,210 @@
+"""Avatars on the model's device: copied there once, kept within a budget.
+
+This module knows no batches and no pictures made of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.render.finish.device_jpeg import new_stream
+
+__all__ = ["DeviceAvatars", "DeviceDetail", "to_device"]
+
+_UPLOAD_FRAMES = 8
+"""Frames a copy to the device: what waits in pinned memory stays small."""
+
+
+class DeviceDetail(NamedTuple):
+    """`Detail` as `images.to_lines` has pictures: a line is a row of one channel."""
+
+    lost: Tensor  # int8 [n, rows, 3, S]
+    redrawn: Tensor  # uint8 [n, rows / DETAIL_CELL, 3, S / DETAIL_CELL]
+
+    def row(self, index: int) -> DeviceDetail:
+        return DeviceDetail(self.lost[index], self.redrawn[index])
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    pictures: Tensor
+    latents: Tensor
+    detail: DeviceDetail | None
+    source: np.ndarray
+    """The avatar's own latents. Kept, so that their id, by which this is found, stays theirs."""
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return [self.pictures, self.latents, *(self.detail or ())]
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+class DeviceAvatars:
+    """Avatars on one device, within ``budget_bytes``, the least recently used leaving first.
+
+    An avatar is copied whole when first asked for, and who asked waits for that; one that alone is
+    over the budget is copied frame by frame each time. Any thread may call.
+
+    ``reader`` is the CUDA stream of whoever uses them, the device's default one if not given.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        budget_bytes: int,
+        reader: torch.cuda.Stream | None = None,
+    ) -> None:
+        self._device = device
+        self._budget = budget_bytes
+        if reader is None and device.type == "cuda":
+            reader = torch.cuda.default_stream(device)
+        self._reader = reader
+        # One for life: what it leaves free is kept for it alone, and batches go on beside it.
+        self._uploads = new_stream(device)
+        self._lock = threading.Lock()
+        self._uploading = threading.Lock()
+        self._held: OrderedDict[int, _Held] = OrderedDict()
+
+    @property
+    def used_bytes(self) -> int:
+        """What the avatars held now take of the device."""
+        with self._lock:
+            return sum(held.bytes for held in self._held.values())
+
+    def picture(self, avatar: PreparedAvatar, index: int) -> Tensor:
+        """uint8 [4, H, W]: red, green, blue, and the mask's alpha where the crop can be seen."""
+        held = self._hold(avatar)
+        if held is None:
+            return self._copy_pictures(avatar, range(index, index + 1))[0]
+        return held.pictures[index]
+
+    def latents(self, avatar: PreparedAvatar, index: int) -> Tensor:
+        """float16 [2C, h, w]."""
+        held = self._hold(avatar)
+        if held is None:
+            return to_device(avatar.latents[index], self._device)
+        return held.latents[index]
+
+    def detail(self, avatar: PreparedAvatar, index: int) -> DeviceDetail | None:
+        """One frame's, or None where the avatar has none."""
+        held = self._hold(avatar)
+        if held is None:
+            detail = self._copy_detail(avatar, slice(index, index + 1))
+            return detail.row(0) if detail is not None else None
+        return held.detail.row(index) if held.detail is not None else None
+
+    def evict(self) -> None:
+        """Let go of the least recently used until half of the memory is free again, one at least.
+
+        What a batch in progress uses stays until it is done.
+        """
+        with self._lock:
+            total = sum(held.bytes for held in self._held.values())
+            while self._held and 2 * sum(h.bytes for h in self._held.values()) > total:
+                self._held.popitem(last=False)
+
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """Copy the avatar to the device now, so that its first frame does not wait for it.
+
+        Blocks until it is there; batches with other avatars go on meanwhile.
+        """
+        self._hold(avatar)
+
+    def _hold(self, avatar: PreparedAvatar) -> _Held | None:
+        """The avatar on the device, copied there where it is not; None where it is too large."""
+        key = id(avatar.latents)
+        with self._lock:
+            held = self._held.get(key)
+            if held is not None:
+                self._held.move_to_end(key)
+                return held
+        size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
+        size += avatar.detail.nbytes if avatar.detail is not None else 0
+        if size > self._budget:
+            return None
+        with self._uploading:  # one at a time; those that are there can be had meanwhile
+            with self._lock:
+                held = self._held.get(key)  # somebody else's copy, that this call waited for
+                if held is not None:
+                    return held
+                while sum(h.bytes for h in self._held.values()) + size > self._budget:
+                    self._held.popitem(last=False)
+            held = self._upload(avatar)
+            with self._lock:
+                self._held[key] = held
+            return held
+
+    def _upload(self, avatar: PreparedAvatar) -> _Held:
+        uploads, reader = self._uploads, self._reader
+        if uploads is None or reader is None:
+            return self._copy(avatar)
+        with torch.cuda.stream(uploads):
+            held = self._copy(avatar)
+        uploads.synchronize()
+        for tensor in held.tensors:
+            # Evicted, its memory waits for the batches that still read it.
+            tensor.record_stream(reader)
+        return held
+
+    def _copy(self, avatar: PreparedAvatar) -> _Held:
+        return _Held(
+            self._copy_pictures(avatar, range(avatar.frame_count)),
+            to_device(avatar.latents, self._device),
+            self._copy_detail(avatar, slice(None)),
+            avatar.latents,
+        )
+
+    def _copy_detail(self, avatar: PreparedAvatar, frames: slice) -> DeviceDetail | None:
+        if avatar.detail is None:
+            return None
+        arrays = avatar.detail.lost[frames], avatar.detail.redrawn[frames]
+        copies = (to_device(array, self._device) for array in arrays)
+        return DeviceDetail(*(copy.permute(0, 1, 3, 2).contiguous() for copy in copies))
+
+    def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
+        x, y, w, h = avatar.region
+        shape = (len(indices), 4, avatar.height, avatar.width)
+        pictures = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        pictures[:, 3] = 0
+        for start in range(0, len(indices), _UPLOAD_FRAMES):
+            part = indices[start : start + _UPLOAD_FRAMES]
+            rows = slice(start, start + len(part))
+            frames = to_device(avatar.frames[part.start : part.stop], self._device)
+            pictures[rows, :3] = frames.permute(0, 3, 1, 2)
+            alphas = np.stack([_region_alpha(avatar, index) for index in part])
+            pictures[rows, 3, y : y + h, x : x + w] = to_device(alphas, self._device)
+        return pictures
+
+
+def _region_alpha(avatar: PreparedAvatar, index: int) -> np.ndarray:
+    """uint8 [h, w] over the avatar's region: the mask, as far as the crop reaches."""
+    x, y, w, h = avatar.region
+    left, top, right, bottom = (int(edge) for edge in avatar.paste_boxes[index])
+    x1, y1, x2, y2 = (int(edge) for edge in avatar.crop_boxes[index])
+    start_x, start_y = max(left, x1, x), max(top, y1, y)
+    end_x, end_y = min(right, x2, x + w), min(bottom, y2, y + h)
+    alpha = np.zeros((h, w), np.uint8)
+    if start_x < end_x and start_y < end_y:
+        alpha[start_y - y : end_y - y, start_x - x : end_x - x] = avatar.masks[index][
+            start_y - top : end_y - top, start_x - left : end_x - left
+        ]
+    return alpha
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A copy of ``array`` on the device; on CUDA by way of pinned memory, without waiting."""
+    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+    staged = torch.empty(array.shape, dtype=dtype, pin_memory=device.type == "cuda")
+    staged.numpy()[...] = array
+    return staged.to(device, non_blocking=True)

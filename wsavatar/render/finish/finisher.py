@@ -1,0 +1,76 @@
+"""From the model's patches to JPEG bytes: paste, cut, scale, encode.
+
+Two finishers of one shape: `host.HostFinisher`, with OpenCV, and `device.DeviceFinisher`, which
+stays on the model's device until the bytes are made. They know neither queues nor outcomes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.config import RenderSettings
+from wsavatar.render.finish.host import HostFinisher
+from wsavatar.render.work import FaceModel, FrameWork
+
+__all__ = ["Finisher", "make_finisher"]
+
+_log = logging.getLogger(__name__)
+
+
+class Finisher(Protocol):
+    """What turns a batch of patches into JPEG bytes.
+
+    ``latents``, then the model's ``generate``, then ``compose`` for the same works run on one
+    thread, in that order; ``encode`` may run on another, for one batch at a time each.
+    """
+
+    on_device: bool
+    """True: `compose` only queues work on the device and returns at once; give it whole batches.
+    False: `compose` and `encode` cost this machine's time; a batch may be cut into single frames
+    and spread over threads."""
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """What the thread that makes batches runs under, from its first call to its last."""
+
+    def latents(self, works: Sequence[FrameWork]) -> Any:
+        """The rows that `FaceModel.generate` takes, in the order of ``works``."""
+
+    def compose(self, works: Sequence[FrameWork], patches: Any) -> Any:
+        """Patches, uint8 [b, S, S, 3] as the model gave them, to what `encode` takes."""
+
+    def encode(self, works: Sequence[FrameWork], pictures: Any) -> list[bytes]:
+        """JPEGs in the order of ``works``. Blocks until the bytes are in this machine's memory."""
+
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """Have an avatar ready where it will be pasted, before its first frame. May block; any
+        thread may call."""
+
+    def evict(self) -> None:
+        """Give up memory of the device that can be had again; costs time when it is."""
+
+
+def make_finisher(model: FaceModel, settings: RenderSettings) -> Finisher:
+    """The finisher for where ``model`` makes its patches.
+
+    On a CUDA device it first finishes two small frames; where that fails, or they differ from what
+    this machine makes of them, pictures are finished here, and a warning says so.
+    """
+    device: Any = getattr(model, "device", None)
+    if getattr(device, "type", "") != "cuda":
+        return HostFinisher(settings)
+    from wsavatar.render.finish.device import (  # torch, not needed elsewhere
+        DeviceFinisher,
+        check_finisher,
+    )
+
+    try:
+        finisher = DeviceFinisher(device, settings)
+        check_finisher(finisher, HostFinisher(settings))
+    except Exception as error:
+        _log.warning("%s: pictures are finished on the CPU, which is slower: %s", device, error)
+        return HostFinisher(settings)
+    return finisher

@@ -1,0 +1,82 @@
+"""The host's half of a frame: paste, cut, scale and encode on this machine's cores.
+
+What `device.DeviceFinisher` makes is held against what `HostFinisher` makes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import cv2
+import numpy as np
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.config import RenderSettings
+from wsavatar.media import jpeg
+from wsavatar.render.finish.paste import paste
+from wsavatar.render.work import FrameWork
+
+__all__ = ["HostFinisher", "to_numpy"]
+
+
+class HostFinisher:
+    """Numpy and OpenCV on this machine's cores. Holds no state: any thread may call it."""
+
+    on_device = False
+
+    def __init__(self, settings: RenderSettings) -> None:
+        self._sharpness = settings.sharpness
+        self._colour_match = settings.colour_match
+
+    def scope(self) -> AbstractContextManager[None]:
+        """Nothing is needed here."""
+        return contextlib.nullcontext()
+
+    def latents(self, works: Sequence[FrameWork]) -> list[np.ndarray]:
+        """float16 [2C, h, w] each."""
+        return [work.spec.avatar.latents[work.source_index] for work in works]
+
+    def compose(self, works: Sequence[FrameWork], patches: Any) -> list[np.ndarray]:
+        """uint8 [h, w, 3] each, of the size that its stream sends."""
+        rows = to_numpy(patches)
+        return [self._picture(work, patch) for work, patch in zip(works, rows, strict=True)]
+
+    def encode(self, works: Sequence[FrameWork], pictures: Sequence[np.ndarray]) -> list[bytes]:
+        """4:2:0 JPEGs of each stream's quality."""
+        return [
+            jpeg.encode(picture, work.spec.video.quality)
+            for work, picture in zip(works, pictures, strict=True)
+        ]
+
+    def prepare(self, avatar: PreparedAvatar) -> None:
+        """It is here already."""
+
+    def evict(self) -> None:
+        """Nothing is kept on a device."""
+
+    def _picture(self, work: FrameWork, patch: np.ndarray) -> np.ndarray:
+        avatar, index = work.spec.avatar, work.source_index
+        x, y, w, h = work.spec.region
+        offset = np.array([x, y, x, y])
+        picture = paste(
+            avatar.frames[index][y : y + h, x : x + w],
+            patch,
+            avatar.crop_boxes[index] - offset,
+            avatar.paste_boxes[index] - offset,
+            avatar.masks[index],
+            self._sharpness,
+            self._colour_match,
+            avatar.detail_of(index),
+        )
+        size = work.spec.picture_size
+        return (
+            picture if size == (w, h) else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        )
+
+
+def to_numpy(images: Any) -> np.ndarray:
+    """The model's pictures in this machine's memory, wherever they were made."""
+    return images if isinstance(images, np.ndarray) else np.asarray(images.cpu())

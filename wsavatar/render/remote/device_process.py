@@ -1,0 +1,265 @@
+"""One device's worker in a process of its own: that process's life, from its first line on.
+
+It loads its model, runs an ordinary `FaceWorker`, and stands between that and the server's
+messages. It does not know who started it: `wsavatar.render.remote.processes` does.
+
+What it cannot mend it leaves to whoever started it, by ending at once: a device that hangs, one in
+which frame after frame fails, an error of its own. Frames lost so get their outcome there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import NamedTuple, NoReturn
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.config import RenderSettings
+from wsavatar.machine import yield_to_others
+from wsavatar.render.jobs import DropReason, FrameOutcome, RenderedFrame
+from wsavatar.render.remote.device_channel import (
+    Cancel,
+    Channel,
+    Close,
+    Done,
+    Failed,
+    Message,
+    Prepare,
+    Ready,
+    Stats,
+    Work,
+)
+from wsavatar.render.threads import Threads
+from wsavatar.render.work import FaceModel
+from wsavatar.render.worker import HUNG_S, FaceWorker
+
+__all__ = ["BROKEN_AFTER", "BROKEN_EXIT_CODE", "DevicePlan", "Load", "Loaded", "run_device"]
+
+_log = logging.getLogger(__name__)
+
+STATS_S = 0.5
+AVATARS_AT_HAND = 8
+"""Avatars used without asking the store, which may go to the disk for one it has let go of."""
+
+BROKEN_AFTER = 64
+"""So many frames failed in a row, with none made: the device is lost to this process. After some
+CUDA errors every further call fails until the process ends."""
+BROKEN_EXIT_CODE = 3
+
+
+class Loaded(NamedTuple):
+    """What a device's process works with. ``get_avatar`` may block, and raises what it likes."""
+
+    model: FaceModel
+    get_avatar: Callable[[str], PreparedAvatar]
+
+
+Load = Callable[[], Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlan:
+    """How to become a device's process. Picklable: ``load`` is a module's function, or a partial
+    of one."""
+
+    name: str
+    load: Load
+    settings: RenderSettings
+    finishers: int
+    log_level: int = logging.INFO
+    hung_s: float = HUNG_S
+
+
+def run_device(connection: Connection, plan: DevicePlan) -> None:
+    """A device's process, from its first line to its last."""
+    # Ctrl-C in a terminal reaches every process; the one that listens there says when to end. It
+    # was held back until here, so that it could not interrupt the imports.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Straight to the terminal: the last lines of a process that dies are the ones that matter.
+    logging.basicConfig(
+        level=plan.log_level,
+        format=f"%(asctime)s %(levelname)s %(name)s [{plan.name}]: %(message)s",
+    )
+    _DeviceProcess(connection, plan).run()
+
+
+class _DeviceProcess:
+    """A `FaceWorker` and what stands between it and the pipe."""
+
+    def __init__(self, connection: Connection, plan: DevicePlan) -> None:
+        self._plan = plan
+        self._channel = Channel(connection, plan.name)
+        self._closing = threading.Event()
+        self._failed_in_a_row = 0
+        self._loaders = Threads(2, "avatar")
+        self._loaders.start()
+        self._lock = threading.Lock()  # over the two below and the order of a stream's frames
+        self._avatars: OrderedDict[str, PreparedAvatar] = OrderedDict()
+        self._awaited: dict[str, list[tuple[Work, bytes]]] = {}  # by avatar, on its way here
+
+    def run(self) -> None:
+        try:
+            worker = self._start()
+        except Exception as error:  # whatever a model's files or a device can do
+            _log.debug("the model cannot run", exc_info=True)
+            self._channel.post(Failed(f"{error}" or type(error).__name__))
+            self._channel.finish()
+            return
+        self._worker = worker
+        self._channel.post(Ready())
+        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        while not self._closing.wait(STATS_S):
+            self._channel.post(Stats(worker.stats()))
+            worker.watch()
+            if worker.problem:
+                _give_up(worker.problem)
+        self._end()
+
+    def _start(self) -> FaceWorker:
+        """Load the model and make it warm. Raises what either raises."""
+        yield_to_others()  # the threads that the model starts inherit it
+        model, self._get_avatar = self._plan.load()
+        plan = self._plan
+        worker = FaceWorker(
+            plan.name,
+            model,
+            plan.settings,
+            self._post,
+            finishers=plan.finishers,
+            hung_s=plan.hung_s,
+        )
+        errors: list[BaseException | None] = []
+        is_started = threading.Event()
+
+        def started(error: BaseException | None) -> None:
+            errors.append(error)
+            is_started.set()
+
+        worker.start(started)
+        is_started.wait()
+        if errors[0] is not None:
+            raise errors[0]
+        return worker
+
+    def _end(self) -> None:
+        """Settle every frame; where the device hangs meanwhile, end without, for nobody watches."""
+        reason = f"it did not end in {self._plan.hung_s:g} s"
+        last_resort = threading.Timer(self._plan.hung_s, _give_up, [reason])
+        last_resort.daemon = True
+        last_resort.start()
+        self._worker.close()
+        self._loaders.join(self._plan.hung_s)
+        with self._lock:
+            for avatar_id in self._awaited:
+                self._drop_awaited(avatar_id, lambda work: True, "cancelled")
+        self._worker.join()
+        self._channel.finish()
+
+    # The thread that listens.
+
+    def _listen(self) -> None:
+        try:
+            while not self._closing.is_set():
+                for message, blobs in self._channel.receive():
+                    self._take(message, blobs)
+        except (EOFError, OSError):  # who started this process is gone
+            pass
+        except Exception as error:
+            _give_up("what was sent could not be taken", error)
+        finally:
+            self._closing.set()
+
+    def _take(self, message: Message, blobs: Sequence[bytes]) -> None:
+        match message:
+            case Work():
+                self._submit(message, blobs[0])
+            case Prepare(avatar_id):
+                self._prepare(avatar_id)
+            case Cancel(number):
+                with self._lock:
+                    for avatar_id in self._awaited:
+                        self._drop_awaited(avatar_id, lambda w: w.number == number, "cancelled")
+                self._worker.cancel(number)
+            case Close():
+                self._closing.set()
+
+    def _submit(self, work: Work, windows: bytes) -> None:
+        with self._lock:
+            avatar = self._avatar_at_hand(work.avatar_id)
+            if avatar is None:
+                self._awaited[work.avatar_id].append((work, windows))
+            else:
+                self._worker.submit(work.jobs(avatar, windows))
+
+    def _prepare(self, avatar_id: str) -> None:
+        with self._lock:
+            avatar = self._avatar_at_hand(avatar_id)
+        if avatar is not None:
+            self._worker.prepare(avatar)
+
+    def _avatar_at_hand(self, avatar_id: str) -> PreparedAvatar | None:
+        """The avatar, or None while it is being loaded: others' frames do not wait for that."""
+        avatar = self._avatars.get(avatar_id)
+        if avatar is not None:
+            self._avatars.move_to_end(avatar_id)
+        elif avatar_id not in self._awaited:
+            self._awaited[avatar_id] = []
+            self._loaders.submit(self._load_avatar, avatar_id)
+        return avatar
+
+    # Any thread.
+
+    def _load_avatar(self, avatar_id: str) -> None:
+        try:
+            avatar = self._get_avatar(avatar_id)
+            self._worker.prepare(avatar)
+            with self._lock:
+                for work, windows in self._awaited[avatar_id]:
+                    self._worker.submit(work.jobs(avatar, windows))
+                del self._awaited[avatar_id]
+                self._avatars[avatar_id] = avatar
+                while len(self._avatars) > AVATARS_AT_HAND:
+                    self._avatars.popitem(last=False)
+        except Exception as error:  # a second outcome, of what was submitted, is not read there
+            _log.error("avatar %s cannot be used here: %s", avatar_id, error)
+            with self._lock:
+                self._drop_awaited(avatar_id, lambda work: True, "failed")
+                self._awaited.pop(avatar_id, None)
+
+    def _drop_awaited(
+        self, avatar_id: str, which: Callable[[Work], bool], reason: DropReason
+    ) -> None:
+        """Drop frames that wait for an avatar. Call it with the lock held."""
+        awaited = self._awaited.get(avatar_id, [])
+        for work, _ in awaited:
+            if which(work):
+                for row, _, _ in work.frames:
+                    index = work.chunk.first_frame + row
+                    self._channel.post(Done(work.number, index, reason))
+        self._awaited[avatar_id] = [pair for pair in awaited if not which(pair[0])]
+
+    def _post(self, number: int, outcome: FrameOutcome) -> None:
+        """What the worker calls for each frame."""
+        if isinstance(outcome, RenderedFrame):
+            self._failed_in_a_row = 0
+            self._channel.post(Done(number, outcome.frame_index, None), outcome.jpeg)
+            return
+        self._channel.post(Done(number, outcome.frame_index, outcome.reason))
+        if outcome.reason == "failed":
+            self._failed_in_a_row += 1
+            if self._failed_in_a_row >= BROKEN_AFTER:
+                _give_up(f"{BROKEN_AFTER} frames failed in a row")
+
+
+def _give_up(reason: str, error: BaseException | None = None) -> NoReturn:
+    """End the process now: no thread that hangs is waited for."""
+    _log.critical("%s: giving up", reason, exc_info=error)
+    os._exit(BROKEN_EXIT_CODE)

@@ -1,0 +1,189 @@
+"""Puts a server's engine together from the settings: models, avatars, renderer, dialogues.
+
+The one place that knows every package by name. Slow (it imports torch, loads weights, prepares
+avatars), so it is called on a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wsavatar.avatars.format import AvatarError
+from wsavatar.config import Settings
+from wsavatar.faces.musetalk.configured import load_configured
+from wsavatar.machine import yield_to_others
+from wsavatar.session.engine import Engine
+
+if TYPE_CHECKING:
+    from wsavatar.avatars.avatar import PreparedAvatar
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.faces.musetalk.model import MuseTalk
+    from wsavatar.render.pool import FacePool, MakeWorker
+    from wsavatar.render.remote.device_process import Loaded
+
+__all__ = [
+    "configured_devices",
+    "load_device",
+    "load_engine",
+    "load_models",
+    "open_pool",
+    "process_workers",
+    "works_in_processes",
+]
+
+_log = logging.getLogger(__name__)
+
+PREPARED_AT_START = 8
+"""Avatars prepared before the server is ready; more are prepared when first asked for."""
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep Python's lock from another that wants it.
+
+A worker queues a batch in dozens of short calls and takes the lock anew for each. Beside an event
+loop that was busy all the time, 60 such calls took up to 70 ms (p99) at Python's own 5 ms and
+0.4 ms at this; the loop got as much done either way.
+"""
+
+Progress = Callable[[str], None]
+
+_SECTIONS = tuple(Settings.model_fields)
+
+
+def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
+    """Load everything. Raises CheckpointError, AvatarError or ValueError, in words to act on."""
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.dialogue.registry import create
+
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    yield_to_others()  # the threads that OpenVINO and torch start for their work inherit it
+    progress("loading torch")
+    devices = configured_devices(settings)
+    # With processes this one only prepares avatars, which the others then read from the disk.
+    in_processes = works_in_processes(settings)
+    models = _load_on(settings, devices[:1] if in_processes else devices, progress)
+    store = AvatarStore(settings.avatars, models[0])
+    default = _prepare_avatars(store, progress)
+    if in_processes:
+        progress(f"starting {len(devices)} processes, for {', '.join(devices)}")
+    return Engine(
+        face=open_pool(settings, models, [default]),
+        avatars=store,
+        grid=models[0].spec.grid,
+        create_dialogue=create,
+    )
+
+
+def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[MuseTalk]:
+    """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
+    progress("loading torch")
+    return _load_on(settings, configured_devices(settings), progress)
+
+
+def open_pool(
+    settings: Settings, models: Sequence[MuseTalk], at_hand: Sequence[PreparedAvatar] = ()
+) -> FacePool:
+    """The pool that the settings ask for: of ``models``, one a configured device, or of processes.
+
+    Avatars ``at_hand`` go to the devices at its start, so that nobody's first frame waits for that.
+
+    With processes (`ModelSettings.processes`) no model is used; they load their own at the pool's
+    start, at the same time, and every avatar they are asked for must be in the configured folder.
+    """
+    from wsavatar.render.pool import FacePool
+
+    if works_in_processes(settings):
+        workers = process_workers(settings, configured_devices(settings))
+        return FacePool((), settings.render, workers=workers, at_hand=at_hand)
+    return FacePool(models, settings.render, at_hand=at_hand)
+
+
+def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWorker]:
+    """For `FacePool`: a worker in a process of its own for each device."""
+    from wsavatar.render.pool import finisher_threads
+    from wsavatar.render.remote.processes import ProcessWorker
+
+    # A plain instance: the loaded one's class is local to its loading, so it cannot be pickled.
+    plain = Settings.model_construct(**{name: getattr(settings, name) for name in _SECTIONS})
+    share_of_cores = max(1, (os.cpu_count() or 1) // len(devices))
+    seen: Counter[str] = Counter()
+    workers: list[MakeWorker] = []
+    for device in devices:
+        seen[device] += 1
+        workers.append(
+            partial(
+                ProcessWorker,
+                device if seen[device] == 1 else f"{device} ({seen[device]})",
+                partial(load_device, plain, device, share_of_cores),
+                settings.render,
+                finishers=finisher_threads(len(devices)),
+            )
+        )
+    return workers
+
+
+def load_device(settings: Settings, device: str, threads: int) -> Loaded:
+    """In a device's process: its model, its avatars, the default one read.
+
+    ``threads``: how many of the machine's cores torch may load a GPU's model with.
+    """
+    from wsavatar.avatars.store import AvatarStore
+    from wsavatar.render.remote.device_process import Loaded
+
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if device.startswith("cuda"):
+        import torch
+
+        torch.set_num_threads(threads)  # its neighbours load theirs at the same time
+        torch.cuda.set_device(device)  # else what names no device takes memory of the first GPU
+    model = load_configured(settings, device)
+    store = AvatarStore(settings.avatars, model)
+    store.get(store.default_id)
+    return Loaded(model, store.get)
+
+
+def configured_devices(settings: Settings) -> list[str]:
+    """Their names; ``auto`` is every CUDA device, or the CPU where there is none."""
+    import torch
+
+    devices = list(settings.model.devices)
+    if devices == ["auto"]:
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    return devices
+
+
+def works_in_processes(settings: Settings) -> bool:
+    """Whether each configured device gets a process of its own."""
+    devices = configured_devices(settings)
+    if settings.model.processes == "auto":
+        return len({device for device in devices if device.startswith("cuda")}) > 1
+    return settings.model.processes == "per_device"
+
+
+def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> list[MuseTalk]:
+    models = []
+    for device in devices:
+        progress(f"loading the model on {device}")
+        models.append(load_configured(settings, device))
+    return models
+
+
+def _prepare_avatars(store: AvatarStore, progress: Progress) -> PreparedAvatar:
+    """Build what is not cached; the default, which comes first. Only its faults are fatal."""
+    others = [info.id for info in store.list() if info.id != store.default_id]
+    others = others[: PREPARED_AT_START - 1]
+    count = 1 + len(others)
+    progress(f"preparing avatar {store.default_id} (1 of {count})")
+    default = store.get(store.default_id)
+    for number, avatar_id in enumerate(others, start=2):
+        progress(f"preparing avatar {avatar_id} ({number} of {count})")
+        try:
+            store.get(avatar_id)
+        except AvatarError as error:
+            _log.warning("avatar %s cannot be used: %s", avatar_id, error)
+    return default

@@ -1,0 +1,239 @@
+"""Plain HTTP on the WebSocket's port: the page, the avatars' files, and small JSON answers.
+
+This module turns a request into a `Reply`: methods, safe paths, content types, caching, ranges. It
+knows neither sockets nor sessions; what the JSON says is handed in as functions. It reads files,
+so the server calls it on a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from wsavatar.errors import WsavatarError
+
+__all__ = ["MAX_RANGE_BYTES", "NotFound", "Reply", "Site", "file_reply", "json_reply"]
+
+MAX_RANGE_BYTES = 4 * 1024 * 1024
+"""Most bytes one ranged answer carries; a player asks again for the rest."""
+
+_CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".webmanifest": "application/manifest+json",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".ico": "image/x-icon",
+    ".mp4": "video/mp4",
+    ".wav": "audio/wav",
+    ".woff2": "font/woff2",
+    ".txt": "text/plain; charset=utf-8",
+    ".md": "text/plain; charset=utf-8",
+}
+# The page isolates itself (precise timers) and may load nothing from elsewhere.
+_EVERYWHERE = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+class NotFound(WsavatarError, LookupError):
+    """Nothing lies at this path. The message is shown to the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer. ``body`` is what a GET carries; `Site` empties it for HEAD."""
+
+    status: HTTPStatus
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Headers = Mapping[str, str]
+Route = Callable[[], Reply]
+FileRoute = Callable[[str, Headers], Reply]
+
+
+class Site:
+    """Answers every request that is not for the WebSocket.
+
+    ``routes``: exact paths whose answers are at hand. ``files``: path prefixes whose answers take
+    a disk, given the decoded path, which holds plain names only; they may raise NotFound.
+    Everything else is a file under ``frontend``.
+    """
+
+    def __init__(
+        self, frontend: Path, routes: Mapping[str, Route], files: Mapping[str, FileRoute]
+    ) -> None:
+        self._frontend = frontend
+        self._routes = routes
+        self._files = files
+
+    def is_at_hand(self, target: str) -> bool:
+        """Whether `reply` reads no disk for this target, and may be called on an event loop."""
+        return target.partition("?")[0] in self._routes
+
+    def reply(self, method: str, target: str, headers: Headers) -> Reply:
+        """Answer a request. ``headers``: lower-case names. Never raises for what a client sends."""
+        if method not in ("GET", "HEAD"):
+            refused = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed; use GET")
+            return _finish(refused, {"Allow": "GET, HEAD"})
+        try:
+            found = self._find(_decoded_path(target), headers)
+        except NotFound as error:
+            found = _text(HTTPStatus.NOT_FOUND, str(error))
+        reply = _finish(found)
+        if method == "HEAD":
+            return Reply(reply.status, b"", reply.content_type, reply.headers)
+        return reply
+
+    def _find(self, path: str, headers: Headers) -> Reply:
+        if route := self._routes.get(path):
+            return route()
+        for prefix, route_file in self._files.items():
+            if path.startswith(prefix):
+                _check_plain(path)
+                return route_file(path, headers)
+        return file_reply(_safe_file(self._frontend, path), headers)
+
+
+def json_reply(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Reply:
+    """A JSON answer that no cache keeps."""
+    body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    return Reply(status, body, "application/json", {"Cache-Control": "no-store"})
+
+
+def file_reply(file: Path, headers: Headers) -> Reply:
+    """A file, revalidated by ETag, in part where a Range asks for it. Raises NotFound."""
+    try:
+        status = file.stat()
+        tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+        caching = {
+            # Always ask, seldom send: a page of modules must never be half old, half new.
+            "Cache-Control": "no-cache",
+            "ETag": tag,
+            "Last-Modified": formatdate(status.st_mtime, usegmt=True),
+            "Accept-Ranges": "bytes",
+        }
+        if _is_fresh(headers, tag, status.st_mtime):
+            return Reply(HTTPStatus.NOT_MODIFIED, b"", _content_type(file), caching)
+        wanted = headers.get("range")
+        if wanted is None or headers.get("if-range", tag) != tag:
+            return Reply(HTTPStatus.OK, file.read_bytes(), _content_type(file), caching)
+        return _ranged(file, wanted, status.st_size, caching)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise NotFound(f"no such file: {file.name}") from error
+
+
+def _ranged(file: Path, wanted: str, size: int, caching: Headers) -> Reply:
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None:  # several ranges, or another unit: RFC 9110 lets a server ignore it
+        return Reply(HTTPStatus.OK, file.read_bytes(), _content_type(file), caching)
+    first, last = match.groups()
+    if first:
+        start, end = int(first), min(int(last or size - 1), size - 1)
+    elif last:
+        start, end = max(0, size - int(last)), size - 1
+    else:
+        start, end = size, size - 1
+    if start > end:
+        return Reply(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+            b"",
+            _content_type(file),
+            {**caching, "Content-Range": f"bytes */{size}"},
+        )
+    end = min(end, start + MAX_RANGE_BYTES - 1)
+    with file.open("rb") as opened:
+        opened.seek(start)
+        body = opened.read(end - start + 1)
+    return Reply(
+        HTTPStatus.PARTIAL_CONTENT,
+        body,
+        _content_type(file),
+        {**caching, "Content-Range": f"bytes {start}-{end}/{size}"},
+    )
+
+
+def _is_fresh(headers: Mapping[str, str], tag: str, modified_s: float) -> bool:
+    if (tags := headers.get("if-none-match")) is not None:
+        return tags.strip() == "*" or tag in (t.strip().removeprefix("W/") for t in tags.split(","))
+    if (since := headers.get("if-modified-since")) is not None:
+        try:
+            return int(modified_s) <= parsedate_to_datetime(since).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return False
+    return False
+
+
+def _decoded_path(target: str) -> str:
+    try:
+        path = unquote(target.partition("?")[0], errors="strict")
+    except UnicodeDecodeError as error:
+        raise NotFound("the path is not valid UTF-8") from error
+    if not path.startswith("/") or path.startswith("//"):
+        raise NotFound("no such path")
+    return path
+
+
+def _safe_file(root: Path, path: str) -> Path:
+    """The file at a URL path below a directory; NotFound for anything that would leave it."""
+    _check_plain(path)
+    parts = path.strip("/").split("/") if path != "/" else []
+    if path.endswith("/"):
+        parts.append("index.html")
+    base = root.resolve()
+    file = base.joinpath(*parts).resolve()  # a link may not lead out either
+    if not file.is_relative_to(base) or not file.is_file():
+        raise NotFound("no such file")
+    return file
+
+
+def _check_plain(path: str) -> None:
+    """NotFound unless the path is made of plain names: no dots in front, no separators inside."""
+    if path != "/" and not all(map(_is_plain_name, path.strip("/").split("/"))):
+        raise NotFound("no such path")
+
+
+def _is_plain_name(part: str) -> bool:
+    return (
+        0 < len(part) <= 255
+        and not part.startswith(".")
+        and part.isprintable()
+        and not any(c in part for c in "/\\:")
+    )
+
+
+def _content_type(file: Path) -> str:
+    return _CONTENT_TYPES.get(file.suffix.lower(), "application/octet-stream")
+
+
+def _text(status: HTTPStatus, message: str) -> Reply:
+    return Reply(status, f"{message}\n".encode(), headers={"Cache-Control": "no-store"})
+
+
+def _finish(reply: Reply, extra: Headers | None = None) -> Reply:
+    headers = {**_EVERYWHERE, **reply.headers, **(extra or {})}
+    if reply.status is not HTTPStatus.NOT_MODIFIED:
+        headers["Content-Length"] = str(len(reply.body))
+    return Reply(reply.status, reply.body, reply.content_type, headers)

@@ -1,0 +1,423 @@
+"""Listening, admission and shutdown: the WebSocket and the page on one port.
+
+The server binds first and loads the model on a thread, so the page opens at once; until then
+``/readyz`` is 503, and a WebSocket is closed with 1013 and a reason that says so. The same where
+every device has failed. It knows nothing of what a session says.
+
+Compression (permessage-deflate) is off: JPEG does not shrink, and deflating base64 would cost each
+frame milliseconds of the event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import hmac
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from wsavatar.config import Settings
+from wsavatar.errors import WsavatarError
+from wsavatar.metrics import Metrics
+from wsavatar.resources import resource_dir
+from wsavatar.serve import assembly
+from wsavatar.serve.http import Reply, Site
+from wsavatar.serve.site import build_site
+from wsavatar.session.engine import Engine
+from wsavatar.session.session import Goodbye, Session
+
+__all__ = ["ENDPOINT", "AvatarServer", "ListenError", "LoadError", "add_arguments", "run"]
+
+_log = logging.getLogger(__name__)
+
+ENDPOINT = "/v1/realtime"
+_TOKEN_PROTOCOL = "openai-insecure-api-key."
+_CLOSE_TIMEOUT_S = 5.0
+_OPEN_TIMEOUT_S = 60.0
+"""For the whole of a request, its answer included: a slow phone fetches a video in it."""
+_WRITE_LIMIT = 64 * 1024
+"""Bytes that may wait below the outbox: little, so that what is late is dropped, not sent."""
+
+Load = Callable[[Settings, Callable[[str], None]], Engine]
+
+
+class ListenError(WsavatarError, OSError):
+    """The address cannot be listened on; the message says what to do."""
+
+
+class LoadError(WsavatarError, RuntimeError):
+    """The model or the avatars cannot be loaded; the message says what to do."""
+
+
+class AvatarServer:
+    """One server. ``load`` builds the engine; it is called on a thread, with a progress function.
+
+    >>> async with AvatarServer(settings, load) as server:  # doctest: +SKIP
+    ...     await server.ready()
+    """
+
+    def __init__(self, settings: Settings, load: Load, frontend: Path | None = None) -> None:
+        self._settings = settings
+        self._load = load
+        self.metrics = Metrics()
+        self.progress = "starting"
+        self._engine: Engine | None = None
+        self._ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
+        self._sessions: dict[ServerConnection, Session] = {}
+        self._site: Site = build_site(
+            frontend or resource_dir("frontend"),
+            self.metrics,
+            lambda: self._engine,
+            lambda: self.progress,
+            settings.render.jpeg_quality,
+        )
+        self._closing = False
+        self.metrics.watch_queues(self._depths)
+
+    @property
+    def engine(self) -> Engine | None:
+        """The loaded engine, or None while it loads."""
+        return self._engine
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, also where the settings said 0."""
+        port: int = next(iter(self._server.sockets)).getsockname()[1]
+        return port
+
+    async def ready(self) -> Engine:
+        """Wait until sessions are taken. Raises LoadError."""
+        return await asyncio.shield(self._ready)
+
+    # -- starting and stopping --------------------------------------------------------------------
+
+    async def __aenter__(self) -> AvatarServer:
+        settings = self._settings.server
+        try:
+            self._server = await serve(
+                self._handle,
+                settings.host,
+                settings.port,
+                process_request=self._process_request,
+                select_subprotocol=_select_subprotocol,
+                compression=None,
+                max_size=settings.max_message_bytes,
+                max_queue=16,
+                write_limit=_WRITE_LIMIT,
+                open_timeout=_OPEN_TIMEOUT_S,
+                close_timeout=_CLOSE_TIMEOUT_S,
+                server_header="wsavatar",
+            )
+        except OSError as error:
+            raise ListenError(_listen_problem(error, settings.host, settings.port)) from error
+        self._loading = asyncio.create_task(self._load_engine(), name="load")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        """Stop: no new connections, every socket closed with 1001, all within the grace."""
+        self._closing = True
+        self._server.close(close_connections=False)
+        self._loading.cancel()
+        grace_s = self._settings.server.shutdown_grace_s
+        closing = [
+            asyncio.create_task(_say_goodbye(connection, Goodbye(1001, "the server stops")))
+            for connection in self._sessions
+        ]
+        try:
+            async with asyncio.timeout(grace_s):
+                if closing:
+                    await asyncio.wait(closing)
+                await self._server.wait_closed()
+        except TimeoutError:
+            _log.warning("%d connections did not close in %g s", len(self._sessions), grace_s)
+            for connection in list(self._sessions):
+                connection.transport.abort()
+            for task in closing:
+                task.cancel()
+        await asyncio.gather(self._loading, *closing, return_exceptions=True)
+        if self._engine is not None:
+            await self._engine.face.close()
+        if self._ready.done() and not self._ready.cancelled():
+            self._ready.exception()  # whoever did not wait for it has had its log line
+
+    async def _load_engine(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def progress(text: str) -> None:
+            if self._closing:
+                raise LoadError("stopped")
+            loop.call_soon_threadsafe(self._report_progress, text)
+
+        try:
+            engine = await _on_daemon_thread(lambda: self._load(self._settings, progress))
+            await engine.face.start()
+        except Exception as error:  # whatever a model's files can do to their reader
+            if not isinstance(error, LoadError):
+                _log.debug("loading failed", exc_info=True)
+            self.progress = f"failed: {error}"
+            self._ready.set_exception(LoadError(str(error) or type(error).__name__))
+            return
+        self._engine = engine
+        self.metrics.watch_renderer(engine.face.stats)
+        self._report_progress("ready")
+        self._ready.set_result(engine)
+
+    def _report_progress(self, text: str) -> None:
+        self.progress = text
+        _log.info("%s", text)
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    async def _process_request(
+        self, connection: ServerConnection, request: Request
+    ) -> Response | None:
+        """Plain HTTP is answered here; None lets the WebSocket handshake go on."""
+        target = urlsplit(request.path)
+        if target.path != ENDPOINT:
+            headers = {name.lower(): value for name, value in request.headers.raw_items()}
+            asked = (request.method, request.path, headers)
+            if self._site.is_at_hand(request.path):
+                return _to_response(self._site.reply(*asked))
+            return _to_response(await asyncio.to_thread(self._site.reply, *asked))
+        if not self._may_enter(request.headers):
+            self.metrics.refused.labels("unauthorized").inc()
+            response = connection.respond(HTTPStatus.UNAUTHORIZED, "A valid token is needed.\n")
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        if not self._is_welcome_origin(request.headers):
+            self.metrics.refused.labels("origin").inc()
+            return connection.respond(HTTPStatus.FORBIDDEN, "This origin may not connect.\n")
+        return None
+
+    def _may_enter(self, headers: Headers) -> bool:
+        tokens = self._settings.server.auth_tokens
+        if not tokens:
+            return True
+        offered = [
+            value[7:].strip()
+            for value in headers.get_all("Authorization")
+            if value[:7].lower() == "bearer "
+        ]
+        offered += [
+            name.removeprefix(_TOKEN_PROTOCOL)
+            for name in _offered_subprotocols(headers)
+            if name.startswith(_TOKEN_PROTOCOL)
+        ]
+        # No short cut: the time taken must not say which token was nearly right.
+        matches = [
+            hmac.compare_digest(one.encode("utf-8", "replace"), token.encode("utf-8", "replace"))
+            for one in offered
+            for token in tokens
+        ]
+        return any(matches)
+
+    def _is_welcome_origin(self, headers: Headers) -> bool:
+        """Whether the page that connects is ours.
+
+        Browsers let any page connect to any WebSocket. Where a token is asked for, that guards;
+        elsewhere only our own page, the origins in the settings, and clients that are no browsers
+        (they send no Origin) may.
+        """
+        origins = headers.get_all("Origin")
+        if not origins or self._settings.server.auth_tokens:
+            return True
+        host = headers.get("Host", "")
+        allowed = self._settings.server.allowed_origins
+        return all(urlsplit(one).netloc == host or one in allowed for one in origins)
+
+    # -- connections ------------------------------------------------------------------------------
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        """One WebSocket, from admission to its close."""
+        refusal = self._refusal()
+        if refusal is not None:
+            self.metrics.refused.labels(refusal[0]).inc()
+            await _say_goodbye(connection, Goodbye(1013, refusal[1]))
+            return
+        assert self._engine is not None and connection.request is not None
+        _keep_backlog_in_outbox(connection)
+        query = parse_qs(urlsplit(connection.request.path).query)
+        session = Session(
+            connection,
+            self._engine,
+            self._settings,
+            self.metrics,
+            avatar_id=query.get("avatar", [None])[0],
+        )
+        async with self._counted(connection, session):
+            goodbye = await session.run()
+            if goodbye.code is not None:
+                await _say_goodbye(connection, goodbye)
+
+    def _refusal(self) -> tuple[str, str] | None:
+        """Why no session can be had now, as a label and in words; None where one can."""
+        if self._closing:
+            return "closing", "the server stops"
+        if self._engine is None:
+            return "loading", f"not ready yet: {self.progress}"
+        if all(self._engine.face.health().values()):
+            return "devices", "no device makes frames now; try again later"
+        limit = self._settings.server.max_sessions
+        if len(self._sessions) >= limit:
+            return "full", f"all {limit} sessions are taken; try again later"
+        return None
+
+    @contextlib.asynccontextmanager
+    async def _counted(self, connection: ServerConnection, session: Session) -> AsyncIterator[None]:
+        self._sessions[connection] = session
+        self.metrics.sessions_total.inc()
+        self.metrics.sessions.set(len(self._sessions))
+        _log.info("%s: opened, %d open", session.id, len(self._sessions))
+        try:
+            yield
+        finally:
+            del self._sessions[connection]
+            self.metrics.sessions.set(len(self._sessions))
+            _log.info("%s: closed, %d open", session.id, len(self._sessions))
+
+    def _depths(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        for session in list(self._sessions.values()):
+            for name, depth in session.depths().items():
+                total[name] = total.get(name, 0) + depth
+        return total
+
+
+async def _on_daemon_thread(work: Callable[[], Engine]) -> Engine:
+    """The result of slow work that a stopping process need not wait for, as it would for a pool."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Engine] = loop.create_future()
+
+    def settle(engine: Engine | None, error: Exception | None) -> None:
+        if result.cancelled():
+            return
+        if engine is not None:
+            result.set_result(engine)
+        else:
+            result.set_exception(error or RuntimeError("nothing was loaded"))
+
+    def run_work() -> None:
+        engine: Engine | None = None
+        failure: Exception | None = None
+        try:
+            engine = work()
+        except Exception as error:  # handed to whoever awaits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody awaits any more
+            loop.call_soon_threadsafe(settle, engine, failure)
+
+    threading.Thread(target=run_work, name="load", daemon=True).start()
+    return await result
+
+
+def _offered_subprotocols(headers: Headers) -> list[str]:
+    lines = headers.get_all("Sec-WebSocket-Protocol")
+    return [name.strip() for line in lines for name in line.split(",")]
+
+
+def _select_subprotocol(
+    connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """``realtime`` where it is offered. The token is one too, and is never said back."""
+    return Subprotocol("realtime") if "realtime" in offered else None
+
+
+def _to_response(reply: Reply) -> Response:
+    headers = Headers({**reply.headers, "Content-Type": reply.content_type})
+    headers["Connection"] = "close"
+    return Response(reply.status.value, reply.status.phrase, headers, reply.body)
+
+
+def _keep_backlog_in_outbox(connection: ServerConnection) -> None:
+    """Let the kernel take only what it can soon send, whatever its buffer's size."""
+    lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    sock = connection.transport.get_extra_info("socket")
+    if lowat is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):  # a kernel without it only buffers more
+        sock.setsockopt(socket.IPPROTO_TCP, lowat, _WRITE_LIMIT)
+
+
+async def _say_goodbye(connection: ServerConnection, goodbye: Goodbye) -> None:
+    """Close with code and reason; a peer that does not answer is cut off."""
+    assert goodbye.code is not None
+    reason = goodbye.reason.encode()[:120].decode(errors="ignore")  # a close frame holds 123 bytes
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await connection.close(goodbye.code, reason)
+    except TimeoutError:
+        connection.transport.abort()
+
+
+def _listen_problem(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} on {host} is in use: stop the program that has it, "
+            f"or take another: --port {port + 1 if port < 65535 else 8765}"
+        )
+    if error.errno == errno.EACCES:
+        return f"port {port} needs rights that this user lacks: take one from 1024 up with --port"
+    return f"cannot listen on {host}, port {port}: {error.strerror or error}"
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``serve``."""
+    parser.add_argument("--host", help="address to listen on; 0.0.0.0 is the whole network")
+    parser.add_argument("--port", type=int, help="port to listen on; 0 takes any free one")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM. 0: stopped; 1: loading failed; 2: cannot listen."""
+    given = {name: getattr(args, name) for name in ("host", "port")}
+    server = settings.server.model_copy(update={k: v for k, v in given.items() if v is not None})
+    if not 0 <= server.port <= 65535:
+        print(f"wsavatar: --port must be from 0 to 65535, not {server.port}", file=sys.stderr)
+        return 2
+    try:
+        return asyncio.run(_serve(settings.model_copy(update={"server": server})))
+    except (ListenError, LoadError) as error:
+        print(f"wsavatar: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ListenError) else 1
+
+
+async def _serve(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, stop.set)
+    async with AvatarServer(settings, assembly.load_engine) as server:
+        host = settings.server.host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
+        print(f"wsavatar: http://{f'[{shown}]' if ':' in shown else shown}:{server.port}")
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        ready = asyncio.create_task(server.ready(), name="ready")
+        try:
+            await asyncio.wait({stopped, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                ready.result()
+                print("wsavatar: ready", flush=True)
+            await stopped
+            print("wsavatar: stopping", flush=True)
+        finally:
+            for task in (stopped, ready):
+                task.cancel()
+            await asyncio.gather(stopped, ready, return_exceptions=True)
+    return 0

@@ -1,0 +1,162 @@
+"""What this server says over plain HTTP: health, numbers, avatars, the wire's description.
+
+The answers' content stands here; how an answer is made of a request, in `wsavatar.serve.http`.
+Routes are called on the event loop and only read numbers; `AvatarFiles` reads disks and runs on a
+thread.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, is_dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from wsavatar import __version__
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.format import AvatarError
+from wsavatar.media import jpeg
+from wsavatar.metrics import Metrics
+from wsavatar.protocol.asyncapi import describe
+from wsavatar.protocol.binary import pack_frame
+from wsavatar.serve.http import NotFound, Reply, Site, file_reply, json_reply
+from wsavatar.session.engine import Engine
+
+__all__ = ["AvatarFiles", "build_site", "idle_cycle"]
+
+_IDLE_CYCLES_KEPT = 8
+"""Encoded idle cycles in memory, some megabytes each. Full: the least recently asked for goes."""
+
+
+def build_site(
+    frontend: Path,
+    metrics: Metrics,
+    engine: Callable[[], Engine | None],
+    progress: Callable[[], str],
+    quality: int,
+) -> Site:
+    """The site of one server. ``engine()`` is None until it is loaded; ``progress()`` says why."""
+    avatars = AvatarFiles(engine, progress, quality)
+
+    def ready() -> Reply:
+        loaded = engine()
+        health = {} if loaded is None else dict(loaded.face.health())
+        is_ready = not all(health.values())  # without devices: not loaded
+        status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+        problems = {device: problem for device, problem in health.items() if problem}
+        body = {"ready": is_ready, "progress": progress(), "problems": problems}
+        return json_reply(body, status)
+
+    def prometheus() -> Reply:
+        return Reply(HTTPStatus.OK, metrics.prometheus(), CONTENT_TYPE_LATEST)
+
+    return Site(
+        frontend,
+        routes={
+            "/healthz": lambda: json_reply({"status": "ok", "version": __version__}),
+            "/readyz": ready,
+            "/metrics": prometheus,
+            "/api/stats": lambda: json_reply(metrics.snapshot()),
+            "/asyncapi.json": lambda: json_reply(describe()),
+        },
+        files={"/api/avatars": avatars.listing, "/avatars/": avatars.file},
+    )
+
+
+class AvatarFiles:
+    """The avatars' list and files, from the store alone: no path of the client's is ever opened."""
+
+    def __init__(
+        self, engine: Callable[[], Engine | None], progress: Callable[[], str], quality: int
+    ) -> None:
+        self._engine = engine
+        self._progress = progress
+        self._quality = quality
+        self._guard = threading.Lock()
+        self._cycles: OrderedDict[str, bytes] = OrderedDict()
+
+    def listing(self, path: str, headers: Mapping[str, str]) -> Reply:
+        """``/api/avatars``: all of them, and which is taken where none is asked for."""
+        if path != "/api/avatars":
+            raise NotFound(f"nothing at {path}")
+        engine = self._engine()
+        if engine is None:
+            return self._not_yet()
+        avatars = engine.avatars
+        listed = [_public(info) for info in avatars.list()]
+        return json_reply({"avatars": listed, "default": avatars.default_id if listed else None})
+
+    def file(self, path: str, headers: Mapping[str, str]) -> Reply:
+        """``/avatars/<id>/`` and one of avatar.json, idle.mp4, idle.bin, poster.jpg."""
+        engine = self._engine()
+        if engine is None:
+            return self._not_yet()
+        avatar_id, _, name = path.removeprefix("/avatars/").partition("/")
+        try:
+            match name:
+                case "avatar.json":
+                    return self._about(engine, avatar_id)
+                case "idle.mp4":
+                    return file_reply(engine.avatars.idle_video(avatar_id), headers)
+                case "idle.bin":
+                    return self._idle(engine, avatar_id)
+                case "poster.jpg":
+                    poster = engine.avatars.poster(avatar_id)
+                    if poster is not None:
+                        return file_reply(poster, headers)
+        except AvatarError as error:
+            raise NotFound(str(error)) from error
+        raise NotFound(f"nothing at {path}")
+
+    def _about(self, engine: Engine, avatar_id: str) -> Reply:
+        for info in engine.avatars.list():
+            if info.id == avatar_id:
+                return json_reply(_public(info))
+        raise NotFound(f"no avatar {avatar_id!r}")
+
+    def _idle(self, engine: Engine, avatar_id: str) -> Reply:
+        with self._guard:
+            body = self._cycles.get(avatar_id)
+            if body is not None:
+                self._cycles.move_to_end(avatar_id)
+        if body is None:
+            body = idle_cycle(engine.avatars.get(avatar_id), self._quality)
+            with self._guard:
+                self._cycles[avatar_id] = body
+                while len(self._cycles) > _IDLE_CYCLES_KEPT:
+                    self._cycles.popitem(last=False)
+        return Reply(HTTPStatus.OK, body, "application/octet-stream", {"Cache-Control": "no-cache"})
+
+    def _not_yet(self) -> Reply:
+        body = {"error": "not ready", "progress": self._progress()}
+        reply = json_reply(body, HTTPStatus.SERVICE_UNAVAILABLE)
+        return Reply(
+            reply.status, reply.body, reply.content_type, {**reply.headers, "Retry-After": "1"}
+        )
+
+
+def idle_cycle(avatar: PreparedAvatar, quality: int) -> bytes:
+    """The avatar's source frames in order: each a u32 length, then a binary frame message."""
+    parts = []
+    for index, frame in enumerate(avatar.frames):
+        pts_us = round(index * 1_000_000 / avatar.fps)
+        region = (0, 0, avatar.width, avatar.height)
+        message = pack_frame(0, index, pts_us, region, jpeg.encode(frame, quality))
+        parts += [struct.pack("<I", len(message)), message]
+    return b"".join(parts)
+
+
+def _public(info: Any) -> dict[str, Any]:
+    """An avatar as the page sees it."""
+    fields = asdict(info) if is_dataclass(info) and not isinstance(info, type) else dict(vars(info))
+    base = f"avatars/{fields['id']}"
+    urls = {"idle_video": f"{base}/idle.mp4", "idle_frames": f"{base}/idle.bin"}
+    if fields.get("has_poster"):
+        urls["poster"] = f"{base}/poster.jpg"
+    return {**fields, "urls": urls}

@@ -1,0 +1,105 @@
+"""Everything that goes to one client: events, audio and frames, encoded as it asked.
+
+The one place where a session's output meets its queue and the counters. It knows the wire's
+encodings; not what is said, nor when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from wsavatar.metrics import Metrics
+from wsavatar.protocol.binary import pack_audio, pack_frame
+from wsavatar.protocol.events import (
+    ErrorEvent,
+    OutputAudioDelta,
+    ProtocolError,
+    ServerEvent,
+    VideoDelta,
+)
+from wsavatar.render.jobs import RenderedFrame
+from wsavatar.session.outbox import Outbox, OutboxOverflow, OutgoingFrame
+
+__all__ = ["Downlink"]
+
+
+class Downlink:
+    """One client's outgoing side. Nothing here waits or raises.
+
+    Once the outbox overflows nothing more is queued, and `overflowed` raises OutboxOverflow for
+    whoever owns the connection.
+    """
+
+    def __init__(self, outbox: Outbox, metrics: Metrics) -> None:
+        self.outbox = outbox
+        self._metrics = metrics
+        self._overflow: OutboxOverflow | None = None
+        self._overflowed = asyncio.Event()
+
+    async def overflowed(self) -> None:
+        """Wait for the client to stop reading; raises OutboxOverflow."""
+        await self._overflowed.wait()
+        assert self._overflow is not None
+        raise self._overflow
+
+    def event(self, event: ServerEvent) -> None:
+        self._put(event.to_json())
+
+    def error(self, error: ProtocolError) -> None:
+        """Tell the client what could not be done, and count it."""
+        self._metrics.errors.labels(error.code).inc()
+        self.event(ErrorEvent.of(error))
+
+    def audio(
+        self,
+        pcm: bytes,
+        *,
+        binary: bool,
+        response_id: str,
+        item_id: str,
+        generation: int,
+        offset: int,
+        rate: int,
+    ) -> None:
+        """Audio in the client's format; ``offset`` counts its samples from the response's start."""
+        if binary:
+            self._put(pack_audio(generation, offset, offset * 1_000_000 // rate, pcm), generation)
+        else:
+            delta = OutputAudioDelta(response_id=response_id, item_id=item_id, audio=pcm)
+            self._put(delta.to_json(), generation)
+
+    def frame(
+        self,
+        frame: RenderedFrame,
+        *,
+        binary: bool,
+        response_id: str,
+        settled: Callable[[bool], None],
+    ) -> None:
+        """A frame; ``settled(sent)`` says once what became of it."""
+
+        def encode() -> str | bytes:
+            if binary:
+                return pack_frame(
+                    frame.generation, frame.frame_index, frame.pts_us, frame.region, frame.jpeg
+                )
+            return VideoDelta(
+                response_id=response_id,
+                frame_index=frame.frame_index,
+                pts_ms=frame.pts_us / 1000,
+                region=frame.region,
+                generation=frame.generation,
+                jpeg=frame.jpeg,
+            ).to_json()
+
+        self.outbox.put_frame(OutgoingFrame(frame.generation, len(frame.jpeg), encode, settled))
+
+    def _put(self, payload: str | bytes, generation: int | None = None) -> None:
+        if self._overflow is not None:
+            return
+        try:
+            self.outbox.put(payload, generation=generation)
+        except OutboxOverflow as error:
+            self._overflow = error
+            self._overflowed.set()

@@ -1,0 +1,85 @@
+"""What all sessions share, as they see it: a renderer, the avatars, and a way to begin a dialogue.
+
+Only shapes: the modules that fill them are `wsavatar.render.pool`, `wsavatar.avatars.store` and
+`wsavatar.dialogue.registry`, and the server puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.config import DialogueSettings, Mode
+from wsavatar.dialogue.base import Dialogue, Stage
+from wsavatar.render.jobs import FrameOutcome, VideoFormat
+from wsavatar.speech.chunker import Chunk, FeatureGrid
+
+__all__ = ["AvatarSummary", "Avatars", "Engine", "Face", "FaceStream"]
+
+
+class FaceStream(Protocol):
+    """One response's way into the renderer."""
+
+    def submit(self, chunk: Chunk, due_s: float) -> None: ...
+
+    def cancel(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Face(Protocol):
+    """What makes faces."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def open_stream(
+        self,
+        avatar: PreparedAvatar,
+        video: VideoFormat,
+        generation: int,
+        first_cycle_index: int,
+        on_frame: Callable[[FrameOutcome], None],
+    ) -> FaceStream: ...
+
+    def health(self) -> Mapping[str, str]:
+        """By device: why it makes no frames now; empty where it does. Any thread may ask."""
+
+    def stats(self) -> object:
+        """Numbers, in a dataclass or a mapping."""
+
+
+class AvatarSummary(Protocol):
+    """What is known of an avatar without preparing it."""
+
+    @property
+    def id(self) -> str: ...
+
+
+class Avatars(Protocol):
+    """The avatars there are. Blocking: called on a thread. Raises AvatarError."""
+
+    @property
+    def default_id(self) -> str: ...
+
+    def list(self) -> Sequence[AvatarSummary]: ...
+
+    def get(self, avatar_id: str, /) -> PreparedAvatar: ...
+
+    def idle_video(self, avatar_id: str, /) -> Path: ...
+
+    def poster(self, avatar_id: str, /) -> Path | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """All of it. ``create_dialogue`` raises DialogueError where one cannot be had."""
+
+    face: Face
+    avatars: Avatars
+    grid: FeatureGrid
+    create_dialogue: Callable[[Mode, Stage, DialogueSettings], Dialogue]

@@ -1,0 +1,149 @@
+"""What waits to be sent to one client: bounded, audio first, oldest frames dropped.
+
+Two classes share a connection. *Messages* (events and audio) are sent in order and never dropped:
+a client that lets more than ``MESSAGE_BYTES`` of them pile up reads nothing, and its connection is
+closed. *Frames* wait behind them: where more than ``frame_bytes`` of them wait, the oldest go
+first, because a late frame is worth less than the next one. Each frame is settled exactly once,
+as sent or as dropped.
+
+An interruption makes a generation stale: `discard` forgets its audio and frames at once.
+
+This module knows neither events nor pictures, and of the socket only a coroutine that sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from wsavatar.errors import WsavatarError
+
+__all__ = ["MESSAGE_BYTES", "OutgoingFrame", "Outbox", "OutboxOverflow"]
+
+MESSAGE_BYTES = 16 * 1024 * 1024
+"""Events and audio that may wait for one client: minutes of audio, whatever its format."""
+
+
+class OutboxOverflow(WsavatarError):
+    """The client has stopped reading: more audio waits for it than may wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingFrame:
+    """A frame that waits. It is encoded only when it is sent: dropping it costs nothing.
+
+    ``settled(sent)`` is called once: True as it is handed to the socket, False if it was dropped.
+    """
+
+    generation: int
+    size: int
+    encode: Callable[[], str | bytes]
+    settled: Callable[[bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    payload: str | bytes
+    generation: int | None
+
+
+class Outbox:
+    """One client's queue. ``put`` and ``put_frame`` never wait; `run` sends until cancelled."""
+
+    def __init__(
+        self,
+        send: Callable[[str | bytes], Awaitable[None]],
+        *,
+        frame_bytes: int,
+        message_bytes: int = MESSAGE_BYTES,
+    ) -> None:
+        self._send = send
+        self._frame_limit = frame_bytes
+        self._message_limit = message_bytes
+        # Full: the connection is closed (OutboxOverflow). Audio is never dropped.
+        self._messages: deque[_Message] = deque()
+        self._message_bytes = 0
+        # Full: the oldest frame is dropped.
+        self._frames: deque[OutgoingFrame] = deque()
+        self._frame_bytes = 0
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of events and audio that wait."""
+        return self._message_bytes
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of frames that wait."""
+        return self._frame_bytes
+
+    @property
+    def frame_count(self) -> int:
+        return len(self._frames)
+
+    def put(self, payload: str | bytes, *, generation: int | None = None) -> None:
+        """Queue an event or audio. ``generation``: it is stale once that is discarded.
+
+        Raises OutboxOverflow where the client has let too much pile up.
+        """
+        if self._message_bytes + len(payload) > self._message_limit:
+            raise OutboxOverflow(
+                f"{self._message_bytes} bytes of events and audio wait for a client that "
+                f"does not read"
+            )
+        self._messages.append(_Message(payload, generation))
+        self._message_bytes += len(payload)
+        self._rouse()
+
+    def put_frame(self, frame: OutgoingFrame) -> None:
+        """Queue a frame, dropping the oldest ones until it fits. The newest always stays."""
+        self._frames.append(frame)
+        self._frame_bytes += frame.size
+        dropped = []
+        while self._frame_bytes > self._frame_limit and len(self._frames) > 1:
+            dropped.append(self._frames.popleft())
+            self._frame_bytes -= dropped[-1].size
+        self._rouse()
+        for old in dropped:
+            old.settled(False)
+
+    def discard(self, generation: int) -> None:
+        """Forget the audio and frames of a generation: it was interrupted."""
+        stale = [frame for frame in self._frames if frame.generation == generation]
+        self._frames = deque(f for f in self._frames if f.generation != generation)
+        self._frame_bytes = sum(frame.size for frame in self._frames)
+        self._messages = deque(m for m in self._messages if m.generation != generation)
+        self._message_bytes = sum(len(m.payload) for m in self._messages)
+        for frame in stale:
+            frame.settled(False)
+
+    async def run(self) -> None:
+        """Send what waits, messages before frames, until cancelled or the socket fails."""
+        while True:
+            if self._messages:
+                message = self._messages.popleft()
+                self._message_bytes -= len(message.payload)
+                await self._send(message.payload)
+            elif self._frames:
+                frame = self._frames.popleft()
+                self._frame_bytes -= frame.size
+                # Settled before the wait: an interruption meanwhile cannot take it back.
+                frame.settled(True)
+                await self._send(frame.encode())
+            else:
+                self._empty.set()
+                self._wake.clear()
+                await self._wake.wait()
+
+    async def flushed(self) -> None:
+        """Wait until everything queued was handed to the socket."""
+        await self._empty.wait()
+
+    def _rouse(self) -> None:
+        self._empty.clear()
+        self._wake.set()

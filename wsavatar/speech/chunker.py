@@ -1,0 +1,194 @@
+"""Audio in, self-contained chunks of frames out, on a grid that no chunk size can move.
+
+This module owns the arithmetic between audio samples, feature positions and video frames. It knows
+neither the model nor the network: numpy only, no clock, no torch, no asyncio.
+
+Whisper's encoder attends in both directions, so a feature depends on the window it was computed
+in. To give the same frames whatever the chunk size, features are computed in *blocks* on a fixed
+grid: block ``b`` holds positions ``[b*P, (b+1)*P)`` and is always computed from the same window of
+audio, ``left`` positions before it and ``right`` positions after it, zeros where there is no
+audio. A chunk carries the windows of every block that its frames touch, so it can run on any
+device without asking another for anything. What stands in the windows is the audio without the
+breath and the room in its pauses (`wsavatar.speech.pauses`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from wsavatar.speech.pauses import PauseGate
+
+__all__ = ["Chunk", "Chunker", "FeatureGrid"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureGrid:
+    """Where features lie on the audio timeline. Fixed by a model's files.
+
+    A position is one encoder output: 20 ms, 320 samples at 16 kHz.
+    """
+
+    sample_rate: int = 16_000
+    position_rate: int = 50
+    block_positions: int = 5
+    left_positions: int = 50
+    right_positions: int = 10
+    frame_positions: int = 10
+    """How many positions condition one frame (10: 200 ms)."""
+
+    @property
+    def position_samples(self) -> int:
+        return self.sample_rate // self.position_rate
+
+    @property
+    def block_samples(self) -> int:
+        return self.block_positions * self.position_samples
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of the window that one block's features are computed from."""
+        return (self.left_positions + self.block_positions + self.right_positions) * (
+            self.position_samples
+        )
+
+    def first_position(self, frame_index: int, fps: Fraction) -> int:
+        """First of the positions that condition a frame; negative ones are zeros.
+
+        MuseTalk pads the sequence with ``2 * ceil(50 / fps)`` zero positions on the left and takes
+        positions from ``floor(i * 50 / fps)`` of it.
+        """
+        per_frame = -(-self.position_rate * fps.denominator // fps.numerator)
+        start = frame_index * self.position_rate * fps.denominator // fps.numerator
+        return start - 2 * per_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Work for one device: consecutive frames and all the audio they depend on.
+
+    ``windows`` is float32 [blocks, grid.window_samples], mono in [-1, 1], one row per feature
+    block from ``first_block`` on. Positions before 0, and from ``end_position`` on where it is not
+    None (the audio ended there), are zeros by definition. ``audio_end`` is the sample (16 kHz) up
+    to which audio had to be heard before this chunk could be cut.
+    """
+
+    first_frame: int
+    frame_count: int
+    first_block: int
+    windows: np.ndarray
+    end_position: int | None
+    audio_end: int
+
+
+class Chunker:
+    """Cuts one response's audio into chunks. Push samples, get chunks; flush at the end.
+
+    ``chunk_samples`` only sets how often chunks are cut, never what their frames look like. Audio
+    that no later window needs is dropped at each cut, so memory stays at one window and one chunk.
+    """
+
+    def __init__(self, grid: FeatureGrid, fps: Fraction, chunk_samples: int) -> None:
+        if fps <= 0:
+            raise ValueError(f"fps must be positive, not {fps}")
+        if chunk_samples < 1:
+            raise ValueError(f"chunk_samples must be at least 1, not {chunk_samples}")
+        self._grid = grid
+        self._fps = Fraction(fps)
+        self._chunk_samples = chunk_samples
+        self._gate = PauseGate(grid.sample_rate)
+        self._pieces: list[np.ndarray] = []
+        self._start = 0  # the sample that the first piece begins with
+        self._end = 0  # samples heard so far
+        self._next_cut = chunk_samples
+        self._next_frame = 0
+        self._flushed = False
+
+    def push(self, samples: np.ndarray) -> list[Chunk]:
+        """Add float32 mono samples at ``grid.sample_rate``; return the chunks now complete.
+
+        Raises ValueError for anything but one dimension, RuntimeError after `flush`.
+        """
+        if self._flushed:
+            raise RuntimeError("the audio of this response has already ended")
+        if samples.ndim != 1:
+            raise ValueError(f"expected mono samples [n], got shape {list(samples.shape)}")
+        chunks: list[Chunk] = []
+        while len(samples):
+            taken = samples[: self._next_cut - self._end]
+            samples = samples[len(taken) :]
+            self._pieces.append(np.array(taken, dtype=np.float32))  # the caller may reuse its own
+            self._gate.hear(self._pieces[-1])
+            self._end += len(taken)
+            if self._end == self._next_cut:
+                self._next_cut += self._chunk_samples
+                chunks += self._cut(self._frames_ready(), None)
+        return chunks
+
+    def flush(self) -> list[Chunk]:
+        """The audio has ended: return the rest, so that frames total ``ceil(seconds * fps)``."""
+        if self._flushed:
+            return []
+        self._flushed = True
+        grid, fps = self._grid, self._fps
+        frames = -(-self._end * fps.numerator // (grid.sample_rate * fps.denominator))
+        return self._cut(frames, self._end // grid.position_samples)
+
+    def _frames_ready(self) -> int:
+        """How many frames no audio still to come can change, and whose own time was heard."""
+        grid, fps = self._grid, self._fps
+        heard = self._end - grid.right_positions * grid.position_samples
+        positions = max(0, heard // grid.block_samples) * grid.block_positions
+        frame = self._next_frame
+        while (
+            grid.first_position(frame, fps) + grid.frame_positions <= positions
+            and frame * grid.sample_rate * fps.denominator < self._end * fps.numerator
+        ):
+            frame += 1
+        return frame
+
+    def _cut(self, stop_frame: int, end_position: int | None) -> list[Chunk]:
+        if stop_frame <= self._next_frame:
+            return []
+        grid = self._grid
+        first = max(0, grid.first_position(self._next_frame, self._fps))
+        stop = grid.first_position(stop_frame - 1, self._fps) + grid.frame_positions
+        if end_position is not None:
+            stop = min(stop, end_position)
+        first_block = first // grid.block_positions
+        stop_block = -(-stop // grid.block_positions) if stop > first else first_block
+        audio = np.concatenate(self._pieces)
+        chunk = Chunk(
+            first_frame=self._next_frame,
+            frame_count=stop_frame - self._next_frame,
+            first_block=first_block,
+            windows=self._windows(audio, first_block, stop_block),
+            end_position=end_position,
+            audio_end=self._end,
+        )
+        self._next_frame = stop_frame
+        self._drop_before(audio, max(0, grid.first_position(stop_frame, self._fps)))
+        return [chunk]
+
+    def _window_start(self, block: int) -> int:
+        positions = block * self._grid.block_positions - self._grid.left_positions
+        return positions * self._grid.position_samples
+
+    def _windows(self, audio: np.ndarray, first_block: int, stop_block: int) -> np.ndarray:
+        windows = np.zeros((stop_block - first_block, self._grid.window_samples), np.float32)
+        for row, block in zip(windows, range(first_block, stop_block), strict=True):
+            start = self._window_start(block)
+            lead = max(0, -start)  # before the first sample: zeros
+            known = audio[start + lead - self._start : start + len(row) - self._start]
+            row[lead : lead + len(known)] = known
+            row *= self._gate.gains(start, start + len(row))
+        return windows
+
+    def _drop_before(self, audio: np.ndarray, position: int) -> None:
+        start = self._window_start(position // self._grid.block_positions)
+        keep_from = min(max(start, self._start), self._end)
+        self._pieces = [audio[keep_from - self._start :].copy()]
+        self._gate.forget(keep_from)
+        self._start = keep_from
