@@ -20,7 +20,7 @@ from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks, write_avatar
 from wsavatar.avatars.geometry import in_cells, take_crop
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.commands import prepare
+from wsavatar.commands import prepare as prepare_command
 from wsavatar.commands.prepare import load_landmarks
 from wsavatar.config import AvatarSettings, Settings
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
@@ -440,9 +440,11 @@ def test_the_cache_lies_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch) 
 def prepare(home: Path, *words: object) -> int:
     """Runs ``prepare`` as the command line would."""
     parser = argparse.ArgumentParser()
-    prepare.add_arguments(parser)
+    prepare_command.add_arguments(parser)
     avatars = AvatarSettings(directory=home / "avatars", cache=home / "cache")
-    return prepare.run(parser.parse_args([str(w) for w in words]), Settings(avatars=avatars))
+    return prepare_command.run(
+        parser.parse_args([str(w) for w in words]), Settings(avatars=avatars)
+    )
 
 
 @pytest.fixture
