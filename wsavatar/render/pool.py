@@ -31,6 +31,7 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
+from wsavatar.render.load import Capacity
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
 from wsavatar.render.worker import FaceWorker, Post
@@ -42,7 +43,6 @@ _log = logging.getLogger(__name__)
 
 OnFrame = Callable[[FrameOutcome], None]
 
-RATE_WINDOW_S = 2.0
 WATCH_S = 1.0
 FAR_BEHIND_CHUNKS = 2
 
@@ -170,7 +170,6 @@ class FacePool:
     ) -> None:
         if bool(models) == bool(workers):
             raise ValueError("a pool needs models, or workers in their place")
-        self._clock = clock
         self._at_hand = tuple(at_hand)
         self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
@@ -194,7 +193,8 @@ class FacePool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rendered = 0
         self._dropped: Counter[DropReason] = Counter()
-        self._recent: deque[float] = deque()  # when frames came, the last `RATE_WINDOW_S` of them
+        self.capacity = Capacity(clock)
+        """Whether more is wanted than the devices make; to be asked, and to be told by."""
 
     async def start(self) -> None:
         """Start every worker and run each model once. Raises PoolError where one cannot run."""
@@ -261,12 +261,14 @@ class FacePool:
 
         By device: what `FaceWorker.stats` says, or `ProcessWorker.stats`.
         """
-        self._forget_old()
+        load = self.capacity.load()
         return {
             "streams": len(self._streams),
             "frames_in_flight": sum(s.frames_in_flight for s in self._streams.values()),
             "frames_rendered": self._rendered,
-            "frames_per_s": len(self._recent) / RATE_WINDOW_S,
+            "frames_per_s": load.frames_per_s_made,
+            "frames_per_s_wanted": load.frames_per_s_wanted,
+            "over_capacity": load.over,
             "frames_dropped": {reason: self._dropped[reason] for reason in get_args(DropReason)},
             "devices": {worker.name: worker.stats() for worker in self._workers},
         }
@@ -276,6 +278,7 @@ class FacePool:
             await asyncio.sleep(WATCH_S)
             for worker in self._here:
                 worker.watch()
+            self.capacity.check()
 
     # For FaceStream.
 
@@ -314,15 +317,11 @@ class FacePool:
     def _count(self, outcome: FrameOutcome) -> None:
         if isinstance(outcome, DroppedFrame):
             self._dropped[outcome.reason] += 1
+            if outcome.reason in ("late", "overload"):
+                self.capacity.lost()
         else:
             self._rendered += 1
-            self._recent.append(self._clock())
-            self._forget_old()
-
-    def _forget_old(self) -> None:
-        since = self._clock() - RATE_WINDOW_S
-        while self._recent and self._recent[0] <= since:
-            self._recent.popleft()
+            self.capacity.made()
 
     # From the workers, by way of the mailbox.
 
