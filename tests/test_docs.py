@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -45,6 +46,21 @@ def test_every_command_in_the_documents_is_understood(document: str, words: tupl
         return
     args = parser.parse_args(arguments)
     load_settings(args.config, dict(parse_override(text) for text in args.set))
+
+
+def test_every_training_command_in_the_documents_exists() -> None:
+    """Each `python -m wsavatar.…` of a document is a module that knows every option given to it."""
+    found = 0
+    for path in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", path.read_text("utf-8"), re.DOTALL):
+            for module, words in re.findall(r"python -m (wsavatar[\w.]+)(.*)", block):
+                spec = importlib.util.find_spec(module)
+                assert spec is not None and spec.origin is not None, module
+                source = Path(spec.origin).read_text("utf-8")
+                unknown = [o for o in re.findall(r"--[\w-]+", words) if f'"{o}"' not in source]
+                assert not unknown, f"{path.name}: {module} {unknown}"
+                found += 1
+    assert found
 
 
 def test_the_readme_names_what_there_is() -> None:
