@@ -422,7 +422,7 @@ def test_a_device_that_miscalculates_does_not_pass(
     device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pictures that differ from the CPU's raise RuntimeError, so that the CPU takes over."""
-    from wsavatar.render import images
+    from wsavatar.render.finish import images
 
     real = images.separable
     monkeypatch.setattr(images, "separable", lambda *args: real(*args) * 0.9)
