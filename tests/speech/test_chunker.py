@@ -10,7 +10,11 @@ import pytest
 from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
 
 GRID = FeatureGrid()
-RATES = [Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(20), Fraction(5), Fraction(60)]
+RATES = [
+    *map(Fraction, (5, 10, "12.5", 20, 24, 25, 30, 50, 60)),
+    Fraction(24000, 1001),
+    Fraction(30000, 1001),
+]
 
 
 def speech(samples: int) -> np.ndarray:
@@ -44,6 +48,15 @@ def heard(chunks: list[Chunk], fps: Fraction) -> list[dict[int, bytes]]:
             assert all(0 <= row < len(chunk.windows) for row in rows.values())
             seen.append({p: chunk.windows[row].tobytes() for p, row in rows.items()})
     return seen
+
+
+@pytest.mark.parametrize("fps", RATES, ids=str)
+def test_a_frame_hears_from_80_ms_before_to_120_ms_after_its_time(fps: Fraction) -> None:
+    """At any frame rate, for an hour, to half a position: the lips do not shift with the rate."""
+    for frame in [*range(500), *range(int(3600 * fps), int(3600 * fps) + 500)]:
+        first = Fraction(GRID.first_position(frame, fps), GRID.position_rate)
+        assert abs(first - (frame / fps - Fraction(80, 1000))) <= Fraction(10, 1000)
+    assert GRID.frame_positions == Fraction(200, 1000) * GRID.position_rate
 
 
 @pytest.mark.parametrize("fps", RATES, ids=str)
@@ -91,13 +104,14 @@ def test_a_frame_comes_in_the_first_chunk_that_could_hold_it() -> None:
     assert arrivals[3] == 8000  # positions up to 11
 
 
-def test_a_chunk_never_holds_a_frame_before_its_own_time() -> None:
-    """At 5 fps a frame's positions end before it starts; it still waits until it exists."""
-    chunker = Chunker(GRID, Fraction(5), 1600)
+@pytest.mark.parametrize("fps", RATES, ids=str)
+def test_a_chunk_never_holds_a_frame_before_its_own_time(fps: Fraction) -> None:
+    """Nor before the 120 ms after it were heard."""
+    chunker = Chunker(GRID, fps, 1600)
     for _ in range(20):
         for chunk in chunker.push(speech(1600)):
             last = chunk.first_frame + chunk.frame_count - 1
-            assert last * 16_000 < chunk.audio_end * 5
+            assert last / fps + Fraction(110, 1000) <= Fraction(chunk.audio_end, 16_000)
 
 
 def test_memory_stays_at_a_window_and_a_chunk() -> None:

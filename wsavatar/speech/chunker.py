@@ -38,6 +38,8 @@ class FeatureGrid:
     right_positions: int = 10
     frame_positions: int = 10
     """How many positions condition one frame (10: 200 ms)."""
+    lead_positions: int = 4
+    """How many of them come before the frame's own time (4: 80 ms)."""
 
     @property
     def position_samples(self) -> int:
@@ -57,12 +59,13 @@ class FeatureGrid:
     def first_position(self, frame_index: int, fps: Fraction) -> int:
         """First of the positions that condition a frame; negative ones are zeros.
 
-        MuseTalk pads the sequence with ``2 * ceil(50 / fps)`` zero positions on the left and takes
-        positions from ``floor(i * 50 / fps)`` of it.
+        The window is -80 to +120 ms around the frame's time ``frame_index / fps``, to the nearest
+        position, at any rate. At 25 frames/s that is what MuseTalk's code does. At other rates its
+        formula, ``floor(i * 50 / fps) - 2 * ceil(50 / fps)``, shifts the lips against the sound
+        (late by 120 ms at 10 frames/s, early by 40 ms at 50), so it is not followed there.
         """
-        per_frame = -(-self.position_rate * fps.denominator // fps.numerator)
-        start = frame_index * self.position_rate * fps.denominator // fps.numerator
-        return start - 2 * per_frame
+        doubled = 2 * frame_index * self.position_rate * fps.denominator + fps.numerator
+        return doubled // (2 * fps.numerator) - self.lead_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +140,12 @@ class Chunker:
         return self._cut(frames, self._end // grid.position_samples)
 
     def _frames_ready(self) -> int:
-        """How many frames no audio still to come can change, and whose own time was heard."""
+        """How many frames depend on no audio that is still to come."""
         grid, fps = self._grid, self._fps
         heard = self._end - grid.right_positions * grid.position_samples
         positions = max(0, heard // grid.block_samples) * grid.block_positions
         frame = self._next_frame
-        while (
-            grid.first_position(frame, fps) + grid.frame_positions <= positions
-            and frame * grid.sample_rate * fps.denominator < self._end * fps.numerator
-        ):
+        while grid.first_position(frame, fps) + grid.frame_positions <= positions:
             frame += 1
         return frame
 
