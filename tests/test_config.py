@@ -144,3 +144,13 @@ def test_a_malformed_override_says_how_to_write_it(text: str) -> None:
     """`--set` without a key, an equals sign or valid YAML is explained."""
     with pytest.raises(ConfigError, match="--set"):
         parse_override(text)
+
+
+def test_origins_are_written_as_browsers_send_them() -> None:
+    """Upper case and a slash at the end are forgiven; a bare host or a path is an error."""
+    origins = "https://Shop.example/, capacitor://localhost"
+    loaded = load_settings(None, {"server.allowed_origins": origins})
+    assert loaded.server.allowed_origins == ("https://shop.example", "capacitor://localhost")
+    for wrong in ("shop.example", "https://shop.example/app", "*"):
+        with pytest.raises(ConfigError, match="write scheme and host, https://example.com"):
+            load_settings(None, {"server.allowed_origins": wrong})

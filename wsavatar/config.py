@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -47,6 +55,14 @@ def _split(value: object) -> object:
     return value
 
 
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """As browsers write them: scheme, host and port alone, in lower case."""
+    for value in values:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+/?", value, re.IGNORECASE):
+            raise ValueError(f"{value!r} is no origin: write scheme and host, https://example.com")
+    return tuple(value.lower().rstrip("/") for value in values)
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -65,8 +81,13 @@ class ServerSettings(_Section):
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 5.0
     auth_tokens: Names = ()
     """Bearer tokens that may connect; none means everyone may."""
-    allowed_origins: Names = ()
-    """Web origins that may connect beside our own page's (``https://example.com``)."""
+    allowed_origins: Annotated[Names, AfterValidator(_origins)] = ()
+    """Web origins that may connect beside our own page's (``https://example.com``), and read what
+    the server says over HTTP."""
+    tls_cert: Path | None = None
+    """PEM file of the server's certificate and its chain: it then speaks https and wss alone."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's key; None: it is in the same file."""
     outbox_bytes: Annotated[int, Field(ge=64 * 1024)] = 8 * 1024 * 1024
     """Frames waiting for one slow client; the oldest go first, audio never goes."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeAvatars, fake_engine, get, running, served_well
+from tests.helpers import FakeAvatars, fake_engine, get, running, served_well, settings
 from wsavatar.serve.server import AvatarServer
 
 
@@ -67,19 +67,47 @@ async def test_no_path_leaves_the_page(site: AvatarServer, path: str) -> None:
 
 
 async def test_methods(site: AvatarServer) -> None:
-    """HEAD has the headers alone; anything but GET and HEAD is 405."""
+    """HEAD has the headers alone, OPTIONS says what is allowed; anything else is 405."""
     whole, head = await get(site, "/"), await get(site, "/", "HEAD")
     assert head.status == 200
     assert head.body == b""
     assert head.headers["content-length"] == str(len(whole.body))
     refused = await get(site, "/", "DELETE")
-    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    asked = await get(site, "/", "OPTIONS")
+    assert (asked.status, asked.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    assert "content-length" not in asked.headers
 
 
 async def test_a_plain_get_of_the_endpoint_says_that_it_is_a_websocket(site: AvatarServer) -> None:
-    """Someone who opens the endpoint in a browser is told what it is."""
+    """Someone who opens the endpoint in a browser is told what it is; HEAD has no body there."""
     answer = await get(site, "/v1/realtime")
     assert answer.status == 426
+    head = await get(site, "/v1/realtime", "HEAD")
+    assert (head.status, head.headers["upgrade"], head.body) == (426, "websocket", b"")
+
+
+@pytest.mark.parametrize("path", ["/api/avatars", "/avatars/ada/idle.bin", "/readyz", "/none"])
+async def test_pages_elsewhere_may_read_where_the_settings_say_so(path: str) -> None:
+    """A page of `server.allowed_origins` reads lists and pictures (CORS); no other page does."""
+    chosen = settings(server={"allowed_origins": ["https://Shop.example/"]})
+    async with running(fake_engine(), chosen) as server:
+        ours = (await get(server, path, headers={"Origin": "https://shop.example"})).headers
+        assert ours["access-control-allow-origin"] == "https://shop.example"
+        assert ours["cross-origin-resource-policy"] == "cross-origin"
+        for origin in ("https://shop.example.evil.example", "http://shop.example", "null"):
+            other = (await get(server, path, headers={"Origin": origin})).headers
+            assert "access-control-allow-origin" not in other
+            assert other["cross-origin-resource-policy"] == "same-origin"
+            assert other["vary"] == "Origin", "a cache would give one page's answer to another"
+        asked = await get(server, path, "OPTIONS", {"Origin": "https://shop.example"})
+        assert (asked.status, asked.headers["access-control-allow-methods"]) == (204, "GET, HEAD")
+
+
+async def test_no_page_elsewhere_may_read_unless_it_is_listed(site: AvatarServer) -> None:
+    """Without the setting no answer has a CORS header."""
+    headers = (await get(site, "/api/avatars", headers={"Origin": "https://shop.example"})).headers
+    assert not [name for name in headers if name.startswith("access-control")]
 
 
 async def test_a_video_is_served_in_ranges(site: AvatarServer) -> None:

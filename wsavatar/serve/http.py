@@ -1,15 +1,15 @@
 """Plain HTTP on the WebSocket's port: the page, the avatars' files, and small JSON answers.
 
-This module turns a request into a `Reply`: methods, safe paths, content types, caching, ranges. It
-knows neither sockets nor sessions; what the JSON says is handed in as functions. It reads files,
-so the server calls it on a thread.
+This module turns a request into a `Reply`: methods, safe paths, content types, caching, ranges, and
+which other pages may read the answer. It knows neither sockets nor sessions; what the JSON says is
+handed in as functions. It reads files, so the server calls it on a thread.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
@@ -44,6 +44,7 @@ _CONTENT_TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".md": "text/plain; charset=utf-8",
 }
+_METHODS = "GET, HEAD, OPTIONS"
 # The page isolates itself (precise timers) and may load nothing from elsewhere.
 _EVERYWHERE = {
     "X-Content-Type-Options": "nosniff",
@@ -79,15 +80,20 @@ class Site:
 
     ``routes``: exact paths whose answers are at hand. ``files``: path prefixes whose answers take
     a disk, given the decoded path, which holds plain names only; they may raise NotFound.
-    Everything else is a file under ``frontend``.
+    Everything else is a file under ``frontend``. ``origins``: pages elsewhere that may read it all.
     """
 
     def __init__(
-        self, frontend: Path, routes: Mapping[str, Route], files: Mapping[str, FileRoute]
+        self,
+        frontend: Path,
+        routes: Mapping[str, Route],
+        files: Mapping[str, FileRoute],
+        origins: Collection[str] = (),
     ) -> None:
         self._frontend = frontend
         self._routes = routes
         self._files = files
+        self._origins = origins
 
     def is_at_hand(self, target: str) -> bool:
         """Whether `reply` reads no disk for this target, and may be called on an event loop."""
@@ -95,17 +101,34 @@ class Site:
 
     def reply(self, method: str, target: str, headers: Headers) -> Reply:
         """Answer a request. ``headers``: lower-case names. Never raises for what a client sends."""
+        sharing = self._sharing(headers.get("origin"))
+        if method == "OPTIONS":
+            return _finish(Reply(HTTPStatus.NO_CONTENT), {"Allow": _METHODS, **sharing})
         if method not in ("GET", "HEAD"):
-            refused = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed; use GET")
-            return _finish(refused, {"Allow": "GET, HEAD"})
+            refused = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed; use GET.")
+            return _finish(refused, {"Allow": _METHODS, **sharing})
         try:
             found = self._find(_decoded_path(target), headers)
         except NotFound as error:
             found = _text(HTTPStatus.NOT_FOUND, str(error))
-        reply = _finish(found)
+        reply = _finish(found, sharing)
         if method == "HEAD":
             return Reply(reply.status, b"", reply.content_type, reply.headers)
         return reply
+
+    def _sharing(self, origin: str | None) -> Headers:
+        """Headers that let a listed page of another origin read the answer (CORS)."""
+        if not self._origins:
+            return {}
+        if origin is None or origin not in self._origins:
+            return {"Vary": "Origin"}
+        return {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": origin,
+            "Access-Control-Allow-Methods": "GET, HEAD",
+            "Access-Control-Allow-Headers": "Authorization, Range",
+            "Cross-Origin-Resource-Policy": "cross-origin",
+        }
 
     def _find(self, path: str, headers: Headers) -> Reply:
         if route := self._routes.get(path):
@@ -234,6 +257,6 @@ def _text(status: HTTPStatus, message: str) -> Reply:
 
 def _finish(reply: Reply, extra: Headers | None = None) -> Reply:
     headers = {**_EVERYWHERE, **reply.headers, **(extra or {})}
-    if reply.status is not HTTPStatus.NOT_MODIFIED:
+    if reply.status not in (HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT):
         headers["Content-Length"] = str(len(reply.body))
     return Reply(reply.status, reply.body, reply.content_type, headers)

@@ -35,8 +35,10 @@ from wsavatar.errors import WsavatarError
 from wsavatar.metrics import Metrics
 from wsavatar.resources import resource_dir
 from wsavatar.serve import assembly
+from wsavatar.serve.connection import SERVER_HEADER, HttpConnection
 from wsavatar.serve.http import Reply, Site
-from wsavatar.serve.site import build_site
+from wsavatar.serve.site import ENDPOINT, build_site
+from wsavatar.serve.tls import TlsError, tls_context
 from wsavatar.session.engine import Engine
 from wsavatar.session.session import Goodbye, Session
 
@@ -44,7 +46,6 @@ __all__ = ["ENDPOINT", "AvatarServer", "ListenError", "LoadError", "add_argument
 
 _log = logging.getLogger(__name__)
 
-ENDPOINT = "/v1/realtime"
 _TOKEN_PROTOCOL = "openai-insecure-api-key."
 _CLOSE_TIMEOUT_S = 5.0
 _OPEN_TIMEOUT_S = 60.0
@@ -84,6 +85,7 @@ class AvatarServer:
             lambda: self._engine,
             lambda: self.progress,
             settings.render.jpeg_quality,
+            settings.server.allowed_origins,
         )
         self._closing = False
         self.metrics.watch_queues(self._depths)
@@ -107,6 +109,7 @@ class AvatarServer:
 
     async def __aenter__(self) -> AvatarServer:
         settings = self._settings.server
+        tls = tls_context(settings.tls_cert, settings.tls_key)
         try:
             self._server = await serve(
                 self._handle,
@@ -120,7 +123,9 @@ class AvatarServer:
                 write_limit=_WRITE_LIMIT,
                 open_timeout=_OPEN_TIMEOUT_S,
                 close_timeout=_CLOSE_TIMEOUT_S,
-                server_header="wsavatar",
+                server_header=SERVER_HEADER,
+                create_connection=HttpConnection,
+                ssl=tls,
             )
         except OSError as error:
             raise ListenError(_listen_problem(error, settings.host, settings.port)) from error
@@ -186,8 +191,7 @@ class AvatarServer:
         self, connection: ServerConnection, request: Request
     ) -> Response | None:
         """Plain HTTP is answered here; None lets the WebSocket handshake go on."""
-        target = urlsplit(request.path)
-        if target.path != ENDPOINT:
+        if request.path.partition("?")[0] != ENDPOINT or request.method != "GET":
             headers = {name.lower(): value for name, value in request.headers.raw_items()}
             asked = (request.method, request.path, headers)
             if self._site.is_at_hand(request.path):
@@ -384,7 +388,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. 0: stopped; 1: loading failed; 2: cannot listen."""
+    """Serve until SIGINT or SIGTERM. 0: stopped; 1: loading failed; 2: cannot listen, or no TLS."""
     given = {name: getattr(args, name) for name in ("host", "port")}
     server = settings.server.model_copy(update={k: v for k, v in given.items() if v is not None})
     if not 0 <= server.port <= 65535:
@@ -392,9 +396,9 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         return 2
     try:
         return asyncio.run(_serve(settings.model_copy(update={"server": server})))
-    except (ListenError, LoadError) as error:
+    except (ListenError, LoadError, TlsError) as error:
         print(f"wsavatar: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ListenError) else 1
+        return 1 if isinstance(error, LoadError) else 2
 
 
 async def _serve(settings: Settings) -> int:
@@ -406,7 +410,8 @@ async def _serve(settings: Settings) -> int:
     async with AvatarServer(settings, assembly.load_engine) as server:
         host = settings.server.host
         shown = "127.0.0.1" if host in ("0.0.0.0", "::", "") else host
-        print(f"wsavatar: http://{f'[{shown}]' if ':' in shown else shown}:{server.port}")
+        scheme = "http" if settings.server.tls_cert is None else "https"
+        print(f"wsavatar: {scheme}://{f'[{shown}]' if ':' in shown else shown}:{server.port}")
         stopped = asyncio.create_task(stop.wait(), name="stop")
         ready = asyncio.create_task(server.ready(), name="ready")
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, is_dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -28,7 +28,9 @@ from wsavatar.protocol.binary import pack_frame
 from wsavatar.serve.http import NotFound, Reply, Site, file_reply, json_reply
 from wsavatar.session.engine import Engine
 
-__all__ = ["AvatarFiles", "build_site", "idle_cycle"]
+__all__ = ["ENDPOINT", "AvatarFiles", "build_site", "idle_cycle"]
+
+ENDPOINT = "/v1/realtime"
 
 _IDLE_CYCLES_KEPT = 8
 """Encoded idle cycles in memory, some megabytes each. Full: the least recently asked for goes."""
@@ -40,6 +42,7 @@ def build_site(
     engine: Callable[[], Engine | None],
     progress: Callable[[], str],
     quality: int,
+    origins: Collection[str] = (),
 ) -> Site:
     """The site of one server. ``engine()`` is None until it is loaded; ``progress()`` says why."""
     avatars = AvatarFiles(engine, progress, quality)
@@ -56,9 +59,15 @@ def build_site(
     def prometheus() -> Reply:
         return Reply(HTTPStatus.OK, metrics.prometheus(), CONTENT_TYPE_LATEST)
 
+    def endpoint() -> Reply:
+        sentence = b"This is a WebSocket: connect to it with a WebSocket client.\n"
+        upgrade = {"Upgrade": "websocket", "Cache-Control": "no-store"}
+        return Reply(HTTPStatus.UPGRADE_REQUIRED, sentence, headers=upgrade)
+
     return Site(
         frontend,
         routes={
+            ENDPOINT: endpoint,
             "/healthz": lambda: json_reply({"status": "ok", "version": __version__}),
             "/readyz": ready,
             "/metrics": prometheus,
@@ -66,6 +75,7 @@ def build_site(
             "/asyncapi.json": lambda: json_reply(describe()),
         },
         files={"/api/avatars": avatars.listing, "/avatars/": avatars.file},
+        origins=origins,
     )
 
 
