@@ -112,6 +112,9 @@ class FakeVoice:
         finally:
             self.closed += 1
 
+    def for_response(self) -> FakeVoice:
+        return self
+
 
 @pytest.fixture
 def stage() -> FakeStage:

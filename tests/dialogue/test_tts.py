@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from http import HTTPStatus
 from typing import Any
 
-import av
-import edge_tts
+import edge_tts.communicate
 import numpy as np
 import pytest
 
 from wsavatar.dialogue.tts import Voice, VoiceError, create_voice
 from wsavatar.dialogue.tts import espeak as espeak_module
-from wsavatar.dialogue.tts.auto import AutoVoice, OnlineState
-from wsavatar.dialogue.tts.base import VOICE_RATE, Chunks
+from wsavatar.dialogue.tts.ahead import read_ahead
+from wsavatar.dialogue.tts.auto import AutoVoice, ServiceState
+from wsavatar.dialogue.tts.base import VOICE_RATE, Chunks, VoiceTimeout, VoiceUnreachable
 from wsavatar.dialogue.tts.edge import EdgeVoice
 from wsavatar.dialogue.tts.espeak import EspeakVoice
 from wsavatar.dialogue.tts.text import MAX_PHRASE_CHARS, TextError, phrases, speakable
+
+from .edge_service import EdgeService, edge_service, mp3_tone
 
 PANGRAM = "The quick brown fox jumps over the lazy dog."
 
@@ -42,7 +45,19 @@ def test_text_is_cleaned_of_what_no_voice_can_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code"), [("", "empty_text"), ("\x07\n", "empty_text"), ("a" * 5001, "text_too_long")]
+    ("text", "code"),
+    [
+        ("", "empty_text"),
+        ("\x07\n", "empty_text"),
+        ("\u00ad\u200b\ufeff\u200e", "empty_text"),
+        ("a" * 5001, "text_too_long"),
+        ("......", "nothing_to_say"),
+        ("🙂", "nothing_to_say"),
+        ("👩\u200d👩\u200d👧 ❤️", "nothing_to_say"),
+        ("?! - … 。、！", "nothing_to_say"),
+        ("% + = €", "nothing_to_say"),
+        ("\u0301\u200d", "nothing_to_say"),
+    ],
 )
 def test_text_that_cannot_be_spoken(text: str, code: str) -> None:
     """The error's code says why."""
@@ -165,64 +180,19 @@ async def test_odd_texts_do_not_harm_espeak(text: str) -> None:
 # -- edge -----------------------------------------------------------------------------------------
 
 
-def mp3_tone(seconds: float, rate: int = 24_000) -> bytes:
-    """A 440 Hz tone, truly encoded, as the service sends it: MP3, mono, 48 kbit/s."""
-    out = io.BytesIO()
-    samples = 0.5 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)
-    with av.open(out, "w", format="mp3") as container:
-        stream = container.add_stream("mp3", rate=rate, layout="mono", bit_rate=48_000)
-        frame = av.AudioFrame.from_ndarray(
-            samples.astype(np.float32)[None], format="fltp", layout="mono"
-        )
-        frame.sample_rate = rate
-        container.mux([*stream.encode(frame), *stream.encode(None)])
-    return out.getvalue()
-
-
-class FakeService:
-    """Stands where ``edge_tts.Communicate`` does; sends what it was told to."""
-
-    def __init__(self, *messages: Any) -> None:
-        self.messages = messages
-        self.asked: list[tuple[str, str]] = []
-        self.closed = 0
-
-    def __call__(self, text: str, voice: str, **options: Any) -> FakeService:
-        self.asked.append((text, voice))
-        return self
-
-    async def stream(self) -> AsyncGenerator[dict[str, Any], None]:
-        try:
-            for message in self.messages:
-                if isinstance(message, BaseException):
-                    raise message
-                if message is None:  # never answers
-                    await asyncio.Event().wait()
-                yield message
-        finally:
-            self.closed += 1
-
-
-def audio_messages(data: bytes, size: int) -> list[dict[str, Any]]:
-    pieces = [data[start : start + size] for start in range(0, len(data), size)]
-    words = {"type": "SentenceBoundary", "offset": 0, "duration": 1, "text": "x"}
-    return [words, *({"type": "audio", "data": piece} for piece in pieces)]
-
-
-def serve(monkeypatch: pytest.MonkeyPatch, *messages: Any) -> FakeService:
-    service = FakeService(*messages)
-    monkeypatch.setattr(edge_tts, "Communicate", service)
-    return service
+@pytest.fixture
+async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EdgeService]:
+    async with edge_service(monkeypatch) as running:
+        yield running
 
 
 @pytest.mark.parametrize(("rate", "size"), [(24_000, 720), (24_000, 1), (48_000, 4096)])
-async def test_edge_decodes_mp3_as_it_comes(
-    monkeypatch: pytest.MonkeyPatch, rate: int, size: int
-) -> None:
+async def test_edge_decodes_mp3_as_it_comes(service: EdgeService, rate: int, size: int) -> None:
     """In pieces of any size and at any rate the tone comes out, at its pitch and length."""
-    service = serve(monkeypatch, *audio_messages(mp3_tone(1.0, rate), size))
+    service.audio, service.piece_bytes = mp3_tone(1.0, rate), size
+    service.voices = {"de-DE-KatjaNeural"}
     audio = await spoken(EdgeVoice("de-DE-KatjaNeural"), "Hallo")
-    assert service.asked == [("Hallo", "de-DE-KatjaNeural")]
+    assert service.texts == ["Hallo"]
     assert 0.95 < len(audio) / VOICE_RATE < 1.15
     middle = audio[VOICE_RATE // 4 : VOICE_RATE * 3 // 4]
     assert rms(middle) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
@@ -230,44 +200,102 @@ async def test_edge_decodes_mp3_as_it_comes(
     assert peak == pytest.approx(440, abs=4)
 
 
-async def test_edge_speaks_before_all_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_edge_speaks_before_all_has_come(service: EdgeService) -> None:
     """The first audio is there while the service is still sending."""
-    half = audio_messages(mp3_tone(2.0)[:6000], 720)
-    service = serve(monkeypatch, *half, None)
+    service.stall_after = 2
+    async with aclosing(EdgeVoice().speak("Hello")) as speech:
+        assert len(await anext(speech)) > 0 and service.open == 1
+
+
+async def test_closing_edge_does_not_wait_for_the_service(service: EdgeService) -> None:
+    """An interruption ends the connection, though the service does not answer its closing
+    handshake (which aiohttp awaits for 10 s)."""
+    service.stall_after = 2
     speech = EdgeVoice().speak("Hello")
-    chunk = await anext(speech)
-    assert len(chunk) > 0 and service.closed == 0
-    await speech.aclose()
-    assert service.closed == 1
+    await anext(speech)
+    async with asyncio.timeout(5):
+        await speech.aclose()
 
 
 @pytest.mark.parametrize("name", ["", "marin", "../x", "en"])
-async def test_a_voice_edge_does_not_have_is_the_default(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+async def test_a_voice_edge_does_not_have_is_the_default(service: EdgeService, name: str) -> None:
     """A stock client's voice names ask for nothing that the service lacks."""
-    service = serve(monkeypatch, *audio_messages(mp3_tone(0.2), 720))
-    await spoken(EdgeVoice(name))
-    assert service.asked[0][1].endswith("Neural")
+    assert len(await spoken(EdgeVoice(name)))
+
+
+async def test_edge_finds_the_right_clock(service: EdgeService) -> None:
+    """A machine whose clock is wrong is refused, and learns the service's time from it."""
+    service.status, service.headers = (
+        HTTPStatus.FORBIDDEN,
+        {"Date": "Sat, 01 Jan 2022 00:00:00 GMT"},
+    )
+    with pytest.raises(VoiceUnreachable, match="403"):
+        await spoken(EdgeVoice())
+    assert service.handshakes == 2
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
+async def test_a_refused_handshake_is_unreachable(service: EdgeService, status: int) -> None:
+    """Neither text nor voice are in the handshake: its refusal concerns everyone."""
+    service.status = HTTPStatus(status)
+    with pytest.raises(VoiceUnreachable, match="cannot be reached"):
+        await spoken(EdgeVoice())
+    assert service.texts == []
+
+
+async def test_edge_without_a_network_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection and a host name that is not found."""
+    for address in ("ws://127.0.0.1:9/edge/v1?x=1", "ws://nowhere.invalid/edge/v1?x=1"):
+        monkeypatch.setattr(edge_tts.communicate, "WSS_URL", address)
+        with pytest.raises(VoiceUnreachable, match="cannot be reached"):
+            await spoken(EdgeVoice())
+
+
+async def test_edge_over_a_connection_that_is_not_tls_is_unreachable(service: EdgeService) -> None:
+    """A captive portal that answers in plain text."""
+    edge_tts.communicate.WSS_URL = service.address.replace("ws:", "wss:")
+    with pytest.raises(VoiceUnreachable, match="cannot be reached"):
+        await spoken(EdgeVoice())
+
+
+async def test_a_handshake_that_hangs_is_unreachable(service: EdgeService) -> None:
+    """Within its patience."""
+    service.handshakes_hang = True
+    with pytest.raises(VoiceUnreachable, match="did not answer"):
+        await spoken(EdgeVoice(patience_s=0.1))
+
+
+@pytest.mark.parametrize("pieces", [0, 2])
+async def test_a_service_that_stalls_is_a_timeout(service: EdgeService, pieces: int) -> None:
+    """Before the first audio, or in the middle of a phrase."""
+    service.stall_after = pieces
+    with pytest.raises(VoiceTimeout, match="no audio for"):
+        await spoken(EdgeVoice(patience_s=0.1))
+
+
+async def test_a_text_without_audio_is_this_texts_error(service: EdgeService) -> None:
+    """As of a text in a script that the voice does not read."""
+    service.speaks = lambda text: False
+    with pytest.raises(VoiceError, match="no audio for this text") as caught:
+        await spoken(EdgeVoice())
+    assert type(caught.value) is VoiceError
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [OSError("Name or service not known"), edge_tts.exceptions.NoAudioReceived("none"), None],
+    "name",
+    ["en-US-RetiredNeural", "de-de-KatjaNeural", "iu-Cans-CA-SiqiniqNeural"],
+    ids=["the service does not know", "edge-tts refuses", "edge-tts cannot name"],
 )
-async def test_edge_without_a_network_is_a_clear_error(
-    monkeypatch: pytest.MonkeyPatch, failure: Any
-) -> None:
-    """Unreachable, refusing or mute: a VoiceError within its patience."""
-    service = serve(monkeypatch, failure)
-    with pytest.raises(VoiceError, match="online voice"):
-        await spoken(EdgeVoice(patience_s=0.01))
-    assert service.closed == 1
+async def test_an_unknown_voice_is_this_voices_error(service: EdgeService, name: str) -> None:
+    """The error names the voice; it is no fault of the service."""
+    with pytest.raises(VoiceError, match=name) as caught:
+        await spoken(EdgeVoice(name))
+    assert type(caught.value) is VoiceError
 
 
-async def test_edge_sending_no_mp3_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_edge_sending_no_mp3_is_a_clear_error(service: EdgeService) -> None:
     """A page of HTML is not played as noise."""
-    serve(monkeypatch, {"type": "audio", "data": b"<html>sorry</html>" * 200})
+    service.audio = b"<html>sorry</html>" * 200
     with pytest.raises(VoiceError, match="no MP3"):
         await spoken(EdgeVoice())
 
@@ -278,60 +306,200 @@ async def test_edge_sending_no_mp3_is_a_clear_error(monkeypatch: pytest.MonkeyPa
 class FakeVoice:
     """Says one constant, or fails before or after it."""
 
-    def __init__(self, level: float, *, fails: str = "") -> None:
-        self.level, self.fails, self.asked = level, fails, 0
+    def __init__(self, level: float) -> None:
+        self.level, self.asked = level, 0
+        self.before: VoiceError | None = None
+        self.after: VoiceError | None = None
+
+    def for_response(self) -> FakeVoice:
+        return self
 
     async def speak(self, text: str) -> Chunks:
         self.asked += 1
-        if self.fails == "before":
-            raise VoiceError("Not there.")
+        if self.before is not None:
+            raise self.before
         yield np.full(100, self.level, np.float32)
-        if self.fails == "after":
-            raise VoiceError("Gone.")
+        if self.after is not None:
+            raise self.after
 
 
-async def test_auto_speaks_online_where_it_can() -> None:
+ONLINE, OFFLINE = np.float32(0.1), np.float32(0.2)
+
+
+class Sessions:
+    """The voices of several sessions, whose online voice is one fake, at a time that is set."""
+
+    def __init__(self) -> None:
+        self.online, self.offline = FakeVoice(0.1), FakeVoice(0.2)
+        self.service = ServiceState()
+        self.now_s = 0.0
+
+    def voice(self) -> AutoVoice:
+        return AutoVoice(
+            online=self.online,
+            offline=self.offline,
+            service=self.service,
+            clock=lambda: self.now_s,
+        )
+
+
+@pytest.fixture
+def sessions() -> Sessions:
+    return Sessions()
+
+
+async def said(voice: Voice) -> np.float32:
+    return np.float32((await spoken(voice))[0])
+
+
+async def test_auto_speaks_online_where_it_can(sessions: Sessions) -> None:
     """The offline voice is not asked while the online one answers."""
-    online, offline = FakeVoice(0.1), FakeVoice(0.2)
-    voice = AutoVoice(online=online, offline=offline, state=OnlineState(), clock=lambda: 0.0)
-    assert (await spoken(voice))[0] == np.float32(0.1) and offline.asked == 0
+    assert await said(sessions.voice()) == ONLINE and sessions.offline.asked == 0
 
 
-async def test_auto_falls_back_says_so_once_and_tries_again_later(
-    caplog: pytest.LogCaptureFixture,
+async def test_an_unreachable_service_is_left_alone_by_all_sessions(
+    sessions: Sessions, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One user waits for the failure, not each; five minutes later it is tried again."""
-    online, offline, now, state = (
-        FakeVoice(0.1, fails="before"),
-        FakeVoice(0.2),
-        [0.0],
-        OnlineState(),
-    )
-
-    def voice() -> AutoVoice:
-        return AutoVoice(online=online, offline=offline, state=state, clock=lambda: now[0])
-
-    with caplog.at_level(logging.WARNING):
+    """One session waits for the failure, not each; the log says so once, and when it is over."""
+    sessions.online.before = VoiceUnreachable("Not there.")
+    with caplog.at_level(logging.INFO):
         for _ in range(3):
-            assert (await spoken(voice()))[0] == np.float32(0.2)
-        assert online.asked == 1
-        now[0] = 301.0
-        assert (await spoken(voice()))[0] == np.float32(0.2) and online.asked == 2
-    assert len([record for record in caplog.records if "offline voice" in record.message]) == 1
-    online.fails, now[0] = "", 602.0
-    assert (await spoken(voice()))[0] == np.float32(0.1)
+            assert await said(sessions.voice()) == OFFLINE
+        assert sessions.online.asked == 1
+        sessions.now_s = 61.0
+        assert await said(sessions.voice()) == OFFLINE and sessions.online.asked == 2
+        sessions.online.before, sessions.now_s = None, 122.0
+        assert [await said(sessions.voice()) for _ in range(2)] == [ONLINE, ONLINE]
+    assert [record.getMessage() for record in caplog.records] == [
+        "Not there. Speaking with the offline voice (eSpeak NG).",
+        "The online voice can be reached again.",
+    ]
 
 
-async def test_auto_does_not_say_half_a_phrase_twice() -> None:
-    """A voice that breaks off within a phrase fails it; the next phrase is spoken offline."""
-    online, offline = FakeVoice(0.1, fails="after"), FakeVoice(0.2)
-    voice = AutoVoice(online=online, offline=offline, state=OnlineState(), clock=lambda: 0.0)
+async def test_one_response_at_a_time_tries_an_unreachable_service(sessions: Sessions) -> None:
+    """While it waits all others speak offline; given up, it is tried again soon."""
+    sessions.online.before = VoiceUnreachable("Not there.")
+    await spoken(sessions.voice())
+    sessions.now_s = 61.0
+    assert sessions.service.may_try(sessions.now_s)  # and its response is then interrupted
+    sessions.online.before = None
+    assert await said(sessions.voice()) == OFFLINE
+    sessions.now_s = 80.0
+    assert await said(sessions.voice()) == ONLINE
+
+
+async def test_one_text_does_not_change_the_voice_of_the_next(sessions: Sessions) -> None:
+    """A text or a voice name that gets no audio is spoken offline; all else stays online."""
+    voice = sessions.voice()
+    sessions.online.before = VoiceError("No audio was received.")
+    assert await said(voice) == OFFLINE
+    sessions.online.before = None
+    assert await said(voice) == ONLINE and await said(sessions.voice()) == ONLINE
+
+
+async def test_a_service_that_sends_nothing_concerns_one_session(sessions: Sessions) -> None:
+    """It may be the text that it is slow with: this session does not wait again for a while, no
+    other is changed."""
+    voice = sessions.voice()
+    sessions.online.before = VoiceTimeout("Nothing for 4 s.")
+    assert await said(voice) == OFFLINE
+    sessions.online.before = None
+    assert await said(voice) == OFFLINE and await said(sessions.voice()) == ONLINE
+    sessions.now_s = 61.0
+    assert await said(voice) == ONLINE
+
+
+async def test_a_response_keeps_the_voice_that_it_fell_back_to(sessions: Sessions) -> None:
+    """The next response is online again."""
+    voice = sessions.voice()
+    response = voice.for_response()
+    sessions.online.before = VoiceError("No audio was received.")
+    assert await said(response) == OFFLINE
+    sessions.online.before = None
+    assert [await said(response) for _ in range(2)] == [OFFLINE, OFFLINE]
+    assert [await said(voice.for_response()) for _ in range(2)] == [ONLINE, ONLINE]
+
+
+async def test_auto_does_not_say_half_a_phrase_twice(sessions: Sessions) -> None:
+    """A voice that breaks off within a phrase fails it, and is used again for the next."""
+    voice = sessions.voice()
+    sessions.online.after = VoiceUnreachable("Gone.")
     with pytest.raises(VoiceError):
         await spoken(voice)
-    assert (await spoken(voice))[0] == np.float32(0.2)
+    assert sessions.offline.asked == 0
+    sessions.online.after = None
+    assert await said(voice) == ONLINE
+
+
+@pytest.mark.parametrize("name", ["en-US-RetiredNeural", "de-de-KatjaNeural"])
+async def test_a_refused_voice_changes_no_other_sessions_voice(
+    service: EdgeService, name: str
+) -> None:
+    """With the real package: its session hears the offline voice, another one the online voice."""
+    state, offline = ServiceState(), FakeVoice(0.2)
+    refused = AutoVoice(name, offline=offline, service=state)
+    assert await said(refused) == OFFLINE
+    assert len(await spoken(AutoVoice(offline=offline, service=state))) > VOICE_RATE // 4
+    assert offline.asked == 1
+
+
+async def test_a_service_that_comes_back_is_used_again(service: EdgeService) -> None:
+    """With the real package: refused handshakes, then, a minute later, audio."""
+    state, offline, now = ServiceState(), FakeVoice(0.2), [0.0]
+    voice = AutoVoice(offline=offline, service=state, clock=lambda: now[0])
+    service.status = HTTPStatus.SERVICE_UNAVAILABLE
+    assert await said(voice) == OFFLINE and await said(voice) == OFFLINE
+    assert service.handshakes == 1
+    service.status, now[0] = HTTPStatus.SWITCHING_PROTOCOLS, 61.0
+    assert len(await spoken(voice)) > VOICE_RATE // 4 and offline.asked == 2
 
 
 def test_an_engine_that_is_not_there_is_a_clear_error() -> None:
     """The error names the engines there are."""
     with pytest.raises(VoiceError, match="auto, edge, espeak"):
         create_voice("flite")
+
+
+# -- reading ahead --------------------------------------------------------------------------------
+
+
+async def test_reading_ahead_is_bounded_and_keeps_the_order() -> None:
+    """The source runs as far ahead as it may, no further; its error comes after its items."""
+    made = []
+
+    async def source() -> AsyncGenerator[int, None]:
+        for number in range(9):
+            made.append(number)
+            yield number
+        raise VoiceError("Broken.")
+
+    got: list[int] = []
+    with pytest.raises(VoiceError, match="Broken"):
+        async for number in read_ahead(source(), 3):
+            for _ in range(9):
+                await asyncio.sleep(0)
+            got.append(number)
+            assert len(made) <= len(got) + 4
+    assert got == list(range(9))
+
+
+async def test_closing_a_reader_stops_a_source_that_clings() -> None:
+    """A source that waits while it is closed is cancelled until it has ended."""
+    cancelled = 0
+
+    async def source() -> AsyncGenerator[int, None]:
+        nonlocal cancelled
+        try:
+            for number in range(9):
+                yield number
+        finally:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled += 1
+                raise
+
+    reader = read_ahead(source(), 1)
+    assert await anext(reader) == 0
+    await reader.aclose()
+    assert cancelled == 1

@@ -116,9 +116,10 @@ class Speaker:
 
     async def _text(self, text: str) -> Parts:
         """Each phrase's words before its audio, so that captions are never late."""
+        voice = self._voice.for_response()
         for phrase in phrases(text):
             yield phrase + " "
-            async with aclosing(self._voice.speak(phrase)) as chunks:
+            async with aclosing(voice.speak(phrase)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 

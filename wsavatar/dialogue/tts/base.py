@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsavatar.errors import WsavatarError
 
-__all__ = ["VOICE_RATE", "Chunks", "Voice", "VoiceError"]
+__all__ = ["VOICE_RATE", "Chunks", "Voice", "VoiceError", "VoiceTimeout", "VoiceUnreachable"]
 
 VOICE_RATE = 24_000
 
@@ -21,6 +21,17 @@ class VoiceError(WsavatarError, RuntimeError):
     """A text could not be spoken; the message says why, and what would mend it."""
 
 
+class VoiceUnreachable(VoiceError):
+    """The voice's service cannot be reached, or refuses connections: no text can be spoken now.
+
+    Never raised for what one text or one voice name can cause.
+    """
+
+
+class VoiceTimeout(VoiceError):
+    """The service was reached, but sent no audio in time. Its load or the text may be the cause."""
+
+
 class Voice(Protocol):
     """Speaks. May be used by many sessions at once."""
 
@@ -29,4 +40,8 @@ class Voice(Protocol):
 
         Closing the generator, or cancelling who iterates it, stops the work. Raises `VoiceError`.
         """
+        ...
+
+    def for_response(self) -> Voice:
+        """The voice for all phrases of one response, so that it does not change between them."""
         ...

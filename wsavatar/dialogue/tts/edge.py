@@ -1,6 +1,6 @@
 """Microsoft Edge's online voices, through the ``edge-tts`` package. Needs a network, no account.
 
-The MP3 that comes is decoded as it comes.
+MP3 is decoded as it arrives.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -18,18 +18,24 @@ from numpy.typing import NDArray
 
 from wsavatar.media.audio import Resampler
 
-from .base import VOICE_RATE, Chunks, VoiceError
+from .ahead import read_ahead
+from .base import VOICE_RATE, Chunks, VoiceError, VoiceTimeout, VoiceUnreachable
+
+if TYPE_CHECKING:
+    import edge_tts
 
 __all__ = ["EdgeVoice"]
 
 _DEFAULT = "en-US-AvaMultilingualNeural"
 _NAME = re.compile(r"^[a-z]{2,3}-[A-Za-z-]+-[A-Za-z]+Neural$")
+_MESSAGES_AHEAD = 32
+"""Some seconds of audio."""
 
 
 class EdgeVoice:
     """A `Voice`. ``name`` as "de-DE-KatjaNeural"; anything else is an American English voice.
 
-    ``patience_s``: how long the service may take to answer before it counts as not there.
+    ``patience_s``: how long a connection may take to open; audio may take twice as long.
     """
 
     def __init__(self, name: str = "", patience_s: float = 4.0) -> None:
@@ -38,7 +44,8 @@ class EdgeVoice:
 
     async def speak(self, text: str) -> Chunks:
         decoder = _Mp3Decoder()
-        async with aclosing(self._mp3(text)) as stream:
+        # Read ahead, so that an interruption never waits for the service to close the connection.
+        async with aclosing(read_ahead(self._mp3(text), _MESSAGES_AHEAD)) as stream:
             async for data in stream:
                 for samples in decoder.push(data):
                     yield samples
@@ -47,27 +54,61 @@ class EdgeVoice:
         if decoder.fault is not None and not decoder.frames:
             raise VoiceError(f"The online voice sent no MP3: {decoder.fault}.")
 
-    async def _mp3(self, text: str) -> AsyncGenerator[bytes, None]:
-        import aiohttp  # with edge-tts, half a second's import that only this voice needs
-        import edge_tts
-        from edge_tts.exceptions import EdgeTTSException
+    def for_response(self) -> EdgeVoice:
+        return self
 
-        speech = edge_tts.Communicate(
-            text, self.name, connect_timeout=max(1, round(self._patience_s)), receive_timeout=20
-        )
+    async def _mp3(self, text: str) -> AsyncGenerator[bytes, None]:
+        """The service's audio messages.
+
+        The handshake carries neither the text nor the voice's name. So whatever fails until it is
+        done is `VoiceUnreachable`; whatever fails after it is a `VoiceError` of this text.
+        """
+        import aiohttp  # with edge-tts, half a second's import that only this voice needs
+        from edge_tts.exceptions import EdgeTTSException, NoAudioReceived, SkewAdjustmentError
+
         try:
-            async with aclosing(speech.stream()) as messages:
+            async with aclosing(self._request(text).stream()) as messages:
                 while True:
-                    async with asyncio.timeout(self._patience_s):
+                    async with asyncio.timeout(2 * self._patience_s):
                         message: Any = await anext(messages, None)
                     if message is None:
                         return
                     if message["type"] == "audio":
                         yield message["data"]
-        except TimeoutError:
-            raise VoiceError(f"The online voice said nothing for {self._patience_s:g} s.") from None
-        except (aiohttp.ClientError, EdgeTTSException, OSError, ValueError) as error:
-            raise VoiceError(f"The online voice cannot be reached: {error}.") from error
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ClientError):  # of the connection or the handshake
+                raise VoiceUnreachable(
+                    f"The online voice did not answer within {self._patience_s:g} s."
+                ) from error
+            raise VoiceTimeout(
+                f"The online voice sent no audio for {2 * self._patience_s:g} s."
+            ) from None
+        except (aiohttp.ClientError, SkewAdjustmentError, OSError) as error:
+            raise VoiceUnreachable(f"The online voice cannot be reached: {error}.") from error
+        except NoAudioReceived:
+            raise VoiceError(
+                f"The online voice {self.name!r} has no audio for this text: it does not speak the "
+                "language, or it was withdrawn."
+            ) from None
+        except (EdgeTTSException, ValueError, LookupError, TypeError) as error:
+            raise VoiceError(f"The online voice's answer cannot be read: {error}.") from error
+
+    def _request(self, text: str) -> edge_tts.Communicate:
+        import aiohttp
+        import edge_tts
+
+        try:
+            request = edge_tts.Communicate(text, self.name)
+        except ValueError as error:
+            raise VoiceError(
+                f"There is no online voice {self.name!r}; `edge-tts --list-voices` lists them."
+            ) from error
+        # Its own settings are whole seconds, and leave out the name look-up. `sock_read` ends with
+        # the handshake.
+        request.session_timeout = aiohttp.ClientTimeout(
+            total=None, connect=self._patience_s, sock_read=self._patience_s
+        )
+        return request
 
 
 class _Mp3Decoder:

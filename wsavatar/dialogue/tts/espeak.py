@@ -59,6 +59,9 @@ class EspeakVoice:
         for start in range(0, len(samples), VOICE_RATE // 2):
             yield samples[start : start + VOICE_RATE // 2]
 
+    def for_response(self) -> EspeakVoice:
+        return self
+
 
 def _synthesize(text: str, voice: str, stop: threading.Event) -> NDArray[np.float32]:
     """One phrase at VOICE_RATE. Only ever called on the one thread."""

@@ -14,7 +14,8 @@ MAX_PHRASE_CHARS = 200
 
 
 class TextError(WsavatarError, ValueError):
-    """A text that cannot be spoken. ``code``: ``empty_text`` or ``text_too_long``."""
+    """A text that cannot be spoken. ``code``: ``empty_text`` (nothing at all), ``nothing_to_say``
+    (no letter and no digit) or ``text_too_long``."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -36,7 +37,18 @@ def speakable(text: str) -> str:
     line = " ".join("".join(kept).split())
     if not line:
         raise TextError("empty_text", "There is no text to say.")
+    if not has_words(line):
+        raise TextError("nothing_to_say", "The text has no letter and no digit.")
     return line
+
+
+def has_words(text: str) -> bool:
+    """Whether there is a letter or a digit of any script.
+
+    Symbols alone ("...", "🙂", "%") are not words: some voices name them, in some languages, and
+    others are silent or refuse the request.
+    """
+    return any(unicodedata.category(c)[0] in "LN" for c in text)
 
 
 def phrases(line: str) -> list[str]:
