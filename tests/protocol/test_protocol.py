@@ -26,6 +26,7 @@ from wsavatar.protocol.events import (
     SessionConfig,
     SessionCreated,
     SessionUpdate,
+    SessionUpdated,
     TurnDetection,
     VideoDelta,
     new_id,
@@ -284,13 +285,14 @@ def test_a_format_is_replaced_whole() -> None:
     assert asked(config, type="audio/pcm").audio.input.format.rate == 24_000
 
 
-def test_what_we_do_not_use_is_given_back() -> None:
-    """Fields without effect here are echoed, so that a client sees them taken."""
+def test_what_has_no_effect_reads_null() -> None:
+    """Fields of the GA API without effect here are accepted, and the answer says so."""
     patch = {"tracing": "auto", "audio": {"input": {"noise_reduction": {"type": "far_field"}}}}
-    wire = SessionConfig().updated(patch).to_wire("sess_1")
-    assert wire["tracing"] == "auto" and wire["id"] == "sess_1"
-    assert wire["audio"]["input"]["noise_reduction"] == {"type": "far_field"}
-    assert "default_turn_detection" not in wire
+    wire = json.loads(SessionUpdated.of(SessionConfig().updated(patch), "sess_1").to_json())
+    session = wire["session"]
+    assert session["tracing"] is None and session["id"] == "sess_1"
+    assert session["audio"]["input"]["noise_reduction"] is None
+    assert "default_turn_detection" not in session
 
 
 @pytest.mark.parametrize(
@@ -298,7 +300,7 @@ def test_what_we_do_not_use_is_given_back() -> None:
     [
         ({"type": "transcription"}, "invalid_value", "session.type"),
         ({"audio": 3}, "invalid_type", "session.audio"),
-        ({"audio": {"input": {"format": "pcm16"}}}, "invalid_type", "session.audio.input.format"),
+        ({"audio": {"input": {"format": "pcm16"}}}, "invalid_value", "session.audio.input.format"),
         (
             {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 44100}}}},
             "invalid_value",
@@ -363,8 +365,10 @@ def test_a_frames_json_is_what_the_models_would_write() -> None:
 def test_a_response_says_how_it_ended() -> None:
     """Cancelled by a new turn, or failed with an error: `status_details` tells."""
     cut = response_object("r", generation=9, status="cancelled", reason="turn_detected")
-    assert cut["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
+    assert cut.status_details is not None
+    assert (cut.status_details.type, cut.status_details.reason) == ("cancelled", "turn_detected")
     fault = ProtocolError("tts_failed", "No voice.", type="server_error")
     failed = response_object("r", generation=9, status="failed", error=fault)
-    assert failed["status_details"]["error"]["code"] == "tts_failed"
+    assert failed.status_details is not None and failed.status_details.error is not None
+    assert failed.status_details.error.code == "tts_failed"
     assert json.loads(ResponseCreated(response=cut).to_json())["response"]["generation"] == 9

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedOK
 
 from tests.helpers import GRID, Dialogues, FakeFace, fake_engine, settings, tone
 from wsavatar.metrics import Metrics
-from wsavatar.protocol.events import AudioFormat, ConversationItem, ProtocolError
+from wsavatar.protocol.events import AudioFormat, ProtocolError, UserMessage
 from wsavatar.session.conversation import MAX_ITEMS, Conversation
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.inbox import Inbox
@@ -360,8 +360,8 @@ async def test_truncation_sets_the_idle_cycle_to_what_was_shown() -> None:
 def test_items_stand_where_they_were_put() -> None:
     """previous_item_id inserts, ``root`` puts first, an unknown one is an error."""
 
-    def text(item_id: str) -> ConversationItem:
-        return ConversationItem(id=item_id, role="user")
+    def text(item_id: str) -> UserMessage:
+        return UserMessage(id=item_id, content=())
 
     kept = Conversation()
     assert kept.create(text("a"), None)[1] is None

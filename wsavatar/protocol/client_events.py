@@ -1,28 +1,21 @@
 """Client events: text in, typed events out.
 
-Stock events are lenient to fields we do not know; ours are strict. Nothing here trusts its input:
-depth, number of values and every type are bounded before a model sees them.
+Unknown fields are refused. Nothing here trusts its input: depth, number of values and every type
+are bounded before a model sees them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 
+from .base import Base64, ClientObject, Id, StrictObject, refuse, suggestion
 from .errors import ProtocolError
+from .items import ConversationItem
+from .responses import ResponseParams
 from .validation import protocol_error
 
 __all__ = [
@@ -32,8 +25,6 @@ __all__ = [
     "AvatarPlayback",
     "AvatarSpeak",
     "ClientEvent",
-    "ContentPart",
-    "ConversationItem",
     "ConversationItemCreate",
     "ConversationItemDelete",
     "ConversationItemRetrieve",
@@ -43,7 +34,6 @@ __all__ = [
     "InputAudioBufferCommit",
     "ResponseCancel",
     "ResponseCreate",
-    "ResponseParams",
     "SessionUpdate",
     "parse_client_event",
 ]
@@ -52,38 +42,23 @@ MAX_DEPTH = 32
 MAX_VALUES = 20_000
 MAX_SPEAK_CHARS = 5_000
 
-
-def _decode_base64(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise PydanticCustomError("invalid_type", "should be a string of base64")
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise PydanticCustomError(
-            "invalid_base64", "is not base64: {why}", {"why": str(error)}
-        ) from None
+EventId = Annotated[str, Field(max_length=512)]
 
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("empty_text", "has nothing in it to say")
+        raise refuse("empty_text", "Has nothing in it to say.")
     return text
 
 
-Base64 = Annotated[bytes, BeforeValidator(_decode_base64)]
-Id = Annotated[str, Field(min_length=1, max_length=512)]
+class _Stock(ClientObject):
+    event_id: EventId | None = None
 
 
-class _Stock(BaseModel):
-    model_config = ConfigDict(extra="allow", frozen=True)
+class _Ours(StrictObject):
+    model_config = ConfigDict(strict=True)
 
-    event_id: Annotated[str, Field(max_length=512)] | None = None
-
-
-class _Ours(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    event_id: Annotated[str, Field(max_length=512)] | None = None
+    event_id: EventId | None = None
 
 
 class SessionUpdate(_Stock):
@@ -108,33 +83,6 @@ class InputAudioBufferClear(_Stock):
     type: Literal["input_audio_buffer.clear"]
 
 
-class ContentPart(BaseModel):
-    """A piece of an item: text, or audio (decoded) with its transcript."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    type: str
-    text: str | None = None
-    audio: Base64 | None = None
-    transcript: str | None = None
-
-
-class ConversationItem(BaseModel):
-    """A message of the conversation, or something we only keep (a function's output, …)."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    type: str = "message"
-    id: Id | None = None
-    role: Literal["user", "assistant", "system"] | None = None
-    content: tuple[ContentPart, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """What it says in writing: the texts of its parts, in order."""
-        return "\n".join(part.text for part in self.content if part.text)
-
-
 class ConversationItemCreate(_Stock):
     type: Literal["conversation.item.create"]
     item: ConversationItem
@@ -156,16 +104,6 @@ class ConversationItemTruncate(_Stock):
     item_id: Id
     content_index: Annotated[int, Field(ge=0)]
     audio_end_ms: Annotated[int, Field(ge=0)]
-
-
-class ResponseParams(BaseModel):
-    """What ``response.create`` may ask of one response; what we do not use is ignored."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    instructions: str | None = None
-    input: tuple[ConversationItem, ...] | None = None
-    metadata: dict[str, Any] | None = None
 
 
 class ResponseCreate(_Stock):
@@ -216,6 +154,14 @@ _BY_TYPE: dict[str, type[ClientEvent]] = {
 }
 
 
+_UNSUPPORTED = {
+    "output_audio_buffer.clear": "The client plays the audio itself on this transport. Send "
+    "response.cancel, drop what is not yet played, then send conversation.item.truncate.",
+    "transcription_session.update": "This server has realtime sessions only. Send session.update.",
+}
+"""Events of the Realtime API that have no meaning here."""
+
+
 def parse_client_event(text: str | bytes) -> ClientEvent:
     """One text message as a typed event. Raises `ProtocolError` for everything that is none."""
     data = _load_object(text)
@@ -229,16 +175,22 @@ def parse_client_event(text: str | bytes) -> ClientEvent:
         )
     model = _BY_TYPE.get(kind)
     if model is None:
-        raise ProtocolError(
-            "unknown_event",
-            f"Unknown event type {kind[:100]!r}. Known: {', '.join(sorted(_BY_TYPE))}.",
-            param="type",
-            event_id=event_id,
-        )
+        raise _no_such_event(kind, event_id)
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise protocol_error(error, prefix="", event_id=event_id) from None
+
+
+def _no_such_event(kind: str, event_id: str | None) -> ProtocolError:
+    if kind in _UNSUPPORTED:
+        code, message = "unsupported_event", f"{kind}: {_UNSUPPORTED[kind]}"
+    else:
+        known = sorted(_BY_TYPE)
+        hint = suggestion(kind, known)
+        code = "unknown_event"
+        message = f"Unknown event type {kind[:100]!r}.{hint} Known: {', '.join(known)}."
+    return ProtocolError(code, message, param="type", event_id=event_id)
 
 
 def _load_object(text: str | bytes) -> dict[str, Any]:

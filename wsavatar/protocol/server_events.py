@@ -7,17 +7,21 @@ which there are many, put their JSON together by hand.
 from __future__ import annotations
 
 import base64
-import secrets
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from .errors import ProtocolError
-from .session_config import SessionConfig
+from .base import StrictObject, new_id
+from .errors import ErrorType, ProtocolError
+from .items import ConversationItem
+from .responses import ResponseObject
+from .session_config import SessionConfig, SessionObject
 
 __all__ = [
+    "AvatarCapacity",
     "AvatarSwitchToIdle",
     "AvatarSwitchToSpeaking",
+    "ContentPart",
     "ContentPartAdded",
     "ContentPartDone",
     "ConversationItemAdded",
@@ -25,19 +29,16 @@ __all__ = [
     "ConversationItemDone",
     "ConversationItemRetrieved",
     "ConversationItemTruncated",
+    "ErrorDetails",
     "ErrorEvent",
     "InputAudioBufferCleared",
     "InputAudioBufferCommitted",
-    "InputTranscriptionCompleted",
-    "InputTranscriptionDelta",
-    "InputTranscriptionFailed",
     "OutputAudioDelta",
     "OutputAudioDone",
     "OutputItemAdded",
     "OutputItemDone",
     "OutputTranscriptDelta",
     "OutputTranscriptDone",
-    "RateLimitsUpdated",
     "ResponseCreated",
     "ResponseDone",
     "ServerEvent",
@@ -47,24 +48,12 @@ __all__ = [
     "SpeechStopped",
     "VideoDelta",
     "VideoDone",
-    "assistant_item",
     "new_id",
-    "response_object",
-    "user_item",
 ]
 
-Json = dict[str, Any]
 
-
-def new_id(prefix: str) -> str:
-    """An id that no other event, item or response of any session has: ``item_3f9c…``."""
-    return f"{prefix}_{secrets.token_hex(10)}"
-
-
-class ServerEvent(BaseModel):
+class ServerEvent(StrictObject):
     """What every server event has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: str
     event_id: str = Field(default_factory=lambda: new_id("event"))
@@ -76,43 +65,48 @@ class ServerEvent(BaseModel):
 
 class SessionCreated(ServerEvent):
     type: Literal["session.created"] = "session.created"
-    session: Json
+    session: SessionObject
 
     @classmethod
     def of(cls, config: SessionConfig, session_id: str) -> SessionCreated:
-        return cls(session=config.to_wire(session_id))
+        return cls(session=config.on_wire(session_id))
 
 
 class SessionUpdated(ServerEvent):
     type: Literal["session.updated"] = "session.updated"
-    session: Json
+    session: SessionObject
 
     @classmethod
     def of(cls, config: SessionConfig, session_id: str) -> SessionUpdated:
-        return cls(session=config.to_wire(session_id))
+        return cls(session=config.on_wire(session_id))
+
+
+class ErrorDetails(StrictObject):
+    """``event_id`` is the client's own."""
+
+    type: ErrorType
+    code: str
+    message: str
+    param: str | None = None
+    event_id: str | None = None
 
 
 class ErrorEvent(ServerEvent):
     type: Literal["error"] = "error"
-    error: Json
+    error: ErrorDetails
 
     @classmethod
     def of(cls, error: ProtocolError) -> ErrorEvent:
         """The answer to a client event that could not be taken."""
         return cls(
-            error={
-                "type": error.type,
-                "code": error.code,
-                "message": error.message,
-                "param": error.param,
-                "event_id": error.event_id,
-            }
+            error=ErrorDetails(
+                type=error.type,
+                code=error.code,
+                message=error.message,
+                param=error.param,
+                event_id=error.event_id,
+            )
         )
-
-
-class RateLimitsUpdated(ServerEvent):
-    type: Literal["rate_limits.updated"] = "rate_limits.updated"
-    rate_limits: list[Json]
 
 
 # -- the input buffer -----------------------------------------------------------------------------
@@ -148,18 +142,18 @@ class SpeechStopped(ServerEvent):
 class ConversationItemAdded(ServerEvent):
     type: Literal["conversation.item.added"] = "conversation.item.added"
     previous_item_id: str | None = None
-    item: Json
+    item: ConversationItem
 
 
 class ConversationItemDone(ServerEvent):
     type: Literal["conversation.item.done"] = "conversation.item.done"
     previous_item_id: str | None = None
-    item: Json
+    item: ConversationItem
 
 
 class ConversationItemRetrieved(ServerEvent):
     type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
-    item: Json
+    item: ConversationItem
 
 
 class ConversationItemDeleted(ServerEvent):
@@ -174,35 +168,6 @@ class ConversationItemTruncated(ServerEvent):
     audio_end_ms: int
 
 
-class InputTranscriptionDelta(ServerEvent):
-    type: Literal["conversation.item.input_audio_transcription.delta"] = (
-        "conversation.item.input_audio_transcription.delta"
-    )
-    item_id: str
-    content_index: int = 0
-    delta: str
-
-
-class InputTranscriptionCompleted(ServerEvent):
-    type: Literal["conversation.item.input_audio_transcription.completed"] = (
-        "conversation.item.input_audio_transcription.completed"
-    )
-    item_id: str
-    content_index: int = 0
-    transcript: str
-    usage: Json
-    """``{"type": "duration", "seconds": …}``"""
-
-
-class InputTranscriptionFailed(ServerEvent):
-    type: Literal["conversation.item.input_audio_transcription.failed"] = (
-        "conversation.item.input_audio_transcription.failed"
-    )
-    item_id: str
-    content_index: int = 0
-    error: Json
-
-
 # -- responses ------------------------------------------------------------------------------------
 
 
@@ -210,26 +175,26 @@ class ResponseCreated(ServerEvent):
     """``response`` as `response_object` makes it."""
 
     type: Literal["response.created"] = "response.created"
-    response: Json
+    response: ResponseObject
 
 
 class ResponseDone(ServerEvent):
     type: Literal["response.done"] = "response.done"
-    response: Json
+    response: ResponseObject
 
 
 class OutputItemAdded(ServerEvent):
     type: Literal["response.output_item.added"] = "response.output_item.added"
     response_id: str
     output_index: int = 0
-    item: Json
+    item: ConversationItem
 
 
 class OutputItemDone(ServerEvent):
     type: Literal["response.output_item.done"] = "response.output_item.done"
     response_id: str
     output_index: int = 0
-    item: Json
+    item: ConversationItem
 
 
 class _OfPart(ServerEvent):
@@ -241,16 +206,21 @@ class _OfPart(ServerEvent):
     content_index: int = 0
 
 
-class ContentPartAdded(_OfPart):
-    """``part``: ``{"type": "audio", "transcript": ""}``"""
+class ContentPart(StrictObject):
+    """A part of what the avatar says."""
 
+    type: Literal["audio"] = "audio"
+    transcript: str
+
+
+class ContentPartAdded(_OfPart):
     type: Literal["response.content_part.added"] = "response.content_part.added"
-    part: Json
+    part: ContentPart
 
 
 class ContentPartDone(_OfPart):
     type: Literal["response.content_part.done"] = "response.content_part.done"
-    part: Json
+    part: ContentPart
 
 
 class OutputAudioDelta(_OfPart):
@@ -333,64 +303,13 @@ class AvatarSwitchToIdle(_AvatarSwitch):
     type: Literal["session.avatar.switch_to_idle"] = "session.avatar.switch_to_idle"
 
 
-# -- the objects inside ---------------------------------------------------------------------------
+class AvatarCapacity(ServerEvent):
+    """The server has more frames to make than it can: sent when that begins and when it ends.
 
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
-ResponseStatus = Literal["in_progress", "completed", "cancelled", "failed", "incomplete"]
-
-
-def user_item(item_id: str, *, status: ItemStatus = "completed", text: str | None = None) -> Json:
-    """A user's message: what they said (``text`` None), or wrote."""
-    part: Json = {"type": "input_audio", "transcript": None}
-    if text is not None:
-        part = {"type": "input_text", "text": text}
-    return _item(item_id, "user", status, [part])
-
-
-def assistant_item(item_id: str, *, status: ItemStatus, transcript: str | None = None) -> Json:
-    """What the avatar says. ``transcript`` None: nothing in it yet."""
-    parts: list[Json] = []
-    if transcript is not None:
-        parts = [{"type": "output_audio", "transcript": transcript}]
-    return _item(item_id, "assistant", status, parts)
-
-
-def _item(item_id: str, role: str, status: str, content: list[Json]) -> Json:
-    head = {"id": item_id, "object": "realtime.item", "type": "message"}
-    return head | {"status": status, "role": role, "content": content}
-
-
-def response_object(
-    response_id: str,
-    *,
-    generation: int,
-    status: ResponseStatus,
-    output: list[Json] | None = None,
-    reason: Literal["turn_detected", "client_cancelled"] | None = None,
-    error: ProtocolError | None = None,
-    metadata: Json | None = None,
-    audio_output: Json | None = None,
-) -> Json:
-    """The ``response`` of ``response.created`` and ``response.done``.
-
-    ``reason`` says why one was cancelled, ``error`` why one failed; ``audio_output`` is
-    ``{"format": …, "voice": …}``.
+    While ``over``, some frames are dropped; audio is not. Rates are those of the whole server.
     """
-    details: Json | None = None
-    if reason is not None:
-        details = {"type": status, "reason": reason}
-    elif error is not None:
-        details = {"type": status, "error": {"type": error.type, "code": error.code}}
-        details["error"]["message"] = error.message
-    return {
-        "id": response_id,
-        "object": "realtime.response",
-        "status": status,
-        "status_details": details,
-        "output": output or [],
-        "output_modalities": ["audio"],
-        "audio": {"output": audio_output or {}},
-        "metadata": metadata,
-        "usage": None,
-        "generation": generation,
-    }
+
+    type: Literal["avatar.capacity"] = "avatar.capacity"
+    over: bool
+    frames_per_s_wanted: float
+    frames_per_s_made: float

@@ -8,9 +8,19 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
+from .audio_format import AudioFormat, Voice
+from .base import ClientObject, Ignored, MaxOutputTokens, OutputModalities, StrictObject, refuse
 from .errors import ProtocolError
+from .responses import NO_PROMPTS
+from .tools import Tool, ToolChoice
 from .validation import protocol_error
 
 __all__ = [
@@ -21,138 +31,159 @@ __all__ = [
     "AudioOutput",
     "AvatarConfig",
     "SessionConfig",
+    "SessionObject",
+    "Transcription",
     "TurnDetection",
     "VideoConfig",
 ]
 
 MAX_SESSION_BYTES = 256 * 1024
-"""Largest configuration a session keeps, as JSON: fields we only echo are a client's to grow."""
+"""Largest configuration a session keeps, as JSON: instructions and tools are a client's to grow."""
 
 AvatarId = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")]
 """A name, never a path; empty: the server's default."""
 
-_STOCK = ConfigDict(extra="allow", frozen=True)
-_OURS = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+def _detector(value: Any) -> Any:
+    return "server_vad" if value == "semantic_vad" else value
 
 
-class AudioFormat(BaseModel):
-    """How audio lies in bytes: PCM16 little-endian mono, or G.711."""
+class TurnDetection(StrictObject):
+    """When a turn begins and ends, and what the server does about it.
 
-    model_config = _STOCK
+    ``semantic_vad`` is accepted, and reads ``server_vad``: that is the detector in force.
+    """
 
-    type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
-    rate: int = 24_000
-
-    @model_validator(mode="before")
-    @classmethod
-    def _g711_is_8_khz(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("type") in ("audio/pcmu", "audio/pcma"):
-            return {"rate": 8000, **{k: v for k, v in data.items() if v is not None}}
-        if isinstance(data, dict) and data.get("rate", 0) is None:
-            return {k: v for k, v in data.items() if k != "rate"}
-        return data
-
-    @model_validator(mode="after")
-    def _known_rate(self) -> AudioFormat:
-        rates = (16_000, 24_000, 48_000) if self.type == "audio/pcm" else (8_000,)
-        if self.rate not in rates:
-            raise ValueError(f"{self.type} may have a rate of {', '.join(map(str, rates))} Hz")
-        return self
-
-    @property
-    def bytes_per_sample(self) -> int:
-        return 2 if self.type == "audio/pcm" else 1
-
-
-class TurnDetection(BaseModel):
-    """When a turn begins and ends, and what the server does about it."""
-
-    model_config = _STOCK
-
-    type: Literal["server_vad", "semantic_vad"] = "server_vad"
+    type: Annotated[
+        Literal["server_vad"],
+        BeforeValidator(_detector, json_schema_input_type=Literal["server_vad", "semantic_vad"]),
+    ] = "server_vad"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     silence_duration_ms: Annotated[int, Field(ge=100, le=5000)] = 500
     create_response: bool = True
     interrupt_response: bool = True
+    idle_timeout_ms: Ignored = None
+    eagerness: Ignored = Field(default=None, exclude=True)
 
 
-class AudioInput(BaseModel):
-    model_config = _STOCK
+class Transcription(ClientObject):
+    """How what the user says is to be transcribed."""
 
+    model: str | None = None
+    language: str | None = None
+    languages: tuple[str, ...] | None = None
+    prompt: str | None = None
+    keywords: tuple[str, ...] | None = None
+    delay: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+
+
+def _no_engine(_: Transcription | None) -> None:
+    """No engine transcribes yet: a session must not promise that one does."""
+    return None
+
+
+class AudioInput(StrictObject):
     format: AudioFormat = AudioFormat()
     turn_detection: TurnDetection | None = TurnDetection()
-    transcription: dict[str, Any] | None = None
-    noise_reduction: dict[str, Any] | None = None
+    transcription: Annotated[Transcription | None, AfterValidator(_no_engine)] = None
+    noise_reduction: Ignored = None
 
 
-class AudioOutput(BaseModel):
-    model_config = _STOCK
+def _only_speed(_: float) -> float:
+    return 1.0
+
+
+class AudioOutput(StrictObject):
+    """``speed`` is accepted, and reads 1: voices speak at their own speed."""
 
     format: AudioFormat = AudioFormat()
-    voice: str | dict[str, Any] = ""
-    """A name, or the Realtime API's ``{"id": …}``; empty: the configured voice."""
-    speed: float = 1.0
-
-    @property
-    def voice_name(self) -> str:
-        return self.voice if isinstance(self.voice, str) else str(self.voice.get("id", ""))
+    voice: Voice = ""
+    speed: Annotated[float, Field(ge=0.25, le=1.5), AfterValidator(_only_speed)] = 1.0
 
 
-class AudioConfig(BaseModel):
-    model_config = _STOCK
-
+class AudioConfig(StrictObject):
     input: AudioInput = AudioInput()
     output: AudioOutput = AudioOutput()
 
 
-class VideoConfig(BaseModel):
-    """What frames are to be. ``max_width``: JPEGs are scaled down to it; null: never."""
+class VideoConfig(StrictObject):
+    """How frames are sent. ``max_width``: JPEGs are scaled down to it; null: never."""
 
-    model_config = _OURS
+    model_config = ConfigDict(strict=True)
 
-    encoding: Literal["json", "binary"] = "json"
+    encoding: Literal["json", "binary", "none"] = "json"
     region: Literal["full", "mouth"] = "full"
     fps: Annotated[int, Field(ge=5, le=60)] = 25
     quality: Annotated[int, Field(ge=10, le=100)] = 85
     max_width: Annotated[int, Field(ge=64, le=4096)] | None = None
 
 
-class AvatarConfig(BaseModel):
-    model_config = _OURS
+class AvatarConfig(StrictObject):
+    model_config = ConfigDict(strict=True)
 
     id: AvatarId = ""
     mode: Literal["mirror", "parrot", "chat", "upstream"] = "parrot"
     video: VideoConfig = VideoConfig()
 
 
-class SessionConfig(BaseModel):
-    """All of a session's configuration; immutable: `updated` makes the next one.
+def _realtime_only(value: Any) -> Any:
+    if value == "transcription":
+        raise refuse(
+            "invalid_value",
+            "This server has realtime sessions only. Leave type out, or send 'realtime'.",
+        )
+    return value
 
-    ``default_turn_detection`` is not on the wire: what an object for ``turn_detection`` is filled
-    up from where none was in force.
+
+def _own_name(_: str) -> str:
+    return "wsavatar"
+
+
+class SessionConfig(StrictObject):
+    """A session's whole configuration; immutable: `updated` makes the next one.
+
+    ``default_turn_detection`` and ``default_voice`` are not on the wire. The first fills in what a
+    ``turn_detection`` leaves out where none was in force; an empty voice means the second.
     """
 
-    model_config = _STOCK
+    moved = {
+        "modalities": "session.output_modalities",
+        "voice": "session.audio.output.voice",
+        "speed": "session.audio.output.speed",
+        "input_audio_format": "session.audio.input.format",
+        "output_audio_format": "session.audio.output.format",
+        "input_audio_transcription": "session.audio.input.transcription",
+        "input_audio_noise_reduction": "session.audio.input.noise_reduction",
+        "turn_detection": "session.audio.input.turn_detection",
+        "max_response_output_tokens": "session.max_output_tokens",
+        "temperature": "",
+    }
+    unsupported = {"prompt": NO_PROMPTS}
 
-    type: Literal["realtime"] = "realtime"
-    model: str = "wsavatar"
+    type: Annotated[Literal["realtime"], BeforeValidator(_realtime_only)] = "realtime"
+    model: Annotated[str, AfterValidator(_own_name)] = "wsavatar"
     instructions: str = ""
-    output_modalities: list[Literal["audio", "text"]] = ["audio"]
+    output_modalities: OutputModalities = ["audio"]
     audio: AudioConfig = AudioConfig()
-    tools: list[Any] = []
-    tool_choice: Any = "auto"
-    max_output_tokens: int | Literal["inf"] = "inf"
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    max_output_tokens: MaxOutputTokens = "inf"
+    parallel_tool_calls: Ignored = None
+    reasoning: Ignored = None
+    tracing: Ignored = None
+    truncation: Ignored = None
+    include: Ignored = None
     avatar: AvatarConfig = AvatarConfig()
-    default_turn_detection: TurnDetection = Field(TurnDetection(), exclude=True)
+    default_turn_detection: TurnDetection = Field(default=TurnDetection(), exclude=True)
+    default_voice: str = Field(default="", exclude=True)
 
     def updated(self, patch: dict[str, Any], event_id: str | None = None) -> SessionConfig:
         """This configuration with a ``session.update``'s ``session`` merged into it.
 
         Raises `ProtocolError`, whose ``param`` is the field's path; this one stays in force.
         """
-        patch = {k: v for k, v in patch.items() if k not in ("id", "object", "expires_at")}
-        patch.pop("default_turn_detection", None)
+        patch = {key: value for key, value in patch.items() if key not in _READ_ONLY}
         merged = _merge(self.model_dump(mode="json"), patch, "session")
         self._fill_turn_detection(merged, patch)
         if len(json.dumps(merged)) > MAX_SESSION_BYTES:
@@ -162,16 +193,29 @@ class SessionConfig(BaseModel):
                 param="session",
                 event_id=event_id,
             )
+        for ours in _NOT_ON_THE_WIRE & patch.keys():
+            raise ProtocolError(
+                "unknown_parameter", f"session.{ours}: Unknown field.", param=f"session.{ours}"
+            )
         try:
             new = SessionConfig.model_validate(merged)
         except ValidationError as error:
             raise protocol_error(error, prefix="session", event_id=event_id) from None
-        return new.model_copy(update={"default_turn_detection": self.default_turn_detection})
+        return new._with_defaults(self)
 
-    def to_wire(self, session_id: str) -> dict[str, Any]:
+    def on_wire(self, session_id: str) -> SessionObject:
         """The ``session`` of ``session.created`` and ``session.updated``."""
-        head = {"id": session_id, "object": "realtime.session"}
-        return head | self.model_dump(mode="json")
+        fields = {name: getattr(self, name) for name in SessionConfig.model_fields}
+        return SessionObject.model_construct(id=session_id, **fields)
+
+    def _with_defaults(self, old: SessionConfig) -> SessionConfig:
+        """This configuration with the defaults of ``old``, which fill in for an empty voice."""
+        defaults = {name: getattr(old, name) for name in _NOT_ON_THE_WIRE}
+        new = self.model_copy(update=defaults)
+        if new.audio.output.voice or not old.default_voice:
+            return new
+        output = new.audio.output.model_copy(update={"voice": old.default_voice})
+        return new.model_copy(update={"audio": new.audio.model_copy(update={"output": output})})
 
     def _fill_turn_detection(self, merged: dict[str, Any], patch: dict[str, Any]) -> None:
         """A detector of another type than the one in force starts from the defaults."""
@@ -186,12 +230,20 @@ class SessionConfig(BaseModel):
             merged["audio"]["input"]["turn_detection"] = filled | _without_nulls(asked)
 
 
+class SessionObject(SessionConfig):
+    """A session as events show it."""
+
+    object: Literal["realtime.session"] = "realtime.session"
+    id: str
+
+
+_READ_ONLY = frozenset({"id", "object", "expires_at"})
+"""What a client may send back as it came."""
+_NOT_ON_THE_WIRE = frozenset({"default_turn_detection", "default_voice"})
 _REPLACED_WHOLE = {
     "session.audio.input.format",
     "session.audio.output.format",
     "session.audio.input.transcription",
-    "session.audio.input.noise_reduction",
-    "session.audio.output.voice",
     "session.tool_choice",
 }
 _NOT_NULLABLE = {

@@ -12,9 +12,6 @@ __all__ = ["protocol_error"]
 
 _CODES = {
     "missing": "missing_required_parameter",
-    "extra_forbidden": "unknown_parameter",
-    "invalid_base64": "invalid_base64",
-    "empty_text": "empty_text",
     "string_too_long": "too_long",
 }
 
@@ -23,13 +20,22 @@ def protocol_error(error: ValidationError, *, prefix: str, event_id: str | None)
     """The first of pydantic's errors as a `ProtocolError`."""
     first = error.errors(include_url=False, include_input=False)[0]
     param = _path(prefix, first["loc"])
+    if first["type"] == "wsavatar":  # raised by `refuse`
+        context = first["ctx"]
+        if context["field"]:
+            param = _path(param, [context["field"]])
+        return _error(context["code"], param, first["msg"], event_id)
     code = _CODES.get(first["type"]) or (
         "invalid_type" if first["type"].endswith("_type") else "invalid_value"
     )
     if first["type"] in ("model_type", "dict_type"):
-        return ProtocolError(code, f"{param}: should be an object.", param=param, event_id=event_id)
+        return _error(code, param, "Should be an object.", event_id)
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
-    return ProtocolError(code, f"{param}: {message}.", param=param, event_id=event_id)
+    return _error(code, param, f"{message}.", event_id)
+
+
+def _error(code: str, param: str, message: str, event_id: str | None) -> ProtocolError:
+    return ProtocolError(code, f"{param}: {message}", param=param, event_id=event_id)
 
 
 def _path(prefix: str, loc: Iterable[int | str]) -> str:
@@ -38,10 +44,6 @@ def _path(prefix: str, loc: Iterable[int | str]) -> str:
     for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in _UNION_TAGS:
+        elif not part.startswith("<"):  # the tag of a union's branch
             path += f".{part}" if path else part
     return path
-
-
-# What pydantic adds to a path for the branch of a union it tried.
-_UNION_TAGS = frozenset({"str", "int", "float", "dict[str,any]", "constrained-int"})

@@ -7,9 +7,14 @@ neither sockets nor dialogues.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from wsavatar.protocol.events import ConversationItem, ProtocolError, assistant_item, new_id
+from wsavatar.protocol.events import (
+    AssistantMessage,
+    Item,
+    OutputAudioPart,
+    ProtocolError,
+    UserMessage,
+)
 
 __all__ = ["MAX_ITEMS", "Conversation"]
 
@@ -19,7 +24,7 @@ MAX_ITEMS = 1000
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    item: dict[str, Any]
+    item: Item
     audio_ms: int | None = None  # of what the avatar said
 
 
@@ -36,10 +41,10 @@ class Conversation:
     def last_id(self) -> str | None:
         return next(reversed(self._entries), None)
 
-    def add(self, item: dict[str, Any], *, audio_ms: int | None = None) -> str | None:
+    def add(self, item: Item, *, audio_ms: int | None = None) -> str | None:
         """Append an item, or renew one that is there. Returns the id of the one before it."""
         ids = list(self._entries)
-        if (known := item["id"]) in self._entries:
+        if (known := item.id) in self._entries:
             place = ids.index(known)
             self._entries[known] = _Entry(item, audio_ms)
             return ids[place - 1] if place else None
@@ -48,31 +53,19 @@ class Conversation:
         self._entries[known] = _Entry(item, audio_ms)
         return ids[-1] if ids else None
 
-    def create(
-        self, item: ConversationItem, previous_id: str | None
-    ) -> tuple[dict[str, Any], str | None]:
+    def create(self, item: Item, previous_id: str | None) -> tuple[Item, str | None]:
         """Insert what a client made; returns the item as kept, and the id before it.
 
         ``previous_id`` None appends; ``root`` puts it first. Raises ProtocolError.
         """
-        item_id = item.id or new_id("item")
+        item_id = item.id
         if item_id in self._entries:
             raise ProtocolError(
                 "item_already_exists", f"There is an item {item_id!r} already.", param="item.id"
             )
-        if item.type == "message" and item.role is None:
-            raise ProtocolError(
-                "missing_required_parameter", "A message needs a role.", param="item.role"
-            )
         if previous_id not in (None, "root"):
             self._find(previous_id, "previous_item_id")
-        kept = item.model_dump(mode="json", exclude_none=True, exclude={"content"})
-        kept |= {"id": item_id, "object": "realtime.item", "status": "completed"}
-        if item.type == "message":
-            kept["content"] = [
-                part.model_dump(mode="json", exclude_none=True, exclude={"audio"})
-                for part in item.content
-            ]
+        kept = item.model_copy(update={"status": "completed"})
         ids = list(self._entries)
         place = len(ids) if previous_id is None else 0
         if previous_id not in (None, "root"):
@@ -84,7 +77,7 @@ class Conversation:
                 self._entries[later] = self._entries.pop(later)
         return kept, before
 
-    def retrieve(self, item_id: str) -> dict[str, Any]:
+    def retrieve(self, item_id: str) -> Item:
         """The item. Raises ProtocolError where there is none."""
         return self._find(item_id, "item_id").item
 
@@ -111,15 +104,16 @@ class Conversation:
                 param="audio_end_ms",
             )
         # Which words were heard is not known: a transcript that says more would be a lie.
-        item = assistant_item(item_id, status="incomplete", transcript="")
+        item = AssistantMessage(
+            id=item_id, status="incomplete", content=(OutputAudioPart(transcript=""),)
+        )
         self._entries[item_id] = replace(entry, item=item, audio_ms=audio_end_ms)
 
     def last_user_text(self) -> str | None:
         """What the last user item says in writing; None where it was spoken, or there is none."""
         for entry in reversed(self._entries.values()):
-            if entry.item.get("role") == "user":
-                texts = [part.get("text") for part in entry.item.get("content", [])]
-                return "\n".join(text for text in texts if text) or None
+            if isinstance(entry.item, UserMessage):
+                return entry.item.text or None
         return None
 
     def _find(self, item_id: str | None, param: str) -> _Entry:

@@ -190,7 +190,7 @@ class SpokenResponse:
         downlink.event(wire.OutputItemAdded(response_id=self._id, item=item))
         previous = self._around.conversation.add(item, audio_ms=0)
         downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
-        part = {"type": "audio", "transcript": ""}
+        part = wire.ContentPart(transcript="")
         downlink.event(wire.ContentPartAdded(part=part, **self._part_ids()))
 
     async def _until_wanted(self) -> None:
@@ -340,7 +340,7 @@ class SpokenResponse:
         item = wire.assistant_item(self._item_id, status=status, transcript=self._transcript)
         downlink.event(wire.OutputAudioDone(**ids))
         downlink.event(wire.OutputTranscriptDone(transcript=self._transcript, **ids))
-        part = {"type": "audio", "transcript": self._transcript}
+        part = wire.ContentPart(transcript=self._transcript)
         downlink.event(wire.ContentPartDone(part=part, **ids))
         audio_ms = int(self._timeline.seconds * 1000)
         previous = self._around.conversation.add(item, audio_ms=audio_ms)
@@ -379,7 +379,7 @@ class SpokenResponse:
             transcript=self._transcript,
         )
         downlink.event(
-            wire.ResponseDone(response=self._object(status, [item], reason=reason, error=error))
+            wire.ResponseDone(response=self._object(status, (item,), reason=reason, error=error))
         )
 
     def _resume_idle(self, frames_shown: int, at_s: float) -> int:
@@ -392,7 +392,9 @@ class SpokenResponse:
     def _frames_until(self, position_s: float) -> int:
         return min(self._submitted, int(position_s * self._video.fps))
 
-    def _object(self, status: Any, output: list[Any] | None = None, **why: Any) -> dict[str, Any]:
+    def _object(
+        self, status: wire.ResponseStatus, output: tuple[wire.Item, ...] = (), **why: Any
+    ) -> wire.ResponseObject:
         audio = self._config.audio.output
         return wire.response_object(
             self._id,
@@ -400,7 +402,8 @@ class SpokenResponse:
             status=status,
             output=output,
             metadata=self._metadata,
-            audio_output={"format": audio.format.model_dump(mode="json"), "voice": audio.voice},
+            format=audio.format,
+            voice=audio.voice,
             **why,
         )
 

@@ -25,7 +25,7 @@ from wsavatar.dialogue.registry import DialogueError
 from wsavatar.media.audio import AudioError, InputBuffer, Resampler, decode
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
-from wsavatar.protocol.events import ProtocolError, SessionConfig, new_id
+from wsavatar.protocol.events import ItemReference, ProtocolError, SessionConfig, new_id
 from wsavatar.session.conversation import Conversation
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import Engine
@@ -82,6 +82,7 @@ def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
             video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
         ),
         default_turn_detection=detection,
+        default_voice=dialogue.tts_voice,
     )
 
 
@@ -378,7 +379,8 @@ class Session:
             )
         text = self._conversation.last_user_text()
         if event.response is not None and event.response.input is not None:
-            text = "\n".join(item.text for item in event.response.input if item.text) or None
+            said = [item for item in event.response.input if not isinstance(item, ItemReference)]
+            text = "\n".join(item.text for item in said if item.text) or None
         await self._inbox.put(lambda dialogue: dialogue.create_response(text))
 
     def _cancel_for_client(self, response_id: str | None) -> None:
@@ -455,7 +457,7 @@ class Session:
                 "vad_threshold": detection.threshold,
                 "vad_prefix_padding_ms": detection.prefix_padding_ms,
                 "vad_silence_ms": detection.silence_duration_ms,
-                "tts_voice": config.audio.output.voice_name,
+                "tts_voice": config.audio.output.voice,
             }
         )
 
