@@ -26,6 +26,10 @@ LIVE = 1e9
 """Due so far off that nothing is late."""
 
 
+def open_chunker(fps: Fraction, chunk_ms: int) -> Chunker:
+    return Chunker(GRID, fps, 16 * chunk_ms)
+
+
 class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
@@ -35,7 +39,7 @@ class FakeModel:
 
     def __init__(self, device: str = "fake") -> None:
         self.device = device
-        self.spec = SimpleNamespace(grid=GRID)
+        self.spec = SimpleNamespace(grid=GRID, open_chunker=open_chunker)
         self.warmed: list[int] = []
         self.gate = threading.Event()
         self.gate.set()

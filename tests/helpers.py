@@ -22,12 +22,13 @@ from wsavatar.avatars.format import AvatarError
 from wsavatar.config import DialogueSettings, ServerSettings, Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Response, Stage
 from wsavatar.dialogue.registry import DialogueError
+from wsavatar.faces.base import Chunk
 from wsavatar.media import jpeg
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.serve.server import AvatarServer
-from wsavatar.session.engine import Engine
-from wsavatar.speech.chunker import Chunk, FeatureGrid
+from wsavatar.session.engine import AvatarInfo, Engine
+from wsavatar.speech.chunker import Chunker, FeatureGrid
 
 GRID = FeatureGrid()
 
@@ -79,6 +80,9 @@ class FakeAvatars:
         if avatar_id not in self._avatars:
             raise AvatarError(f"no avatar {avatar_id!r}; known: {', '.join(self._avatars)}")
         return self._avatars[avatar_id]
+
+    def idle_frames(self, avatar_id: str) -> np.ndarray:
+        return self._avatars[avatar_id].frames
 
     def idle_video(self, avatar_id: str) -> Path:
         self.get(avatar_id)
@@ -160,9 +164,12 @@ class FakeFace:
     async def close(self) -> None:
         self.is_open = False
 
+    def open_chunker(self, fps: Fraction, chunk_ms: int) -> Chunker:
+        return Chunker(GRID, fps, GRID.sample_rate * chunk_ms // 1000)
+
     def open_stream(
         self,
-        avatar: PreparedAvatar,
+        avatar: AvatarInfo,
         video: VideoFormat,
         generation: int,
         first_cycle_index: int,
@@ -250,7 +257,6 @@ def fake_engine(
     return Engine(
         face or FakeFace(),
         avatars or FakeAvatars("ada", "bob"),
-        GRID,
         create_dialogue or Dialogues().create,
     )
 

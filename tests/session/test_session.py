@@ -28,6 +28,7 @@ from wsavatar.session.timeline import (
     PlaybackEstimate,
     SpeechTimeline,
 )
+from wsavatar.speech.chunker import Chunker
 
 
 class Clock:
@@ -438,7 +439,7 @@ def test_the_idle_cycle_counts_on_and_resumes() -> None:
 @pytest.mark.parametrize("rate", [16_000, 24_000, 48_000])
 def test_wire_audio_and_frames_measure_the_same_time(rate: int) -> None:
     """However speech is cut, the client's samples and the frames add up to its length."""
-    timeline = SpeechTimeline(AudioFormat(rate=rate), GRID, Fraction(25), 8000)
+    timeline = SpeechTimeline(AudioFormat(rate=rate), Chunker(GRID, Fraction(25), 8000))
     speech, wire, frames, offset = tone(2.52, 300), 0, [], 0
     pieces = np.array_split(speech, [1, 777, 9001, 30_000])
     for spoken in [*map(timeline.push, pieces), timeline.flush()]:

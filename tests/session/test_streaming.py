@@ -17,7 +17,6 @@ import pytest
 import soundfile
 
 from tests.helpers import (
-    GRID,
     Client,
     FakeAvatars,
     FakeFace,
@@ -47,7 +46,7 @@ def speech(samples_dir: Path) -> np.ndarray:
 
 @pytest.fixture
 async def server() -> AsyncIterator[AvatarServer]:
-    engine = Engine(FakeFace(), FakeAvatars("ada", "bob"), GRID, registry.create)
+    engine = Engine(FakeFace(), FakeAvatars("ada", "bob"), registry.create)
     async with running(engine) as started:
         yield started
 
@@ -187,7 +186,7 @@ async def test_audio_comes_in_the_format_that_was_asked_for(
 @pytest.mark.parametrize("chunk_ms", [100, 500, 2000])
 async def test_frames_do_not_depend_on_the_chunk_size(speech: np.ndarray, chunk_ms: int) -> None:
     """However audio is sliced, the same frames come, each once."""
-    engine = Engine(FakeFace(), FakeAvatars("ada"), GRID, registry.create)
+    engine = Engine(FakeFace(), FakeAvatars("ada"), registry.create)
     async with running(engine, settings(audio={"chunk_ms": chunk_ms})) as server:
         async with client(server) as me:
             await configure(me, "mirror", "binary", turn_detection=None)

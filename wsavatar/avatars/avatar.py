@@ -6,13 +6,33 @@ This module knows nothing of sessions or of how a face is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["DETAIL_CELL", "Detail", "PreparedAvatar", "cycle_index"]
+__all__ = ["DETAIL_CELL", "AvatarInfo", "Detail", "PreparedAvatar", "cycle_index"]
 
 DETAIL_CELL = 4
 """The side, in a crop's pixels, of the cells in which `Detail.redrawn` is kept."""
+
+
+class AvatarInfo(Protocol):
+    """What a session knows of an avatar that is ready to speak. ``fps``: of its idle cycle."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def frame_count(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from wsavatar.resources import cache_directory, resource_dir
 if TYPE_CHECKING:
     from wsavatar.faces.musetalk.model import MuseTalk
 
-__all__ = ["AvatarError", "AvatarInfo", "AvatarStore", "avatar_directory"]
+__all__ = ["AvatarError", "AvatarEntry", "AvatarStore", "avatar_directory"]
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 """About eleven avatars of 8 s at 512x512 and 25 frames/s (190 MB each, nearly all pictures)."""
@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class AvatarInfo:
+class AvatarEntry:
     """What a list of avatars shows of one. Read from its JSON file alone."""
 
     id: str
@@ -59,7 +59,7 @@ class AvatarInfo:
 
 
 # Inside the class below, `list` is its method.
-_Infos = list[AvatarInfo]
+_Infos = list[AvatarEntry]
 _Folders = list[Path]
 
 
@@ -135,6 +135,10 @@ class AvatarStore:
                     self._remember(prepared)
         return prepared
 
+    def idle_frames(self, avatar_id: str) -> np.ndarray:
+        """Its idle cycle's pictures in order: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
+        return self.get(avatar_id).frames
+
     def idle_video(self, avatar_id: str) -> Path:
         """The avatar's idle video, for a browser to loop. Raises AvatarError."""
         return file_in(self._directory / avatar_id, self._read(avatar_id).video)
@@ -190,8 +194,8 @@ class AvatarStore:
         _log.warning("avatar left out: %s", fault)
 
 
-def _info(folder: Path, avatar: AvatarFile) -> AvatarInfo:
-    return AvatarInfo(
+def _info(folder: Path, avatar: AvatarFile) -> AvatarEntry:
+    return AvatarEntry(
         id=avatar.id,
         name=avatar.name,
         description=avatar.description,

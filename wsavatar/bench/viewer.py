@@ -25,7 +25,7 @@ from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.media.audio import Resampler
 from wsavatar.protocol.session_config import AudioFormat
 from wsavatar.session.timeline import SpeechTimeline
-from wsavatar.speech.chunker import FeatureGrid
+from wsavatar.speech.chunker import Chunker, FeatureGrid
 
 __all__ = ["PREROLL_S", "PlannedChunk", "Playback", "Viewer", "plan_chunks"]
 
@@ -59,9 +59,8 @@ def plan_chunks(
     chunk of this list: nobody waits for it live.
     """
     hears, speaks = Resampler(rate, HEARING_RATE), Resampler(HEARING_RATE, SPEECH_RATE)
-    timeline = SpeechTimeline(
-        AudioFormat(), grid, Fraction(fps), grid.sample_rate * chunk_ms // 1000
-    )
+    chunker = Chunker(grid, Fraction(fps), grid.sample_rate * chunk_ms // 1000)
+    timeline = SpeechTimeline(AudioFormat(), chunker)
     silence = np.zeros(packet_samples, np.float32)
     return [
         PlannedChunk(chunk.first_frame, chunk.frame_count, packet)

@@ -25,17 +25,18 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, Protocol, get_args
 
-from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.avatar import AvatarInfo, PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
+from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
 from wsavatar.render.scheduler import FrameJob
-from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
+from wsavatar.render.work import ChunkWork, FaceModel, FaceSpec, FrameWork, StreamSpec
 from wsavatar.render.worker import FaceWorker, Post
-from wsavatar.speech.chunker import Chunk
 
 __all__ = ["FacePool", "FaceStream", "MakeWorker", "PoolError", "Worker", "finisher_threads"]
 
@@ -156,7 +157,8 @@ class FacePool:
     """One worker a device; chunks go to them in turn, past one that has fallen far behind.
 
     The workers run ``models`` in this process, or are what ``workers`` make, called once each with
-    where outcomes go. Avatars ``at_hand`` go to the devices at the start.
+    where outcomes go; then ``spec`` is their model's. Avatars ``at_hand`` go to the devices at the
+    start.
     """
 
     def __init__(
@@ -165,11 +167,13 @@ class FacePool:
         settings: RenderSettings,
         *,
         workers: Sequence[MakeWorker] = (),
+        spec: FaceSpec | None = None,
         at_hand: Sequence[PreparedAvatar] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if bool(models) == bool(workers):
             raise ValueError("a pool needs models, or workers in their place")
+        self._spec = models[0].spec if models else spec
         self._at_hand = tuple(at_hand)
         self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
@@ -227,9 +231,15 @@ class FacePool:
             worker.close()
         await asyncio.gather(*(asyncio.to_thread(worker.join) for worker in self._workers))
 
+    def open_chunker(self, fps: Fraction, chunk_ms: int) -> SpeechChunker:
+        """For one response's audio, as the model wants it. Raises ValueError for an unfit rate."""
+        if self._spec is None:
+            raise RuntimeError("a pool of workers needs their model's spec to cut audio")
+        return self._spec.open_chunker(fps, chunk_ms)
+
     def open_stream(
         self,
-        avatar: PreparedAvatar,
+        avatar: AvatarInfo,
         video: VideoFormat,
         generation: int,
         first_cycle_index: int,
@@ -238,6 +248,7 @@ class FacePool:
         """Begin a response's frames. ``on_frame`` runs on the loop, once a frame, in order."""
         if self._loop is None:
             raise RuntimeError("the pool was not started")
+        assert isinstance(avatar, PreparedAvatar)  # as the store gives them
         spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
         stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
         self._prepare(avatar)

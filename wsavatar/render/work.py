@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.faces.base import SpeechChunker
 from wsavatar.render.jobs import DroppedFrame, DropReason, RenderedFrame, VideoFormat
 from wsavatar.speech.chunker import Chunk, FeatureGrid
 
@@ -24,6 +25,8 @@ class FaceSpec(Protocol):
 
     @property
     def grid(self) -> FeatureGrid: ...
+
+    def open_chunker(self, fps: Fraction, chunk_ms: int, /) -> SpeechChunker: ...
 
 
 class FaceModel(Protocol):
@@ -90,7 +93,8 @@ class StreamSpec:
 class ChunkWork:
     """A chunk and what its frames are conditioned on, once the worker has made it."""
 
-    chunk: Chunk
+    chunk: Any
+    """The model's own."""
     fps: Fraction
     condition: Any = None
 
@@ -105,7 +109,8 @@ class FrameWork:
 
     @property
     def frame_index(self) -> int:
-        return self.source.chunk.first_frame + self.row
+        first: int = self.source.chunk.first_frame
+        return first + self.row
 
     @property
     def source_index(self) -> int:

@@ -74,7 +74,6 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     return Engine(
         face=open_pool(settings, models, [default]),
         avatars=store,
-        grid=models[0].spec.grid,
         create_dialogue=create,
     )
 
@@ -99,7 +98,8 @@ def open_pool(
 
     if works_in_processes(settings):
         workers = process_workers(settings, configured_devices(settings))
-        return FacePool((), settings.render, workers=workers, at_hand=at_hand)
+        spec = models[0].spec
+        return FacePool((), settings.render, workers=workers, spec=spec, at_hand=at_hand)
     return FacePool(models, settings.render, at_hand=at_hand)
 
 

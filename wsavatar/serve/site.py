@@ -16,10 +16,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from wsavatar import __version__
-from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
 from wsavatar.media import jpeg
 from wsavatar.metrics import Metrics
@@ -136,7 +136,8 @@ class AvatarFiles:
             if body is not None:
                 self._cycles.move_to_end(avatar_id)
         if body is None:
-            body = idle_cycle(engine.avatars.get(avatar_id), self._quality)
+            avatar, frames = engine.avatars.get(avatar_id), engine.avatars.idle_frames(avatar_id)
+            body = idle_cycle(frames, avatar.fps, self._quality)
             with self._guard:
                 self._cycles[avatar_id] = body
                 while len(self._cycles) > _IDLE_CYCLES_KEPT:
@@ -151,12 +152,13 @@ class AvatarFiles:
         )
 
 
-def idle_cycle(avatar: PreparedAvatar, quality: int) -> bytes:
-    """The avatar's source frames in order: each a u32 length, then a binary frame message."""
+def idle_cycle(frames: np.ndarray, fps: float, quality: int) -> bytes:
+    """Pictures uint8 [n, H, W, 3] in order: each a u32 length, then a binary frame message."""
     parts = []
-    for index, frame in enumerate(avatar.frames):
-        pts_us = round(index * 1_000_000 / avatar.fps)
-        region = (0, 0, avatar.width, avatar.height)
+    height, width = frames.shape[1:3]
+    for index, frame in enumerate(frames):
+        pts_us = round(index * 1_000_000 / fps)
+        region = (0, 0, width, height)
         message = pack_frame(0, index, pts_us, region, jpeg.encode(frame, quality))
         parts += [struct.pack("<I", len(message)), message]
     return b"".join(parts)

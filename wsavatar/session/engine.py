@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-from wsavatar.avatars.avatar import PreparedAvatar
+import numpy as np
+
+from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import DialogueSettings, Mode
 from wsavatar.dialogue.base import Dialogue, Stage
+from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
-from wsavatar.speech.chunker import Chunk, FeatureGrid
 
-__all__ = ["AvatarSummary", "Avatars", "Engine", "Face", "FaceStream"]
+__all__ = ["AvatarInfo", "AvatarSummary", "Avatars", "Engine", "Face", "FaceStream"]
 
 
 class FaceStream(Protocol):
@@ -37,9 +40,12 @@ class Face(Protocol):
 
     async def close(self) -> None: ...
 
+    def open_chunker(self, fps: Fraction, chunk_ms: int) -> SpeechChunker:
+        """For one response's audio, cut about every ``chunk_ms`` of it."""
+
     def open_stream(
         self,
-        avatar: PreparedAvatar,
+        avatar: AvatarInfo,
         video: VideoFormat,
         generation: int,
         first_cycle_index: int,
@@ -68,7 +74,10 @@ class Avatars(Protocol):
 
     def list(self) -> Sequence[AvatarSummary]: ...
 
-    def get(self, avatar_id: str, /) -> PreparedAvatar: ...
+    def get(self, avatar_id: str, /) -> AvatarInfo: ...
+
+    def idle_frames(self, avatar_id: str, /) -> np.ndarray:
+        """Its idle cycle's pictures in order: uint8 [n, H, W, 3] RGB, read-only."""
 
     def idle_video(self, avatar_id: str, /) -> Path: ...
 
@@ -81,5 +90,4 @@ class Engine:
 
     face: Face
     avatars: Avatars
-    grid: FeatureGrid
     create_dialogue: Callable[[Mode, Stage, DialogueSettings], Dialogue]

@@ -17,17 +17,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.dialogue.base import SPEECH_RATE
+from wsavatar.faces.base import Chunk
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.session.conversation import Conversation
 from wsavatar.session.downlink import Downlink
-from wsavatar.session.engine import Face, FaceStream
+from wsavatar.session.engine import AvatarInfo, Face, FaceStream
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
-from wsavatar.speech.chunker import Chunk, FeatureGrid
 
 __all__ = ["MAX_AHEAD_S", "CancelReason", "SpokenResponse", "Surroundings"]
 
@@ -46,7 +45,6 @@ class Surroundings:
     downlink: Downlink
     conversation: Conversation
     face: Face
-    grid: FeatureGrid
     chunk_ms: int
     metrics: Metrics
     clock: Callable[[], float] = time.monotonic
@@ -60,7 +58,7 @@ class SpokenResponse:
         around: Surroundings,
         *,
         generation: int,
-        avatar: PreparedAvatar,
+        avatar: AvatarInfo,
         idle: IdleClock,
         config: wire.SessionConfig,
         metadata: dict[str, Any] | None = None,
@@ -76,9 +74,7 @@ class SpokenResponse:
         self._video = VideoFormat(Fraction(video.fps), video.region, video.quality, video.max_width)
         self._timeline = SpeechTimeline(
             config.audio.output.format,
-            around.grid,
-            self._video.fps,
-            around.grid.sample_rate * around.chunk_ms // 1000,
+            around.face.open_chunker(self._video.fps, around.chunk_ms),
         )
         self._playback = PlaybackEstimate()
         self._moved = asyncio.Event()  # playback was reported, or the response is over

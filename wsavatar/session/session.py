@@ -17,7 +17,6 @@ from typing import Protocol, assert_never
 import numpy as np
 from websockets.exceptions import ConnectionClosed
 
-from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import DialogueSettings, Settings
 from wsavatar.dialogue.base import Dialogue
@@ -28,7 +27,7 @@ from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ItemReference, ProtocolError, SessionConfig, new_id
 from wsavatar.session.conversation import Conversation
 from wsavatar.session.downlink import Downlink
-from wsavatar.session.engine import Engine
+from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox
 from wsavatar.session.outbox import Outbox, OutboxOverflow
 from wsavatar.session.response import CancelReason, SpokenResponse, Surroundings
@@ -114,7 +113,6 @@ class Session:
             self._downlink,
             self._conversation,
             engine.face,
-            engine.grid,
             settings.audio.chunk_ms,
             metrics,
             clock,
@@ -123,7 +121,7 @@ class Session:
         self._generation = 0
         self._next_item_id: str | None = None  # announced by speech_started, used by the commit
         self._config: SessionConfig
-        self._avatar: PreparedAvatar
+        self._avatar: AvatarInfo
         self._idle: IdleClock
         self._dialogue: Dialogue
         self._ear: Resampler
@@ -478,7 +476,7 @@ class Session:
         except AvatarError as error:
             raise ProtocolError("avatar_not_found", str(error), type="server_error") from error
 
-    async def _load_avatar(self, avatar_id: str, param: str | None = None) -> PreparedAvatar:
+    async def _load_avatar(self, avatar_id: str, param: str | None = None) -> AvatarInfo:
         try:
             return await asyncio.to_thread(self._engine.avatars.get, avatar_id)
         except AvatarError as error:

@@ -9,15 +9,15 @@ sockets nor asyncio.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
 from wsavatar.dialogue.base import SPEECH_RATE
+from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.media.audio import Resampler, encode
 from wsavatar.protocol.session_config import AudioFormat
-from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
 
 __all__ = [
     "PATIENCE_S",
@@ -40,19 +40,17 @@ class Spoken:
 
     wire: bytes
     offset: int
-    chunks: list[Chunk]
+    chunks: Sequence[Chunk]
 
 
 class SpeechTimeline:
     """Counts one response's audio. Push what is said, then flush once; stateful, so seamless."""
 
-    def __init__(
-        self, wire_format: AudioFormat, grid: FeatureGrid, fps: Fraction, chunk_samples: int
-    ) -> None:
+    def __init__(self, wire_format: AudioFormat, chunker: SpeechChunker) -> None:
         self._format = wire_format
         self._to_wire = Resampler(SPEECH_RATE, wire_format.rate)
-        self._to_model = Resampler(SPEECH_RATE, grid.sample_rate)
-        self._chunker = Chunker(grid, fps, chunk_samples)
+        self._to_model = Resampler(SPEECH_RATE, chunker.sample_rate)
+        self._chunker = chunker
         self._wire_samples = 0
         self._speech_samples = 0
 
@@ -77,7 +75,7 @@ class SpeechTimeline:
         chunks = self._chunker.push(self._to_model.flush())
         return self._spoken(self._to_wire.flush(), [*chunks, *self._chunker.flush()])
 
-    def _spoken(self, wire: np.ndarray, chunks: list[Chunk]) -> Spoken:
+    def _spoken(self, wire: np.ndarray, chunks: Sequence[Chunk]) -> Spoken:
         offset = self._wire_samples
         self._wire_samples += len(wire)
         return Spoken(encode(wire, self._format.type), offset, chunks)

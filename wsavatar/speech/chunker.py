@@ -109,6 +109,11 @@ class Chunker:
         self._next_frame = 0
         self._flushed = False
 
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that `push` takes."""
+        return self._grid.sample_rate
+
     def push(self, samples: np.ndarray) -> list[Chunk]:
         """Add float32 mono samples at ``grid.sample_rate``; return the chunks now complete.
 

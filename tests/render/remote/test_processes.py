@@ -43,7 +43,6 @@ from wsavatar.render.remote.device_channel import Work
 from wsavatar.render.remote.processes import ProcessWorker
 from wsavatar.resources import embedded_weights, resource_dir
 from wsavatar.serve.assembly import load_engine, works_in_processes
-from wsavatar.speech.chunker import Chunker
 
 
 async def test_processes_make_the_frames_that_threads_make() -> None:
@@ -268,7 +267,7 @@ async def test_the_embedded_model_speaks_in_two_processes() -> None:
     engine = await asyncio.to_thread(load_engine, settings)
     avatar = engine.avatars.get(engine.avatars.default_id)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * 16_000).astype(np.float32)
-    chunker = Chunker(engine.grid, Fraction(25), 8_000)
+    chunker = engine.face.open_chunker(Fraction(25), 500)
     seen = Collector()
     await engine.face.start()
     try:
