@@ -15,6 +15,7 @@ import edge_tts.communicate
 import numpy as np
 import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 __all__ = ["VOICE", "EdgeService", "edge_service", "mp3_tone"]
@@ -54,7 +55,9 @@ class EdgeService:
         self.texts: list[str] = []
         self.open = 0
         self.address = ""
+        self.asked = asyncio.Event()
         self.release = asyncio.Event()
+        self._closed = asyncio.Condition()
 
     async def handshake(self, connection: ServerConnection, request: Request) -> Response | None:
         self.handshakes += 1
@@ -74,12 +77,22 @@ class EdgeService:
             await connection.recv()  # speech.config
             ssml = str(await connection.recv())
             await self._speak(connection, ssml)
+        except ConnectionClosed:
+            pass
         finally:
-            self.open -= 1
+            async with self._closed:
+                self.open -= 1
+                self._closed.notify_all()
+
+    async def all_closed(self) -> None:
+        """Waits until no connection is open."""
+        async with self._closed:
+            await self._closed.wait_for(lambda: self.open == 0)
 
     async def _speak(self, connection: ServerConnection, ssml: str) -> None:
         voice, text = re.findall(r"<voice name='(.*?)'>.*?<prosody.*?>(.*?)</prosody>", ssml)[0]
         self.texts.append(text)
+        self.asked.set()
         locale, name = re.findall(r"\((.*), (.*)\)", voice)[0]
         if f"{locale}-{name}" not in self.voices:
             await connection.close(1007, f"Unsupported voice {voice}.")
@@ -96,6 +109,7 @@ class EdgeService:
             if count == self.stall_after:
                 connection.transport.pause_reading()
                 await self.release.wait()
+                connection.transport.resume_reading()
             head = b"X-RequestId:1\r\nContent-Type:audio/mpeg\r\nPath:audio\r\n"
             piece = self.audio[start : start + self.piece_bytes]
             await connection.send(len(head).to_bytes(2, "big") + head + piece)

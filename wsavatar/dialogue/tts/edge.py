@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from wsavatar.media.audio import Resampler
 
-from .ahead import read_ahead
 from .base import VOICE_RATE, Chunks, VoiceError, VoiceTimeout, VoiceUnreachable
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ __all__ = ["EdgeVoice"]
 
 _DEFAULT = "en-US-AvaMultilingualNeural"
 _NAME = re.compile(r"^[a-z]{2,3}-[A-Za-z-]+-[A-Za-z]+Neural$")
-_MESSAGES_AHEAD = 32
-"""Some seconds of audio."""
 
 
 class EdgeVoice:
@@ -44,8 +41,7 @@ class EdgeVoice:
 
     async def speak(self, text: str) -> Chunks:
         decoder = _Mp3Decoder()
-        # Read ahead, so that an interruption never waits for the service to close the connection.
-        async with aclosing(read_ahead(self._mp3(text), _MESSAGES_AHEAD)) as stream:
+        async with aclosing(self._mp3(text)) as stream:
             async for data in stream:
                 for samples in decoder.push(data):
                     yield samples
