@@ -1,4 +1,4 @@
-"""What the figures of a finished model mean, and that the command gives them for real clips."""
+"""The definitions of the figures of a finished model, and the command that prints them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from wsavatar.training.figures import (
     LipFigures,
     PictureFigures,
     Share,
+    compare_lips,
+    compare_pictures,
     correlation,
     gradient_energy,
-    judge_lips,
-    judge_pictures,
     laplacian_variance,
     mouth_box,
     offset_frames,
@@ -33,16 +33,16 @@ from wsavatar.training.figures import (
     psnr,
     ssim,
 )
-from wsavatar.training.lipmeter import LipMeter
-from wsavatar.training.synthesis import _programme
+from wsavatar.training.lip_estimator import LipEstimator
+from wsavatar.training.synthesis import _choose_clips
 
 COUNT, FPS, RATE = 20, 25, 16_000
 QUICKLY = ["--set", "model.devices=[cpu]", "--set", "model.cpu_backend=torch"]
 AS_DRAWN = ["--set", "render.sharpness=0"]
 
 
-def babble(count: int) -> np.ndarray:
-    """Openings over time, as of somebody speaking; float [count]."""
+def openings_of_speech(count: int) -> np.ndarray:
+    """Openings over time like those of speech; float [count]."""
     t = np.arange(count)
     return 0.06 * (1 + np.sin(t * 0.9) * np.sin(t * 0.23 + 1))
 
@@ -64,16 +64,16 @@ def blur(picture: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("lag", range(-3, 4))
 def test_the_offset_is_the_lag_of_the_picture(lag: int) -> None:
     """A mouth that moves some frames after the sound has that offset; early ones are negative."""
-    spoken = babble(100)
+    spoken = openings_of_speech(100)
     assert offset_frames(spoken[10 - lag : 90 - lag], spoken[10:90]) == lag
 
 
 def test_a_mouth_that_never_moves_has_no_correlation() -> None:
-    """What cannot be told is NaN, not zero and not a warning, and its offset is 0."""
+    """An undefined correlation is NaN, not zero and not a warning, and its offset is 0."""
     still = np.full(50, 0.1)
-    assert math.isnan(correlation(still, babble(50)))
-    assert offset_frames(still, babble(50)) == 0
-    assert correlation(2 * babble(50) + 1, babble(50)) == pytest.approx(1)
+    assert math.isnan(correlation(still, openings_of_speech(50)))
+    assert offset_frames(still, openings_of_speech(50)) == 0
+    assert correlation(2 * openings_of_speech(50) + 1, openings_of_speech(50)) == pytest.approx(1)
 
 
 def test_closed_is_counted_by_frame_in_silence_and_by_closure_in_speech() -> None:
@@ -81,7 +81,7 @@ def test_closed_is_counted_by_frame_in_silence_and_by_closure_in_speech() -> Non
     opening = np.array([0.01, 0.02, 0.05, 0.09, 0.02, 0.09, 0.09, 0.05, 0.09, 0.09])
     silent = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 0], bool)
     bilabial = np.array([0, 0, 0, 1, 1, 0, 0, 1, 0, 0], bool)
-    figures = judge_lips(opening, opening, silent, bilabial)
+    figures = compare_lips(opening, opening, silent, bilabial)
     assert figures.silence_closed == Share(2, 3)
     assert figures.bilabials_closed == Share(1, 2)
     assert figures.bilabial_frames_closed == Share(1, 3)
@@ -90,7 +90,7 @@ def test_closed_is_counted_by_frame_in_silence_and_by_closure_in_speech() -> Non
 def test_nothing_to_close_is_no_failure() -> None:
     """A clip without pauses or bilabials has shares of nothing, whose value is NaN."""
     none = np.zeros(30, bool)
-    figures = judge_lips(babble(30), babble(30), none, none)
+    figures = compare_lips(openings_of_speech(30), openings_of_speech(30), none, none)
     assert math.isnan(figures.silence_closed.value) and figures.bilabials_closed == Share(0, 0)
 
 
@@ -100,7 +100,7 @@ def test_nothing_to_close_is_no_failure() -> None:
 def test_a_copy_of_the_truth_is_perfect() -> None:
     """Identical pictures have SSIM 1, sharpness 1 and no error."""
     frames = np.stack([textured(1), textured(2)])
-    figures = judge_pictures(frames, frames, [(10, 10, 100, 90)] * 2)
+    figures = compare_pictures(frames, frames, [(10, 10, 100, 90)] * 2)
     assert figures.ssim == pytest.approx(1) and figures.psnr_db == pytest.approx(100)
     assert figures.gradient_energy == figures.laplacian_variance == 1
 
@@ -122,12 +122,12 @@ def test_psnr_and_ssim_are_the_published_ones() -> None:
     assert ssim(picture + np.uint8(10), picture) == pytest.approx(expected, abs=1e-4)
 
 
-def test_only_the_mouths_region_is_judged() -> None:
-    """What differs outside the box costs nothing."""
+def test_only_the_mouths_region_counts() -> None:
+    """Differences outside the box cost nothing."""
     truth = np.stack([textured()])
     made = truth.copy()
     made[:, :10] = 0
-    assert judge_pictures(made, truth, [(10, 10, 100, 90)]).psnr_db == pytest.approx(100)
+    assert compare_pictures(made, truth, [(10, 10, 100, 90)]).psnr_db == pytest.approx(100)
 
 
 def test_the_mouths_region_follows_the_chin() -> None:
@@ -165,7 +165,7 @@ def clip() -> Clip:
     avatar = read_avatar_file(folder)
     _, frames = read_video(folder / avatar.video, max_frames=COUNT)
     landmarks = read_landmarks(folder, avatar)[:COUNT]
-    lips = np.stack([babble(COUNT), np.full(COUNT, 0.4), np.full(COUNT, 0.5)], axis=1)
+    lips = np.stack([openings_of_speech(COUNT), np.full(COUNT, 0.4), np.full(COUNT, 0.5)], axis=1)
     return Clip(
         name="mei-0", bundled=True, voice="nobody", split="heldout_text", clip="silence",
         fps=FPS, rate=RATE, audio=np.zeros(COUNT * RATE // FPS, np.float32),
@@ -185,15 +185,15 @@ def test_a_clip_comes_back_as_it_was_saved(clip: Clip, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mei-0.npz"]
 
 
-def test_the_meter_of_evaluation_is_in_the_package(clip: Clip) -> None:
-    """The lip meter ships with its weights and reads a mouth at rest as closed."""
-    openings = evaluate.read_openings(LipMeter.measuring(), clip, clip.rest)
+def test_the_lip_estimator_is_in_the_package(clip: Clip) -> None:
+    """The lip estimator ships with its weights and gives a mouth at rest as closed."""
+    openings = evaluate.read_openings(LipEstimator.for_evaluation(), clip, clip.rest)
     assert openings.shape == (COUNT,) and openings.max() < 0.035
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert "wsavatar" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
-def test_the_command_judges_a_clip(
+def test_the_command_evaluates_a_clip(
     clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One command gives a row a clip and a summary a group, the figures as JSON and a strip.
@@ -218,30 +218,30 @@ def test_the_command_judges_a_clip(
     assert strip is not None and strip.shape == (3 * 256, 10 * 256, 3)
 
 
-def test_test_clips_speak_with_every_voice() -> None:
-    """The voices take turns, no sentence comes twice before it must, and a rerun picks the same."""
+def test_test_clips_take_the_voices_in_turn() -> None:
+    """Voices alternate, no sentence is repeated early, and a second run chooses the same."""
     corpus = [
         dict(clip=f"{voice}{k}", voice=voice, seconds=seconds)
         for voice in ("ann", "bob")
         for k, seconds in enumerate((1.0, 3.0, 4.0, 4.5, 9.0))
     ]
-    programme = _programme(corpus, 6, longest_s=5)
-    assert programme == _programme(corpus, 8, longest_s=5)[:6]
+    programme = _choose_clips(corpus, 6, longest_s=5)
+    assert programme == _choose_clips(corpus, 8, longest_s=5)[:6]
     assert [said["voice"] for said in programme] == ["ann", "bob"] * 3
     assert len({said["clip"] for said in programme}) == 6
     assert all(2.5 <= said["seconds"] <= 5 for said in programme)
 
 
 def failure(capsys: pytest.CaptureFixture[str], *words: object) -> str:
-    """What the command says when it cannot do what was asked."""
+    """The error that the command prints."""
     assert evaluate.main([str(word) for word in words]) == 2
     return capsys.readouterr().err
 
 
-def test_what_cannot_be_judged_is_said_in_a_line(
+def test_clips_that_cannot_be_evaluated_are_named(
     clip: Clip, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An empty folder, missing weights, a broken clip and a clip out of step are named."""
+    """An empty folder, missing weights, a damaged clip and one of another length are errors."""
     assert "holds no clip" in failure(capsys, "--clips", tmp_path)
     path = tmp_path / "mei-0.npz"
     save_clip(path, dataclasses.replace(clip, audio=clip.audio[:-2000]))

@@ -1,15 +1,14 @@
-"""The embedded model's shape: the official classes, narrow.
+"""The embedded model's architecture: the official classes with fewer channels.
 
-Everything is said in the config files that ship with the weights; the loader in ``musetalk`` reads
-them and knows no size. What differs from the official model, and why:
+All sizes are written to the config files beside the weights; the loader reads them from there.
+Differences from the official model, and reasons:
 
 * the VAE works on 4x4 blocks of pixels (48 channels in and out), so that no layer runs at full
   resolution: on a CPU wide layers on a small grid are several times faster than narrow ones on a
   large grid;
-* only the lower 9 of 16 latent rows are decoded: what lies above is never pasted;
-* cross-attention stands where the grid is 8x8 and 4x4; at 16x16 it cost time and gave nothing
-  that the lower levels do not reach;
-* the audio encoder sees one second, not thirty.
+* only the lower 9 of 16 latent rows are decoded: those above are never pasted;
+* cross-attention is on the 8x8 and 4x4 grids; at 16x16 it costs time without a gain;
+* the audio encoder gets one second, not thirty.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ DECODE_FROM_ROW = 7
 BLOCK, LEFT, RIGHT = 5, 40, 5
 WINDOW_POSITIONS = LEFT + BLOCK + RIGHT
 AUDIO_DIM = 192
-AUDIO_GIVEN = [0, 2, 4, 6, 8]  # to the UNet: the embedding, and what every second layer makes
+AUDIO_GIVEN = [0, 2, 4, 6, 8]  # to the UNet: the embedding, and the states of every second layer
 AUDIO_STATES = len(AUDIO_GIVEN)
 
 VAE: dict[str, Any] = dict(

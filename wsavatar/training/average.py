@@ -2,10 +2,9 @@
 
     python -m wsavatar.training.average MODEL MODEL... --out DIR [--shares 0.25,0.75]
 
-A run that hears new voices forgets a little of old ones, and of old faces; runs of several seeds
-from one start each make their own mistakes. The mean of such models' weights keeps most of what any
-of them knows and makes fewer mistakes than each, as long as all were trained from one another or
-from one start. It costs nothing when serving.
+A run on new voices loses a little quality on old voices and faces, and runs with other seeds make
+other mistakes. The mean of such models' weights makes fewer mistakes than each, provided that one
+was trained from the other or all from one start. It costs nothing when serving.
 """
 
 from __future__ import annotations
@@ -22,11 +21,12 @@ __all__ = ["average", "main"]
 
 
 def average(models: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:
-    """Write the last model's folder with the mean of all models' weights, of equal shares or these.
+    """Copy the last model's folder to ``out`` with the weighted mean of all models' weights.
 
-    Raises ValueError where shares do not fit, FileNotFoundError for a folder that is not there,
-    KeyError or RuntimeError where the models are not of one shape. A file of weights that one of
-    them lacks stays as the last model has it.
+    ``shares`` are the weights of the models, with the sum 1; equal ones by default. A file of
+    weights that one model lacks is copied from the last model. Raises ValueError where shares do
+    not fit, FileNotFoundError for a missing folder, KeyError or RuntimeError where the models
+    differ in shape.
     """
     shares = shares or [1 / len(models)] * len(models)
     if len(shares) != len(models) or abs(sum(shares) - 1) > 1e-6:
@@ -56,7 +56,7 @@ def main() -> None:
     )
     parser.add_argument("models", type=Path, nargs="+", help="folders that training wrote")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--shares", help="of each model, 1 in sum; without: equal ones")
+    parser.add_argument("--shares", help="weight of each model, with the sum 1; default: equal")
     args = parser.parse_args()
     try:
         shares = [float(share) for share in args.shares.split(",")] if args.shares else None

@@ -1,7 +1,7 @@
-"""Test clips: a person at rest, the same moments truly speaking, and the sound that was spoken.
+"""Test clips: frames at rest, the same frames speaking, and the speech.
 
-What ``synthesis clips`` writes and ``evaluate`` reads: one ``.npz`` a clip, nothing pickled,
-pictures as PNG. This module knows neither the renderer nor the model.
+``synthesis clips`` writes them and ``evaluate`` reads them: one ``.npz`` for each clip, without
+pickles, pictures as PNG. This module knows neither the renderer nor the model.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class ClipError(WsavatarError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """n frames of one person and what was said in them. Landmarks are iBUG-68, in pixels."""
+    """n frames of one person and their speech. Landmarks are iBUG-68, in pixels."""
 
     name: str  # the file's stem
-    bundled: bool  # False: an identity that no training saw
+    bundled: bool  # False: an identity outside the training data
     voice: str
     split: str  # of the corpus: "heldout_text" or "heldout_voice"
     clip: str  # of the corpus
@@ -36,7 +36,7 @@ class Clip:
     rate: int
     audio: np.ndarray  # float32 [samples] at `rate`; lasts as long as the frames
     rest: np.ndarray  # uint8 [n, H, W, 3] RGB, mouth at rest
-    truth: np.ndarray  # the same moments, mouth speaking
+    truth: np.ndarray  # the same frames, mouth speaking
     rest_landmarks: np.ndarray  # float32 [n, 68, 2]
     landmarks: np.ndarray  # float32 [n, 68, 2], of `truth`
     lips: np.ndarray  # float32 [n, 3], of `truth`: inner-lip gap, inner and outer width
@@ -50,7 +50,7 @@ _PER_FRAME = ("rest", "truth", "rest_landmarks", "landmarks", "lips", "bilabial"
 def save_clip(path: Path, clip: Clip) -> None:
     """Write the clip whole or not at all."""
     arrays = {f.name: getattr(clip, f.name) for f in fields(clip) if f.name != "name"}
-    # What speaking changes of a picture takes a tenth of the room that the picture takes.
+    # The difference of speaking and rest compresses to a tenth of the picture's size.
     changes = arrays.pop("truth") - clip.rest  # modulo 256
     for name, pictures in (("rest", clip.rest), ("changes", changes)):
         files = [cv2.imencode(".png", picture[..., ::-1])[1] for picture in pictures]
@@ -65,7 +65,7 @@ def save_clip(path: Path, clip: Clip) -> None:
 def load_clip(path: Path) -> Clip:
     """Read a clip. Raises ClipError saying what is wrong with which file."""
     try:
-        # np.load leaves a file open that it cannot read.
+        # np.load does not close a file that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         for name in ("rest", "changes"):

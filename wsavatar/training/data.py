@@ -1,7 +1,7 @@
-"""Training data on the device: crops, speech, and what happens to speech on its way.
+"""Training data on the device: crops, speech, and the augmentation of speech.
 
-Pictures and audio live in device memory whole; a batch is a gather. Audio is augmented anew each
-time: what a microphone, a room, a codec and a stranger's voice would do to it.
+All pictures and audio stay in device memory; a batch is a gather. Audio is augmented anew each
+time: microphone, room, noise, codec and voice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
     "frame_windows",
     "log_mel",
     "random_speed",
-    "strange_voice",
+    "vary_timbre",
 ]
 
 RATE = 16_000
@@ -40,7 +40,7 @@ _LEVEL = 0.06  # RMS that every clip is brought to
 
 
 def _recording(file: Path) -> np.ndarray:
-    """A clip at the level that all are brought to: float32 [n] at 16 kHz.
+    """Read a clip and scale it to the common level: float32 [n] at 16 kHz.
 
     Raises ValueError where it has another rate.
     """
@@ -55,7 +55,7 @@ def _recording(file: Path) -> np.ndarray:
 
 
 class Corpus:
-    """Every clip in one long recording at 16 kHz; the mouth's controls at 100 Hz where known."""
+    """All clips in one recording at 16 kHz, and the mouth's controls at 100 Hz where labelled."""
 
     def __init__(self, folder: Path, visemes: dict[str, Any] | None, device: torch.device) -> None:
         self.clips = json.loads((folder / "clips.json").read_text())
@@ -78,17 +78,17 @@ class Corpus:
         audio = np.concatenate(pieces)
         self.audio = torch.from_numpy(audio).to(device)
         self.start = starts
-        learnt = [c for c in self.clips if c["split"] == "train"]
-        self.spans = self._spans(learnt).to(device)
-        self.labelled = self._spans([c for c in learnt if c["labelled"]]).to(device)
+        training = [c for c in self.clips if c["split"] == "train"]
+        self.spans = self._spans(training).to(device)
+        self.labelled = self._spans([c for c in training if c["labelled"]]).to(device)
         self.controls = torch.zeros(len(audio) // 160 + 100, max(1, len(self.names)))
         for first, weights in controls:
             self.controls[first : first + len(weights)] = torch.from_numpy(weights)
         self.controls = self.controls.to(device)
 
     def _spans(self, clips: list[dict[str, Any]]) -> Tensor:
-        """(start s, seconds, share) of clips: a voice's share grows as the root of its minutes, so
-        that a few voices with much to say do not drown the many with little."""
+        """(start s, seconds, share) of clips. A voice's share is the root of its minutes, so that
+        voices with many minutes do not outweigh all others."""
         spoken: dict[str, float] = defaultdict(float)
         for clip in clips:
             spoken[clip["voice"]] += clip["seconds"]
@@ -99,14 +99,14 @@ class Corpus:
             ]
         )
 
-    def draw(self, count: int, spans: Tensor) -> Tensor:
-        """Random times in spans (start, seconds, share), by share, and a little beyond."""
+    def sample_times(self, count: int, spans: Tensor) -> Tensor:
+        """Random times in spans (start, seconds, share), by share, up to 0.3 s outside them."""
         which = torch.multinomial(spans[:, 2], count, replacement=True)
         start, length, _ = spans[which].unbind(1)
         return start - 0.3 + torch.rand_like(start) * (length + 0.6)
 
-    def listen(self, centre_s: Tensor, before: Tensor, samples: int, speed: Tensor) -> Tensor:
-        """Audio [B, samples] from ``before`` samples ahead of ``centre_s`` on, at ``speed``."""
+    def audio_at(self, centre_s: Tensor, before: Tensor, samples: int, speed: Tensor) -> Tensor:
+        """Audio [B, samples] from ``before`` samples before ``centre_s`` on, at ``speed``."""
         steps = torch.arange(samples, device=self.audio.device)[None] - before[:, None]
         at = centre_s[:, None].double() * RATE + steps * speed[:, None].double()
         at = at.clamp(0, len(self.audio) - 2)
@@ -123,7 +123,7 @@ class Corpus:
 
 
 def random_speed(count: int, device: torch.device) -> Tensor:
-    """Half the voices as they are, half higher or lower (and faster or slower with it)."""
+    """1 for half of the voices, for the others 0.8 to 1.3 (pitch changes with it)."""
     speed = torch.exp(torch.empty(count, device=device).uniform_(math.log(0.8), math.log(1.3)))
     return torch.where(torch.rand(count, device=device) < 0.5, torch.ones_like(speed), speed)
 
@@ -133,22 +133,22 @@ def _some(count: int, share: float, like: Tensor) -> Tensor:
 
 
 def augment(audio: Tensor) -> Tensor:
-    """Rooms, microphones, noise, other people, codecs. float32 [B, n] at level 0.06 -> [B, n]."""
+    """Room, microphone, noise, another voice, codec. float32 [B, n] at level 0.06 -> [B, n]."""
     b, n = audio.shape
     dev = audio.device
     size = 1 << (n + 8000 - 1).bit_length()
     spectrum = torch.fft.rfft(audio, size)
     freq = torch.linspace(0, 1, spectrum.shape[1], device=dev)
-    # A microphone and a room's colour: a smooth random gain over the (warped) frequency axis.
+    # Frequency response of microphone and room: a smooth random gain over frequency.
     knots = torch.randn(b, 1, 9, device=dev) * 5
     gain_db = F.interpolate(knots, size=spectrum.shape[1], mode="linear", align_corners=True)[:, 0]
     gain_db = gain_db * _some(b, 0.6, audio)
-    # A narrow line: telephone and cheap codecs.
+    # Low bandwidth: telephone and simple codecs.
     top = torch.empty(b, 1, device=dev).uniform_(0.4, 1.0)
     line = torch.sigmoid((top - freq[None]) * 60)
     line = torch.where(_some(b, 0.25, audio) > 0, line, torch.ones_like(line))
     spectrum = spectrum * 10 ** (gain_db / 20) * line
-    # A room: decaying noise after the direct sound.
+    # Reverberation: decaying noise after the direct sound.
     t = torch.arange(8000, device=dev) / RATE
     t60 = torch.empty(b, 1, device=dev).uniform_(0.08, 0.6)
     tail = torch.randn(b, 8000, device=dev) * torch.exp(-6.9 * t / t60)
@@ -166,7 +166,7 @@ def augment(audio: Tensor) -> Tensor:
     noise = noise / noise.std(dim=1, keepdim=True)
     snr = torch.empty(b, 1, device=dev).uniform_(8, 45)
     audio = audio + noise * _LEVEL * 10 ** (-snr / 20) * _some(b, 0.7, audio)
-    # Somebody else, far off.
+    # Another speaker in the distance.
     other = audio.roll(1, 0).detach()
     distance = torch.empty(b, 1, device=dev).uniform_(0.05, 0.2)
     audio = audio + other * distance * _some(b, 0.1, audio)
@@ -201,11 +201,11 @@ def log_mel(audio: Tensor) -> Tensor:
     return (log + 4.0) / 4.0
 
 
-def strange_voice(mel: Tensor, group: int = 1) -> Tensor:
-    """Another throat: the mel axis stretched (formants move, pitch and time do not), harmonics
-    blurred, bands missing.
+def vary_timbre(mel: Tensor, group: int = 1) -> Tensor:
+    """Change the timbre: stretch the mel axis (moves formants, not pitch), blur harmonics, drop
+    bands.
 
-    Half of the voices keep their formants. ``group`` windows in a row belong to one voice.
+    Half of the voices keep their formants. ``group`` consecutive windows belong to one voice.
     """
     b, bands, frames = mel.shape
     voices = b // group
@@ -218,7 +218,7 @@ def strange_voice(mel: Tensor, group: int = 1) -> Tensor:
     part = (at - low)[..., None]
     rows = torch.arange(b, device=dev)[:, None]
     mel = mel[rows, low] * (1 - part) + mel[rows, (low + 1).clamp(max=bands - 1)] * part
-    # Without its harmonics a voice has no pitch: formants alone must tell the mouth.
+    # Without harmonics there is no pitch: only formants are left.
     blurred = F.avg_pool1d(mel.transpose(1, 2), 5, 1, 2, count_include_pad=False).transpose(1, 2)
     blur = _some(voices, 0.3, mel).repeat_interleave(group, 0)[..., None]
     mel = mel + blur * (blurred - mel)
@@ -233,7 +233,7 @@ def frame_windows(corpus: Corpus, times_s: Tensor, *, clean: bool) -> tuple[Tens
     """The three feature blocks that one frame touches, at a random phase of the grid.
 
     Returns windows [B, 3, samples] and the phase [B]: the frame's ten positions are
-    ``phase .. phase + 9`` of the three blocks' fifteen. A frame's middle lies five positions after
+    ``phase .. phase + 9`` of the three blocks' fifteen. A frame's middle is five positions after
     its first.
     """
     b, dev = len(times_s), times_s.device
@@ -241,7 +241,7 @@ def frame_windows(corpus: Corpus, times_s: Tensor, *, clean: bool) -> tuple[Tens
     length = (WINDOW_POSITIONS + 2 * BLOCK) * STEP
     before = (phase + 5 + LEFT) * STEP
     speed = torch.ones(b, device=dev) if clean else random_speed(b, dev)
-    audio = corpus.listen(times_s, before, length, speed)
+    audio = corpus.audio_at(times_s, before, length, speed)
     if not clean:
         audio = augment(audio)
     return audio.unfold(1, WINDOW_POSITIONS * STEP, BLOCK * STEP), phase
@@ -249,12 +249,12 @@ def frame_windows(corpus: Corpus, times_s: Tensor, *, clean: bool) -> tuple[Tens
 
 @dataclass
 class Crops:
-    """Pictures of many shards, uint8 on the device."""
+    """The pictures of several shards, uint8 on the device."""
 
     references: Tensor  # [R, 3, S, S]
     targets: Tensor  # [N, 3, S, S]
     ref_index: Tensor  # [N]
-    times: Tensor  # [N] seconds in the corpus' one recording
+    times: Tensor  # [N] seconds in the corpus' recording
     lips: Tensor  # [N, 3]
     mouth_boxes: Tensor  # [R, 4] in crop pixels
     person: Tensor  # [N]
@@ -262,7 +262,7 @@ class Crops:
 
     @classmethod
     def load(cls, files: Iterable[Path], corpus: Corpus, device: torch.device) -> Crops:
-        """Read shards whole. Raises ValueError where there is none."""
+        """Load whole shards. Raises ValueError without any."""
         parts: dict[str, list[Any]] = {k: [] for k in cls.__dataclass_fields__}
         count = 0
         for number, file in enumerate(files):

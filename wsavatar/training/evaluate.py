@@ -1,11 +1,10 @@
-"""Judges a finished model on test clips, through the path that ``run.py render`` takes.
+"""Evaluates a finished model on test clips, through the path of ``run.py render``.
 
     python -m wsavatar.training.evaluate --clips DIR [--weights DIR] [--json FILE] [--strips DIR]
 
-A clip's frames at rest become an avatar, its sound is streamed through the model, and the whole
-pictures, before any JPEG, are compared with the true ones. The frames at rest are prepared in
-memory, as they were rendered, so that no video codec is measured. What each figure means is written
-in ``figures`` and in docs/training.md.
+A clip's frames at rest become an avatar in memory, so that no video codec is measured. Its sound is
+streamed through the model, and the pictures, before JPEG, are compared with the true ones.
+``figures`` and docs/training.md define the figures.
 """
 
 from __future__ import annotations
@@ -42,23 +41,31 @@ from wsavatar.training.clips import Clip, ClipError, load_clip
 from wsavatar.training.figures import (
     Figures,
     Share,
-    judge_lips,
-    judge_pictures,
+    compare_lips,
+    compare_pictures,
     mouth_box,
     pooled,
 )
-from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.networks import TOP
 from wsavatar.training.synthesis import crop_box, cut
 
-__all__ = ["Verdict", "as_avatar", "draw_truth", "judge_frames", "main", "read_openings", "speak"]
+__all__ = [
+    "ClipResult",
+    "prepare_clip",
+    "paste_truth",
+    "compare_frames",
+    "main",
+    "read_openings",
+    "render_clip",
+]
 
 _STRIP_COLUMNS = 12
 _METER_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ClipResult:
     """One clip's figures."""
 
     name: str
@@ -68,14 +75,14 @@ class Verdict:
     clip: str
     frames: int
     made: Figures
-    ceiling: Figures  # of the truth itself, cropped and pasted as a model's picture is
+    ceiling: Figures  # of the truth, cropped and pasted like a model's picture
 
 
 # -- one clip -------------------------------------------------------------------------------------
 
 
-def as_avatar(clip: Clip, model: MuseTalk, *, detail: bool = True) -> PreparedAvatar:
-    """The clip's person at rest, ready to speak. Raises ClipError, AvatarError."""
+def prepare_clip(clip: Clip, model: MuseTalk, *, detail: bool = True) -> PreparedAvatar:
+    """An avatar from the clip's frames at rest. Raises ClipError, AvatarError."""
     count, height, width = clip.rest.shape[:3]
     try:
         avatar = AvatarFile(
@@ -94,7 +101,7 @@ def as_avatar(clip: Clip, model: MuseTalk, *, detail: bool = True) -> PreparedAv
     return assemble(avatar, clip.rest, faces)
 
 
-def speak(
+def render_clip(
     clip: Clip, avatar: PreparedAvatar, model: MuseTalk, settings: RenderSettings
 ) -> np.ndarray:
     """The model's pictures of the clip, uint8 [n, H, W, 3]. Raises ClipError."""
@@ -106,8 +113,8 @@ def speak(
     return np.stack(list(tqdm(frames, total=total, desc=clip.name, unit="frame", leave=False)))
 
 
-def draw_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarray:
-    """What a model would give that draws the truth: the true crops, pasted; uint8 [n, H, W, 3]."""
+def paste_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarray:
+    """The result of a perfect model: the true crops, pasted; uint8 [n, H, W, 3]."""
     return np.stack(
         [
             paste(
@@ -122,26 +129,26 @@ def draw_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarray
     )
 
 
-def judge_frames(clip: Clip, frames: np.ndarray, meter: LipMeter) -> Figures:
+def compare_frames(clip: Clip, frames: np.ndarray, estimator: LipEstimator) -> Figures:
     """Compare pictures of the clip, uint8 [n, H, W, 3], with the true ones."""
     height, width = clip.truth.shape[1:3]
     boxes = [
         mouth_box(rest, speaking, width, height)
         for rest, speaking in zip(clip.rest_landmarks, clip.landmarks, strict=True)
     ]
-    opening = read_openings(meter, clip, frames)
+    opening = read_openings(estimator, clip, frames)
     return Figures(
-        lips=judge_lips(opening, clip.lips[:, 0], clip.silent, clip.bilabial),
-        picture=judge_pictures(frames, clip.truth, boxes),
+        lips=compare_lips(opening, clip.lips[:, 0], clip.silent, clip.bilabial),
+        picture=compare_pictures(frames, clip.truth, boxes),
     )
 
 
-def read_openings(meter: LipMeter, clip: Clip, frames: np.ndarray) -> np.ndarray:
-    """The openings [n] that the meter reads off ``frames``, in the crop that it was trained on."""
+def read_openings(estimator: LipEstimator, clip: Clip, frames: np.ndarray) -> np.ndarray:
+    """The openings [n] that the estimator finds in ``frames``, in the crop of its training."""
     crops = np.stack(list(_crops(clip, frames)))[:, TOP:]
     pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        shapes = torch.cat([meter(batch) for batch in torch.split(pixels, _METER_BATCH)])
+        shapes = torch.cat([estimator(batch) for batch in torch.split(pixels, _METER_BATCH)])
     opening: np.ndarray = shapes[:, 0].numpy()
     return opening
 
@@ -152,7 +159,7 @@ def _crops(clip: Clip, frames: np.ndarray) -> Iterable[np.ndarray]:
 
 
 def strip(clip: Clip, made: np.ndarray) -> np.ndarray:
-    """Every n-th frame's face in a column: at rest, true, made; uint8 [3 * 256, ., 3]."""
+    """Every n-th frame's face in a column: at rest, true, generated; uint8 [3 * 256, ., 3]."""
     step = -(-len(made) // _STRIP_COLUMNS)
     rows = [
         np.concatenate(list(_crops(clip, frames))[::step], axis=1)
@@ -164,8 +171,8 @@ def strip(clip: Clip, made: np.ndarray) -> np.ndarray:
 # -- all clips ------------------------------------------------------------------------------------
 
 
-def evaluate(args: argparse.Namespace, settings: Settings) -> list[Verdict]:
-    """Judge every clip, printing its row when it is done. Raises ClipError and the model's."""
+def evaluate(args: argparse.Namespace, settings: Settings) -> list[ClipResult]:
+    """Evaluate every clip and print its row. Raises ClipError and the model's errors."""
     paths = sorted(args.clips.glob("*.npz"))
     if not paths:
         raise ClipError(
@@ -174,40 +181,42 @@ def evaluate(args: argparse.Namespace, settings: Settings) -> list[Verdict]:
         )
     if args.strips is not None:
         args.strips.mkdir(parents=True, exist_ok=True)
-    model, meter = load_configured(settings), LipMeter.measuring()
+    model, estimator = load_configured(settings), LipEstimator.for_evaluation()
     print(f"{model_directory(settings)} ({model.spec.fingerprint[:12]}), {len(paths)} clips")
     print(_HEADER, flush=True)
-    verdicts = []
+    results = []
     for path in paths:
         clip = load_clip(path)
-        avatar = as_avatar(clip, model, detail=settings.avatars.detail)
-        made = speak(clip, avatar, model, settings.render)
+        avatar = prepare_clip(clip, model, detail=settings.avatars.detail)
+        made = render_clip(clip, avatar, model, settings.render)
         if args.strips is not None:
             (args.strips / f"{clip.name}.jpg").write_bytes(jpeg.encode(strip(clip, made), 90))
-        verdict = Verdict(
+        result = ClipResult(
             name=clip.name,
             bundled=clip.bundled,
             voice=clip.voice,
             split=clip.split,
             clip=clip.clip,
             frames=len(made),
-            made=judge_frames(clip, made, meter),
-            ceiling=judge_frames(clip, draw_truth(clip, avatar, model.spec.crop_size), meter),
+            made=compare_frames(clip, made, estimator),
+            ceiling=compare_frames(
+                clip, paste_truth(clip, avatar, model.spec.crop_size), estimator
+            ),
         )
-        tqdm.write(_row(clip.name, clip.voice, len(made), verdict.made))
-        verdicts.append(verdict)
-    return verdicts
+        tqdm.write(_row(clip.name, clip.voice, len(made), result.made))
+        results.append(result)
+    return results
 
 
-def groups(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
-    """Bundled people and identities never trained on, apart; a group without clips is left out."""
-    apart: dict[str, list[Verdict]] = {}
-    for verdict in sorted(verdicts, key=lambda v: not v.bundled):
-        apart.setdefault("bundled" if verdict.bundled else "unseen", []).append(verdict)
+def groups(results: Iterable[ClipResult]) -> dict[str, list[ClipResult]]:
+    """Results of bundled people and of unseen identities; a group without clips is left out."""
+    apart: dict[str, list[ClipResult]] = {}
+    for result in sorted(results, key=lambda v: not v.bundled):
+        apart.setdefault("bundled" if result.bundled else "unseen", []).append(result)
     return apart
 
 
-# -- what is shown --------------------------------------------------------------------------------
+# -- output ---------------------------------------------------------------------------------------
 
 _COLUMNS = (
     "r", "worst r", "offset", "PSNR", "SSIM", "gradient", "Laplace",
@@ -237,40 +246,40 @@ def _count(share: Share) -> str:
     return f"{share.count}/{share.of}" if share.of else "-"
 
 
-def _summary_rows(name: str, verdicts: Sequence[Verdict]) -> Iterable[str]:
-    frames = sum(verdict.frames for verdict in verdicts)
+def _summary_rows(name: str, results: Sequence[ClipResult]) -> Iterable[str]:
+    frames = sum(result.frames for result in results)
     for label, figures in (
-        (name, [verdict.made for verdict in verdicts]),
-        ("  the truth gives", [verdict.ceiling for verdict in verdicts]),
+        (name, [result.made for result in results]),
+        ("  the truth gives", [result.ceiling for result in results]),
     ):
         yield _row(label, "", frames, pooled(figures), _worst(figures))
 
 
 def _worst(figures: Iterable[Figures]) -> float:
-    """The lowest correlation that can be told."""
+    """The lowest correlation, without undefined ones."""
     known = [f.lips.correlation for f in figures if not math.isnan(f.lips.correlation)]
     return min(known, default=math.nan)
 
 
-def _as_json(settings: Settings, verdicts: Sequence[Verdict]) -> str:
+def _as_json(settings: Settings, results: Sequence[ClipResult]) -> str:
     report = dict(
         model=str(model_directory(settings)),
-        clips=[asdict(verdict) for verdict in verdicts],
+        clips=[asdict(result) for result in results],
         summary={
             name: dict(
                 clips=len(members),
-                made=asdict(pooled([verdict.made for verdict in members])),
-                worst_correlation=_worst(verdict.made for verdict in members),
-                ceiling=asdict(pooled([verdict.ceiling for verdict in members])),
+                made=asdict(pooled([result.made for result in members])),
+                worst_correlation=_worst(result.made for result in members),
+                ceiling=asdict(pooled([result.ceiling for result in members])),
             )
-            for name, members in groups(verdicts).items()
+            for name, members in groups(results).items()
         },
     )
     return json.dumps(_without_nan(report), indent=1, allow_nan=False) + "\n"
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON knows no NaN: what cannot be told is null."""
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -279,7 +288,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0: judged; 2: the user has something to mend."""
+    """Return 0, or 2 for an error that the user can correct."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -295,11 +304,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.weights is not None:
             overrides["model.path"] = args.weights
         settings = load_settings(args.config, overrides)
-        verdicts = evaluate(args, settings)
-        for name, members in groups(verdicts).items():
+        results = evaluate(args, settings)
+        for name, members in groups(results).items():
             print("\n".join(_summary_rows(name, members)))
         if args.json is not None:
-            args.json.write_text(_as_json(settings, verdicts), encoding="utf-8")
+            args.json.write_text(_as_json(settings, results), encoding="utf-8")
     except (AvatarError, CheckpointError, ClipError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

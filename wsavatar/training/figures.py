@@ -1,4 +1,4 @@
-"""The figures that a finished model is judged by: pure functions of openings and pictures.
+"""The figures of ``evaluate``: pure functions of openings and pictures.
 
 Pictures are uint8 [H, W, 3] RGB; openings are inner-lip gaps over the distance of the eyes' outer
 corners, one a frame. This module knows no model and no files.
@@ -20,8 +20,8 @@ __all__ = [
     "PictureFigures",
     "Share",
     "correlation",
-    "judge_lips",
-    "judge_pictures",
+    "compare_lips",
+    "compare_pictures",
     "mouth_box",
     "offset_frames",
     "pooled",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 CLOSED_BELOW = 0.035
-"""Openings below count as closed: 3 mm where the eyes' outer corners lie 90 mm apart."""
+"""Openings below count as closed: 3 mm where the eyes' outer corners are 90 mm apart."""
 MAX_OFFSET = 3
 _LIPS, _CHIN = slice(48, 68), 8
 _SIDE, _ABOVE = 0.15, 0.35
@@ -42,7 +42,7 @@ _Part = TypeVar("_Part", "LipFigures", "PictureFigures")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of how many."""
+    """A count and its total."""
 
     count: int
     of: int
@@ -54,7 +54,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class LipFigures:
-    """How the lips of n pictures follow the true ones."""
+    """Agreement of the lips of n pictures with the true ones."""
 
     correlation: float
     offset_frames: float  # positive: the picture comes after the sound
@@ -65,7 +65,7 @@ class LipFigures:
 
 @dataclass(frozen=True, slots=True)
 class PictureFigures:
-    """How the mouth's region of n pictures resembles the true one's."""
+    """Agreement of the mouth's region of n pictures with the true one."""
 
     psnr_db: float  # mean over the frames
     ssim: float  # mean
@@ -80,7 +80,7 @@ class Figures:
 
 
 def pooled(clips: Sequence[Figures]) -> Figures:
-    """Figures of several clips: shares are added up, all else is the mean over the clips."""
+    """Figures of several clips: shares are added, all other figures are means over the clips."""
     return Figures(
         lips=_pool_fields(LipFigures, [clip.lips for clip in clips]),
         picture=_pool_fields(PictureFigures, [clip.picture for clip in clips]),
@@ -102,10 +102,10 @@ def _pool(values: list[Any]) -> Any:
 # -- lips -----------------------------------------------------------------------------------------
 
 
-def judge_lips(
+def compare_lips(
     opening: np.ndarray, true_opening: np.ndarray, silent: np.ndarray, bilabial: np.ndarray
 ) -> LipFigures:
-    """All four [n]; the last two are masks."""
+    """All arguments are [n]; the last two are masks."""
     closed = opening < CLOSED_BELOW
     closures = [bool(closed[run].any()) for run in runs(bilabial)]
     return LipFigures(
@@ -118,15 +118,17 @@ def judge_lips(
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's; NaN where one of them never changes."""
+    """Pearson correlation; NaN where one of them is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
 
 
 def offset_frames(opening: np.ndarray, true_opening: np.ndarray) -> int:
-    """The lag, up to `MAX_OFFSET` either way, at which the two agree best; 0 where none can be
-    told. Every lag is judged on the same true frames."""
+    """The lag from -`MAX_OFFSET` to `MAX_OFFSET` with the best correlation; 0 where undefined.
+
+    All lags are compared on the same true frames.
+    """
     count = len(true_opening) - 2 * MAX_OFFSET
     if count < 2:
         return 0
@@ -137,7 +139,7 @@ def offset_frames(opening: np.ndarray, true_opening: np.ndarray) -> int:
 
 
 def runs(mask: np.ndarray) -> list[slice]:
-    """Where a mask is true, as slices."""
+    """The true runs of a mask, as slices."""
     edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1)))
     return [slice(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -162,7 +164,7 @@ def mouth_box(rest: np.ndarray, speaking: np.ndarray, width: int, height: int) -
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def judge_pictures(made: np.ndarray, truth: np.ndarray, boxes: list[Box]) -> PictureFigures:
+def compare_pictures(made: np.ndarray, truth: np.ndarray, boxes: list[Box]) -> PictureFigures:
     """``made`` and ``truth`` [n, H, W, 3]; ``boxes`` the mouth's region of every frame."""
     pairs = [
         (m[y1:y2, x1:x2], t[y1:y2, x1:x2])
@@ -181,7 +183,7 @@ def judge_pictures(made: np.ndarray, truth: np.ndarray, boxes: list[Box]) -> Pic
 
 
 def psnr(made: np.ndarray, truth: np.ndarray) -> float:
-    """In dB, of the mean squared error over pixels and channels; 100 where there is none."""
+    """In dB, of the mean squared error over pixels and channels; 100 without error."""
     error = float(np.mean((made.astype(np.float32) - truth) ** 2))
     return 10 * float(np.log10(255**2 / max(error, 255**2 * 1e-10)))
 
@@ -198,8 +200,8 @@ def ssim(made: np.ndarray, truth: np.ndarray) -> float:
     var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
     covariance = mean(a * b) - mean_a * mean_b
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    likeness = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float(np.mean(likeness / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
+    numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return float(np.mean(numerator / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
 
 
 def gradient_energy(picture: np.ndarray) -> float:

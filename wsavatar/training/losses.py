@@ -1,4 +1,4 @@
-"""What a picture is judged by in training: values, gradients, sharpness, and where it matters."""
+"""Losses between a picture and the true one: values, gradients, sharpness, weighted by region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_pixels(picture: Tensor) -> Tensor:
 
 
 def mouth_weight(boxes: Tensor, gain: float = 4.0) -> Tensor:
-    """[B, 4] lip boxes at rest -> [B, 1, S - TOP, S]: 1 everywhere, 1 + gain where lips may go."""
+    """[B, 4] lip boxes at rest -> [B, 1, S - TOP, S]: 1 everywhere, 1 + gain where lips may be."""
     dev = boxes.device
     w, h = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     x = torch.arange(CROP_SIZE, device=dev)[None]
@@ -32,7 +32,7 @@ def mouth_weight(boxes: Tensor, gain: float = 4.0) -> Tensor:
 
 
 def picture_loss(made: Tensor, true: Tensor, weight: Tensor, sharp: float = 1.0) -> Tensor:
-    """L1 of values and of gradients at three scales, weighted by where it matters."""
+    """L1 of values and of gradients at three scales, weighted by region."""
     made, true = made.float(), true.float()
     norm = weight.mean()
     loss = ((made - true).abs() * weight).mean() / norm
@@ -47,8 +47,11 @@ def picture_loss(made: Tensor, true: Tensor, weight: Tensor, sharp: float = 1.0)
 
 
 def energy_loss(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
-    """How unlike the local gradient energy is (log ratio over 8x8 patches): blur costs, misplaced
-    detail does not cost twice. L1 alone prefers blur wherever detail cannot be placed exactly."""
+    """Distance of the local gradient energies, as log ratio over 8x8 patches.
+
+    L1 alone prefers blur where detail cannot be placed exactly; here blur costs, and misplaced
+    detail does not cost twice.
+    """
 
     def energy(picture: Tensor) -> Tensor:
         dx = picture.diff(dim=3)[:, :, :-1] ** 2

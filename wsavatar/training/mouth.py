@@ -1,8 +1,8 @@
-"""Phones with times in, mouth shapes over time out: how the synthetic faces speak.
+"""Visemes with times in, mouth controls over time out: how the synthetic faces speak.
 
 Dominance blending after Cohen and Massaro (1993): every phone pulls the mouth towards its viseme
 with a strength that falls off around its middle, so that shapes flow into each other. Lip closure
-is treated apart, because blending leaves lips ajar: a bilabial closes them for its whole closure.
+is a case of its own, because blending leaves lips open: a bilabial closes them for its duration.
 This module knows no renderer; a viseme is a mapping of control names to weights.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["Segment", "mouth_controls"]
 Segment = tuple[str, float, float]
 """(viseme, start in s, end in s)."""
 
-# How strongly a viseme resists its neighbours: lips that must meet win, tongue shapes yield.
+# Strength of a viseme against its neighbours: high where the lips must meet, low for the tongue.
 _DOMINANCE = {
     "M": 3.0, "FV": 2.6, "W": 2.0, "OO": 1.8, "SH": 1.8, "AA": 1.3, "AO": 1.4, "OW": 1.5,
     "SIL": 0.8, "TD": 0.55, "KG": 0.45, "S": 0.9, "L": 0.9, "TH": 1.2, "R": 1.0, "EE": 1.2,

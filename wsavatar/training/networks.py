@@ -1,4 +1,4 @@
-"""The networks in training, and how they connect: what the serving code does, differentiable.
+"""The networks in training, connected as in the serving code but differentiable.
 
 This module knows no data and no loss.
 """
@@ -20,12 +20,12 @@ from wsavatar.training.architecture import (
     LEFT,
     build,
 )
-from wsavatar.training.data import log_mel, strange_voice
+from wsavatar.training.data import log_mel, vary_timbre
 
 __all__ = [
     "Critic",
     "FRAME_POSITIONS",
-    "Face",
+    "Networks",
     "PATCH",
     "TOP",
     "sinusoids",
@@ -36,8 +36,8 @@ TOP = DECODE_FROM_ROW * 16  # first decoded row of pixels
 FRAME_POSITIONS = 10
 
 
-class Face(nn.Module):
-    """The networks and how they connect: what the serving code does, differentiable."""
+class Networks(nn.Module):
+    """VAE, UNet and audio encoder, connected as in the serving code but differentiable."""
 
     scale: Tensor
     positions: Tensor
@@ -58,17 +58,17 @@ class Face(nn.Module):
         lower = latents[:, :, DECODE_FROM_ROW:] / self.scale
         return F.pixel_shuffle(self.vae.decoder(self.vae.post_quant_conv(lower)), PATCH)
 
-    def hear(self, mel: Tensor) -> Tensor:
+    def audio_states(self, mel: Tensor) -> Tensor:
         """Log-mel [B, 80, 2P] -> hidden states [B, P, layers + 1, dim]."""
         return hidden_states(self.audio, mel)
 
-    def condition(self, windows: Tensor, phase: Tensor, *, strange: bool = False) -> Tensor:
+    def condition(self, windows: Tensor, phase: Tensor, *, vary_voice: bool = False) -> Tensor:
         """Audio windows [B, 3, n] -> [B, 10 * layers, dim] with positions added."""
         b = len(windows)
         mel = log_mel(windows.flatten(0, 1))
-        if strange:
-            mel = strange_voice(mel, group=windows.shape[1])
-        states = self.hear(mel)[:, LEFT : LEFT + BLOCK]
+        if vary_voice:
+            mel = vary_timbre(mel, group=windows.shape[1])
+        states = self.audio_states(mel)[:, LEFT : LEFT + BLOCK]
         states = states.reshape(b, 3 * BLOCK, *states.shape[2:])
         take = phase[:, None] + torch.arange(FRAME_POSITIONS, device=phase.device)
         states = states[torch.arange(b, device=phase.device)[:, None], take]
@@ -84,7 +84,7 @@ class Face(nn.Module):
 
 
 class Critic(nn.Module):
-    """Judges patches of the lower face: sharp or smeared."""
+    """Discriminator on patches of the lower face: rendered or generated."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -100,8 +100,8 @@ class Critic(nn.Module):
         self.body = nn.Sequential(*layers)
 
     def forward(self, picture: Tensor) -> Tensor:
-        verdict: Tensor = self.body(picture)
-        return verdict
+        score: Tensor = self.body(picture)
+        return score
 
 
 def sinusoids(length: int, dim: int) -> Tensor:

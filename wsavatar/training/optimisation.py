@@ -1,4 +1,4 @@
-"""How a step is taken, repeated and timed; nothing about what is learnt.
+"""Optimiser steps, CUDA graphs and time budgets. This module knows no network and no loss.
 
 A captured step may not read a number from the host: whatever changes between replays is a tensor.
 """
@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wsavatar.training.ranks import ALONE, Ranks
+from wsavatar.training.distributed import SINGLE_PROCESS, Ranks
 
-__all__ = ["Trainer", "autocast", "clock", "graphed"]
+__all__ = ["Trainer", "autocast", "timed_steps", "graphed"]
 
 
 class Trainer:
-    """AdamW with a cosine over a time budget, and a running average of the weights."""
+    """AdamW with a cosine schedule over a time budget, and an average of the weights."""
 
     def __init__(
         self, groups: list[dict[str, Any]], average: list[tuple[nn.Module, nn.Module]]
@@ -43,32 +43,32 @@ class Trainer:
         """The running averages."""
         return [p for slow, _ in self.average for p in slow]
 
-    def progress(self, share: float, step: int) -> None:
+    def schedule(self, share: float, step: int) -> None:
         warm = min(1.0, (step + 1) / 200)
         level = warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"].fill_(peak * level)
         self.decay.fill_(min(0.999, (1 + step) / (20 + step)))
 
-    def descend(self, loss: Tensor) -> None:
+    def step(self, loss: Tensor) -> None:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        # A step whose gradient is not a number must cost that step, not the run.
-        sound = torch.isfinite(norm)
-        self.skipped += ~sound
+        # A gradient that is not finite is skipped, so that it does not spoil the weights.
+        finite = torch.isfinite(norm)
+        self.skipped += ~finite
         for p in self.parameters:
             if p.grad is not None:
-                p.grad.copy_(torch.where(sound, p.grad, 0.0))
+                p.grad.copy_(torch.where(finite, p.grad, 0.0))
         self.optimizer.step()
         for slow, fast in self.average:
             with torch.no_grad():
-                # Tensor factors, not numbers: a captured graph must read them anew at each replay.
+                # Tensor factors, not numbers: a captured graph reads them again at each replay.
                 torch._foreach_mul_(slow, self.decay)
                 torch._foreach_add_(slow, torch._foreach_mul(fast, 1.0 - self.decay))
 
 
 def graphed(step: Callable[..., Any], inputs: list[Tensor], reset: Callable[[], None]) -> Any:
-    """Capture a training step once and replay it; on a CPU, run it plainly."""
+    """Capture a training step as a CUDA graph and replay it; on a CPU, call it directly."""
     if not inputs[0].is_cuda:
 
         def plain(*args: Tensor) -> Any:
@@ -98,28 +98,28 @@ def graphed(step: Callable[..., Any], inputs: list[Tensor], reset: Callable[[], 
     return replay
 
 
-def clock(
-    seconds: float, name: str, trainers: Sequence[Trainer], ranks: Ranks = ALONE
+def timed_steps(
+    seconds: float, name: str, trainers: Sequence[Trainer], ranks: Ranks = SINGLE_PROCESS
 ) -> Iterator[tuple[int, float]]:
-    """Steps until the budget is spent, with the share spent; says how it goes.
+    """Yield (step, share of the budget spent) until the budget is spent.
 
-    Several processes begin alike, meet every ``ranks.every`` steps, end at the same step, and all
-    have the same weights and running averages then.
+    Several processes start with the same weights, take their mean every ``ranks.sync_every`` steps,
+    and end at the same step with the same weights and averages.
     """
     weights = [p for trainer in trainers for p in trainer.parameters]
     averages = [p for trainer in trainers for p in trainer.averages]
-    ranks.follow(weights + averages)
+    ranks.broadcast(weights + averages)
     start, step, spent = time.monotonic(), 0, 0.0
     while spent < seconds:
         yield step, spent / seconds
         step += 1
         spent = time.monotonic() - start
-        if step % ranks.every == 0:
+        if step % ranks.sync_every == 0:
             ranks.mean(weights)
-            spent = ranks.latest(spent)
-        elif ranks.size > 1:  # nobody leaves between two meetings
+            spent = ranks.largest(spent)
+        elif ranks.size > 1:  # no process ends between two means
             spent = min(spent, 0.999 * seconds)
-    ranks.mean(averages)  # the weights have just met
+    ranks.mean(averages)  # the weights are already equal
     print(
         f"[{name}] {step} steps, {1000 * (time.monotonic() - start) / max(1, step):.1f} ms each",
         flush=True,

@@ -6,7 +6,7 @@ The speech is a corpus folder: ``clips.json`` (clip, split, labelled, seconds, s
 ``audio/*.ogg``.
 
 A shard is one person: ``references`` (the mouth at rest) and ``targets`` (the same instant, the
-mouth speaking), cropped by the model's own box, plus which moment of which clip each target shows.
+mouth speaking), cropped by the model's own box, and the clip and time that each target shows.
 
     python -m wsavatar.training.synthesis shards --renderer DIR --corpus DIR --out DIR --seconds 240
     python -m wsavatar.training.synthesis clips  --renderer DIR --corpus DIR --out DIR
@@ -31,9 +31,9 @@ import numpy as np
 
 from wsavatar.training.clips import Clip, save_clip
 from wsavatar.training.mouth import mouth_controls
-from wsavatar.training.people import BUNDLED, Person, idle_motion, random_motion
+from wsavatar.training.synthetic_people import BUNDLED, Person, idle_motion, random_motion
 
-__all__ = ["Studio", "crop_box", "main"]
+__all__ = ["HeadRenderer", "crop_box", "main"]
 
 CROP = 256
 MARGIN = 0.10
@@ -44,8 +44,8 @@ _LICENSE = "Synthetic: a random sample of a face model (ICT-FaceKit, MIT); no re
 
 
 def crop_box(landmarks: np.ndarray, margin: float = MARGIN) -> tuple[int, int, int, int]:
-    """The crop that preparing makes (`wsavatar.avatars.geometry.crop_box`), but never clipped: a
-    close-up may end inside the box, a portrait does not.
+    """The crop box of `wsavatar.avatars.geometry.crop_box`, but not clipped to the picture: a
+    close-up may be smaller than the box.
     """
     x1, x2 = landmarks[:, 0].min(), landmarks[:, 0].max()
     chin, middle = landmarks[:, 1].max(), landmarks[29, 1]
@@ -65,8 +65,8 @@ def cut(image: np.ndarray, box: tuple[int, int, int, int], size: int = CROP) -> 
     return cv2.resize(part, (size, size), interpolation=cv2.INTER_LANCZOS4)
 
 
-class Studio:
-    """One renderer and the person before it."""
+class HeadRenderer:
+    """A renderer with one person."""
 
     def __init__(self, renderer_dir: Path, size: int, *, closeup: bool) -> None:
         sys.path.insert(0, str(renderer_dir))
@@ -86,7 +86,7 @@ class Studio:
         self.person: Any = None
 
     def _memoise_deform(self) -> None:
-        """Rendering and landmarks ask for the same deformed mesh: compute it once."""
+        """Compute the deformed mesh once for rendering and landmarks."""
         plain = self.heads.deform
         last: list[Any] = [None, None]
 
@@ -99,8 +99,8 @@ class Studio:
 
         self.heads.deform = deform
 
-    def seat(self, person: Person | int, *, detail: bool = False) -> None:
-        """Bring in a bundled person, or a random one by seed."""
+    def set_person(self, person: Person | int, *, detail: bool = False) -> None:
+        """Load a bundled person, or a random one by seed."""
         if isinstance(person, Person):
             head, uniforms = dict(person.head), person.uniforms
             self.light = self.heads.LIGHTS[person.light]
@@ -117,7 +117,7 @@ class Studio:
         )
         self.person.uni.update(uniforms)
 
-    def shoot(
+    def render(
         self,
         mouth: dict[str, float],
         motion: Any,
@@ -157,7 +157,7 @@ class Speech:
         self._seconds = np.array([c["seconds"] for c in self.clips])
 
     def moment(self, rng: np.random.Generator) -> tuple[str, float, dict[str, float]]:
-        """A random instant: clip, time in s, mouth controls. Closed mouths come up more often."""
+        """A random instant: clip, time in s, mouth controls. Closed mouths are drawn more often."""
         clip = self.clips[rng.choice(len(self.clips), p=self._seconds / self._seconds.sum())]
         t = float(rng.uniform(0, clip["seconds"]))
         kind = rng.uniform()
@@ -183,19 +183,24 @@ class Speech:
 
 
 def _write_shard(
-    studio: Studio, speech: Speech, person: Person | int, out: Path, moments: int, takes: int
+    renderer: HeadRenderer,
+    speech: Speech,
+    person: Person | int,
+    out: Path,
+    moments: int,
+    takes: int,
 ) -> None:
     bundled = isinstance(person, Person)
     rng = np.random.default_rng(zlib.crc32(out.name.encode()))
-    studio.seat(person)
+    renderer.set_person(person)
     motions = idle_motion(person.motion_seed, 225) if isinstance(person, Person) else []
     refs, targets, ref_index, lips, moments_shown, boxes = [], [], [], [], [], []
     for k in range(moments):
         motion = motions[rng.integers(len(motions))] if bundled else random_motion(rng)
-        camera = dict(studio.camera)
+        camera = dict(renderer.camera)
         if not bundled:
             camera["fov"] *= float(rng.uniform(0.88, 1.15))
-        rest, points = studio.shoot(studio.heads.VIS["SIL"], motion, camera)
+        rest, points = renderer.render(renderer.heads.VIS["SIL"], motion, camera)
         box = crop_box(points)
         jitter = rng.integers(-2, 3, 4) if not bundled else np.zeros(4, int)
         x1, y1, x2, y2 = (int(b + j) for b, j in zip(box, jitter, strict=True))
@@ -206,7 +211,7 @@ def _write_shard(
         boxes.append([*inside[48:60].min(0), *inside[48:60].max(0)])
         for _ in range(takes):
             clip, t, mouth = speech.moment(rng)
-            image, points = studio.shoot(mouth, motion, camera)
+            image, points = renderer.render(mouth, motion, camera)
             targets.append(cut(image, box))
             ref_index.append(k)
             lips.append(lip_shape(points))
@@ -224,26 +229,28 @@ def _write_shard(
 
 def _shard_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
     cv2.setNumThreads(1)
-    studio = Studio(args.renderer, VIEW, closeup=True)
-    speech = Speech(args.corpus, studio.heads.VIS, ("train",))
-    unheard = Speech(args.corpus, studio.heads.VIS, ("heldout_text", "heldout_voice"))
+    renderer = HeadRenderer(args.renderer, VIEW, closeup=True)
+    speech = Speech(args.corpus, renderer.heads.VIS, ("train",))
+    held_out = Speech(args.corpus, renderer.heads.VIS, ("heldout_text", "heldout_voice"))
     until = time.monotonic() + args.seconds
     turn = worker
     while time.monotonic() < until:
         person: Person | int = args.first_seed + turn
-        name, said = f"train-{person}", speech
-        if turn % 5 == 0:  # the bundled people often: they are the product's face
+        name, source = f"train-{person}", speech
+        if turn % 5 == 0:  # the bundled people more often
             person = BUNDLED[(turn // 5) % len(BUNDLED)]
             name = f"train-{person.id}-{turn}"
-        elif turn % 29 == 1:  # a person and voices that no training sees
-            name, said = f"unseen-{person}", unheard
+        elif turn % 29 == 1:  # held-out people and voices
+            name, source = f"unseen-{person}", held_out
         elif turn % 97 == 2:
             person = BUNDLED[(turn // 97) % len(BUNDLED)]
-            name, said = f"bundled-{person.id}-{turn}", unheard
+            name, source = f"bundled-{person.id}-{turn}", held_out
         started = time.monotonic()
         try:
-            _write_shard(studio, said, person, args.out / f"{name}.npz", args.moments, args.takes)
-        except Exception as error:  # one odd head must not stop the rendering of the rest
+            _write_shard(
+                renderer, source, person, args.out / f"{name}.npz", args.moments, args.takes
+            )
+        except Exception as error:  # one head that fails must not stop the rest
             print(f"{name}: {error!r}", flush=True)
         if worker == 0:
             print(f"{name} {time.monotonic() - started:.1f} s", flush=True)
@@ -251,14 +258,14 @@ def _shard_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
 
 
 def shards(args: argparse.Namespace) -> None:
-    """Render shards with many processes until the time is up."""
+    """Render shards in several processes until the time is up."""
     _in_processes(_shard_worker, args)
 
 
 def _in_processes(
     work: Callable[[argparse.Namespace, int, int], None], args: argparse.Namespace
 ) -> None:
-    """Run ``work(args, worker, workers)`` in ``--processes`` processes; all must end well."""
+    """Run ``work(args, worker, workers)`` in ``--processes`` processes. Exits if one fails."""
     args.out.mkdir(parents=True, exist_ok=True)
     workers = args.processes or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
@@ -272,11 +279,11 @@ def _in_processes(
         process.join()
     failed = [process.name for process in pool if process.exitcode]
     if failed:
-        raise SystemExit(f"{', '.join(failed)} failed; what they wrote is whole")
+        raise SystemExit(f"{', '.join(failed)} failed; the files that they wrote are complete")
 
 
 def clips(args: argparse.Namespace) -> None:
-    """Render test clips: the idle cycle and the true speaking face, frame by frame."""
+    """Render test clips: the idle frames and the true speaking face."""
     _in_processes(_clip_worker, args)
 
 
@@ -285,9 +292,9 @@ def _clip_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
     people: list[Person | int] = [*BUNDLED, *range(args.first_seed, args.first_seed + args.unseen)]
     if worker >= len(people):
         return
-    studio = Studio(args.renderer, PORTRAIT, closeup=False)
-    speech = Speech(args.corpus, studio.heads.VIS, ("heldout_text", "heldout_voice"))
-    programme = _programme(speech.clips, args.clips * len(people), args.longest)
+    renderer = HeadRenderer(args.renderer, PORTRAIT, closeup=False)
+    speech = Speech(args.corpus, renderer.heads.VIS, ("heldout_text", "heldout_voice"))
+    programme = _choose_clips(speech.clips, args.clips * len(people), args.longest)
     for number in range(worker, len(people), workers):
         person = people[number]
         name = person.id if isinstance(person, Person) else f"unseen{person}"
@@ -295,15 +302,17 @@ def _clip_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
         wanted = {args.out / f"{name}-{k}.npz": said for k, said in enumerate(spoken)}
         missing = {path: said for path, said in wanted.items() if not path.exists()}
         if missing:
-            studio.seat(person, detail=True)
+            renderer.set_person(person, detail=True)
         for path, said in missing.items():
-            clip = _film(studio, person, path.stem, speech, said, args.corpus)
+            clip = _render_clip(renderer, person, path.stem, speech, said, args.corpus)
             save_clip(path, clip)
             print(f"{clip.name}: {clip.clip} ({clip.voice}), {len(clip.rest)} frames", flush=True)
 
 
-def _programme(clips: list[dict[str, Any]], count: int, longest_s: float) -> list[dict[str, Any]]:
-    """What each test clip speaks: the voices in turn, each voice's clips in a shuffled order."""
+def _choose_clips(
+    clips: list[dict[str, Any]], count: int, longest_s: float
+) -> list[dict[str, Any]]:
+    """The corpus clip of each test clip: voices in turn, each voice's clips shuffled."""
     rng = np.random.default_rng(1)
     fitting = [c for c in clips if 2.5 <= c["seconds"] <= longest_s]
     voices = {
@@ -317,15 +326,15 @@ def _programme(clips: list[dict[str, Any]], count: int, longest_s: float) -> lis
     return [fitting[orders[voice][lap % len(orders[voice])]] for lap, voice in turns]
 
 
-def _film(
-    studio: Studio,
+def _render_clip(
+    renderer: HeadRenderer,
     person: Person | int,
     name: str,
     speech: Speech,
     said: dict[str, Any],
     corpus: Path,
 ) -> Clip:
-    """The person in the chair at rest and speaking, with the same motion."""
+    """Render the person at rest and speaking, with the same motion."""
     import soundfile
 
     audio, rate = soundfile.read(corpus / "audio" / f"{said['clip']}.ogg", dtype="float32")
@@ -333,8 +342,8 @@ def _film(
     seed = person.motion_seed if isinstance(person, Person) else person
     motions = idle_motion(seed, max(225, count))[:count]
     mouths, closed = speech.track(said, count)
-    rest = [studio.shoot(studio.heads.VIS["SIL"], motion) for motion in motions]
-    truth = [studio.shoot(*moment) for moment in zip(mouths, motions, strict=True)]
+    rest = [renderer.render(renderer.heads.VIS["SIL"], motion) for motion in motions]
+    truth = [renderer.render(*moment) for moment in zip(mouths, motions, strict=True)]
     return Clip(
         name=name,
         bundled=isinstance(person, Person),
@@ -355,7 +364,7 @@ def _film(
 
 
 def _silent(clip: dict[str, Any], count: int, guard_s: float = 0.12) -> np.ndarray:
-    """Frames well inside a pause."""
+    """Frames at least ``guard_s`` inside a pause."""
     t = (np.arange(count) + 0.5) / FPS
     quiet = np.zeros(count, bool)
     for viseme, a, b in clip["segments"]:
@@ -369,13 +378,13 @@ def avatars(args: argparse.Namespace) -> None:
     from wsavatar.avatars.format import write_avatar
 
     size = args.size
-    studio = Studio(args.renderer, size, closeup=False)
+    renderer = HeadRenderer(args.renderer, size, closeup=False)
     for person in BUNDLED:
         if args.only and person.id not in args.only:
             continue
-        studio.seat(person, detail=True)
+        renderer.set_person(person, detail=True)
         shots = [
-            studio.shoot(studio.heads.VIS["SIL"], motion)
+            renderer.render(renderer.heads.VIS["SIL"], motion)
             for motion in idle_motion(person.motion_seed, args.frames)
         ]
         write_avatar(

@@ -1,14 +1,14 @@
 """Trains the embedded model from shards and a corpus, in stages with a time budget each.
 
     python -m wsavatar.training.train --shards DIR --corpus DIR --visemes visemes.json --out DIR \\
-        --seconds teacher=200,audio=400,vae=200,meter=45,face=600 [--resume DIR]
+        --seconds teacher=200,audio=400,vae=200,lips=45,face=600 [--resume DIR]
 
-1. ``teacher``: a larger encoder, which is not shipped, learns to see a mouth in sound: the controls
-   that drove the renderer. It is kept beside the model, for other runs' ``--teacher``.
-2. ``audio``: the model's encoder learns the same, and to hear what the teachers hear.
+1. ``teacher``: a larger audio encoder, which is not shipped, is tuned to predict the mouth controls
+   that moved the renderer. It is saved beside the model, for ``--teacher`` of other runs.
+2. ``audio``: the model's encoder is trained on the same controls and on the teachers' outputs.
 3. ``vae``: pictures to latents and, for the lower rows, back.
-4. ``meter``: the two lip meters.
-5. ``face``: the UNet, end to end to pixels, with the decoder and the audio encoder following.
+4. ``lips``: the two lip estimators.
+5. ``face``: the UNet, end to end to pixels, together with the decoder and the audio encoder.
 """
 
 from __future__ import annotations
@@ -23,34 +23,35 @@ from typing import Any
 
 import torch
 
-from wsavatar.training.checkpoint import keep, resume
+from wsavatar.training.audio_encoder import Teacher, train_audio, train_teacher
+from wsavatar.training.checkpoint import load_checkpoint, save_checkpoint
 from wsavatar.training.data import RATE, Corpus, Crops
-from wsavatar.training.ear import Teacher, train_audio, train_teacher
-from wsavatar.training.judge import judge
-from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.distributed import Ranks
+from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.losses import as_pixels
-from wsavatar.training.networks import Face
+from wsavatar.training.networks import Networks
 from wsavatar.training.optimisation import autocast
-from wsavatar.training.ranks import Ranks
-from wsavatar.training.stages import FaceStage, train_meters, train_vae
+from wsavatar.training.picture_stages import FaceStage, train_lip_estimators, train_vae
+from wsavatar.training.validation import validate
 
 __all__ = ["main"]
 
+_SECONDS = "teacher=200,audio=400,vae=200,lips=45,face=600"
 _RATES = (
-    "tune=1e-4,ear=1e-3,truth=1,opening=1,teacher=1,echo=1,dropout=0.1,windows=1024,"
+    "tune=1e-4,student=1e-3,truth=1,opening=1,teacher=1,teacher_mouth=1,dropout=0.1,windows=1024,"
     "unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
 )
 
 
-def unit_latents(face: Face, crops: Crops) -> float:
-    """The scale that gives latents unit size, as ``scaling_factor`` does for the official VAE."""
+def unit_latents(networks: Networks, crops: Crops) -> float:
+    """The scale that gives latents a deviation of 1, as the official ``scaling_factor`` does."""
     with torch.no_grad(), autocast(crops.targets.device):
-        some = [face.encode(as_pixels(crops.targets[i::997][:64])) for i in range(4)]
-    return float(face.scale) / float(torch.cat(some).float().std())
+        some = [networks.encode(as_pixels(crops.targets[i::997][:64])) for i in range(4)]
+    return float(networks.scale) / float(torch.cat(some).float().std())
 
 
 def train(args: argparse.Namespace) -> None:
-    """Run the stages that have a budget, judging and saving as it goes."""
+    """Run the stages that have a budget, with validation and checkpoints in between."""
     ranks = Ranks.join()
     try:
         _train(args, ranks)
@@ -59,42 +60,43 @@ def train(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace, ranks: Ranks) -> None:
-    first = ranks.rank == 0  # who says, judges and keeps
+    first = ranks.rank == 0  # the only one that prints, validates and saves
     if not first:
         sys.stdout = open(os.devnull, "w")
-    seconds, rates = amounts(args.seconds), amounts(_RATES) | amounts(args.rates)
+    seconds = amounts(args.seconds, _SECONDS)
+    rates = amounts(_RATES, _RATES) | amounts(args.rates, _RATES)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed + 1000 * ranks.rank)
     corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
     print(f"corpus: {len(corpus.audio) / RATE / 60:.1f} min, controls {corpus.names}", flush=True)
-    face = Face().to(device)
-    meters = [LipMeter(24).to(device), LipMeter(32, 5).to(device)]
+    networks = Networks().to(device)
+    estimators = [LipEstimator(24).to(device), LipEstimator(32, 5).to(device)]
     if args.resume:
-        resume(face, meters, args.resume)
-    face.vae.to(memory_format=torch.channels_last)
-    face.unet.to(memory_format=torch.channels_last)
-    average = copy.deepcopy(face)
+        load_checkpoint(networks, estimators, args.resume)
+    networks.vae.to(memory_format=torch.channels_last)
+    networks.unet.to(memory_format=torch.channels_last)
+    average = copy.deepcopy(networks)
     figures: dict[str, Any] = {}
     teachers = load_teachers(args, corpus) if seconds.keys() & {"teacher", "audio"} else []
     if seconds.get("teacher"):
         if len(teachers) != 1:
             raise SystemExit(
-                f"the teacher stage tunes one teacher, and here are {len(teachers)}: name it by "
+                f"the teacher stage tunes one teacher, not {len(teachers)}: name it with "
                 "--teacher, or leave teacher= out of --seconds"
             )
-        heard = train_teacher(teachers[0], corpus, seconds["teacher"], rates, ranks)
-        figures |= {f"teacher {split}": voices for split, voices in heard.items()}
+        opening = train_teacher(teachers[0], corpus, seconds["teacher"], rates, ranks)
+        figures |= {f"teacher {split}": voices for split, voices in opening.items()}
         if first:
             teachers[0].save(args.out / "teacher.safetensors")
     if seconds.get("audio"):
-        heard = train_audio(face, average, corpus, teachers, seconds["audio"], rates, ranks)
-        figures |= {f"hearing {split}": voices for split, voices in heard.items()}
-        face.audio.load_state_dict(average.audio.state_dict())
+        opening = train_audio(networks, average, corpus, teachers, seconds["audio"], rates, ranks)
+        figures |= {f"opening {split}": voices for split, voices in opening.items()}
+        networks.audio.load_state_dict(average.audio.state_dict())
         if first:
-            keep(args.out, average, meters, figures)
-    if not any(seconds.get(stage) for stage in ("vae", "meter", "face")):
+            save_checkpoint(args.out, average, estimators, figures)
+    if not any(seconds.get(stage) for stage in ("vae", "lips", "face")):
         return
     crops = Crops.load(sorted(args.shards.glob("train-*.npz")), corpus, device)
     tests = {
@@ -104,38 +106,48 @@ def _train(args: argparse.Namespace, ranks: Ranks) -> None:
     }
     print(f"{len(crops)} pairs of {len(crops.names)} people and moments", flush=True)
 
-    def judge_and_keep(step: int, share: float) -> None:
+    def checkpoint(step: int) -> None:
         if not first:
             return
         for kind, test in tests.items():
             preview = args.out / f"{kind}.jpg"
-            figures[f"{kind}@{step}"] = judge(average, corpus, test, meters[1], kind, preview)
-        keep(args.out, average, meters, figures)
+            figures[f"{kind}@{step}"] = validate(
+                average, corpus, test, estimators[1], kind, preview
+            )
+        save_checkpoint(args.out, average, estimators, figures)
 
     if seconds.get("vae"):
-        train_vae(face, average, crops, seconds["vae"], args.batch, ranks)
-        face.vae.load_state_dict(average.vae.state_dict())
-        face.scale.fill_(unit_latents(face, crops))
-        ranks.mean([face.scale])
-        average.scale.copy_(face.scale)
-    if seconds.get("meter"):
-        train_meters(meters, crops, seconds["meter"], ranks)
+        train_vae(networks, average, crops, seconds["vae"], args.batch, ranks)
+        networks.vae.load_state_dict(average.vae.state_dict())
+        networks.scale.fill_(unit_latents(networks, crops))
+        ranks.mean([networks.scale])
+        average.scale.copy_(networks.scale)
+    if seconds.get("lips"):
+        train_lip_estimators(estimators, crops, seconds["lips"], ranks)
     if seconds.get("face"):
-        stage = FaceStage(face, average, corpus, crops, meters[0], args.batch, rates, ranks)
-        stage.run(seconds["face"], args.sharpen_from, judge_and_keep, every=args.save_every)
-    judge_and_keep(-1, 1.0)
+        stage = FaceStage(networks, average, corpus, crops, estimators[0], args.batch, rates, ranks)
+        stage.run(seconds["face"], args.sharpen_from, checkpoint, every=args.save_every)
+    checkpoint(-1)
 
 
 def load_teachers(args: argparse.Namespace, corpus: Corpus) -> list[Teacher]:
-    """The teachers that were named, or the corpus' own where it has one."""
+    """The teachers of ``--teacher``, or that of the corpus where it has one."""
     own = args.corpus / "teacher.safetensors"
     files = args.teacher or ([own] if own.exists() else [])
     return [Teacher.load(file, corpus) for file in files]
 
 
-def amounts(text: str) -> dict[str, float]:
-    """``a=1,b=2`` -> {a: 1, b: 2}."""
-    return {name: float(value) for name, value in (p.split("=") for p in text.split(","))}
+def amounts(text: str, names: str) -> dict[str, float]:
+    """``a=1,b=2`` -> {a: 1, b: 2}. Exits with a message for a name that ``names`` lacks.
+
+    ``names`` has the form of ``text``.
+    """
+    known = [pair.split("=")[0] for pair in names.split(",")]
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    for name, _, _ in pairs:
+        if name not in known:
+            raise SystemExit(f"unknown name {name!r} in {text!r}: known are {', '.join(known)}")
+    return {name: float(value) for name, _, value in pairs}
 
 
 def main() -> None:
@@ -145,18 +157,18 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, required=True, help="written by synthesis shards")
     parser.add_argument("--corpus", type=Path, required=True, help="clips.json and audio/")
     parser.add_argument("--visemes", type=Path, required=True, help="JSON: viseme to controls")
-    parser.add_argument("--out", type=Path, required=True, help="saved here, again and again")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--resume", type=Path, help="start from a folder written by --out")
     parser.add_argument(
         "--teacher",
         type=Path,
         nargs="+",
-        help="weights of one or more teachers, as the teacher stage keeps them; by default "
-        "teacher.safetensors of the corpus, if there; teacher_config.json beside it says its shape",
+        help="weights of one or more teachers, as the teacher stage saves them, each beside its "
+        "teacher_config.json; default: teacher.safetensors of the corpus, if it has one",
     )
     parser.add_argument(
         "--seconds",
-        default="teacher=200,audio=400,vae=200,meter=45,face=600",
+        default=_SECONDS,
         help="a budget for each stage",
     )
     parser.add_argument("--batch", type=int, default=96)
@@ -166,11 +178,12 @@ def main() -> None:
     parser.add_argument(
         "--rates",
         default=_RATES,
-        help="learning rates of tune (the teacher), ear, unet, decoder and audio (the ear in the "
-        "face stage); in the audio stages the weights of the truth, of the opening in it, of the "
-        "teachers' states and of the mouths they see (echo), dropout, and windows a step; in the "
-        "face stage the weights of the sharpness loss and of the critic; what is not named stays "
-        f"as in {_RATES}",
+        help="learning rates of the teacher (tune), the student (the audio encoder in the audio "
+        "stage), unet, decoder and audio (the encoder in the face stage); in the audio stages the "
+        "loss weights of the labels (truth), of the opening in it, of the teachers' states "
+        "(teacher) and of the mouths they predict (teacher_mouth), dropout, and windows a step; in "
+        "the face stage the loss weights of sharpness (sharp) and of the critic; what is not named "
+        f"is as in {_RATES}",
     )
     parser.add_argument(
         "--sharpen-from", type=float, default=0.55, help="share of the face stage before the critic"

@@ -1,8 +1,8 @@
-"""Reads a mouth's opening off a picture: the instrument that evaluation measures lips with.
+"""Estimates the opening and width of the lips from a picture. Evaluation measures lips with it.
 
-A small regressor trained on rendered mouths whose landmarks are exact. Two are trained, apart in
-shape and data: one may guide training, the other only ever measures; that one's weights lie beside
-this file.
+A small regressor trained on rendered mouths whose landmarks are exact. Two are trained, with
+different sizes and data: one guides the face stage, the other is used for evaluation only. The
+weights of the second are stored beside this file.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-__all__ = ["LipMeter"]
+__all__ = ["LipEstimator"]
 
 
-class LipMeter(nn.Module):
+class LipEstimator(nn.Module):
     """Lower part of a crop in, lip shape out.
 
     Takes [B, 3, 144, 256] in [-1, 1], the rows of a 256-pixel crop that the model decodes; gives
@@ -50,12 +50,12 @@ class LipMeter(nn.Module):
         )
 
     @classmethod
-    def measuring(cls) -> LipMeter:
-        """The one that only measures, as it was trained."""
-        meter = cls(32, 5)
-        weights = load_file(Path(__file__).with_name("lipmeter.safetensors"))
-        meter.load_state_dict({name: values.float() for name, values in weights.items()})
-        return meter.eval().requires_grad_(False)
+    def for_evaluation(cls) -> LipEstimator:
+        """The trained estimator that is used for evaluation only."""
+        estimator = cls(32, 5)
+        weights = load_file(Path(__file__).with_name("lip_estimator.safetensors"))
+        estimator.load_state_dict({name: values.float() for name, values in weights.items()})
+        return estimator.eval().requires_grad_(False)
 
     def forward(self, lower: Tensor) -> Tensor:
         small = F.interpolate(lower, (80, 128), mode="bilinear", antialias=False)

@@ -1,4 +1,4 @@
-"""Figures of a model in training, in the crop's own pixels; ``evaluate`` judges finished ones."""
+"""Validation during training, in crop pixels. ``evaluate`` tests finished models."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch import Tensor
 from wsavatar.training.architecture import CROP_SIZE
 from wsavatar.training.data import Corpus, Crops, frame_windows
 from wsavatar.training.figures import CLOSED_BELOW
-from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.losses import as_pixels, mouth_weight
-from wsavatar.training.networks import TOP, Face
+from wsavatar.training.networks import TOP, Networks
 from wsavatar.training.optimisation import autocast
 
-__all__ = ["judge"]
+__all__ = ["validate"]
 
 
 @torch.no_grad()
-def judge(
-    face: Face,
+def validate(
+    networks: Networks,
     corpus: Corpus,
     crops: Crops,
-    meter: LipMeter,
+    estimator: LipEstimator,
     name: str,
     preview: Path | None = None,
 ) -> dict[str, float]:
-    """Figures on people and voices that no training saw, in the crop's own pixels."""
-    face.eval()
+    """Print and return figures for people and voices outside the training data."""
+    networks.eval()
     device = crops.targets.device
-    psnr_top, energy, lips_made, lips_seen, rows = [], [], [], [], []
+    psnr_top, energy, lips_made, lips_true, rows = [], [], [], [], []
     for first in range(0, len(crops), 128):
         pick = torch.arange(first, min(len(crops), first + 128), device=device)
         ref = crops.ref_index[pick]
@@ -41,10 +41,12 @@ def judge(
         masked = reference.clone()
         masked[:, :, CROP_SIZE // 2 :] = -1
         with autocast(device):
-            latents = face(
-                face.encode(masked), face.encode(reference), face.condition(windows, phase)
+            latents = networks(
+                networks.encode(masked),
+                networks.encode(reference),
+                networks.condition(windows, phase),
             )
-            made = face.decode(latents).float().clamp(-1, 1)
+            made = networks.decode(latents).float().clamp(-1, 1)
         true = target[:, :, TOP:]
         inside = (mouth_weight(crops.mouth_boxes[ref], 1.0) - 1 > 0.5).float()
         error = ((made - true) ** 2 * inside).sum((1, 2, 3)) / (3 * inside.sum((1, 2, 3)))
@@ -56,9 +58,9 @@ def judge(
             )
             for v in (made, true)
         )
-        energy.append(cast("Tensor", gm / gt))  # a sum of nothing would be 0: here are two
-        lips_made.append(meter(made))
-        lips_seen.append(meter(true))
+        energy.append(cast("Tensor", gm / gt))
+        lips_made.append(estimator(made))
+        lips_true.append(estimator(true))
         if first % 512 == 0 and len(pick) == 128:
             rows.append(
                 torch.cat(
@@ -69,7 +71,7 @@ def judge(
                     2,
                 )
             )
-    made_gap, seen_gap = torch.cat(lips_made)[:, 0], torch.cat(lips_seen)[:, 0]
+    made_gap, true_gap = torch.cat(lips_made)[:, 0], torch.cat(lips_true)[:, 0]
     truth = crops.lips[:, 0]
     corr = []
     for person in crops.person.unique():
@@ -81,11 +83,11 @@ def judge(
         energy=float(torch.cat(energy).median()),
         corr=float(np.mean(corr)),
         worst=float(np.min(corr)),
-        meter_corr=float(torch.corrcoef(torch.stack([seen_gap, truth]))[0, 1]),
+        estimator_corr=float(torch.corrcoef(torch.stack([true_gap, truth]))[0, 1]),
         closed=float((made_gap[closed] < CLOSED_BELOW).float().mean())
         if closed.any()
         else float("nan"),
-        closed_meter=float((seen_gap[closed] < CLOSED_BELOW).float().mean())
+        closed_estimator=float((true_gap[closed] < CLOSED_BELOW).float().mean())
         if closed.any()
         else float("nan"),
     )
@@ -96,5 +98,5 @@ def judge(
         sheet = torch.cat(rows[:4], 1).permute(1, 2, 0).clamp(-1, 1)
         picture = ((sheet + 1) * 127.5).byte().cpu().numpy()
         cv2.imwrite(str(preview), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
-    face.train()
+    networks.train()
     return figures

@@ -1,8 +1,8 @@
-"""Several processes, a GPU each, that train one model: local SGD.
+"""Local SGD: several processes with a GPU each train one model.
 
-Each draws its own batches and descends by itself; every few steps all take the mean of their
-weights. One process alone is the same code with nobody to meet. Started by ``torchrun``, or by
-anything that sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+Each process trains on its own batches; every few steps all take the mean of their weights. A single
+process runs the same code. Started by ``torchrun``, or by anything that sets RANK, WORLD_SIZE,
+LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["ALONE", "Ranks"]
+__all__ = ["SINGLE_PROCESS", "Ranks"]
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is. The others must call each method as this one does."""
+    """This process' rank and their number. All processes must make the same calls in order."""
 
     rank: int = 0
     size: int = 1
-    every: int = 50  # steps between meetings
+    sync_every: int = 50  # steps between two means of the weights
 
     @classmethod
     def join(cls) -> Ranks:
-        """Meet the other processes that the environment names, if any, and take one's own GPU."""
+        """Join the processes that the environment names, if any, and select this one's GPU."""
         size = int(os.environ.get("WORLD_SIZE", 1))
         if size == 1:
-            return ALONE
+            return SINGLE_PROCESS
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        # Through the host's memory, not NCCL: its watchdog asks CUDA for events, which a step that
-        # is being captured forbids; and a meeting takes a tenth of a second.
+        # gloo, not NCCL, whose watchdog queries CUDA events, which fails while a graph is captured.
+        # A mean through the host's memory takes a tenth of a second.
         dist.init_process_group("gloo")
         return cls(dist.get_rank(), size)
 
     def leave(self) -> None:
-        """Part from the other processes."""
+        """Leave the process group."""
         if self.size > 1:
             dist.destroy_process_group()
 
     def mean(self, tensors: Iterable[Tensor]) -> None:
-        """Put the mean of all processes' tensors in place of each."""
+        """Replace each tensor by its mean over all processes."""
         self._exchange(tensors, mean=True)
 
-    def follow(self, tensors: Iterable[Tensor]) -> None:
-        """Put the first process' tensors in place of each."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by the first process' one."""
         self._exchange(tensors, mean=False)
 
     @torch.no_grad()
@@ -63,11 +63,11 @@ class Ranks:
             flat /= self.size
         else:
             dist.broadcast(flat, 0)
-        given = flat.to(parts[0].device).split([p.numel() for p in parts])
-        for part, values in zip(parts, given, strict=True):
-            part.copy_(values.view(part.shape))
+        values = flat.to(parts[0].device).split([p.numel() for p in parts])
+        for part, new in zip(parts, values, strict=True):
+            part.copy_(new.view(part.shape))
 
-    def latest(self, value: float) -> float:
+    def largest(self, value: float) -> float:
         """The largest of all processes' values."""
         if self.size == 1:
             return value
@@ -76,4 +76,4 @@ class Ranks:
         return float(largest)
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()

@@ -1,6 +1,6 @@
-"""A process that trains a line together with others, for the tests of ranks.
+"""One of several processes that train a line together, for the test of local SGD.
 
-Run as ``python -m tests.rank_processes OUT``, with RANK, WORLD_SIZE, MASTER_ADDR and
+Run as ``python -m tests.distributed_processes OUT``, with RANK, WORLD_SIZE, MASTER_ADDR and
 MASTER_PORT set.
 """
 
@@ -15,15 +15,15 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from wsavatar.training.optimisation import Trainer, clock
-from wsavatar.training.ranks import Ranks
+from wsavatar.training.distributed import Ranks
+from wsavatar.training.optimisation import Trainer, timed_steps
 
 STEPS = 120
 SECONDS = 12.0
 
 
 def main(out: Path) -> None:
-    """Learn y = (rank + 1) x on a clock of one's own: the later ranks' runs a little faster."""
+    """Learn y = (rank + 1) x on a simulated clock that is faster for higher ranks."""
     ranks = Ranks.join()
     torch.manual_seed(ranks.rank)
     line = nn.Linear(1, 1, bias=False)
@@ -32,12 +32,12 @@ def main(out: Path) -> None:
     now = 0.0
     steps, begun = 0, 0.0
     with patch.object(time, "monotonic", lambda: now):
-        for step, share in clock(SECONDS, "line", [trainer], ranks):
+        for step, share in timed_steps(SECONDS, "line", [trainer], ranks):
             begun = begun or line.weight.item()
-            trainer.progress(share, step)
+            trainer.schedule(share, step)
             trainer.optimizer.zero_grad()
             x = torch.rand(16, 1)
-            trainer.descend((line(x) - (ranks.rank + 1) * x).square().mean())
+            trainer.step((line(x) - (ranks.rank + 1) * x).square().mean())
             now += SECONDS / STEPS * (1 + 0.2 * ranks.rank)
             steps += 1
     ranks.leave()

@@ -1,4 +1,4 @@
-"""The stages that learn from pictures; see ``train`` for the order of all and their budgets."""
+"""The training stages on pictures; see ``train`` for the order and budgets of all stages."""
 
 from __future__ import annotations
 
@@ -12,39 +12,46 @@ from torch import Tensor
 
 from wsavatar.training.architecture import CROP_SIZE, DECODE_FROM_ROW
 from wsavatar.training.data import Corpus, Crops, frame_windows
-from wsavatar.training.lipmeter import LipMeter
+from wsavatar.training.distributed import SINGLE_PROCESS, Ranks
+from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
-from wsavatar.training.networks import TOP, Critic, Face
-from wsavatar.training.optimisation import Trainer, autocast, clock, graphed
-from wsavatar.training.ranks import ALONE, Ranks
+from wsavatar.training.networks import TOP, Critic, Networks
+from wsavatar.training.optimisation import Trainer, autocast, graphed, timed_steps
 
-__all__ = ["FaceStage", "train_meters", "train_vae"]
+__all__ = ["FaceStage", "train_lip_estimators", "train_vae"]
 
 
 def train_vae(
-    face: Face, ema: Face, crops: Crops, seconds: float, batch: int, ranks: Ranks = ALONE
+    networks: Networks,
+    ema: Networks,
+    crops: Crops,
+    seconds: float,
+    batch: int,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> None:
-    """Stage 2: reconstruct the lower rows; latents kept near unit size by a little pressure."""
+    """Reconstruct the lower rows, with a small penalty on the size of latents."""
     device = crops.targets.device
-    trainer = Trainer([dict(params=list(face.vae.parameters()), lr=1.5e-3)], [(ema.vae, face.vae)])
+    trainer = Trainer(
+        [dict(params=list(networks.vae.parameters()), lr=1.5e-3)], [(ema.vae, networks.vae)]
+    )
 
     def step(pixels: Tensor, weight: Tensor) -> Tensor:
         with autocast(device):
-            latents = face.encode(pixels)
-            # Noise makes neighbouring latents decode alike: the UNet's errors stay small.
-            made = face.decode(latents + 0.02 * torch.randn_like(latents))
+            latents = networks.encode(pixels)
+            # Noise makes neighbouring latents decode alike, so errors of the UNet stay small.
+            made = networks.decode(latents + 0.02 * torch.randn_like(latents))
         true = pixels[:, :, TOP:]
         loss = (
             picture_loss(made, true, weight)
             + 0.01 * energy_loss(made, true, weight)
             + 1e-4 * latents.float().pow(2).mean()
         )
-        trainer.descend(loss)
+        trainer.step(loss)
         return loss.detach()
 
     run = None
-    for i, share in clock(seconds, "vae", [trainer], ranks):
-        trainer.progress(share, i)
+    for i, share in timed_steps(seconds, "vae", [trainer], ranks):
+        trainer.schedule(share, i)
         pick = torch.randint(0, len(crops), (batch,), device=device)
         pixels = as_pixels(crops.targets[pick])
         if i % 2:
@@ -62,76 +69,83 @@ def train_vae(
             print(f"[vae] {i} {float(loss):.4f}", flush=True)
 
 
-def train_meters(
-    meters: list[LipMeter], crops: Crops, seconds: float, ranks: Ranks = ALONE
+def train_lip_estimators(
+    estimators: list[LipEstimator], crops: Crops, seconds: float, ranks: Ranks = SINGLE_PROCESS
 ) -> None:
-    """Stage 3: each meter on its own half of the people."""
+    """Train each estimator on its own half of the people."""
     device = crops.targets.device
-    for number, meter in enumerate(meters):
-        mine = (crops.person % len(meters) == number).nonzero()[:, 0]
-        average = copy.deepcopy(meter)
-        trainer = Trainer([dict(params=list(meter.parameters()), lr=1e-3)], [(average, meter)])
+    for number, estimator in enumerate(estimators):
+        mine = (crops.person % len(estimators) == number).nonzero()[:, 0]
+        average = copy.deepcopy(estimator)
+        trainer = Trainer(
+            [dict(params=list(estimator.parameters()), lr=1e-3)], [(average, estimator)]
+        )
 
         def step(
-            pixels: Tensor, lips: Tensor, meter: LipMeter = meter, trainer: Trainer = trainer
+            pixels: Tensor,
+            lips: Tensor,
+            estimator: LipEstimator = estimator,
+            trainer: Trainer = trainer,
         ) -> Tensor:
             with autocast(device):
-                guess = meter(pixels)
-            loss = F.smooth_l1_loss(guess / meter.scale, lips / meter.scale, beta=0.1)
-            trainer.descend(loss)
+                guess = estimator(pixels)
+            loss = F.smooth_l1_loss(guess / estimator.scale, lips / estimator.scale, beta=0.1)
+            trainer.step(loss)
             return loss.detach()
 
-        def forget(trainer: Trainer = trainer) -> None:
+        def reset(trainer: Trainer = trainer) -> None:
             trainer.optimizer.zero_grad(set_to_none=True)
 
         run = None
-        for i, share in clock(seconds / len(meters), f"meter {number}", [trainer], ranks):
-            trainer.progress(share, i)
+        for i, share in timed_steps(
+            seconds / len(estimators), f"estimator {number}", [trainer], ranks
+        ):
+            trainer.schedule(share, i)
             pick = mine[torch.randint(0, len(mine), (192,), device=device)]
             pixels = as_pixels(crops.targets[pick])[:, :, TOP:]
             if i % 2:
                 pixels = pixels.flip(3)
-            if i % 3 == 0:  # a made picture is softer than a rendered one
+            if i % 3 == 0:  # a generated picture is softer than a rendered one
                 pixels = F.avg_pool2d(F.pad(pixels, (1, 1, 1, 1), mode="replicate"), 3, 1)
             pixels = pixels * torch.empty(len(pick), 1, 1, 1, device=device).uniform_(0.8, 1.2)
             args = [pixels.contiguous(), crops.lips[pick].float()]
             if run is None:
-                run = graphed(step, args, forget)
+                run = graphed(step, args, reset)
             loss = run(*args)
             if i % 1000 == 0:
-                print(f"[meter {number}] {i} {float(loss):.4f}", flush=True)
-        meter.load_state_dict(average.state_dict())
+                print(f"[estimator {number}] {i} {float(loss):.4f}", flush=True)
+        estimator.load_state_dict(average.state_dict())
 
 
 class FaceStage:
-    """Stage 4. The generator's step and the critic's, and what they share."""
+    """The face stage: the steps of the generator and of the critic, and their shared state."""
 
     def __init__(
         self,
-        face: Face,
-        ema: Face,
+        networks: Networks,
+        ema: Networks,
         corpus: Corpus,
         crops: Crops,
-        guide: LipMeter,
+        guide: LipEstimator,
         batch: int,
         rates: dict[str, float],
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.ranks = ranks
-        self.face, self.corpus, self.crops, self.batch = face, corpus, crops, batch
+        self.networks, self.corpus, self.crops, self.batch = networks, corpus, crops, batch
         self.guide = guide.eval().requires_grad_(False)
         self.device = crops.targets.device
         self.critic = Critic().to(self.device)
-        decoder = [*face.vae.decoder.parameters(), *face.vae.post_quant_conv.parameters()]
-        face.vae.encoder.requires_grad_(False)
-        face.vae.quant_conv.requires_grad_(False)
+        decoder = [*networks.vae.decoder.parameters(), *networks.vae.post_quant_conv.parameters()]
+        networks.vae.encoder.requires_grad_(False)
+        networks.vae.quant_conv.requires_grad_(False)
         self.trainer = Trainer(
             [
-                dict(params=list(face.unet.parameters()), lr=rates["unet"]),
+                dict(params=list(networks.unet.parameters()), lr=rates["unet"]),
                 dict(params=decoder, lr=rates["decoder"]),
-                dict(params=list(face.audio.parameters()), lr=rates["audio"]),
+                dict(params=list(networks.audio.parameters()), lr=rates["audio"]),
             ],
-            [(ema.unet, face.unet), (ema.vae, face.vae), (ema.audio, face.audio)],
+            [(ema.unet, networks.unet), (ema.vae, networks.vae), (ema.audio, networks.audio)],
         )
         self.critic_trainer = Trainer([dict(params=list(self.critic.parameters()), lr=4e-4)], [])
         self.adversarial = torch.zeros((), device=self.device)
@@ -165,9 +179,9 @@ class FaceStage:
         with torch.no_grad():
             masked = reference.clone()
             masked[:, :, CROP_SIZE // 2 :] = -1
-            seen, ref = self.face.encode(masked), self.face.encode(reference)
-        latents = self.face(seen, ref, self.face.condition(windows, phase, strange=True))
-        return latents, self.face.decode(latents)
+            seen, ref = self.networks.encode(masked), self.networks.encode(reference)
+        latents = self.networks(seen, ref, self.networks.condition(windows, phase, vary_voice=True))
+        return latents, self.networks.decode(latents)
 
     def step(
         self,
@@ -180,10 +194,10 @@ class FaceStage:
     ) -> tuple[Tensor, ...]:
         with autocast(self.device):
             with torch.no_grad():
-                wanted = self.face.encode(target)
+                wanted = self.networks.encode(target)
             latents, made = self.make(reference, windows, phase)
             measured = self.guide(made)
-            verdict = self.critic(made)
+            score = self.critic(made)
         true = target[:, :, TOP:]
         scale = self.guide.scale
         pixel = picture_loss(made, true, weight)
@@ -199,27 +213,29 @@ class FaceStage:
             + 0.1 * self.latent_weight * latent
             + 0.05 * lip
             + self.sharpness * sharp
-            - self.adversarial * verdict.float().mean()
+            - self.adversarial * score.float().mean()
         )
-        self.trainer.descend(loss)
+        self.trainer.step(loss)
         return made.detach(), pixel.detach(), latent.detach(), lip.detach(), sharp.detach()
 
     def critic_step(self, made: Tensor, true: Tensor) -> Tensor:
         with autocast(self.device):
             fake, real = self.critic(made), self.critic(true)
         loss = F.relu(1 + fake.float()).mean() + F.relu(1 - real.float()).mean()
-        self.critic_trainer.descend(loss)
+        self.critic_trainer.step(loss)
         return loss.detach()
 
     def run(
-        self, seconds: float, sharpen_from: float, judge: Callable[[int, float], None], every: float
+        self, seconds: float, sharpen_from: float, checkpoint: Callable[[int], None], every: float
     ) -> None:
         generator = critic = None
-        nextly = every
+        due_s = every
         started = time.monotonic()
-        for i, share in clock(seconds, "face", [self.trainer, self.critic_trainer], self.ranks):
-            self.trainer.progress(share, i)
-            self.critic_trainer.progress(0.5, i)
+        for i, share in timed_steps(
+            seconds, "face", [self.trainer, self.critic_trainer], self.ranks
+        ):
+            self.trainer.schedule(share, i)
+            self.critic_trainer.schedule(0.5, i)
             self.adversarial.fill_(
                 0.0
                 if share < sharpen_from
@@ -246,8 +262,8 @@ class FaceStage:
             if i % 500 == 0:
                 losses = dict(pixel=pixel, latent=latent, lip=lip, sharp=sharp)
                 losses["skipped"] = self.trainer.skipped
-                said = " ".join(f"{name} {float(value):.4f}" for name, value in losses.items())
-                print(f"[face] {i} {share:.2f} {said}", flush=True)
-            if time.monotonic() - started > nextly:
-                judge(i, share)
-                nextly += every
+                shown = " ".join(f"{name} {float(value):.4f}" for name, value in losses.items())
+                print(f"[face] {i} {share:.2f} {shown}", flush=True)
+            if time.monotonic() - started > due_s:
+                checkpoint(i)
+                due_s += every

@@ -1,12 +1,12 @@
-"""How well the audio encoder hears voices kept out of training, before any picture is drawn.
+"""Evaluates audio encoders by a linear probe on held-out voices, without drawing a picture.
 
-The encoder's states are read off by a linear map, as the audio stage learns it; what is judged is
-the mouth's opening alone, because it is what a viewer, and ``evaluate``, see first.
+The probe predicts the mouth's controls from the encoder's states; the figure is the correlation of
+the predicted mouth opening with the true one, because the opening is what a viewer notices first.
 
-    python -m wsavatar.training.hearing MODEL... --corpus DIR --visemes visemes.json
+    python -m wsavatar.training.evaluate_audio MODEL... --corpus DIR --visemes visemes.json
 
-compares finished models so, in a minute each on two cores: cheap enough to choose between runs, and
-between averages of them, before a single picture is judged.
+compares finished models, in a minute each on two cores. It serves to choose between runs and
+between averages of them.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wsavatar.training.architecture import WINDOW_POSITIONS
-from wsavatar.training.checkpoint import resume
+from wsavatar.training.checkpoint import load_checkpoint
 from wsavatar.training.data import RATE, STEP, Corpus, log_mel
-from wsavatar.training.networks import Face
+from wsavatar.training.networks import Networks
 
-__all__ = ["JUDGED", "HearingTest", "linear_reading", "main", "opening", "position_times"]
+__all__ = ["EVALUATED", "OpeningTest", "fit_probe", "main", "opening", "position_times"]
 
-JUDGED = slice(20, 47)
-"""Positions of a window that are judged: those a block can come to hold."""
+EVALUATED = slice(20, 47)
+"""Positions of a window that are evaluated: those that a feature block can take."""
 _BATCH = 256
-_BADLY = 0.85
-"""What no clip of a finished model should fall below."""
+_LOW = 0.85
+"""No clip of a finished model should fall below this correlation."""
 
 
 def position_times(centre_s: Tensor, speed: Tensor) -> Tensor:
-    """When the judged positions of windows around ``centre_s`` [B] are: s, [B, judged]."""
-    positions = torch.arange(WINDOW_POSITIONS, device=centre_s.device)[JUDGED]
+    """Times in s, [B, E], of the evaluated positions of windows around ``centre_s`` [B]."""
+    positions = torch.arange(WINDOW_POSITIONS, device=centre_s.device)[EVALUATED]
     offset = (positions + 0.5 - WINDOW_POSITIONS / 2) * STEP / RATE
     return centre_s[:, None] + offset[None] * speed[:, None]
 
 
 def opening(controls: Tensor, names: list[str]) -> Tensor:
-    """Controls [..., names] -> how far the lips part [...], 0 to 1: a jaw opens sealed lips not."""
+    """Controls [..., names] -> opening of the lips [...], 0 to 1. Sealed lips stay closed."""
     jaw, seal = controls[..., names.index("jawOpen")], controls[..., names.index("lipSeal")]
     return jaw * (1 - seal.clamp(0, 1))
 
 
-class HearingTest:
-    """Clean windows over every labelled clip that is not in training, with the true openings."""
+class OpeningTest:
+    """Clean windows over every labelled clip outside the training split, with true openings."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self.clips = [c for c in corpus.clips if c["labelled"] and c["split"] != "train"]
-        step = (JUDGED.stop - JUDGED.start) * STEP / RATE
+        step = (EVALUATED.stop - EVALUATED.start) * STEP / RATE
         centres, owners = [], []
         for number, clip in enumerate(self.clips):
             count = int(clip["seconds"] / step)
@@ -67,18 +67,20 @@ class HearingTest:
         self.owners = torch.tensor(owners, device=device)
 
     @torch.no_grad()
-    def correlations(self, read: Callable[[Tensor], Tensor]) -> dict[str, dict[str, list[float]]]:
-        """Of the heard opening with the true one, a clip each: by split, by voice.
+    def correlations(
+        self, predict: Callable[[Tensor], Tensor]
+    ) -> dict[str, dict[str, list[float]]]:
+        """Correlation of predicted and true opening of each clip, by split and voice.
 
-        ``read`` makes controls [B, judged, names] of log-mel [B, 80, 2P]. A clip in which either
-        opening never changes has none.
+        ``predict`` maps log-mel [B, 80, 2P] to controls [B, E, names]. A clip in which either
+        opening is constant has no correlation and is left out.
         """
-        heard, true = [], []
+        predicted, true = [], []
         for first in range(0, len(self.centres), _BATCH):
             mel, controls = _clean_windows(self.corpus, self.centres[first : first + _BATCH])
-            heard.append(opening(read(mel), self.corpus.names))
+            predicted.append(opening(predict(mel), self.corpus.names))
             true.append(opening(controls, self.corpus.names))
-        pairs = torch.stack([torch.cat(heard), torch.cat(true)]).float()
+        pairs = torch.stack([torch.cat(predicted), torch.cat(true)]).float()
         found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for number, clip in enumerate(self.clips):
             r = float(torch.corrcoef(pairs[:, self.owners == number].flatten(1))[0, 1])
@@ -86,18 +88,17 @@ class HearingTest:
                 found[clip["split"]][clip["voice"]].append(r)
         return found
 
-    def judge(self, read: Callable[[Tensor], Tensor]) -> dict[str, dict[str, float]]:
-        """Voices by split: the mean of ``correlations`` over a voice's clips, and each split's mean
-        over its voices as ``mean``."""
-        return _means(self.correlations(read))
+    def evaluate(self, predict: Callable[[Tensor], Tensor]) -> dict[str, dict[str, float]]:
+        """The mean of ``correlations`` of each voice, by split; ``mean`` is over the voices."""
+        return _means(self.correlations(predict))
 
 
 def _clean_windows(corpus: Corpus, centre_s: Tensor) -> tuple[Tensor, Tensor]:
-    """The sound around ``centre_s`` [B] as it is, and what the mouth does: log-mel [B, 80, 2P],
-    controls [B, judged, names]."""
+    """Windows around ``centre_s`` [B] without augmentation: log-mel [B, 80, 2P], controls
+    [B, E, names]."""
     ones = torch.ones_like(centre_s)
     before = torch.full_like(centre_s, WINDOW_POSITIONS * STEP // 2).long()
-    audio = corpus.listen(centre_s, before, WINDOW_POSITIONS * STEP, ones)
+    audio = corpus.audio_at(centre_s, before, WINDOW_POSITIONS * STEP, ones)
     return log_mel(audio), corpus.controls_at(position_times(centre_s, ones))
 
 
@@ -110,18 +111,19 @@ def _means(correlations: dict[str, dict[str, list[float]]]) -> dict[str, dict[st
 
 
 @torch.no_grad()
-def linear_reading(face: Face, corpus: Corpus, windows: int) -> Callable[[Tensor], Tensor]:
-    """The linear map from the encoder's states to controls that fits ``windows`` clean windows of
-    the training voices best (ridge regression): log-mel [B, 80, 2P] -> controls [B, judged, names].
+def fit_probe(networks: Networks, corpus: Corpus, windows: int) -> Callable[[Tensor], Tensor]:
+    """Fit a linear probe on ``windows`` clean windows of the training voices (ridge regression).
+
+    Returns a function: log-mel [B, 80, 2P] -> controls [B, E, names].
     """
 
     def states(mel: Tensor) -> Tensor:
-        heard = face.hear(mel)[:, JUDGED].flatten(2)
-        return torch.cat([heard, torch.ones_like(heard[..., :1])], 2)
+        found = networks.audio_states(mel)[:, EVALUATED].flatten(2)
+        return torch.cat([found, torch.ones_like(found[..., :1])], 2)
 
     squares = products = torch.zeros(())
     for first in tqdm(range(0, windows, _BATCH), unit="batch", leave=False, desc="fitting"):
-        centre = corpus.draw(min(_BATCH, windows - first), corpus.labelled)
+        centre = corpus.sample_times(min(_BATCH, windows - first), corpus.labelled)
         mel, controls = _clean_windows(corpus, centre)
         x, y = states(mel).flatten(0, 1).double(), controls.flatten(0, 1).double()
         squares, products = squares + x.T @ x, products + x.T @ y
@@ -131,14 +133,14 @@ def linear_reading(face: Face, corpus: Corpus, windows: int) -> Callable[[Tensor
 
 
 def main() -> None:
-    """Print how each model hears, by split and voice, and how many clips it hears badly."""
+    """Print each model's correlations by split and voice, and how many clips are below 0.85."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("models", type=Path, nargs="+", help="folders that training wrote")
     parser.add_argument("--corpus", type=Path, required=True, help="clips.json and audio/")
     parser.add_argument("--visemes", type=Path, required=True, help="JSON: viseme to controls")
-    parser.add_argument("--windows", type=int, default=6000, help="so many fit the linear map")
+    parser.add_argument("--windows", type=int, default=6000, help="windows that fit the probe")
     parser.add_argument("--json", type=Path, help="write the figures of every model here")
     args = parser.parse_args()
     for model in args.models:
@@ -146,21 +148,21 @@ def main() -> None:
             parser.error(f"{model} holds no whisper/model.safetensors")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     corpus = Corpus(args.corpus, json.loads(args.visemes.read_text()), device)
-    test = HearingTest(corpus)
+    test = OpeningTest(corpus)
     report = {}
     for model in args.models:
         torch.manual_seed(0)  # the same windows for every model
-        face = Face()
-        resume(face, [], model)
+        networks = Networks()
+        load_checkpoint(networks, [], model)
         correlations = test.correlations(
-            linear_reading(face.to(device).eval(), corpus, args.windows)
+            fit_probe(networks.to(device).eval(), corpus, args.windows)
         )
         report[str(model)] = figures = _means(correlations)
         for split, voices in correlations.items():
-            said = " ".join(f"{voice} {r:.3f}" for voice, r in figures[split].items())
+            shown = " ".join(f"{voice} {r:.3f}" for voice, r in figures[split].items())
             found = [r for rs in voices.values() for r in rs]
-            badly = sum(r < _BADLY for r in found)
-            print(f"{model} [{split}] {said}, {badly} of {len(found)} clips under {_BADLY}")
+            low = sum(r < _LOW for r in found)
+            print(f"{model} [{split}] {shown}, {low} of {len(found)} clips under {_LOW}")
     if args.json:
         args.json.write_text(json.dumps(report, indent=1))
 

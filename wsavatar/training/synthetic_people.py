@@ -1,6 +1,6 @@
-"""Who is in front of the camera: looks, poses and idle motion of the synthetic people.
+"""The synthetic people: looks, poses and idle motion.
 
-Plain data and small pure functions; the renderer itself lives elsewhere (see ``synthesis``).
+Plain data and small pure functions; ``synthesis`` uses them with a renderer.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ BUNDLED = (
             seed=113, hair="long", hairc="dark", skin="light", eyes="green", makeup=0.35, lip=0.55,
             cloth=(0.26, 0.07, 0.09), neckline="crew", shoulder=17.5, brow=0.9,
         ),
-        light="studio",
+        light="renderer",
         background=((0.62, 0.66, 0.72), (0.30, 0.33, 0.38)),
         uniforms=dict(toothc=_TEETH, oil=0.8),
         motion_seed=53,
@@ -100,7 +100,7 @@ def _smooth_noise(rng: np.random.Generator, count: int, fps: float, slowest_s: f
 
 
 def idle_motion(seed: int, count: int, fps: float = 25.0) -> list[Motion]:
-    """A listener's idle: blinks every 2-4 s, a slowly moving head, breathing. Mouth untouched."""
+    """Idle motion: blinks every 2 to 4 s, a slowly moving head, breathing. No mouth controls."""
     rng = np.random.default_rng(seed)
     pitch, yaw, roll = (_smooth_noise(rng, count, fps, s) for s in (9.0, 11.0, 13.0))
     brow = _smooth_noise(rng, count, fps, 6.0)
@@ -108,7 +108,7 @@ def idle_motion(seed: int, count: int, fps: float = 25.0) -> list[Motion]:
     blink = np.zeros(count)
     at = rng.uniform(0.8, 2.0)
     while at < count / fps:
-        # A lid closes in about 80 ms and opens in about 160.
+        # An eyelid closes in about 80 ms and opens in about 160.
         d = np.arange(count) / fps - at
         blink = np.maximum(blink, np.clip(1 - np.where(d < 0, -d / 0.08, d / 0.17), 0, 1))
         at += rng.uniform(2.0, 4.0)
@@ -123,7 +123,7 @@ def idle_motion(seed: int, count: int, fps: float = 25.0) -> list[Motion]:
 
 
 def random_motion(rng: np.random.Generator) -> Motion:
-    """One random moment: wider than any idle, for training."""
+    """One random pose for training, with a wider range than idle motion."""
     blink = float(rng.uniform(0.2, 1.0)) if rng.uniform() < 0.15 else 0.0
     return (
         {"eyeBlink": blink, "browInnerUp": float(rng.uniform(0, 0.3))},
