@@ -263,8 +263,7 @@ def test_the_audio_stage_returns_its_correlations(networks: Networks, corpus: Co
 def test_a_tuned_teacher_is_saved_with_its_probe(
     teacher: Teacher, corpus: Corpus, tmp_path: Path
 ) -> None:
-    """Tuning moves a teacher, and what is kept of it, shape and reading too, sees the same mouth in
-    the same sound."""
+    """Tuning changes a teacher, and the saved teacher predicts the same mouth for the same sound."""
     untuned = copy.deepcopy(teacher)
     figures = train_teacher(teacher, corpus, 0.5, RATES | dict(tune=0.05))
     assert "held_out" in figures["heldout_voice"]
@@ -273,8 +272,8 @@ def test_a_tuned_teacher_is_saved_with_its_probe(
     assert again.tuned and not untuned.tuned
     mel = log_mel(torch.from_numpy(speech(1.0))[None])
     with torch.no_grad():
-        mouth, read_again, before = (t.eval()(mel)[1] for t in (teacher, again, untuned))
-    assert (mouth - read_again).abs().max() < 0.2 * (mouth - before).abs().max()
+        mouth, loaded_mouth, before = (t.eval()(mel)[1] for t in (teacher, again, untuned))
+    assert (mouth - loaded_mouth).abs().max() < 0.2 * (mouth - before).abs().max()
 
 
 def test_an_encoder_can_learn_from_teachers_alone(
