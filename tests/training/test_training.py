@@ -263,7 +263,7 @@ def test_the_audio_stage_returns_its_correlations(networks: Networks, corpus: Co
 def test_a_tuned_teacher_is_saved_with_its_probe(
     teacher: Teacher, corpus: Corpus, tmp_path: Path
 ) -> None:
-    """Tuning changes a teacher, and the saved teacher predicts the same mouth for the same sound."""
+    """Tuning changes a teacher, and a saved one predicts the same mouth for the same sound."""
     untuned = copy.deepcopy(teacher)
     figures = train_teacher(teacher, corpus, 0.5, RATES | dict(tune=0.05))
     assert "held_out" in figures["heldout_voice"]
