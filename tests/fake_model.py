@@ -15,6 +15,7 @@ import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.render.encoders import raw_picture
 from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.pool import FacePool
@@ -241,5 +242,7 @@ def open_stream(pool: FacePool, seen: Collector, video: VideoFormat | None = Non
 
 def picture(frame: FrameOutcome) -> np.ndarray:
     assert isinstance(frame, RenderedFrame)
-    decoded = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if frame.codec == "raw":
+        return raw_picture(frame.data, frame.size)
+    decoded = cv2.imdecode(np.frombuffer(frame.data, np.uint8), cv2.IMREAD_COLOR)
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

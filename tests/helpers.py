@@ -145,7 +145,9 @@ class FakeStream:
         label = {"avatar": self.avatar.id, "index": index, "source": source}
         picture = jpeg.encode(self.avatar.frames[source], 50)
         data = picture + json.dumps(label).encode() + bytes(self.face.padding)
-        return RenderedFrame(self.generation, index, self._pts_us(index), (0, 0, 32, 32), data)
+        return RenderedFrame(
+            self.generation, index, self._pts_us(index), (0, 0, 32, 32), (32, 32), "jpeg", data
+        )
 
 
 class FakeFace:

@@ -10,6 +10,7 @@ import sys
 import threading
 from fractions import Fraction
 from queue import SimpleQueue
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -28,6 +29,7 @@ from tests.fake_model import (
 )
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.render.encoders import EncoderError
 from wsavatar.render.jobs import RenderedFrame, VideoFormat
 from wsavatar.render.pool import FacePool
 
@@ -86,6 +88,26 @@ async def test_max_width_scales_the_picture_but_not_the_region(region: str, side
     assert frame.region[2] == 2 * side
 
 
+@pytest.mark.parametrize("region", ["full", "mouth"])
+async def test_raw_frames_are_the_finished_pictures(region: Any) -> None:
+    """The encoder is the stream's choice: "raw" gives the pixels, in the size asked for."""
+    async with running(FakeModel()) as pool:
+        seen = Collector()
+        video = VideoFormat(region=region, max_width=32, encoder="raw")
+        open_stream(pool, seen, video).submit(chunks(0.5)[0], LIVE)
+        for number, frame in enumerate((await seen.wait_for(4))[:4]):
+            assert isinstance(frame, RenderedFrame) and frame.codec == "raw"
+            assert picture(frame).shape == (*reversed(frame.size), 3)
+            assert (picture(frame)[frame.size[1] // 2, frame.size[0] // 2] == 8 * number).all()
+
+
+async def test_a_format_that_does_not_exist_is_refused_in_words() -> None:
+    """Before any frame is made of it."""
+    async with running(FakeModel()) as pool:
+        with pytest.raises(EncoderError, match="no encoder 'tiff'; there are jpeg, raw"):
+            open_stream(pool, Collector(), VideoFormat(encoder="tiff"))
+
+
 async def test_quality_is_the_clients() -> None:
     """A lower quality gives a smaller JPEG."""
     sizes = []
@@ -93,7 +115,7 @@ async def test_quality_is_the_clients() -> None:
         for quality in (20, 95):
             seen = Collector()
             open_stream(pool, seen, VideoFormat(quality=quality)).submit(chunks(0.5)[0], LIVE)
-            sizes.append(len((await seen.wait_for(2))[1].jpeg))
+            sizes.append(len((await seen.wait_for(2))[1].data))
     assert sizes[0] < sizes[1]
 
 
@@ -266,7 +288,7 @@ def test_the_rate_is_of_the_last_two_seconds_however_high() -> None:
     now_s = [100.0]
     pool = FacePool([FakeModel()], RenderSettings(), clock=lambda: now_s[0])
     for _ in range(10_000):
-        pool._count(RenderedFrame(0, 0, 0, (0, 0, 1, 1), b""))
+        pool._count(RenderedFrame(0, 0, 0, (0, 0, 1, 1), (1, 1), "raw", b""))
     assert pool.stats()["frames_per_s"] == 5000
     now_s[0] += 3
     assert pool.stats()["frames_per_s"] == 0
@@ -291,7 +313,7 @@ async def test_stats_say_what_happened() -> None:
     assert device["queued_frames"] == 0 and device["batches"] >= 7
     assert sum(device["batches_by_size"].values()) == device["batches"]
     assert device["batch_ceiling"] == 4 and device["memory_share"] is None
-    assert set(device["stage_ms"]) == {"features", "generate", "paste", "jpeg"}
+    assert set(device["stage_ms"]) == {"features", "generate", "paste", "encode"}
     assert json.loads(json.dumps(stats)) == stats
 
 

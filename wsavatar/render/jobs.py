@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
+from wsavatar.render import encoders
+
 __all__ = ["DropReason", "DroppedFrame", "FrameOutcome", "RenderedFrame", "VideoFormat"]
 
 DropReason = Literal["cancelled", "late", "overload", "failed"]
@@ -23,17 +25,23 @@ class VideoFormat:
     region: Literal["full", "mouth"] = "full"
     quality: int = 85
     max_width: int | None = None
+    encoder: str = encoders.DEFAULT
+    """What makes the frames' bytes: a name of `wsavatar.render.encoders.ENCODERS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderedFrame:
-    """One JPEG. ``region`` is (x, y, w, h) in the avatar's own pixels, whatever ``max_width``."""
+    """One picture, encoded. ``region`` is (x, y, w, h) in the avatar's own pixels, and ``size``
+    (w, h) in the picture's: fewer where ``max_width`` asks for fewer."""
 
     generation: int
     frame_index: int
     pts_us: int
     region: tuple[int, int, int, int]
-    jpeg: bytes
+    size: tuple[int, int]
+    codec: str
+    """The encoder's name."""
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from wsavatar.avatars.avatar import AvatarInfo, PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.base import Chunk, SpeechChunker
+from wsavatar.render.encoders import encoder_for
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
 from wsavatar.render.scheduler import FrameJob
@@ -245,9 +246,13 @@ class FacePool:
         first_cycle_index: int,
         on_frame: OnFrame,
     ) -> FaceStream:
-        """Begin a response's frames. ``on_frame`` runs on the loop, once a frame, in order."""
+        """Begin a response's frames. ``on_frame`` runs on the loop, once a frame, in order.
+
+        Raises EncoderError where the format names no encoder.
+        """
         if self._loop is None:
             raise RuntimeError("the pool was not started")
+        encoder_for(video.encoder)
         assert isinstance(avatar, PreparedAvatar)  # as the store gives them
         spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
         stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)

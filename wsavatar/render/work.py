@@ -117,12 +117,14 @@ class FrameWork:
         """Which of the avatar's frames lies under this one."""
         return self.spec.source_index(self.frame_index)
 
-    def rendered(self, jpeg: bytes) -> RenderedFrame:
-        """The outcome, once ``jpeg`` is made."""
+    def rendered(self, data: bytes) -> RenderedFrame:
+        """The outcome, once the picture is encoded."""
         return RenderedFrame(
             generation=self.spec.generation,
             frame_index=self.frame_index,
             pts_us=self.spec.pts_us(self.frame_index),
             region=self.spec.region,
-            jpeg=jpeg,
+            size=self.spec.picture_size,
+            codec=self.spec.video.encoder,
+            data=data,
         )

@@ -4,8 +4,8 @@ It owns the device's queue, its model and its thread. It knows nothing of asynci
 finished frame is posted to whoever made the worker, from whichever thread finished it.
 
 A frame goes through four stages. *Features* (of its whole chunk, once, with other chunks of the
-batch) and *generate* (UNet and VAE) run on the worker's thread, batch by batch. *Paste* and *JPEG*
-run beside it while the worker already makes the next batch:
+batch) and *generate* (UNet and VAE) run on the worker's thread, batch by batch. *Paste* and
+*encode* run beside it while the worker already makes the next batch:
 
 * On a CPU frame by frame, on a few threads. At most two batches may wait for them, then the worker
   waits too.
@@ -53,7 +53,7 @@ __all__ = ["HUNG_S", "FaceWorker", "Post"]
 
 _log = logging.getLogger(__name__)
 
-STAGES = ("features", "generate", "paste", "jpeg")
+STAGES = ("features", "generate", "paste", "encode")
 
 MEMORY_READ_S = 0.25
 """The device's memory is read no more often: to ask takes some of the time of a batch."""
@@ -158,7 +158,7 @@ class FaceWorker:
 
         ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds. On a
         device that pastes by itself, "features" and "generate" are the time to queue the work,
-        "generate" with the paste, and "jpeg" is the wait until all of it was done.
+        "generate" with the paste, and "encode" is the wait until all of it was done.
         ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is None
         where the device does not say. ``batch_ms`` is what a batch of each size is taken to need.
         """
@@ -423,16 +423,16 @@ class FaceWorker:
             on_device = self._finisher.on_device
             pictures = images if on_device else self._finisher.compose(works, images)
             composed = time.perf_counter()
-            jpegs = self._finisher.encode(works, pictures)
-            if len(jpegs) != len(works):
-                raise RuntimeError(f"{len(jpegs)} pictures were encoded of {len(works)}")
+            encoded = self._finisher.encode(works, pictures)
+            if len(encoded) != len(works):
+                raise RuntimeError(f"{len(encoded)} pictures were encoded of {len(works)}")
         except Exception as error:
             self._fail(batch, works, error)
         else:
             self._measure("paste", composed - started, len(works))
-            self._measure("jpeg", time.perf_counter() - composed, len(works))
-            for work, jpeg in zip(works, jpegs, strict=True):
-                self._settle(work, work.rendered(jpeg))
+            self._measure("encode", time.perf_counter() - composed, len(works))
+            for work, data in zip(works, encoded, strict=True):
+                self._settle(work, work.rendered(data))
         finally:
             self._finished(batch, len(works))
 

@@ -82,7 +82,7 @@ class Downlink:
         def encode() -> str | bytes:
             if binary:
                 return pack_frame(
-                    frame.generation, frame.frame_index, frame.pts_us, frame.region, frame.jpeg
+                    frame.generation, frame.frame_index, frame.pts_us, frame.region, frame.data
                 )
             return VideoDelta(
                 response_id=response_id,
@@ -90,10 +90,10 @@ class Downlink:
                 pts_ms=frame.pts_us / 1000,
                 region=frame.region,
                 generation=frame.generation,
-                jpeg=frame.jpeg,
+                jpeg=frame.data,
             ).to_json()
 
-        self.outbox.put_frame(OutgoingFrame(frame.generation, len(frame.jpeg), encode, settled))
+        self.outbox.put_frame(OutgoingFrame(frame.generation, len(frame.data), encode, settled))
 
     def _put(self, payload: str | bytes, generation: int | None = None) -> None:
         if self._overflow is not None:

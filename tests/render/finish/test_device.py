@@ -390,8 +390,20 @@ def test_an_encoder_of_the_device_gives_each_row_its_own_bytes() -> None:
 
     encoder = DeviceEncoder(torch.device("cpu"), lambda device: encode)
     pictures = [torch.full((3, 2, 2), number, dtype=torch.uint8) for number in (3, 1, 4, 1, 5)]
-    data = encoder.encode(pictures, [85, 50, 85, 50, 90])
+    data = encoder.encode(pictures, [85, 50, 85, 50, 90], ["jpeg"] * 5)
     assert data == [bytes([85] * 3), bytes([50]), bytes([85] * 4), bytes([50]), bytes([90] * 5)]
+
+
+def test_other_encoders_than_the_devices_own_encode_on_the_cores() -> None:
+    """A batch of both kinds keeps its order."""
+
+    def encode(picture: torch.Tensor, quality: int) -> torch.Tensor:
+        return torch.full((2,), quality, dtype=torch.uint8)
+
+    encoder = DeviceEncoder(torch.device("cpu"), lambda device: encode)
+    pictures = [torch.full((3, 2, 2), number, dtype=torch.uint8) for number in (3, 1, 4)]
+    data = encoder.encode(pictures, [85, 50, 90], ["raw", "jpeg", "raw"])
+    assert data == [bytes([3] * 12), bytes([50] * 2), bytes([4] * 12)]
 
 
 def test_without_nvjpeg_the_cores_encode_and_it_says_so(
@@ -402,7 +414,7 @@ def test_without_nvjpeg_the_cores_encode_and_it_says_so(
     with caplog.at_level(logging.WARNING):
         encoder = DeviceEncoder(torch.device("cpu"), device_jpeg._find_nvjpeg)
         picture = torch.full((3, 16, 24), 90, dtype=torch.uint8)
-        data = encoder.encode([picture, picture], [85, 85])
+        data = encoder.encode([picture, picture], [85, 85], ["jpeg", "jpeg"])
     assert [decode(one).shape for one in data] == [(16, 24, 3)] * 2
     assert len([r for r in caplog.records if "nvJPEG" in r.message]) == 1
 

@@ -59,7 +59,8 @@ def test_an_outcome_names_its_frame_and_the_region_it_covers() -> None:
     work = works_of(VideoFormat(), VideoFormat(region="mouth", max_width=32))[1]
     frame = work.rendered(b"jpeg")
     assert (frame.frame_index, frame.pts_us, frame.generation) == (1, 40_000, 7)
-    assert (frame.region, frame.jpeg) == ((16, 20, 32, 32), b"jpeg")
+    assert (frame.region, frame.size) == ((16, 20, 32, 32), (16, 16))
+    assert (frame.codec, frame.data) == ("jpeg", b"jpeg")
 
 
 def test_latents_are_the_avatar_s_rows() -> None:

@@ -118,11 +118,13 @@ class DeviceFinisher:
 
     @torch.inference_mode()
     def encode(self, works: Sequence[FrameWork], pictures: DevicePictures) -> list[bytes]:
-        """JPEGs of each stream's quality, by `DeviceEncoder`."""
+        """Each by its stream's encoder, at its quality; see `DeviceEncoder`."""
         if pictures.done is not None:
             pictures.done.synchronize()
-        qualities = [work.spec.video.quality for work in works]
-        return self._encoder.encode(pictures.rows, qualities)
+        videos = [work.spec.video for work in works]
+        return self._encoder.encode(
+            pictures.rows, [v.quality for v in videos], [v.encoder for v in videos]
+        )
 
     def prepare(self, avatar: PreparedAvatar) -> None:
         """Copy an avatar to the device; batches go on beside it."""

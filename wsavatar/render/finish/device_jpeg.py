@@ -1,7 +1,8 @@
-"""JPEGs of pictures that lie on a device: nothing crosses to this machine but their bytes.
+"""Encodes pictures that are in a device's memory.
 
-nvJPEG, where torchvision brings it. Elsewhere the pixels are copied here, once a batch, and encoded
-on this machine's cores, and a warning says so at the start. It knows no frames and no sessions.
+JPEGs are made on the device where torchvision brings nvJPEG: only their bytes are copied to the
+host. Without it, and for every other encoder, the pixels are copied, once a batch, and encoded on
+the host's cores; a missing nvJPEG is told once. It knows no frames and no sessions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from wsavatar.machine import yield_to_others
-from wsavatar.media import jpeg
+from wsavatar.render.encoders import encoder_for
 
 __all__ = ["DeviceEncoder", "new_stream"]
 
@@ -47,20 +48,35 @@ class DeviceEncoder:
         self._cuda = device.type == "cuda"
         self._encode = (find or _find_nvjpeg)(device) if self._cuda or find else None
         self._copies = new_stream(device)
-        self._cores: ThreadPoolExecutor | None = None
-        if self._encode is None:
-            spare = max(1, (os.cpu_count() or 1) - 1)
-            self._cores = ThreadPoolExecutor(min(8, spare), "jpeg", initializer=yield_to_others)
+        spare = max(1, (os.cpu_count() or 1) - 1)  # threads start when there is something to encode
+        self._cores = ThreadPoolExecutor(min(8, spare), "encode", initializer=yield_to_others)
 
-    def encode(self, pictures: Sequence[Tensor], qualities: Sequence[int]) -> list[bytes]:
-        """Baseline JPEGs of uint8 [3, h, w] each, in order; 4:4:4 on a GPU, 4:2:0 on the cores.
+    def encode(
+        self, pictures: Sequence[Tensor], qualities: Sequence[int], encoders: Sequence[str]
+    ) -> list[bytes]:
+        """Bytes of uint8 [3, h, w] each, in order; JPEGs are 4:4:4 on a GPU, 4:2:0 on the cores.
 
-        Every picture must be there already: no stream is waited for. When this returns, nothing on
-        the device reads them any more.
+        ``encoders`` are names of `wsavatar.render.encoders`. Every picture must be there already:
+        no stream is waited for. When this returns, nothing on the device reads them any more.
         """
-        if self._encode is None:
-            return self._on_cores(pictures, qualities)
-        return [piece.tobytes() for piece in self._on_device(self._encode, pictures, qualities)]
+        there = [i for i, name in enumerate(encoders) if self._encode and name == "jpeg"]
+        here = [i for i in range(len(pictures)) if i not in there]
+        data = [b""] * len(pictures)
+        if self._encode is not None and there:
+            made = self._on_device(
+                self._encode, [pictures[i] for i in there], [qualities[i] for i in there]
+            )
+            for i, piece in zip(there, made, strict=True):
+                data[i] = piece.tobytes()
+        if here:
+            on_cores = self._on_cores(
+                [pictures[i] for i in here],
+                [qualities[i] for i in here],
+                [encoders[i] for i in here],
+            )
+            for i, one in zip(here, on_cores, strict=True):
+                data[i] = one
+        return data
 
     def _on_device(
         self, encode: Encode, pictures: Sequence[Tensor], qualities: Sequence[int]
@@ -71,15 +87,16 @@ class DeviceEncoder:
                 encoded.append(encode(picture, quality))
             return _to_host(encoded)
 
-    def _on_cores(self, pictures: Sequence[Tensor], qualities: Sequence[int]) -> list[bytes]:
-        assert self._cores is not None
+    def _on_cores(
+        self, pictures: Sequence[Tensor], qualities: Sequence[int], encoders: Sequence[str]
+    ) -> list[bytes]:
         with self._on(self._copies):  # beside the model's stream, which has begun the next batch
             flat = _to_host([picture.permute(1, 2, 0).flatten() for picture in pictures])
         arrays = [
             pixels.reshape(*picture.shape[1:], 3)
             for pixels, picture in zip(flat, pictures, strict=True)
         ]
-        return list(self._cores.map(jpeg.encode, arrays, qualities))
+        return list(self._cores.map(_encoded, arrays, qualities, encoders))
 
     @contextlib.contextmanager
     def _on(self, stream: torch.cuda.Stream | None) -> Iterator[None]:
@@ -88,6 +105,10 @@ class DeviceEncoder:
         else:
             with torch.cuda.device(self._device), torch.cuda.stream(stream):
                 yield
+
+
+def _encoded(picture: np.ndarray, quality: int, encoder: str) -> bytes:
+    return encoder_for(encoder).encode(picture, quality)
 
 
 def _to_host(pieces: Sequence[Tensor]) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""From the model's patches to JPEG bytes: paste, cut, scale, encode.
+"""From the model's patches to encoded pictures: paste, cut, scale, encode.
 
 Two finishers of one shape: `host.HostFinisher`, with OpenCV, and `device.DeviceFinisher`, which
 stays on the model's device until the bytes are made. They know neither queues nor outcomes.
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Finisher(Protocol):
-    """What turns a batch of patches into JPEG bytes.
+    """What turns a batch of patches into encoded pictures.
 
     ``latents``, then the model's ``generate``, then ``compose`` for the same works run on one
     thread, in that order; ``encode`` may run on another, for one batch at a time each.
@@ -43,7 +43,8 @@ class Finisher(Protocol):
         """Patches, uint8 [b, S, S, 3] as the model gave them, to what `encode` takes."""
 
     def encode(self, works: Sequence[FrameWork], pictures: Any) -> list[bytes]:
-        """JPEGs in the order of ``works``. Blocks until the bytes are in this machine's memory."""
+        """Bytes in the order of ``works``, each by its stream's encoder. Blocks until they are in
+        this machine's memory."""
 
     def prepare(self, avatar: PreparedAvatar) -> None:
         """Have an avatar ready where it will be pasted, before its first frame. May block; any

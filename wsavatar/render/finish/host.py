@@ -15,7 +15,7 @@ import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
-from wsavatar.media import jpeg
+from wsavatar.render.encoders import encoder_for
 from wsavatar.render.finish.paste import paste
 from wsavatar.render.work import FrameWork
 
@@ -45,10 +45,11 @@ class HostFinisher:
         return [self._picture(work, patch) for work, patch in zip(works, rows, strict=True)]
 
     def encode(self, works: Sequence[FrameWork], pictures: Sequence[np.ndarray]) -> list[bytes]:
-        """4:2:0 JPEGs of each stream's quality."""
+        """Each by its stream's encoder, at its quality."""
+        videos = [work.spec.video for work in works]
         return [
-            jpeg.encode(picture, work.spec.video.quality)
-            for work, picture in zip(works, pictures, strict=True)
+            encoder_for(video.encoder).encode(picture, video.quality)
+            for video, picture in zip(videos, pictures, strict=True)
         ]
 
     def prepare(self, avatar: PreparedAvatar) -> None:

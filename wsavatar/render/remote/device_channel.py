@@ -131,7 +131,7 @@ class Failed:
 
 
 class Done(NamedTuple):
-    """A frame's outcome. Where ``reason`` is None its JPEG comes as bytes behind the message."""
+    """A frame's outcome. Where ``reason`` is None its picture comes as bytes behind the message."""
 
     number: int
     frame_index: int

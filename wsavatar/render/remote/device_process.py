@@ -250,7 +250,7 @@ class _DeviceProcess:
         """What the worker calls for each frame."""
         if isinstance(outcome, RenderedFrame):
             self._failed_in_a_row = 0
-            self._channel.post(Done(number, outcome.frame_index, None), outcome.jpeg)
+            self._channel.post(Done(number, outcome.frame_index, None), outcome.data)
             return
         self._channel.post(Done(number, outcome.frame_index, outcome.reason))
         if outcome.reason == "failed":

@@ -262,11 +262,11 @@ class ProcessWorker:
                 if isinstance(message, Done):
                     key = message.number, message.frame_index
                     done.append((self._sent.pop(key, None), message, blobs))
-        for work, outcome, jpegs in done:
+        for work, outcome, pictures in done:
             if work is None:
                 continue
             if outcome.reason is None:
-                self._post(outcome.number, work.rendered(jpegs[0]))
+                self._post(outcome.number, work.rendered(pictures[0]))
             else:
                 self._drop([work], outcome.reason)
         for message, _ in received:
