@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from wsavatar import __version__
 from wsavatar.protocol import client_events as client
@@ -16,13 +17,14 @@ from wsavatar.protocol import server_events as server
 
 __all__ = ["describe"]
 
+_REFERENCE = "#/components/schemas/{model}"
+
 
 @cache
 def describe() -> dict[str, Any]:
     """The document. Payloads are JSON Schema, in ``components.schemas``."""
-    schemas: dict[str, Any] = {}
-    sent = _messages(get_args(client.ClientEvent), schemas)
-    received = _messages(_server_events(), schemas)
+    client_events, server_events = list(get_args(client.ClientEvent)), _server_events()
+    sent, received = _messages(client_events), _messages(server_events)
     binary = {
         "BinaryAudioIn": _binary("Raw samples in audio.input.format: the microphone."),
         "BinaryOut": _binary("A 24-byte header, then a JPEG frame or audio."),
@@ -71,7 +73,7 @@ def describe() -> dict[str, Any]:
                 "messages": references([*received, "BinaryOut"]),
             },
         },
-        "components": {"messages": messages, "schemas": schemas},
+        "components": {"messages": messages, "schemas": _schemas(client_events, server_events)},
     }
 
 
@@ -87,20 +89,27 @@ def _server_events() -> list[type[BaseModel]]:
     ]
 
 
-def _messages(models: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    messages = {}
-    for model in models:
-        template = "#/components/schemas/{model}"
-        schema = model.model_json_schema(ref_template=template, mode="validation")
-        schemas.update(schema.pop("$defs", {}))
-        schemas[model.__name__] = schema
-        event = model.model_fields["type"]
-        messages[model.__name__] = {
-            "name": get_args(event.annotation)[0],
-            "summary": (model.__doc__ or "").strip().split("\n")[0],
-            "payload": {"$ref": template.format(model=model.__name__)},
+def _messages(events: list[type[BaseModel]]) -> dict[str, Any]:
+    return {
+        event.__name__: {
+            "name": get_args(event.model_fields["type"].annotation)[0],
+            "summary": (event.__doc__ or "").strip().split("\n")[0],
+            "payload": {"$ref": _REFERENCE.format(model=event.__name__)},
         }
-    return messages
+        for event in events
+    }
+
+
+def _schemas(
+    sent: list[type[BaseModel]], received: list[type[BaseModel]]
+) -> dict[str, dict[str, Any]]:
+    """What clients may send is described as it is read, what they receive as it is written."""
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = []
+    modes += [(event, "validation") for event in sent]
+    modes += [(event, "serialization") for event in received]
+    _, schemas = models_json_schema(modes, ref_template=_REFERENCE)
+    definitions: dict[str, dict[str, Any]] = schemas["$defs"]
+    return definitions
 
 
 def _binary(summary: str) -> dict[str, Any]:

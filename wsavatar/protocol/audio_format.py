@@ -48,7 +48,7 @@ class AudioFormat(StrictObject):
         return 2 if self.type == "audio/pcm" else 1
 
 
-class _VoiceReference(ClientObject):
+class VoiceReference(ClientObject):
     id: str
 
 
@@ -58,5 +58,5 @@ def _voice_name(value: Any) -> Any:
     return value
 
 
-Voice = Annotated[str, BeforeValidator(_voice_name, json_schema_input_type=str | _VoiceReference)]
+Voice = Annotated[str, BeforeValidator(_voice_name, json_schema_input_type=str | VoiceReference)]
 """A voice's name; the GA API's ``{"id": …}`` is read as that name. Empty: the configured voice."""

@@ -18,13 +18,16 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 __all__ = [
     "Base64",
+    "Bytes",
     "ClientObject",
     "Id",
     "Ignored",
@@ -63,7 +66,9 @@ class StrictObject(BaseModel):
     field of the GA API that this server cannot honour, what to do instead.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_serialization_defaults_required=True
+    )
 
     moved: ClassVar[dict[str, str]] = {}
     unsupported: ClassVar[dict[str, str]] = {}
@@ -120,6 +125,10 @@ def _decode_base64(value: Any) -> Any:
         raise refuse("invalid_base64", f"Not base64: {error}.") from None
 
 
+def _encode_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
 def _one_modality(value: Any) -> Any:
     if isinstance(value, list) and set(value) == {"audio", "text"}:
         raise refuse("invalid_value", "Give one: ['audio'], which has a transcript, or ['text'].")
@@ -142,7 +151,14 @@ def tagged(by_kind: dict[type, str], fallback: str) -> Discriminator:
     return Discriminator(choose)
 
 
-Base64 = Annotated[bytes, BeforeValidator(_decode_base64, json_schema_input_type=str)]
+_BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
+
+Base64 = Annotated[bytes, BeforeValidator(_decode_base64), WithJsonSchema(_BASE64_SCHEMA)]
+"""Bytes that a client sends in base64."""
+Bytes = Annotated[
+    bytes, PlainSerializer(_encode_base64, when_used="json"), WithJsonSchema(_BASE64_SCHEMA)
+]
+"""Bytes that the server sends in base64."""
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 Ignored = Annotated[None, BeforeValidator(_nothing, json_schema_input_type=Any)]
 """A field of the GA API that is accepted and has no effect: it reads null."""

@@ -10,12 +10,13 @@ import json
 import math
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .base import Base64, ClientObject, Id, StrictObject, refuse, suggestion
 from .errors import ProtocolError
 from .items import ConversationItem
 from .responses import ResponseParams
+from .session_config import SessionConfig
 from .validation import protocol_error
 
 __all__ = [
@@ -61,45 +62,63 @@ class _Ours(StrictObject):
     event_id: EventId | None = None
 
 
+def _as_is(patch: Any) -> Any:
+    return patch
+
+
 class SessionUpdate(_Stock):
-    """``session`` is a patch, merged and checked by `SessionConfig.updated`."""
+    """Change the session's configuration: what is absent stays as it is."""
 
     type: Literal["session.update"]
-    session: dict[str, Any]
+    session: Annotated[
+        dict[str, Any], BeforeValidator(_as_is, json_schema_input_type=SessionConfig)
+    ]
 
 
 class InputAudioBufferAppend(_Stock):
-    """``audio`` is decoded here: bytes in the session's input format."""
+    """Append audio in ``audio.input.format`` to the input buffer."""
 
     type: Literal["input_audio_buffer.append"]
     audio: Base64
 
 
 class InputAudioBufferCommit(_Stock):
+    """Make the input buffer a user item."""
+
     type: Literal["input_audio_buffer.commit"]
 
 
 class InputAudioBufferClear(_Stock):
+    """Empty the input buffer."""
+
     type: Literal["input_audio_buffer.clear"]
 
 
 class ConversationItemCreate(_Stock):
+    """Add an item after ``previous_item_id``: absent, at the end; ``root``, at the beginning."""
+
     type: Literal["conversation.item.create"]
     item: ConversationItem
     previous_item_id: str | None = None
 
 
 class ConversationItemDelete(_Stock):
+    """Remove an item from the conversation."""
+
     type: Literal["conversation.item.delete"]
     item_id: Id
 
 
 class ConversationItemRetrieve(_Stock):
+    """Ask for an item as the server has it."""
+
     type: Literal["conversation.item.retrieve"]
     item_id: Id
 
 
 class ConversationItemTruncate(_Stock):
+    """Say how much of an item of the avatar was played; the rest is forgotten."""
+
     type: Literal["conversation.item.truncate"]
     item_id: Id
     content_index: Annotated[int, Field(ge=0)]
@@ -107,11 +126,15 @@ class ConversationItemTruncate(_Stock):
 
 
 class ResponseCreate(_Stock):
+    """Answer now."""
+
     type: Literal["response.create"]
     response: ResponseParams | None = None
 
 
 class ResponseCancel(_Stock):
+    """Stop the response in progress, or the one that is named."""
+
     type: Literal["response.cancel"]
     response_id: str | None = None
 
@@ -124,7 +147,7 @@ class AvatarSpeak(_Ours):
 
 
 class AvatarPlayback(_Ours):
-    """How far the client has played a response, and how many of its frames it has shown."""
+    """How much of a response the client has played, and how many of its frames it has shown."""
 
     type: Literal["avatar.playback"]
     response_id: Id

@@ -1,17 +1,16 @@
 """Server events: typed, built by keyword, turned into compact JSON by ``to_json``.
 
-The shapes are the Realtime API's; `wsavatar.protocol` says which are ours. Frames and audio, of
-which there are many, put their JSON together by hand.
+The shapes are the Realtime API's; `wsavatar.protocol` says which are ours. These classes are also
+what the AsyncAPI document is generated from.
 """
 
 from __future__ import annotations
 
-import base64
 from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from .base import StrictObject, new_id
+from .base import Bytes, StrictObject, new_id
 from .errors import ErrorType, ProtocolError
 from .items import ConversationItem
 from .responses import ResponseObject
@@ -52,8 +51,12 @@ __all__ = [
 ]
 
 
-class ServerEvent(StrictObject):
+class ServerEvent(BaseModel):
     """What every server event has."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_serialization_defaults_required=True
+    )
 
     type: str
     event_id: str = Field(default_factory=lambda: new_id("event"))
@@ -64,6 +67,8 @@ class ServerEvent(StrictObject):
 
 
 class SessionCreated(ServerEvent):
+    """The session begins; sent once, at connect."""
+
     type: Literal["session.created"] = "session.created"
     session: SessionObject
 
@@ -73,6 +78,8 @@ class SessionCreated(ServerEvent):
 
 
 class SessionUpdated(ServerEvent):
+    """The session's configuration after a ``session.update``: what is in force."""
+
     type: Literal["session.updated"] = "session.updated"
     session: SessionObject
 
@@ -92,12 +99,14 @@ class ErrorDetails(StrictObject):
 
 
 class ErrorEvent(ServerEvent):
+    """A client event was not accepted, or something failed."""
+
     type: Literal["error"] = "error"
     error: ErrorDetails
 
     @classmethod
     def of(cls, error: ProtocolError) -> ErrorEvent:
-        """The answer to a client event that could not be taken."""
+        """The answer to a client event that was not accepted."""
         return cls(
             error=ErrorDetails(
                 type=error.type,
@@ -113,17 +122,24 @@ class ErrorEvent(ServerEvent):
 
 
 class InputAudioBufferCommitted(ServerEvent):
+    """The input buffer became a user item."""
+
     type: Literal["input_audio_buffer.committed"] = "input_audio_buffer.committed"
     previous_item_id: str | None = None
     item_id: str
 
 
 class InputAudioBufferCleared(ServerEvent):
+    """The input buffer is empty."""
+
     type: Literal["input_audio_buffer.cleared"] = "input_audio_buffer.cleared"
 
 
 class SpeechStarted(ServerEvent):
-    """``audio_start_ms`` counts all audio of the session, prefix padding included."""
+    """The user speaks.
+
+    ``audio_start_ms`` counts all audio of the session, and includes the prefix padding.
+    """
 
     type: Literal["input_audio_buffer.speech_started"] = "input_audio_buffer.speech_started"
     audio_start_ms: int
@@ -131,6 +147,8 @@ class SpeechStarted(ServerEvent):
 
 
 class SpeechStopped(ServerEvent):
+    """The user has stopped speaking."""
+
     type: Literal["input_audio_buffer.speech_stopped"] = "input_audio_buffer.speech_stopped"
     audio_end_ms: int
     item_id: str
@@ -140,28 +158,38 @@ class SpeechStopped(ServerEvent):
 
 
 class ConversationItemAdded(ServerEvent):
+    """An item joined the conversation."""
+
     type: Literal["conversation.item.added"] = "conversation.item.added"
     previous_item_id: str | None = None
     item: ConversationItem
 
 
 class ConversationItemDone(ServerEvent):
+    """An item is complete, or will not be completed."""
+
     type: Literal["conversation.item.done"] = "conversation.item.done"
     previous_item_id: str | None = None
     item: ConversationItem
 
 
 class ConversationItemRetrieved(ServerEvent):
+    """The item that was asked for."""
+
     type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
     item: ConversationItem
 
 
 class ConversationItemDeleted(ServerEvent):
+    """An item was removed."""
+
     type: Literal["conversation.item.deleted"] = "conversation.item.deleted"
     item_id: str
 
 
 class ConversationItemTruncated(ServerEvent):
+    """An item of the avatar was cut to what was played."""
+
     type: Literal["conversation.item.truncated"] = "conversation.item.truncated"
     item_id: str
     content_index: int
@@ -172,18 +200,22 @@ class ConversationItemTruncated(ServerEvent):
 
 
 class ResponseCreated(ServerEvent):
-    """``response`` as `response_object` makes it."""
+    """A response begins."""
 
     type: Literal["response.created"] = "response.created"
     response: ResponseObject
 
 
 class ResponseDone(ServerEvent):
+    """A response is over: its status, and its items as they ended."""
+
     type: Literal["response.done"] = "response.done"
     response: ResponseObject
 
 
 class OutputItemAdded(ServerEvent):
+    """A response begins an item."""
+
     type: Literal["response.output_item.added"] = "response.output_item.added"
     response_id: str
     output_index: int = 0
@@ -191,6 +223,8 @@ class OutputItemAdded(ServerEvent):
 
 
 class OutputItemDone(ServerEvent):
+    """An item of a response has ended."""
+
     type: Literal["response.output_item.done"] = "response.output_item.done"
     response_id: str
     output_index: int = 0
@@ -214,35 +248,35 @@ class ContentPart(StrictObject):
 
 
 class ContentPartAdded(_OfPart):
+    """An item of a response begins a part."""
+
     type: Literal["response.content_part.added"] = "response.content_part.added"
     part: ContentPart
 
 
 class ContentPartDone(_OfPart):
+    """A part has ended."""
+
     type: Literal["response.content_part.done"] = "response.content_part.done"
     part: ContentPart
 
 
 class OutputAudioDelta(_OfPart):
-    """``audio``: bytes in the session's output format; base64 on the wire, as ``delta``."""
+    """Audio in the session's output format."""
 
     type: Literal["response.output_audio.delta"] = "response.output_audio.delta"
-    audio: bytes
-
-    def to_json(self) -> str:
-        return (
-            f'{{"type":"{self.type}","event_id":"{self.event_id}",'
-            f'"response_id":"{self.response_id}","item_id":"{self.item_id}",'
-            f'"output_index":{self.output_index},"content_index":{self.content_index},'
-            f'"delta":"{base64.b64encode(self.audio).decode("ascii")}"}}'
-        )
+    delta: Bytes
 
 
 class OutputAudioDone(_OfPart):
+    """All audio of a part was sent."""
+
     type: Literal["response.output_audio.done"] = "response.output_audio.done"
 
 
 class OutputTranscriptDelta(_OfPart):
+    """More of the text that the audio says."""
+
     type: Literal["response.output_audio_transcript.delta"] = (
         "response.output_audio_transcript.delta"
     )
@@ -250,6 +284,8 @@ class OutputTranscriptDelta(_OfPart):
 
 
 class OutputTranscriptDone(_OfPart):
+    """The whole text of a part."""
+
     type: Literal["response.output_audio_transcript.done"] = "response.output_audio_transcript.done"
     transcript: str
 
@@ -258,29 +294,26 @@ class OutputTranscriptDone(_OfPart):
 
 
 class VideoDelta(ServerEvent):
-    """One frame. ``jpeg``: its bytes; base64 on the wire, as ``delta``."""
+    """One frame, to be shown while the response's audio at ``pts_ms`` is heard.
+
+    ``region`` is [x, y, width, height] in the avatar's pixels, whatever ``max_width`` made of the
+    JPEG.
+    """
 
     type: Literal["response.video.delta"] = "response.video.delta"
     response_id: str
     output_index: int = 0
+    codec: Literal["jpeg"] = "jpeg"
     frame_index: int
     pts_ms: float
     region: tuple[int, int, int, int]
     generation: int
-    jpeg: bytes
-
-    def to_json(self) -> str:
-        x, y, w, h = self.region
-        return (
-            f'{{"type":"{self.type}","event_id":"{self.event_id}",'
-            f'"response_id":"{self.response_id}","output_index":{self.output_index},'
-            f'"codec":"jpeg","frame_index":{self.frame_index},"pts_ms":{self.pts_ms:.10g},'
-            f'"region":[{x},{y},{w},{h}],"generation":{self.generation},'
-            f'"delta":"{base64.b64encode(self.jpeg).decode("ascii")}"}}'
-        )
+    delta: Bytes
 
 
 class VideoDone(ServerEvent):
+    """All frames of a response were sent or dropped."""
+
     type: Literal["response.video.done"] = "response.video.done"
     response_id: str
     output_index: int = 0
@@ -296,10 +329,22 @@ class _AvatarSwitch(ServerEvent):
 
 
 class AvatarSwitchToSpeaking(_AvatarSwitch):
+    """The avatar begins to speak.
+
+    ``frame_index`` is the response's first frame, ``cycle_index`` the frame of the idle cycle that
+    it was painted on.
+    """
+
     type: Literal["session.avatar.switch_to_speaking"] = "session.avatar.switch_to_speaking"
 
 
 class AvatarSwitchToIdle(_AvatarSwitch):
+    """The avatar is at rest again.
+
+    ``frame_index`` is the first frame that will not come; the idle cycle continues at
+    ``cycle_index``.
+    """
+
     type: Literal["session.avatar.switch_to_idle"] = "session.avatar.switch_to_idle"
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from .audio_format import AudioFormat, Voice
 from .base import ClientObject, Ignored, MaxOutputTokens, OutputModalities, StrictObject, refuse
@@ -175,8 +176,12 @@ class SessionConfig(StrictObject):
     truncation: Ignored = None
     include: Ignored = None
     avatar: AvatarConfig = AvatarConfig()
-    default_turn_detection: TurnDetection = Field(default=TurnDetection(), exclude=True)
-    default_voice: str = Field(default="", exclude=True)
+    # Not on the wire. The first fills in what a turn_detection leaves out where none was in force;
+    # an empty voice means the second.
+    default_turn_detection: SkipJsonSchema[TurnDetection] = Field(
+        default=TurnDetection(), exclude=True
+    )
+    default_voice: SkipJsonSchema[str] = Field(default="", exclude=True)
 
     def updated(self, patch: dict[str, Any], event_id: str | None = None) -> SessionConfig:
         """This configuration with a ``session.update``'s ``session`` merged into it.

@@ -15,6 +15,14 @@ _CODES = {
     "string_too_long": "too_long",
 }
 
+# Python's names for what JSON has its own.
+_EXPECTED = {
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "dict_type": "an object",
+    "tuple_type": "a list",
+}
+
 
 def protocol_error(error: ValidationError, *, prefix: str, event_id: str | None) -> ProtocolError:
     """The first of pydantic's errors as a `ProtocolError`."""
@@ -28,8 +36,8 @@ def protocol_error(error: ValidationError, *, prefix: str, event_id: str | None)
     code = _CODES.get(first["type"]) or (
         "invalid_type" if first["type"].endswith("_type") else "invalid_value"
     )
-    if first["type"] in ("model_type", "dict_type"):
-        return _error(code, param, "Should be an object.", event_id)
+    if what := _EXPECTED.get(first["type"]):
+        return _error(code, param, f"Should be {what}.", event_id)
     message = first["msg"].removeprefix("Value error, ").removesuffix(".")
     return _error(code, param, f"{message}.", event_id)
 

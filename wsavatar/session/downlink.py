@@ -66,7 +66,7 @@ class Downlink:
         if binary:
             self._put(pack_audio(generation, offset, offset * 1_000_000 // rate, pcm), generation)
         else:
-            delta = OutputAudioDelta(response_id=response_id, item_id=item_id, audio=pcm)
+            delta = OutputAudioDelta(response_id=response_id, item_id=item_id, delta=pcm)
             self._put(delta.to_json(), generation)
 
     def frame(
@@ -90,7 +90,7 @@ class Downlink:
                 pts_ms=frame.pts_us / 1000,
                 region=frame.region,
                 generation=frame.generation,
-                jpeg=frame.data,
+                delta=frame.data,
             ).to_json()
 
         self.outbox.put_frame(OutgoingFrame(frame.generation, len(frame.data), encode, settled))
