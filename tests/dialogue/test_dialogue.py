@@ -410,7 +410,7 @@ async def test_captions_come_before_the_words_they_are_of(
     speaker = Speaker(stage, voice, max_seconds=60)
     await speaker.say_text("One. Two three.\nFour?")
     response = await until_over(stage)
-    assert voice.spoken == ["One.", "Two three. Four?"]
+    assert voice.spoken == ["One. Two three.", "Four?"]
     assert response.transcript.split() == "One. Two three. Four?".split()
     assert len(response.said) == len("One.Two three. Four?") * SPEECH_RATE // 10
     await speaker.stop()

@@ -20,7 +20,6 @@ from wsavatar.dialogue.tts.auto import AutoVoice, ServiceState
 from wsavatar.dialogue.tts.base import VOICE_RATE, Chunks, VoiceTimeout, VoiceUnreachable
 from wsavatar.dialogue.tts.edge import EdgeVoice
 from wsavatar.dialogue.tts.espeak import EspeakVoice
-from wsavatar.dialogue.tts.text import MAX_PHRASE_CHARS, TextError, phrases, speakable
 
 from .edge_service import EdgeService, edge_service, mp3_tone
 
@@ -33,52 +32,6 @@ async def spoken(voice: Voice, text: str = PANGRAM) -> np.ndarray:
 
 def rms(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(samples**2)))
-
-
-# -- text -----------------------------------------------------------------------------------------
-
-
-def test_text_is_cleaned_of_what_no_voice_can_say() -> None:
-    """Control and format characters go, white space is one blank, everything else stays."""
-    assert speakable("  Grüß\x00 \u202edich,\n\n世界!\u200b ") == "Grüß dich, 世界!"
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("", "empty_text"),
-        ("\x07\n", "empty_text"),
-        ("\u00ad\u200b\ufeff\u200e", "empty_text"),
-        ("a" * 5001, "text_too_long"),
-        ("......", "nothing_to_say"),
-        ("🙂", "nothing_to_say"),
-        ("👩\u200d👩\u200d👧 ❤️", "nothing_to_say"),
-        ("?! - … 。、！", "nothing_to_say"),
-        ("% + = €", "nothing_to_say"),
-        ("\u0301\u200d", "nothing_to_say"),
-    ],
-)
-def test_text_that_cannot_be_spoken(text: str, code: str) -> None:
-    """The error's code says why."""
-    with pytest.raises(TextError) as caught:
-        speakable(text)
-    assert caught.value.code == code
-
-
-def test_the_first_phrase_is_the_first_sentence() -> None:
-    """Speech begins early, then sentences go together; numbers and quotes are left whole."""
-    cut = phrases('Hi! Version 3.5 is out. "Really?" he said. Yes.')
-    assert cut == ["Hi!", 'Version 3.5 is out. "Really?" he said. Yes.']
-    assert phrases("你好。世界很大！") == ["你好。", "世界很大！"]
-
-
-@pytest.mark.parametrize("text", ["word " * 999, "x" * 4999, "a, " * 1500, "Yes. No? " * 500])
-def test_phrases_are_bounded_and_lose_nothing(text: str) -> None:
-    """However a text is built, no phrase is too long and every letter is in one."""
-    line = speakable(text)
-    cut = phrases(line)
-    assert max(map(len, cut)) <= MAX_PHRASE_CHARS
-    assert "".join(cut).replace(" ", "") == line.replace(" ", "")
 
 
 # -- espeak ---------------------------------------------------------------------------------------
