@@ -1,15 +1,19 @@
-"""The wire, bytes <-> typed events. Pure: no sockets, no asyncio, no torch.
+"""The wire: bytes to typed events and back. Pure: no sockets, no asyncio, no torch.
 
-This docstring is the specification; `events` is text messages, `binary` is binary ones.
+This docstring is the specification. `events` has all text messages, `binary` the binary ones,
+`asyncapi` the same as a document that the server publishes.
 
 Connection
 ----------
-``GET /v1/realtime`` upgrades to a WebSocket (query: ``avatar`` picks one; ``model`` is accepted and
-ignored). The protocol is the OpenAI Realtime API's GA protocol with frames added: a stock client
-works unchanged, gets what the configured mode says, and may ignore ``response.video.*``. Every text
-message is one JSON object with a ``type``. A client may add an ``event_id`` (at most 512
-characters); the ``error`` that a client event causes carries it. A bad event changes nothing and
-never ends the session.
+``GET /v1/realtime`` upgrades to a WebSocket. Query: ``avatar`` chooses one; ``model`` is accepted
+and ignored. The protocol is the GA protocol of the OpenAI Realtime API, with frames added. Every
+text message is one JSON object with a ``type``. A client may add an ``event_id`` (at most 512
+characters); an ``error`` that a client event causes carries it. A client event that is refused
+changes nothing and never ends the session.
+
+Unknown fields are refused, at any depth, with the nearest name in the message. Fields of the beta
+API are refused with their new place. In objects of the Realtime API null is the same as absent,
+except ``turn_detection``, where it means off.
 
 Client events
 -------------
@@ -18,11 +22,12 @@ Client events
 ``input_audio_buffer.append``       ``audio``: base64 in ``audio.input.format``
 ``input_audio_buffer.commit``       the buffer becomes a user item
 ``input_audio_buffer.clear``        the buffer is emptied
-``conversation.item.create``        ``item``, ``previous_item_id``
+``conversation.item.create``        ``item``, ``previous_item_id`` (absent: at the end; ``root``: at
+                                    the beginning)
 ``conversation.item.delete``        ``item_id``
 ``conversation.item.retrieve``      ``item_id``
 ``conversation.item.truncate``      ``item_id``, ``content_index``, ``audio_end_ms``
-``response.create``                 ``response`` (optional): answer now
+``response.create``                 ``response`` (optional): answer now (see below)
 ``response.cancel``                 ``response_id`` (optional): stop
 ``avatar.speak``                    ours: ``text``, say this
 ``avatar.playback``                 ours: ``response_id``, ``position_ms``, ``frames_shown``,
@@ -31,19 +36,46 @@ Client events
 ==================================  ==============================================================
 
 A binary message from the client is ``input_audio_buffer.append`` without the base64: raw samples in
-``audio.input.format``, no header.
+``audio.input.format``, no header. ``output_audio_buffer.clear``, an event for other transports, is
+the error ``unsupported_event``.
+
+Items
+-----
+``message`` (of the ``user``: ``input_text``, ``input_audio``, ``input_image``; of the ``system``:
+``input_text``; of the ``assistant``: ``output_text``, ``output_audio``), ``function_call`` and
+``function_call_output``. The server makes an ``id`` where the client gives none. ``input_audio`` is
+in ``audio.input.format``; the server does not send it back. Items of MCP servers are refused: this
+server connects to none.
+
+response.create
+---------------
+==================================  ==============================================================
+``conversation``                    "auto", or "none": the items do not join the conversation
+``input``                           items, and references ``{"type": "item_reference", "id"}``, in
+                                    place of the conversation
+``instructions``, ``tools``,        for this response, in place of the session's
+``tool_choice``,
+``output_modalities``,
+``max_output_tokens``
+``audio.output``                    ``format`` and ``voice``, for this response
+``metadata``                        at most 16 strings of 512 characters, names of 64; comes back in
+                                    ``response.created`` and ``response.done``
+``reasoning``,                      accepted, no effect
+``parallel_tool_calls``
+``prompt``                          refused: this server stores no prompt templates
+==================================  ==============================================================
 
 Server events
 -------------
 ``session.created`` (at connect), ``session.updated``; ``input_audio_buffer.committed``,
 ``.cleared``, ``.speech_started``, ``.speech_stopped``; ``conversation.item.added``, ``.done``,
-``.truncated``, ``.deleted``, ``.retrieved``,
-``conversation.item.input_audio_transcription.delta``, ``.completed``, ``.failed``;
-``response.created``, ``response.output_item.added``, ``response.content_part.added``,
-``response.output_audio.delta``, ``response.output_audio_transcript.delta``, their ``.done``,
-``response.content_part.done``, ``response.output_item.done``, ``response.done``;
-``rate_limits.updated``; ``error``. Each has an ``event_id``. Ours, named as Azure Voice Live names
-them:
+``.truncated``, ``.deleted``, ``.retrieved``; ``response.created``, ``response.output_item.added``,
+``response.content_part.added``, ``response.output_audio.delta``,
+``response.output_audio_transcript.delta``, their ``.done``, ``response.content_part.done``,
+``response.output_item.done``, ``response.done``; ``error``. Each has an ``event_id``.
+
+Ours are sent to clients that know avatars: those that set ``session.avatar``, sent an ``avatar.*``
+event or connected with ``?avatar=``. The first four have the names of Azure Voice Live:
 
 ``session.avatar.switch_to_speaking``
     ``turn_id`` (the response's id), ``generation``, ``frame_index`` (its first frame),
@@ -51,43 +83,62 @@ them:
 ``response.video.delta``
     ``response_id``, ``output_index``, ``codec`` ("jpeg"), ``delta`` (base64), ``frame_index``,
     ``pts_ms`` (on the response's audio timeline: frame_index / fps), ``region`` ([x, y, w, h] in
-    avatar pixels, whatever ``max_width`` made of the JPEG), ``generation``.
+    avatar pixels, also where ``max_width`` made the JPEG smaller), ``generation``.
 ``response.video.done``
     ``response_id``, ``output_index``, ``frames_sent``, ``frames_dropped``.
 ``session.avatar.switch_to_idle``
     as ``switch_to_speaking``: ``frame_index`` is the first frame that will not come,
-    ``cycle_index`` where the idle cycle goes on.
+    ``cycle_index`` where the idle cycle continues.
+``avatar.capacity``
+    ``over``, ``frames_per_s_wanted``, ``frames_per_s_made``: the server has more frames to make
+    than it can (``over`` true), or no longer (false). Frames are dropped meanwhile, audio never.
 
-``response.created`` also carries ``response.generation``: which response a binary message is of.
+``response.created`` and ``response.done`` carry ``response.generation`` too: which response a
+binary message belongs to. ``response.done`` says in ``status_details`` why a response did not
+complete: a ``cancelled`` one has the ``reason`` "turn_detected" (the user spoke),
+"client_cancelled" or null (another response took its place), an ``incomplete`` one
+"max_output_tokens"; a ``failed`` one has an ``error``.
 
 ``error`` is ``{type, code, message, param, event_id}`` in ``error``. ``type`` is
-``invalid_request_error`` (the client can mend it) or ``server_error``; ``code`` is for programs,
+``invalid_request_error`` (the client can correct it) or ``server_error``; ``code`` is for programs,
 ``message`` for people, ``param`` the path of the field at fault (``session.audio.input.format``).
 
 Session
 -------
-As in the Realtime API: ``type`` ("realtime"), ``model``, ``instructions``, ``output_modalities``,
-``audio.input.format``, ``audio.input.turn_detection``, ``audio.output.format``,
-``audio.output.voice``, … What this server does not use (tools, tracing, noise_reduction, …) is kept
-and given back in ``session.updated``, and has no other effect.
+``session.updated`` shows what is in force, so a field that has no effect here reads null:
+
+==================================  ==============================================================
+used                                ``instructions``, ``output_modalities``, ``max_output_tokens``,
+                                    ``tools`` (functions), ``tool_choice``, ``audio.input.format``,
+                                    ``audio.input.turn_detection``, ``audio.output.format``,
+                                    ``audio.output.voice`` (a name, or ``{"id": name}``, which comes
+                                    back as the name; empty: the configured voice), ``avatar``
+accepted, reads null                ``tracing``, ``truncation``, ``include``, ``reasoning``,
+                                    ``parallel_tool_calls``, ``audio.input.noise_reduction``,
+                                    ``audio.input.transcription`` (nothing transcribes the user),
+                                    ``turn_detection.idle_timeout_ms``
+accepted, reads as it is            ``model`` ("wsavatar"), ``audio.output.speed`` (1.0),
+                                    ``turn_detection`` of type "semantic_vad" ("server_vad"; its
+                                    ``eagerness`` has no effect)
+ignored                             ``id``, ``object``, ``expires_at``
+refused                             ``prompt``, tools of type "mcp", ``type`` "transcription",
+                                    fields of the beta API, unknown fields
+==================================  ==============================================================
 
 * A format is ``{"type": "audio/pcm", "rate": 24000}`` (16-bit little-endian mono; 16000, 24000 or
   48000), ``{"type": "audio/pcmu"}`` or ``{"type": "audio/pcma"}`` (G.711 at 8 kHz). It is replaced
   whole.
 * ``turn_detection`` is ``{"type": "server_vad", threshold, prefix_padding_ms, silence_duration_ms,
-  create_response, interrupt_response}``, or null: the client commits and asks. ``semantic_vad`` is
-  taken, and is heard by the same detector.
+  create_response, interrupt_response}``, or null: the client commits and asks.
 * Ours is ``session.avatar``: ``id``, ``mode`` ("mirror", "parrot", "chat", "upstream"), ``video``:
-  ``{encoding: "json" | "binary", region: "full" | "mouth", fps, quality, max_width}``. Unknown
-  fields here are errors.
+  ``{encoding: "json" | "binary" | "none", region: "full" | "mouth", fps, quality, max_width}``.
 
-Objects merge field by field. null means "off" where a field may be off (``turn_detection``,
-``max_width``, whatever this server does not use) and otherwise "as it is" in stock fields and an
-error in ours.
+Objects merge field by field. In ``session.avatar`` null is an error, except for ``max_width``,
+where it means no limit.
 
 Binary messages from the server
 -------------------------------
-Asked for with ``session.avatar.video.encoding`` "binary"; they then replace
+``session.avatar.video.encoding`` "binary" asks for them; they then replace
 ``response.video.delta`` and ``response.output_audio.delta``. A 24-byte little-endian header,
 ``<BBHIQHHHH``, then the payload to the message's end:
 
