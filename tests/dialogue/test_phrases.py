@@ -32,7 +32,8 @@ SENTENCES: dict[str, list[str]] = {
         "Great! 🎉| Let's go 🚀.| Done. 👍🏽",
         "J.-C. Dupont vs. St. Mary's Co. was heard.| He won.",
         "Louis XIV. was king.| Version 2.0 is out.",
-        "Yes!| no?| maybe.",
+        "We drove at 90 km/h.| Yahoo! is a company.| Done.",
+        "I was... well... not there.| “Why?” – he asked.",
         "Mt. Everest is approx. 8849 m high.| It grows.",
         "First, mix it.| 2. Bake it.| 3. Eat it.",
     ],
@@ -95,6 +96,7 @@ SENTENCES: dict[str, list[str]] = {
     "Japanese": [
         "「そうだ。」と彼は言った。|本当ですか？|はい。",
         "彼は来た（昨日のことだ。）|私は寝た。",
+        "３．２９％です。|２％です。",
         "すごい！！|やった〜。|次へ行こう。",
     ],
     "Korean": [
@@ -117,6 +119,7 @@ SENTENCES: dict[str, list[str]] = {
         "သူလာသည်။|ငါသွားသည်။",
     ],
     "Armenian and Amharic": [
+        "Ի՞նչ ես մտածում:| Ոչինչ:",
         "Բարև։| Ինչպես եք։| Լավ։",
         "ሰላም።|እንዴት ነህ።",
     ],

@@ -31,11 +31,11 @@ ALWAYS = _words(
     """
     mme mlle msgr env ex éd trad av sra srta sres srtas dra dras dña lic excmo exmo exma ilmo ilma
     apr ej aprox ap dto dpto izq pág págs ud uds vd vds ee uu avv sig dott geom ecc es pag pagg tel
-    cfr
+    cfr dir amm
     """,
     # Dutch, Swedish, Polish, Czech, Finnish, Turkish, Vietnamese, Indonesian
     """
-    mevr mej drs bijv evt enz inż ul np tzn tzw godz pow woj zob např tzv popř event příp
+    mevr mej drs bijv evt enz inż ul napr np tzn tzw godz pow woj zob např tzv popř event příp
     esim ym örn krş çev haz tp ts ths gs pgs bpk ibu
     """,
     # Russian, Greek
@@ -53,7 +53,7 @@ ALWAYS = _words(
 
 BEFORE_NUMBERS = _words(
     """
-    no nos nr nrn num núm núms art arts abs kap abb tab fig figs vol vols ch chap sec par para pp
+    no nos n° nr nrn num núm núms art arts abs kap abb tab fig figs vol vols ch chap sec par para pp
     ss bd bde ziff anm ausg lit eq eqs ed op
     jan feb febr mar mär apr jun jul aug sep sept oct okt nov dec dez janv févr avr juil déc ene
     abr dic gen giu lug ott

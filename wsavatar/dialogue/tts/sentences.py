@@ -52,6 +52,7 @@ _SPACED_CLOSING = re.compile(r" (?:[.!?…]+|»)(?![^\W_])")  # as in French, an
 
 _EMOJI = frozenset({"So", "Sk", "Mn", "Me", "Cf"})
 _QUOTES = frozenset("\"'”’»›«‹“』」》〉")
+_SHORT_REST = re.compile(f"[{_STOPS}{_FULL_STOPS}]|{PARAGRAPH}")
 _CLAUSE_REST = 12
 """A clause end is a place to cut only if at least so many characters follow in the sentence."""
 
@@ -70,18 +71,22 @@ def cuts(text: str, *, final: bool) -> Iterator[Cut]:
             if final:
                 continue
             return  # open
-        if mark["stop"] is None:
+        if mark["stop"]:
+            strength = _stop_strength(text, mark, follows)
+        elif _is_stop_of_alphabet(text, mark, follows):
+            strength = Strength.SENTENCE
+        elif mark["space"] or _ends_clause(text, mark, follows):
+            strength = Strength.CLAUSE
             rest = text[follows.at : follows.at + _CLAUSE_REST]
-            short = re.search(f"[{_STOPS}{_FULL_STOPS}]|{PARAGRAPH}", rest) is not None
-            if not short and len(rest) < _CLAUSE_REST:
+            if _SHORT_REST.search(rest):
+                continue
+            if len(rest) < _CLAUSE_REST:
                 if final:
                     continue
                 return
-            if _is_greek_question(text, mark, follows):
-                yield Cut(follows.at, Strength.SENTENCE)
-            elif not short and (mark["space"] or _ends_clause(text, mark, follows)):
-                yield Cut(follows.at, Strength.CLAUSE)
-        elif (strength := _stop_strength(text, mark, follows)) is not None:
+        else:
+            continue
+        if strength is not None:
             yield Cut(follows.at, strength)
 
 
@@ -125,10 +130,13 @@ def _following(text: str, start: int) -> _Following:
     return _Following(at, closers, spaced, position > opening, letter)
 
 
-def _is_greek_question(text: str, mark: re.Match[str], follows: _Following) -> bool:
+_STOPS_OF_ALPHABETS = re.compile("[\u0370-\u03ff\u1f00-\u1fff];|[\u0531-\u058a]:")
+
+
+def _is_stop_of_alphabet(text: str, mark: re.Match[str], follows: _Following) -> bool:
+    """The Greek question mark, and the Armenian full stop as it is often typed."""
     return (
-        mark["comma"] == ";"
-        and unicodedata.name(text[mark.start() - 1], "").startswith("GREEK")
+        _STOPS_OF_ALPHABETS.match(text, max(mark.start() - 1, 0)) is not None
         and follows.spaced
         and not (follows.letter or "").islower()
     )
@@ -147,9 +155,7 @@ def _stop_strength(text: str, mark: re.Match[str], follows: _Following) -> Stren
     stop, letter = mark["stop"] + follows.closers, follows.letter or ""
     word = _word_before(text, mark.start())
     if _is_full(stop):
-        if letter.isdigit() and not follows.spaced:
-            return None
-        if stop == "۔" and word in ALWAYS:
+        if stop == "۔" and (word in ALWAYS or (letter.isdigit() and not follows.spaced)):
             return None
         quoted = stop[-1] in _QUOTES and not follows.opened and not follows.spaced
         return None if quoted and _is_hiragana(letter) else Strength.SENTENCE
@@ -159,11 +165,8 @@ def _stop_strength(text: str, mark: re.Match[str], follows: _Following) -> Stren
         return None
     if not letter.islower():
         return Strength.SENTENCE
-    if mark["stop"] == ".":
-        return Strength.WEAK
     # It goes on in lower case: a quotation ("Why?" he said), a pause, or careless writing.
-    emphatic = any(c in "!?‼⁇⁈⁉" for c in mark["stop"])
-    return Strength.SENTENCE if emphatic and not follows.closers else Strength.CLAUSE
+    return Strength.WEAK if mark["stop"] == "." else Strength.CLAUSE
 
 
 def _is_full(stop: str) -> bool:
@@ -178,7 +181,7 @@ def _is_ideograph(c: str) -> bool:
     return "\u3040" <= c <= "\u9fff"
 
 
-_WORD = re.compile(r"[^\s\-–—/\"'“”„‚«»‹›()\[\]{}¿¡*_]*$")
+_WORD = re.compile(r"[^\s\-–—\"'“”„‚«»‹›()\[\]{}¿¡*_]*$")
 _DOTTED = re.compile(r"[^\W\d_]{1,3}(\.[^\W\d_]{1,3})+")
 _ROMAN = re.compile(r"[IVXLCDM]{2,}")
 _ORDINAL = re.compile(r"\d{1,3}|\d{1,2}\.\d{1,2}")
@@ -215,7 +218,10 @@ def _is_initial(word: str) -> bool:
     )
 
 
+_VOWELS = frozenset("aeiouyαεηιουωаеиоуыэюяіє")
+
+
 def _has_no_vowel(lower: str) -> bool:
-    """Of Latin letters, among them no vowel."""
+    """Of Latin, Greek or Cyrillic letters, among them no vowel."""
     base = [unicodedata.normalize("NFD", c)[0] for c in lower]
-    return bool(base) and all("a" <= c <= "z" and c not in "aeiouy" for c in base)
+    return bool(base) and all(c.isalpha() and c < "\u0530" and c not in _VOWELS for c in base)
