@@ -39,8 +39,8 @@ class AudioFormat(StrictObject):
     def _known_rate(self) -> AudioFormat:
         rates = (16_000, 24_000, 48_000) if self.type == "audio/pcm" else (8_000,)
         if self.rate not in rates:
-            allowed = ", ".join(map(str, rates))
-            raise refuse("invalid_value", f"{self.type} can have a rate of {allowed} Hz.")
+            allowed = " or ".join(map(str, rates))
+            raise refuse("invalid_value", f"{self.type} has a rate of {allowed} Hz.")
         return self
 
     @property

@@ -130,7 +130,7 @@ def _encode_base64(data: bytes) -> str:
 
 
 def _one_modality(value: Any) -> Any:
-    if isinstance(value, list) and set(value) == {"audio", "text"}:
+    if value in (["audio", "text"], ["text", "audio"]):
         raise refuse("invalid_value", "Give one: ['audio'], which has a transcript, or ['text'].")
     return value
 

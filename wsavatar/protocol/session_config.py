@@ -46,7 +46,9 @@ AvatarId = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
 
 
 def _detector(value: Any) -> Any:
-    return "server_vad" if value == "semantic_vad" else value
+    if value not in ("server_vad", "semantic_vad"):
+        raise refuse("invalid_value", "Should be 'server_vad' or 'semantic_vad'.")
+    return "server_vad"
 
 
 class TurnDetection(StrictObject):
