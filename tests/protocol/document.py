@@ -1,11 +1,14 @@
-"""Checks messages against the AsyncAPI document that the server publishes."""
+"""Checks messages against the AsyncAPI document that the server publishes.
+
+Its schemas are read as AsyncAPI says: JSON Schema, draft 7.
+"""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft7Validator
 
 from wsavatar.protocol.asyncapi import describe
 
@@ -13,7 +16,7 @@ __all__ = ["check_message", "event_types"]
 
 
 @cache
-def _validators(operation: str) -> dict[str, Draft202012Validator]:
+def _validators(operation: str) -> dict[str, Draft7Validator]:
     """For each event type of an operation, a validator of its payload."""
     document = describe()
     messages = document["components"]["messages"]
@@ -22,7 +25,7 @@ def _validators(operation: str) -> dict[str, Draft202012Validator]:
         message = messages[reference["$ref"].rsplit("/", 1)[1]]
         if message.get("contentType") is None:
             schema = {**message["payload"], "components": document["components"]}
-            validators[message["name"]] = Draft202012Validator(schema)
+            validators[message["name"]] = Draft7Validator(schema)
     return validators
 
 

@@ -385,6 +385,13 @@ def test_events_without_meaning_here_say_what_to_send(kind: str, hint: str) -> N
     assert hint in error.message
 
 
+def test_a_long_name_is_not_sent_back_whole() -> None:
+    """An error is short, whatever caused it."""
+    for response in ({"x" * 5000: 1}, {"metadata": {"x" * 5000: 1}}):
+        error = refused(type="response.create", response=response)
+        assert len(error.message) < 600 and len(error.param or "") < 200
+
+
 def test_an_errors_param_is_the_path_of_the_field() -> None:
     """A wrong type deep in an event is named by its path."""
     content = [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": 4}]

@@ -1,6 +1,6 @@
 """Binary messages from the server: a 24-byte header and a payload.
 
-Knows bytes and bounds; not who sends them. The layout stands in `wsavatar.protocol`.
+Knows bytes and bounds; not who sends them. `wsavatar.protocol` defines the layout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Region = tuple[int, int, int, int]
 
 
 class BinaryError(WsavatarError, ValueError):
-    """Bytes that are no message, or fields that do not fit their places."""
+    """Bytes that are not a message, or fields that do not fit the header."""
 
 
 class MessageType(IntEnum):
@@ -37,7 +37,7 @@ class MessageType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class BinaryMessage:
-    """One message taken apart. ``index``: frame number (FRAME) or sample offset (AUDIO)."""
+    """One decoded message. ``index``: frame number (FRAME) or sample offset (AUDIO)."""
 
     type: MessageType
     flags: int
@@ -59,7 +59,7 @@ def pack_audio(generation: int, sample_offset: int, pts_us: int, samples: bytes)
 
 
 def unpack(message: bytes) -> BinaryMessage:
-    """Take a message apart. Raises `BinaryError` where it is too short or of no known type."""
+    """Decode a message. Raises `BinaryError` if it is too short or of no known type."""
     if len(message) < HEADER.size:
         raise BinaryError(f"a message has {HEADER.size} bytes of header, this is {len(message)}")
     kind, flags, generation, index, pts_us, *region = HEADER.unpack_from(message)

@@ -186,7 +186,7 @@ _UNSUPPORTED = {
 
 
 def parse_client_event(text: str | bytes) -> ClientEvent:
-    """One text message as a typed event. Raises `ProtocolError` for everything that is none."""
+    """One text message as a typed event. Raises `ProtocolError` for anything else."""
     data = _load_object(text)
     event_id = _usable_event_id(data.get("event_id"))
     _check_extent(data, event_id)
@@ -194,7 +194,7 @@ def parse_client_event(text: str | bytes) -> ClientEvent:
     if not isinstance(kind, str):
         code = "invalid_type" if "type" in data else "missing_required_parameter"
         raise ProtocolError(
-            code, "An event needs a type, a string.", param="type", event_id=event_id
+            code, "An event needs a type: a string.", param="type", event_id=event_id
         )
     model = _BY_TYPE.get(kind)
     if model is None:
@@ -220,7 +220,7 @@ def _load_object(text: str | bytes) -> dict[str, Any]:
     try:
         data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except RecursionError:
-        raise ProtocolError("too_deep", f"JSON may be {MAX_DEPTH} levels deep.") from None
+        raise ProtocolError("too_deep", f"JSON can be at most {MAX_DEPTH} levels deep.") from None
     except ValueError as error:
         raise ProtocolError("invalid_json", f"Not JSON: {error}.") from None
     if not isinstance(data, dict):
@@ -229,7 +229,7 @@ def _load_object(text: str | bytes) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite_float(digits: str) -> float:
@@ -240,14 +240,14 @@ def _finite_float(digits: str) -> float:
 
 
 def _usable_event_id(value: Any) -> str | None:
-    """The client's event id, where it is one that an error can carry back."""
+    """The client's event id, if an error can carry it back."""
     if isinstance(value, str) and len(value) <= 512 and _is_unicode(value):
         return value
     return None
 
 
 def _check_extent(data: dict[str, Any], event_id: str | None) -> None:
-    """Bound depth and number of values; refuse half a surrogate pair, which no UTF-8 can carry."""
+    """Bound depth and number of values; refuse half a surrogate pair, which UTF-8 cannot carry."""
     level: list[Any] = [data]
     seen = 0
     for _ in range(MAX_DEPTH):
@@ -267,10 +267,12 @@ def _check_extent(data: dict[str, Any], event_id: str | None) -> None:
         seen += len(below)
         if seen > MAX_VALUES:
             raise ProtocolError(
-                "too_complex", f"An event may have {MAX_VALUES} values.", event_id=event_id
+                "too_complex", f"An event can have at most {MAX_VALUES} values.", event_id=event_id
             )
         level = below
-    raise ProtocolError("too_deep", f"JSON may be {MAX_DEPTH} levels deep.", event_id=event_id)
+    raise ProtocolError(
+        "too_deep", f"JSON can be at most {MAX_DEPTH} levels deep.", event_id=event_id
+    )
 
 
 def _is_unicode(value: str) -> bool:

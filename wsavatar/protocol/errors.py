@@ -1,4 +1,4 @@
-"""What goes wrong with a client event, in the words of the wire's ``error`` event."""
+"""Why a client event is refused, as the wire's ``error`` event says it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ErrorType = Literal["invalid_request_error", "server_error"]
 
 
 class ProtocolError(WsavatarError):
-    """A client event that cannot be taken. It changed nothing; the session goes on.
+    """A client event is refused. It changed nothing; the session continues.
 
     ``code`` is stable and for programs; ``param`` is the path of the field at fault; ``event_id``
-    is the client's own, where it sent one.
+    is the client's own, if it sent one.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Every event of the wire, in one place to import from.
 
 Text from a client becomes a typed event by `parse_client_event`, which raises `ProtocolError`;
-server events are built by keyword and have ``to_json()``. What they mean stands in
-`wsavatar.protocol`.
+server events are built by keyword and have ``to_json()``. `wsavatar.protocol` defines their
+meaning.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ what the AsyncAPI document is generated from.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from .base import Bytes, StrictObject, new_id
 from .errors import ErrorType, ProtocolError
@@ -293,6 +293,13 @@ class OutputTranscriptDone(_OfPart):
 # -- frames ---------------------------------------------------------------------------------------
 
 
+Region = Annotated[
+    tuple[int, int, int, int],
+    # JSON Schema's draft 7, which AsyncAPI builds on, has no other way to say four integers.
+    WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}),
+]
+
+
 class VideoDelta(ServerEvent):
     """One frame, to be shown while the response's audio at ``pts_ms`` is heard.
 
@@ -306,7 +313,7 @@ class VideoDelta(ServerEvent):
     codec: Literal["jpeg"] = "jpeg"
     frame_index: int
     pts_ms: float
-    region: tuple[int, int, int, int]
+    region: Region
     generation: int
     delta: Bytes
 

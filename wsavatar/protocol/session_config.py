@@ -196,7 +196,7 @@ class SessionConfig(StrictObject):
         if len(json.dumps(merged)) > MAX_SESSION_BYTES:
             raise ProtocolError(
                 "session_too_large",
-                f"A session's configuration may have {MAX_SESSION_BYTES} bytes as JSON.",
+                f"A session's configuration can have at most {MAX_SESSION_BYTES} bytes as JSON.",
                 param="session",
                 event_id=event_id,
             )

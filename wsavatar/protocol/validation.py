@@ -1,4 +1,4 @@
-"""From pydantic's complaints to the wire's: one error, with the path of the field at fault."""
+"""From pydantic's errors to the wire's: one error, with the path of the field at fault."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def _path(prefix: str, loc: Iterable[int | str]) -> str:
         if isinstance(part, int):
             path += f"[{part}]"
         elif not part.startswith("<"):  # the tag of a union's branch
-            path += f".{part}" if path else part
+            path += f".{part[:100]}" if path else part[:100]
     return path
