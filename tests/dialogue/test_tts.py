@@ -20,6 +20,7 @@ from wsavatar.dialogue.tts.auto import AutoVoice, ServiceState
 from wsavatar.dialogue.tts.base import VOICE_RATE, Chunks, VoiceTimeout, VoiceUnreachable
 from wsavatar.dialogue.tts.edge import EdgeVoice
 from wsavatar.dialogue.tts.espeak import EspeakVoice
+from wsavatar.dialogue.tts.languages import espeak_voices
 
 from .edge_service import EdgeService, edge_service, mp3_tone
 
@@ -60,6 +61,42 @@ async def test_espeak_speaks_the_language_that_is_asked_for() -> None:
     assert not alike(german, english)
     for unknown in ("marin", "xx", "../../etc/passwd", "a" * 5000):
         assert alike(english, await spoken(EspeakVoice(unknown), text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "voices"),
+    [
+        ("", "Hello", ["en-us"]),
+        ("marin", "Hello", ["en-us"]),
+        ("", "1, 2, 3!", ["en-us"]),
+        ("en-gb+f3", "Hello", ["en-gb+f3", "en-us"]),
+        ("pt-BR-AntonioNeural", "Olá", ["pt-br", "pt", "en-us"]),
+        ("es-MX-DaliaNeural", "Hola", ["es-419", "es", "en-us"]),
+        ("zh-CN-XiaoxiaoNeural", "你好", ["zh-cn", "cmn", "en-us"]),
+        ("zh-HK-HiuMaanNeural", "你好", ["yue", "cmn", "en-us"]),
+        ("iu-Cans-CA-SiqiniqNeural", "ai", ["iu-ca", "iu", "en-us"]),
+        ("", "你好，world", ["cmn", "en-us"]),
+        ("", "日本語です", ["ja", "en-us"]),
+        ("ja-JP-NanamiNeural", "日本", ["ja-jp", "ja", "en-us"]),
+        ("", "안녕하세요", ["ko", "en-us"]),
+        ("", "مرحبا", ["ar", "en-us"]),
+        ("", "آپ کیسے ہیں", ["ur", "en-us"]),
+        ("", "می‌خواهم بروم پیش", ["fa", "en-us"]),
+        ("", "Привіт, світ", ["uk", "en-us"]),
+        ("bg-BG-KalinaNeural", "Здравей", ["bg-bg", "bg", "en-us"]),
+        ("de", "Привет", ["ru", "de", "en-us"]),
+        ("hi-IN-SwaraNeural", "नमस्ते, world", ["hi-in", "hi", "en-us"]),
+    ],
+)
+def test_espeak_reads_the_script_of_a_text(name: str, text: str, voices: list[str]) -> None:
+    """The voice that is named, or one that reads the script where the named one would spell it."""
+    assert espeak_voices(name, text) == voices
+
+
+async def test_espeak_does_not_spell_other_scripts() -> None:
+    """A default voice says "hello, world" in Arabic as fast as the Arabic voice does."""
+    text = "مرحبا بالعالم"
+    assert len(await spoken(EspeakVoice(), text)) < 1.2 * len(await spoken(EspeakVoice("ar"), text))
 
 
 def alike(one: np.ndarray, other: np.ndarray) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from wsavatar.media.audio import resample
 
 from .base import VOICE_RATE, Chunks, VoiceError
+from .languages import espeak_voices
 
 __all__ = ["EspeakVoice"]
 
@@ -30,9 +30,6 @@ _UTF8 = 1
 _RATE, _WORDS_PER_MINUTE = 1, 160
 _MAX_SAMPLES = 22_050 * 60  # of one phrase, which has at most 200 characters
 
-_DEFAULT = "en-us"
-_NAME = re.compile(r"^[a-z]{2,3}(-[a-z0-9]{2,8})*(\+[A-Za-z0-9]{1,16})?$")
-
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
@@ -40,17 +37,16 @@ _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="espeak")
 
 
 class EspeakVoice:
-    """A `Voice`. ``name``: eSpeak's ("en-us", "de", "en-gb+f3"), or another engine's, of which the
-    language is taken ("de-DE-KatjaNeural"); anything else is American English."""
+    """A `Voice`, by a name as `espeak_voices` takes it; a script which that voice does not read is
+    read by one that does."""
 
     def __init__(self, name: str = "") -> None:
-        language = re.match(r"^([a-z]{2,3})-[A-Z]{2}", name)
-        self.name = language[1] if language else name if _NAME.match(name) else _DEFAULT
+        self.name = name
 
     async def speak(self, text: str) -> Chunks:
         stop = threading.Event()
         work = asyncio.get_running_loop().run_in_executor(
-            _thread, _synthesize, text, self.name, stop
+            _thread, _synthesize, text, espeak_voices(self.name, text), stop
         )
         try:
             samples = await work
@@ -63,7 +59,7 @@ class EspeakVoice:
         return self
 
 
-def _synthesize(text: str, voice: str, stop: threading.Event) -> NDArray[np.float32]:
+def _synthesize(text: str, voices: list[str], stop: threading.Event) -> NDArray[np.float32]:
     """One phrase at VOICE_RATE. Only ever called on the one thread."""
     if stop.is_set():
         return np.empty(0, np.float32)
@@ -80,7 +76,7 @@ def _synthesize(text: str, voice: str, stop: threading.Event) -> NDArray[np.floa
         return int(stop.is_set() or total > _MAX_SAMPLES)
 
     library.espeak_SetSynthCallback(take)
-    for name in (voice, _DEFAULT):
+    for name in voices:
         if library.espeak_SetVoiceByName(name.encode()) == 0:
             break
     library.espeak_SetParameter(_RATE, _WORDS_PER_MINUTE, 0)
