@@ -1,4 +1,4 @@
-"""The bench: its figures come from the renderer itself, and failed frames are no figures."""
+"""The bench: its figures are those of the server's renderer, and failed frames do not count."""
 
 from __future__ import annotations
 
@@ -14,9 +14,18 @@ import torch
 from tests.fake_model import FakeModel, make_avatar
 from tests.page_server import light_settings
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.bench import ceiling, figures, reference, renderer
+from wsavatar.bench import ceiling, reference, renderer
 from wsavatar.bench.command import parse_parts
-from wsavatar.bench.figures import BenchError, Ceiling, ConvolutionRate, ReferenceSpeed, Throughput
+from wsavatar.bench.report import (
+    BenchError,
+    Ceiling,
+    ConvolutionRate,
+    ReferenceSpeed,
+    Report,
+    Throughput,
+    compare,
+    table,
+)
 from wsavatar.bench.resized import parse_size, write_resized
 from wsavatar.bench.timing import stopwatch
 from wsavatar.cli import main
@@ -29,8 +38,10 @@ from wsavatar.render.pool import FacePool
 FULL = ModelSpec("v15", 256, 4, 32, 5, 384, OFFICIAL_GRID, CropMargin(), "")
 
 
-def subject_for(model: FakeModel, seconds: float = 1.0, **settings: int) -> renderer.Subject:
-    return renderer.Subject.of(make_avatar(), RenderSettings(**settings), model.spec.grid, seconds)
+def inputs_for(model: FakeModel, seconds: float = 1.0, **settings: int) -> renderer.BenchInput:
+    return renderer.BenchInput.of(
+        make_avatar(), RenderSettings(**settings), model.spec.grid, seconds
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +59,7 @@ def value(words: list[str], name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def directory(light: list[str]) -> Path:
-    """Where the small model lies."""
+    """The folder of the small model."""
     return value(light, "model.path")
 
 
@@ -62,7 +73,7 @@ def mini(directory: Path) -> MuseTalk:
 
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The least of every measurement: which figures there are, not what they are."""
+    """The shortest measurements: tests check which figures exist, not their values."""
     monkeypatch.setattr(renderer, "BATCHES", 1)
     monkeypatch.setattr(renderer, "REPETITIONS", 1)
     monkeypatch.setattr(renderer, "LATENCY_CHUNKS", 1)
@@ -71,8 +82,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("brief")
-def test_the_json_holds_what_was_asked_for(light: list[str], capsys) -> None:
-    """Each part has its figures, at every batch size, and a parser finds nothing else."""
+def test_the_json_has_every_part_asked_for(light: list[str], capsys) -> None:
+    """Each part has figures at every batch size, and standard output holds nothing but JSON."""
     parts = "stages,throughput,latency,reference,scaling"
     words = ["bench", "--json", "--batch-size", "2", "--seconds", "1", "--parts", parts]
     assert main([*words, *light]) == 0
@@ -98,38 +109,38 @@ def test_the_json_holds_what_was_asked_for(light: list[str], capsys) -> None:
 
 @pytest.mark.usefixtures("brief")
 def test_an_avatar_of_another_size_is_measured(light: list[str], capsys) -> None:
-    """`--avatar-size` renders the same face at the size asked for, and a reader's table says so."""
+    """`--avatar-size` renders the avatar at that size, and the table states it."""
     words = ["bench", "--parts", "stages", "--batch-size", "1", "--seconds", "1"]
     assert main([*words, "--avatar", "noor", "--avatar-size", "640x360", *light]) == 0
-    told = capsys.readouterr().out
-    assert "noor-640x360, 640x360" in told and "UNet and VAE" in told and "frames/s" not in told
+    shown = capsys.readouterr().out
+    assert "noor-640x360, 640x360" in shown and "UNet and VAE" in shown and "frames/s" not in shown
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
-        (["--parts", "stages,speed"], "of stages, throughput"),
+        (["--parts", "stages,speed"], "expected stages, throughput"),
         (["--batch-size", "65"], "from 1 to 64"),
         (["--seconds", "0.5"], "from 1 to 600"),
         (["--avatar-size", "big"], "WIDTHxHEIGHT"),
-        (["--parts", "reference", "--set", "model.decoder=tiny"], "decodes by the VAE only"),
-        (["--reference", "--set", "model.decoder=tiny"], "decodes by the VAE only"),
-        (["--audio", "a.wav"], "go with --sessions"),
+        (["--parts", "reference", "--set", "model.decoder=tiny"], "decodes with the VAE only"),
+        (["--reference", "--set", "model.decoder=tiny"], "decodes with the VAE only"),
+        (["--audio", "a.wav"], "need --sessions"),
         (["--sessions", "0"], "from 1 to 1000"),
         (["--sessions", "1", "--url", "http://localhost"], "expected ws://"),
-        (["--sessions", "1", "--url", "ws://h", "--avatar-size", "640x360"], "not for --url"),
+        (["--sessions", "1", "--url", "ws://h", "--avatar-size", "640x360"], "leave --url out"),
     ],
 )
-def test_a_wrong_option_is_told_before_anything_is_loaded(
-    words: list[str], told: str, capsys
+def test_a_wrong_option_is_an_error_before_anything_is_loaded(
+    words: list[str], expected: str, capsys
 ) -> None:
-    """What may be given instead stands in the error."""
+    """The error names the allowed values."""
     assert main(["bench", *words]) == 2
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
-def test_parts_are_names_with_commas() -> None:
-    """Spaces do no harm."""
+def test_parts_are_separated_by_commas() -> None:
+    """Spaces are ignored."""
     assert parse_parts("stages, ceiling") == {"stages", "ceiling"}
 
 
@@ -137,50 +148,50 @@ def test_parts_are_names_with_commas() -> None:
 
 
 def test_the_batch_asked_for_is_the_batch_that_runs() -> None:
-    """Figures at batch 4 are measured in batches of 4, not of what the server would grow to."""
+    """Figures at batch 4 are measured in batches of 4, which do not grow as on a server."""
     model = FakeModel()
-    subject = subject_for(model, batch_size=16, max_batch_size=32)
-    assert renderer.measure_throughput([model], subject, 4).frames_per_s > 0
+    inputs = inputs_for(model, batch_size=16, max_batch_size=32)
+    assert renderer.measure_throughput([model], inputs, 4).frames_per_s > 0
     assert max(map(len, model.batches)) == 4
 
 
 def test_stages_run_full_batches_only() -> None:
-    """What is left over at the end would be padded, and is no frame of a full batch."""
+    """The frames left at the end are not measured, because they would be padded."""
     model = FakeModel()
-    renderer.measure_stages(model, subject_for(model), 4)
+    renderer.measure_stages(model, inputs_for(model), 4)
     assert set(map(len, model.batches)) == {4}
 
 
-def test_the_first_frame_comes_in_the_servers_batches() -> None:
-    """Latency is measured at the configured batch, whatever sizes throughput went up to."""
+def test_the_first_frame_is_measured_in_configured_batches() -> None:
+    """Latency uses the configured batch size, whatever sizes throughput was measured at."""
     model = FakeModel()
-    first = renderer.measure_first_frame(model, subject_for(model, batch_size=2, max_batch_size=2))
+    first = renderer.measure_first_frame(model, inputs_for(model, batch_size=2, max_batch_size=2))
     assert max(map(len, model.batches)) == 2
     assert 0 < first.p50_ms <= first.p95_ms
 
 
 def test_small_batches_render_fewer_frames() -> None:
-    """Fifty batches tell as much as more: a GPU's time is dear."""
-    subject = subject_for(FakeModel(), 10.0)
-    assert subject.frames == 250
-    assert 50 <= sum(chunk.frame_count for chunk in subject.chunks_for(50)) < 50 + 13
-    assert sum(chunk.frame_count for chunk in subject.chunks_for(9999)) == 250
+    """A repetition has fifty batches, whatever their size."""
+    inputs = inputs_for(FakeModel(), 10.0)
+    assert inputs.frames == 250
+    assert 50 <= sum(chunk.frame_count for chunk in inputs.chunks_for(50)) < 50 + 13
+    assert sum(chunk.frame_count for chunk in inputs.chunks_for(9999)) == 250
 
 
 def test_a_model_that_fails_gives_no_figures() -> None:
-    """A frame that was dropped must not count as a fast one."""
+    """A dropped frame is an error and does not count as a fast one."""
     model = FakeModel()
     model.bad_frames = {3}
     with pytest.raises(BenchError, match="1 of 25 frames could not be rendered"):
-        renderer.measure_throughput([model], subject_for(model), 4)
+        renderer.measure_throughput([model], inputs_for(model), 4)
 
 
-def test_scaling_uses_each_device() -> None:
-    """Over two devices each makes about half of the frames, chunk by chunk."""
+def test_scaling_uses_every_device() -> None:
+    """Of two devices each renders about half of the frames."""
     models = [FakeModel("one"), FakeModel("two")]
-    subject = subject_for(models[0], 4.0)
-    pool = FacePool(models, subject.at_batch(4))
-    one, two = renderer.measure_scaling(pool, 2, subject, 4)
+    inputs = inputs_for(models[0], 4.0)
+    pool = FacePool(models, inputs.at_batch(4))
+    one, two = renderer.measure_scaling(pool, 2, inputs, 4)
     assert (one.devices, one.ratio, two.devices) == (1, 1.0, 2)
     assert two.ratio == pytest.approx(two.frames_per_s / one.frames_per_s, abs=0.01)
     alone = renderer.REPETITIONS * 100
@@ -188,14 +199,14 @@ def test_scaling_uses_each_device() -> None:
     assert shares[1] > alone // 3 and sum(shares) == 2 * alone
 
 
-def test_scaling_says_each_figure_as_it_comes() -> None:
-    """A run that is cut short at many devices keeps the figures of fewer."""
+def test_scaling_prints_each_figure_at_once() -> None:
+    """An aborted run keeps the figures that it has measured."""
     models = [FakeModel("one"), FakeModel("two")]
-    subject = subject_for(models[0])
-    pool = FacePool(models, subject.at_batch(4))
+    inputs = inputs_for(models[0])
+    pool = FacePool(models, inputs.at_batch(4))
     heard: list[tuple[str, int]] = []
     one, two = renderer.measure_scaling(
-        pool, 2, subject, 4, lambda text: heard.append((text, len(models[1].batches)))
+        pool, 2, inputs, 4, lambda text: heard.append((text, len(models[1].batches)))
     )
     [(first, second_ran), (last, _)] = heard
     assert first == f"1 device: {one.frames_per_s:.1f} frames/s, 1.00 times one"
@@ -204,16 +215,16 @@ def test_scaling_says_each_figure_as_it_comes() -> None:
 
 
 @pytest.mark.parametrize(("greatest", "sizes"), [(1, [1]), (4, [1, 2, 4]), (6, [1, 2, 4, 6])])
-def test_batches_double_up_to_the_greatest(greatest: int, sizes: list[int]) -> None:
-    """1, 2, 4, … and the one asked for."""
+def test_batch_sizes_double_up_to_the_largest(greatest: int, sizes: list[int]) -> None:
+    """1, 2, 4, … and the size asked for."""
     assert renderer.batch_sizes(greatest) == sizes
 
 
 # -- the reference path ---------------------------------------------------------------------------
 
 
-def test_the_reference_path_draws_what_our_model_draws(directory: Path, tmp_path: Path) -> None:
-    """Same weights, same conditions: the patches differ by rounding, so the work is the same."""
+def test_the_reference_path_gives_our_pictures(directory: Path, tmp_path: Path) -> None:
+    """With equal weights and conditions the patches differ by rounding only."""
     shutil.copytree(directory, tmp_path / "model")
     extras = json.loads((directory / "wsavatar.json").read_text("utf-8"))
     whole = extras | {"decode_from_row": 0}  # the script knows no part of a picture
@@ -230,8 +241,8 @@ def test_the_reference_path_draws_what_our_model_draws(directory: Path, tmp_path
     assert ours.std() > 1 and np.abs(ours - theirs).max() <= 1
 
 
-def test_the_reference_pastes_under_the_mask_only() -> None:
-    """Where the mask is 0 the frame stays; where it is 255 the patch stands; between, a blend."""
+def test_the_reference_pastes_inside_the_mask_only() -> None:
+    """At mask 0 the frame is kept, at 255 it is the patch, between them a blend."""
     frame = np.full((40, 40, 3), 100, np.uint8)
     patch = np.full((8, 8, 3), 200, np.uint8)
     mask = np.zeros((24, 24), np.uint8)
@@ -243,8 +254,8 @@ def test_the_reference_pastes_under_the_mask_only() -> None:
     assert (pasted == 100).all() and (frame == 100).all()
 
 
-def test_the_reference_resizes_as_the_official_script() -> None:
-    """Bilinear: an edge becomes a ramp that never leaves its two levels, as Lanczos would."""
+def test_the_reference_resizes_like_the_official_script() -> None:
+    """Bilinear: an edge becomes a ramp between its two levels, without Lanczos' overshoot."""
     frame, mask = np.zeros((24, 24, 3), np.uint8), np.full((24, 24), 255, np.uint8)
     patch = np.full((6, 6, 3), 50, np.uint8)
     patch[:, 3:] = 200
@@ -257,7 +268,7 @@ def test_the_reference_resizes_as_the_official_script() -> None:
 
 
 def test_a_full_size_frame_is_800_gflop(tmp_path: Path) -> None:
-    """UNet 178 and decoder 622, counted on the modules without their weights."""
+    """UNet 178 and decoder 622, counted on modules without weights."""
     names = {
         "unet": "musetalkV15/musetalk.json",
         "vae": "sd-vae/config.json",
@@ -274,7 +285,7 @@ def test_a_full_size_frame_is_800_gflop(tmp_path: Path) -> None:
 
 
 def test_the_ceiling_is_measured_on_this_device(mini: MuseTalk, directory: Path) -> None:
-    """Every shape has its rate, and cuDNN's choice is left as it was."""
+    """Every shape has a rate, and cuDNN's setting is restored."""
     before = torch.backends.cudnn.benchmark
     load = ceiling.Load(1, ((64, 32), (32, 32)), 64, 2**16, groups=3, calls=2)
     found = ceiling.measure_ceiling(directory, mini.spec, torch.device("cpu"), torch.float32, load)
@@ -283,34 +294,34 @@ def test_the_ceiling_is_measured_on_this_device(mini: MuseTalk, directory: Path)
     assert torch.backends.cudnn.benchmark == before
 
 
-def test_memory_is_named_for_what_it_is() -> None:
-    """What graphs compute in is reserved, and in no tensor that torch counts."""
+def test_memory_of_graphs_counts_as_reserved() -> None:
+    """The table has the memory in tensors and the reserved memory, which includes CUDA graphs."""
     rows = [Throughput(1, 232.0, 3400, 3900)]
     machine, avatar = {"cpu": "a", "cores": 2, "cuda": []}, {"id": "a", "width": 2, "height": 2}
     model = {"directory": "m", "dtype": "float16", "devices": ["cuda:0"]}
-    report = figures.Report(machine, model, avatar, 1, 1, throughput=tuple(rows))
-    told = figures.table(report)
-    assert "MiB in tensors  MiB reserved" in told and "in use" not in told
+    report = Report(machine, model, avatar, 1, 1, throughput=tuple(rows))
+    shown = table(report)
+    assert "MiB in tensors  MiB reserved" in shown and "in use" not in shown
 
 
-def test_ours_stands_beside_the_reference_and_the_ceiling() -> None:
-    """Ratios at the batch sizes that both ran; the best convolution's rate is the ceiling's."""
+def test_the_comparison_with_the_reference_and_the_ceiling() -> None:
+    """Ratios at batch sizes that both ran; the ceiling is the best convolution's rate."""
     rates = (ConvolutionRate(512, 64, 700.0), ConvolutionRate(128, 256, 600.0))
     chip = Ceiling(16, rates, 720.0, 3900.0, 800.0)
     assert chip.frames_per_s == pytest.approx(875)
     ours = [Throughput(2, 200.0), Throughput(4, 437.5)]
-    two, four = figures.compare(ours, [ReferenceSpeed(4, 87.5, 70.0)], chip)
+    two, four = compare(ours, [ReferenceSpeed(4, 87.5, 70.0)], chip)
     assert (two.times_reference, two.share_of_ceiling) == (None, pytest.approx(0.229))
     assert (four.times_reference, four.times_reference_with_jpeg) == (5.0, 6.25)
     assert four.share_of_ceiling == 0.5
-    assert figures.compare(ours, [], None) == ()
+    assert compare(ours, [], None) == ()
 
 
 # -- avatars and clocks ---------------------------------------------------------------------------
 
 
-def test_a_resized_avatar_keeps_its_face_in_place(light: list[str], tmp_path: Path) -> None:
-    """The picture fits, its edges fill the rest, and the landmarks lie on the same features."""
+def test_landmarks_of_a_resized_avatar_move_with_the_face(light: list[str], tmp_path: Path) -> None:
+    """The picture fits, its edges fill the rest, and landmarks are on the same features."""
     source = value(light, "avatars.directory")
     id = write_resized(source / "ada", 1280, 720, tmp_path)
     store = AvatarStore(AvatarSettings(directory=tmp_path), None)  # type: ignore[arg-type]
@@ -322,7 +333,7 @@ def test_a_resized_avatar_keeps_its_face_in_place(light: list[str], tmp_path: Pa
 
 
 @pytest.mark.parametrize("text", ["1280", "1280x", "1281x720", "64x64", "5000x720", "1280×720"])
-def test_a_size_must_be_one_that_videos_have(text: str) -> None:
+def test_a_size_must_be_possible_for_videos(text: str) -> None:
     """Even numbers from 128 to 4096."""
     with pytest.raises(BenchError, match="WIDTHxHEIGHT"):
         parse_size(text)
@@ -330,8 +341,8 @@ def test_a_size_must_be_one_that_videos_have(text: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_work_is_timed_until_the_device_has_done_it() -> None:
-    """A kernel that was only queued when the call returned counts in full."""
+def test_cuda_work_is_timed_until_the_device_has_finished() -> None:
+    """A kernel that is still queued when the call returns counts in full."""
     device = torch.device("cuda")
     left = torch.randn(4096, 4096, device=device)
     elapsed_ms = stopwatch(device)

@@ -1,4 +1,4 @@
-"""The load test: what a viewer counts, and that a client counts it right at a real socket."""
+"""The load test: the counts of a simulated viewer, and of a client at a real socket."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from tests import helpers
-from wsavatar.bench.clients import RATE, ClientResult, Orders, Results, _open, watch
-from wsavatar.bench.sessions import Scene, _orders, percentile, sessions_table, summarize
+from wsavatar.bench.clients import RATE, ClientJob, ClientResult, Results, _open, run_client
+from wsavatar.bench.sessions import Workload, _client_jobs, percentile, sessions_table, summarize
 from wsavatar.bench.speech import recorded_speech
 from wsavatar.bench.viewer import PlannedChunk, Playback, Viewer, plan_chunks
 from wsavatar.cli import main
@@ -34,15 +34,15 @@ GRID = FeatureGrid()
 
 
 def started(at_s: float = 10.0) -> Playback:
-    """A playback that begins at ``at_s`` with a second of sound and frames in hand."""
+    """A playback that starts at ``at_s`` with a second of audio and frames buffered."""
     playback = Playback()
     playback.sound(1.0, at_s)
     playback.reach(1.0, at_s)
     return playback
 
 
-def test_playback_begins_with_sound_and_frames_in_hand() -> None:
-    """650 ms of both, as the page in live speech; then it goes at the speed of time."""
+def test_playback_starts_with_audio_and_frames_buffered() -> None:
+    """It waits for 650 ms of both, like the page in live speech, then runs in real time."""
     playback = Playback()
     playback.sound(0.7, 10.0)
     playback.reach(0.64, 10.1)
@@ -51,8 +51,8 @@ def test_playback_begins_with_sound_and_frames_in_hand() -> None:
     assert playback.started and playback.position(10.4) == pytest.approx(0.1)
 
 
-def test_missing_frames_hold_the_sound_back_only_so_long() -> None:
-    """1.3 s after the sound would have begun, it begins without them."""
+def test_missing_frames_delay_playback_by_a_limited_time() -> None:
+    """1.3 s after the audio would have sufficed, playback starts without frames."""
     playback = Playback()
     playback.sound(2.0, 10.0)
     playback.sound(0.02, 11.94)
@@ -61,8 +61,8 @@ def test_missing_frames_hold_the_sound_back_only_so_long() -> None:
     assert playback.started
 
 
-def test_a_short_response_begins_with_what_there_is() -> None:
-    """Where the sound has ended there is nothing to wait for but its own frames."""
+def test_a_short_response_starts_when_complete() -> None:
+    """When the audio has ended, playback waits for its frames only."""
     playback = Playback()
     playback.sound(0.2, 10.0)
     playback.end(10.0)
@@ -72,8 +72,8 @@ def test_a_short_response_begins_with_what_there_is() -> None:
     assert playback.started
 
 
-def test_playback_that_runs_dry_stands_until_there_is_sound_again() -> None:
-    """One underrun, and the position stays; 60 ms set it going again."""
+def test_an_underrun_stops_playback_until_audio_is_buffered() -> None:
+    """The underrun counts once and the position stays; 60 ms of audio resume it."""
     playback = started(10.0)
     assert playback.position(11.5) == 1.0 and playback.underruns == 1
     playback.sound(0.05, 11.6)
@@ -83,8 +83,8 @@ def test_playback_that_runs_dry_stands_until_there_is_sound_again() -> None:
     assert playback.underruns == 1
 
 
-def test_the_end_of_the_sound_is_no_underrun() -> None:
-    """It runs out because it is over."""
+def test_the_end_of_the_audio_is_no_underrun() -> None:
+    """Playback that reaches the end of a complete response is not an underrun."""
     playback = started(10.0)
     playback.end(10.5)
     assert playback.position(12.0) == 1.0 and playback.underruns == 0
@@ -93,8 +93,8 @@ def test_the_end_of_the_sound_is_no_underrun() -> None:
 # -- a viewer's counts ----------------------------------------------------------------------------
 
 
-def test_a_frame_is_late_where_playback_has_passed_it() -> None:
-    """Its pts against what is heard as it arrives, to the millisecond."""
+def test_a_frame_is_late_if_playback_has_passed_it() -> None:
+    """Lateness is the playback position at arrival minus the pts, in milliseconds."""
     viewer = Viewer(25, [], playback=started(10.0))
     viewer.sound(0, 24_000, 24_000, 10.0)
     viewer.frame(0, 0, 100, 10.0)
@@ -105,8 +105,8 @@ def test_a_frame_is_late_where_playback_has_passed_it() -> None:
     assert (viewer.frames, viewer.bytes) == (3, 300)
 
 
-def test_nothing_is_late_before_it_plays() -> None:
-    """However long the first frames take: playback waits for them."""
+def test_no_frame_is_late_before_playback() -> None:
+    """Playback waits for the first frames, however long they take."""
     viewer = Viewer(25, [])
     viewer.sound(0, 12_000, 24_000, 10.0)
     viewer.frame(0, 0, 1, 12.0)
@@ -114,7 +114,7 @@ def test_nothing_is_late_before_it_plays() -> None:
 
 
 def test_the_first_frame_is_counted_from_the_packet_that_completed_its_chunk() -> None:
-    """One latency a chunk: of the first of its frames that arrives, whichever that is.
+    """One latency for each chunk, of its first frame that arrives, whichever that is.
 
     Frames beyond the plan (cut when the speech had ended) have none.
     """
@@ -127,15 +127,15 @@ def test_the_first_frame_is_counted_from_the_packet_that_completed_its_chunk() -
     assert viewer.unplanned == 0
 
 
-def test_a_frame_before_its_sound_gives_the_plan_away() -> None:
-    """The server cuts other chunks than this plan says: its latencies would mean nothing."""
+def test_a_frame_before_its_audio_shows_a_wrong_plan() -> None:
+    """The server then cuts other chunks than planned, so latencies would be wrong."""
     viewer = Viewer(25, [PlannedChunk(0, 3, 24)])
     viewer.frame(0, 0, 1, 10.0)
     assert viewer.unplanned == 1 and viewer.first_frame_ms == []
 
 
-def test_gaps_repeats_and_losses_are_counted() -> None:
-    """A hole in the sound, a frame twice, a frame that is neither here nor reported as dropped."""
+def test_gaps_duplicates_and_losses_are_counted() -> None:
+    """A gap in the audio, a repeated frame, a frame neither received nor reported as dropped."""
     viewer = Viewer(25, [])
     viewer.sound(0, 480, 24_000, 10.0)
     viewer.sound(480, 480, 24_000, 10.0)
@@ -148,8 +148,8 @@ def test_gaps_repeats_and_losses_are_counted() -> None:
     assert (viewer.missing(5, dropped=2), viewer.missing(5, dropped=1)) == (0, 1)
 
 
-def test_frames_count_as_shown_when_their_time_has_come() -> None:
-    """What the page reports twice a second."""
+def test_frames_count_as_shown_when_they_are_due() -> None:
+    """The count that the page reports twice a second."""
     viewer = Viewer(25, [], playback=started(10.0))
     for index in range(10):
         viewer.frame(index, index * 40_000, 1, 10.0)
@@ -159,8 +159,8 @@ def test_frames_count_as_shown_when_their_time_has_come() -> None:
 # -- the plan, and a real socket ------------------------------------------------------------------
 
 
-def test_the_plan_says_which_packet_completes_a_chunk() -> None:
-    """A chunk of 0.5 s cannot be cut before 0.5 s were said, and is within a packet of it."""
+def test_the_plan_finds_the_packet_that_completes_a_chunk() -> None:
+    """A chunk of 0.5 s is cut within a packet after 0.5 s of audio, not before."""
     plan = plan_chunks(100, RATE // 50, RATE, GRID, 25, 500)
     assert [chunk.packet // 25 for chunk in plan] in ([1, 2, 3], [0, 1, 2, 3])
     starts = [chunk.first_frame for chunk in plan]
@@ -168,47 +168,47 @@ def test_the_plan_says_which_packet_completes_a_chunk() -> None:
 
 
 @pytest.fixture
-def orders(tmp_path: Path) -> Orders:
-    """1.3 s of a tone for one client, twenty times as fast as speech."""
+def job(tmp_path: Path) -> ClientJob:
+    """1.3 s of a tone for one client, sent twenty times as fast as speech."""
     (tmp_path / "speech.pcm").write_bytes(encode(helpers.tone(0.9, 220), "audio/pcm"))
-    scene = Scene(1, 1.3, "", "", "", "binary", "ada", 25, 500, GRID)
-    [orders] = _orders(scene, tmp_path / "speech.pcm")
-    return replace(orders, packet_s=0.001)
+    workload = Workload(1, 1.3, "", "", "", "binary", "ada", 25, 500, GRID)
+    [job] = _client_jobs(workload, tmp_path / "speech.pcm")
+    return replace(job, packet_s=0.001)
 
 
 @pytest.mark.parametrize("encoding", ["binary", "json"])
-async def test_a_client_sees_all_that_a_sound_server_sends(orders: Orders, encoding: Any) -> None:
-    """Every frame and every sample of its own speech, no gap, each chunk with its latency."""
-    orders.session["avatar"]["video"]["encoding"] = encoding
-    result, lag_ms = await watched(replace(orders, encoding=encoding))
+async def test_a_client_gets_everything_from_a_server(job: ClientJob, encoding: Any) -> None:
+    """Every frame and every sample of its speech, no gap, and a latency for each chunk."""
+    job.session["avatar"]["video"]["encoding"] = encoding
+    result, lag_ms = await watched(replace(job, encoding=encoding))
     assert result.complete and result.errors == []
     assert result.frames == 33 and result.dropped == result.missing == result.duplicates == 0
     assert (result.audio_gaps, result.missing_audio_ms, result.unplanned) == (0, 0.0, 0)
-    assert len(result.first_frame_ms) == result.planned_chunks == len(orders.plan) >= 2
+    assert len(result.first_frame_ms) == result.planned_chunks == len(job.plan) >= 2
     assert min(result.first_frame_ms) > 0 and result.bytes > 0
-    assert len(lag_ms) == orders.packets
+    assert len(lag_ms) == job.packets
 
 
-async def test_another_chunk_length_on_the_server_is_noticed(orders: Orders) -> None:
-    """A server that cuts sooner than the plan says answers before it was asked."""
-    result, _ = await watched(replace(orders, packet_s=0.01), chunk_ms=200)
+async def test_another_chunk_length_on_the_server_is_detected(job: ClientJob) -> None:
+    """A server with shorter chunks than planned sends frames before their planned packet."""
+    result, _ = await watched(replace(job, packet_s=0.01), chunk_ms=200)
     assert result.unplanned > 0
 
 
-async def test_a_server_that_goes_away_is_an_error_of_the_client(orders: Orders) -> None:
-    """The counts up to then stay, and nothing is raised."""
+async def test_a_lost_connection_is_an_error_in_the_result(job: ClientJob) -> None:
+    """The counts until then are kept, and nothing is raised."""
     engine = helpers.fake_engine(create_dialogue=create)
     async with helpers.running(engine) as server:
-        socket = await joined(server, orders)
+        socket = await joined(server, job)
         await socket.close()
         result = ClientResult(0)
-        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+        await run_client(socket, job, time.monotonic(), speech_of(job), result, [])
     assert not result.complete and "connection lost" in result.errors[0]
 
 
 @contextlib.asynccontextmanager
 async def scripted(*messages: str | bytes) -> AsyncIterator[str]:
-    """The URL of a server that reads all, and says what is given here."""
+    """The URL of a server that reads everything and sends the given messages."""
 
     async def answer(socket: Any) -> None:
         for message in messages:
@@ -220,8 +220,8 @@ async def scripted(*messages: str | bytes) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-async def test_a_response_that_ends_early_leaves_frames_missing(orders: Orders) -> None:
-    """What is missing is counted up to what was said, not up to the last frame that came."""
+async def test_a_response_that_ends_early_has_missing_frames(job: ClientJob) -> None:
+    """Missing frames are counted up to the audio sent, not up to the last frame received."""
     frames = [pack_frame(0, index, index * 40_000, (0, 0, 1, 1), b"") for index in range(3)]
     dropped = {"type": "response.video.done", "frames_dropped": 2}
     done = {"type": "response.done"}
@@ -230,7 +230,7 @@ async def test_a_response_that_ends_early_leaves_frames_missing(orders: Orders) 
         scripted(*frames, json.dumps(dropped), json.dumps(done)) as url,
         connect(url) as socket,
     ):
-        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+        await run_client(socket, job, time.monotonic(), speech_of(job), result, [])
     assert result.complete and (result.frames, result.dropped) == (3, 2)
     assert result.missing == 33 - 3 - 2
 
@@ -238,46 +238,46 @@ async def test_a_response_that_ends_early_leaves_frames_missing(orders: Orders) 
 @pytest.mark.parametrize(
     "message", ["nonsense", "[1]", '{"no": "type"}', b"\x01", pack_audio(0, 0, 0, b"")[:8]]
 )
-async def test_a_message_that_cannot_be_read_ends_one_client_only(
-    orders: Orders, message: str | bytes
+async def test_an_unreadable_message_ends_one_client_only(
+    job: ClientJob, message: str | bytes
 ) -> None:
-    """It is an error of the client that got it; nothing is raised at the others."""
+    """It is an error in that client's result; the other clients go on."""
     result, refused = ClientResult(0), ClientResult(1)
     async with scripted(message) as url, contextlib.AsyncExitStack() as stack:
-        assert await _open(replace(orders, url=url), stack, refused) is None
+        assert await _open(replace(job, url=url), stack, refused) is None
         socket = await stack.enter_async_context(connect(url))
-        await watch(socket, orders, time.monotonic(), speech_of(orders), result, [])
+        await run_client(socket, job, time.monotonic(), speech_of(job), result, [])
     assert not result.complete and result.missing == 33
     assert "cannot be read" in result.errors[0] and "could not begin" in refused.errors[0]
 
 
-async def watched(orders: Orders, chunk_ms: int = 500) -> tuple[ClientResult, list[float]]:
-    """One client's run against a server whose pictures take no time."""
+async def watched(job: ClientJob, chunk_ms: int = 500) -> tuple[ClientResult, list[float]]:
+    """One client's run against a server with a fake model."""
     engine = helpers.fake_engine(create_dialogue=create)
     chosen = helpers.settings(audio=AudioSettings(chunk_ms=chunk_ms))
     result, lag_ms = ClientResult(0), list[float]()
     async with helpers.running(engine, chosen) as server:
-        socket = await joined(server, orders)
-        await watch(socket, orders, time.monotonic(), speech_of(orders), result, lag_ms)
+        socket = await joined(server, job)
+        await run_client(socket, job, time.monotonic(), speech_of(job), result, lag_ms)
         await socket.close()
     return result, lag_ms
 
 
-async def joined(server: Any, orders: Orders) -> Any:
+async def joined(server: Any, job: ClientJob) -> Any:
     socket = await connect(f"ws://127.0.0.1:{server.port}/v1/realtime")
     client = helpers.Client(socket)
-    await client.send("session.update", session=orders.session)
+    await client.send("session.update", session=job.session)
     await client.until("session.updated")
     return socket
 
 
-def speech_of(orders: Orders) -> bytes:
-    return Path(orders.speech).read_bytes()
+def speech_of(job: ClientJob) -> bytes:
+    return Path(job.speech).read_bytes()
 
 
 # -- all clients together -------------------------------------------------------------------------
 
-SCENE = Scene(2, 10.0, "ws://x", "http://x", "", "binary", "ada", 25, 500, GRID)
+WORKLOAD = Workload(2, 10.0, "ws://x", "http://x", "", "binary", "ada", 25, 500, GRID)
 
 
 def results(**lag: list[float]) -> list[Results]:
@@ -291,9 +291,9 @@ def results(**lag: list[float]) -> list[Results]:
     return [Results([second], **quiet), Results([first], **quiet)]
 
 
-def test_clients_are_added_up() -> None:
-    """Counts in all, latencies over all chunks, and every error with its client."""
-    report = summarize(SCENE, results(), {"renderer": {"devices": {"cpu": {"stage_ms": {}}}}})
+def test_results_of_clients_are_added_up() -> None:
+    """Sums of counts, latencies over all chunks, and every error with its client."""
+    report = summarize(WORKLOAD, results(), {"renderer": {"devices": {"cpu": {"stage_ms": {}}}}})
     assert report.valid and report.frames_expected == 500
     assert (report.frames_received, report.frames_dropped, report.frames_late) == (495, 5, 1)
     assert report.in_time_share == pytest.approx(494 / 500)
@@ -301,66 +301,66 @@ def test_clients_are_added_up() -> None:
     latencies = {"p50": 20.0, "p95": 40.0, "p99": 40.0, "max": 40.0}
     assert report.first_frame_ms == {"planned": 5, "count": 4} | latencies
     assert report.errors == ("client 1: render_failed",)
-    told = sessions_table(report)
-    assert "495 of 500" in told and "p99 40.0" in told and "4 of 5 chunks" in told
-    assert "cpu" in told and "NOT" not in told
+    table = sessions_table(report)
+    assert "495 of 500" in table and "p99 40.0" in table and "4 of 5 chunks" in table
+    assert "cpu" in table and "NOT" not in table
 
 
 @pytest.mark.parametrize("lag", ["loop_lag_ms", "send_lag_ms"])
 def test_clients_that_lag_make_a_run_invalid(lag: str) -> None:
-    """The load's own slowness is not blamed on the server: one in fifty over 10 ms is enough."""
-    report = summarize(SCENE, results(**{lag: [0.1] * 98 + [11.0, 12.0]}), {})
+    """A client lag over 10 ms at p99 makes the run invalid."""
+    report = summarize(WORKLOAD, results(**{lag: [0.1] * 98 + [11.0, 12.0]}), {})
     assert not report.valid and "the clients lagged" in report.invalid_because[0]
     assert "NOT VALID" in sessions_table(report)
 
 
-def test_other_settings_than_the_servers_make_a_run_invalid() -> None:
-    """Latencies against the wrong packets are no latencies."""
+def test_settings_other_than_the_servers_make_a_run_invalid() -> None:
+    """Latencies would be measured from the wrong packets."""
     found = results()
     found[0].clients[0].unplanned = 3
-    assert "audio.chunk_ms" in summarize(SCENE, found, {}).invalid_because[0]
+    assert "audio.chunk_ms" in summarize(WORKLOAD, found, {}).invalid_because[0]
 
 
-def test_clients_that_could_not_begin_make_a_run_invalid() -> None:
-    """Nineteen sessions say nothing of twenty."""
+def test_clients_that_cannot_start_make_a_run_invalid() -> None:
+    """The load was lower than asked for."""
     found = results()
     found[1].clients[0].began = False
-    assert "1 clients could not begin" in summarize(SCENE, found, {}).invalid_because[0]
+    assert "1 clients could not begin" in summarize(WORKLOAD, found, {}).invalid_because[0]
 
 
-def test_clients_that_broke_off_make_a_run_invalid() -> None:
-    """Whoever fell silent halfway was no load for the other half."""
+def test_clients_that_end_early_make_a_run_invalid() -> None:
+    """A client that ends halfway is no load for the rest of the run."""
     found = results()
     found[0].clients[0].complete = False
-    report = summarize(SCENE, found, {})
-    assert not report.valid and "1 clients broke off" in report.invalid_because[0]
+    report = summarize(WORKLOAD, found, {})
+    assert not report.valid and "1 clients ended early" in report.invalid_because[0]
 
 
-async def test_a_client_that_is_refused_says_why(orders: Orders) -> None:
-    """Nobody listens there: a result with its reason, not an exception."""
+async def test_a_refused_client_reports_the_reason(job: ClientJob) -> None:
+    """Without a server the result has the reason, and nothing is raised."""
     result = ClientResult(0)
     async with contextlib.AsyncExitStack() as stack:
-        assert await _open(replace(orders, url="ws://127.0.0.1:9/v1"), stack, result) is None
+        assert await _open(replace(job, url="ws://127.0.0.1:9/v1"), stack, result) is None
     assert not result.began and "could not begin" in result.errors[0]
 
 
 def test_clients_are_spread_over_processes_and_over_a_chunks_time(tmp_path: Path) -> None:
-    """Twenty in four processes; no two of them complete their chunks at the same moment."""
-    orders = _orders(replace(SCENE, sessions=20), tmp_path / "speech.pcm")
-    assert [len(order.numbers) for order in orders] == [5, 5, 5, 5]
-    phases_s = sorted(phase for order in orders for phase in order.phases_s)
+    """Twenty clients in four processes; no two complete their chunks at the same moment."""
+    job = _client_jobs(replace(WORKLOAD, sessions=20), tmp_path / "speech.pcm")
+    assert [len(order.numbers) for order in job] == [5, 5, 5, 5]
+    phases_s = sorted(phase for order in job for phase in order.phases_s)
     assert phases_s == pytest.approx([n * 0.025 for n in range(20)])
-    json.dumps(orders[0].session)
+    json.dumps(job[0].session)
 
 
-def test_percentiles_are_values_that_occurred() -> None:
-    """The nearest rank; of nothing, 0."""
+def test_percentiles_are_measured_values() -> None:
+    """By nearest rank; 0 without values."""
     assert percentile(range(1, 101), 0.99) == 99 and percentile([7.0], 0.5) == 7.0
     assert percentile([], 0.5) == 0
 
 
-def test_a_recording_is_taken_at_any_rate(tmp_path: Path) -> None:
-    """Stereo at 8 kHz becomes mono at 24 kHz, as long as it was."""
+def test_a_recording_may_have_any_rate(tmp_path: Path) -> None:
+    """Stereo at 8 kHz becomes mono at 24 kHz of the same length."""
     import soundfile
 
     soundfile.write(tmp_path / "a.wav", np.zeros((8000, 2), np.float32), 8000)
@@ -369,7 +369,7 @@ def test_a_recording_is_taken_at_any_rate(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_sessions_against_a_server_of_its_own(tmp_path: Path, capsys) -> None:
-    """All of `bench --sessions`: a server, a process of clients, a report for a parser."""
+    """`bench --sessions` starts a server and a process of clients and prints a JSON report."""
     from tests.page_server import light_settings
 
     settings = [word for setting in light_settings(tmp_path) for word in ("--set", setting)]

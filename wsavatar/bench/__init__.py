@@ -1,7 +1,6 @@
-"""The ``bench`` command: how fast the renderer is here, and how well a server keeps its time.
+"""The ``bench`` command: the speed of the renderer, and the timeliness of a server under load.
 
-`command` reads the arguments. One half measures in this process: `renderer` (stages, frames per
-second, first frame), `reference` (the way the official script works) and `ceiling` (what the chip
-could do at most). The other half, `sessions`, lets viewers in processes of their own watch a real
-server in real time. Nothing but the command imports this package.
+`command` reads the arguments. In this process, `renderer` measures stages, frames per second and
+the first frame, `reference` the official script's method, and `ceiling` the upper bound of the
+hardware. `sessions` runs clients in processes of their own against a real server in real time.
 """

@@ -1,7 +1,7 @@
-"""What the chip could do at most: its rates on random data, and what one frame asks of it.
+"""The upper bound of the hardware: its rates on random data, and the operations of one frame.
 
-Convolutions have the decoder's own shapes: it is the dear part of a frame. Data are random, never
-zeros: a chip that multiplies zeros draws less power and runs faster than it ever will at work.
+Convolutions have the decoder's shapes, because the decoder takes most of a frame's time. Data are
+random: with zeros a chip draws less power and runs faster than with real data.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from wsavatar.bench.figures import Ceiling, ConvolutionRate
+from wsavatar.bench.report import Ceiling, ConvolutionRate
 from wsavatar.bench.timing import stopwatch
 from wsavatar.faces.musetalk.architecture import build
 from wsavatar.faces.musetalk.layout import Part, part_files
 from wsavatar.faces.musetalk.networks import FaceGenerator
 from wsavatar.faces.musetalk.spec import Decoder, ModelSpec
 
-__all__ = ["CPU_LOAD", "CUDA_LOAD", "Load", "frame_flops", "measure_ceiling"]
+__all__ = ["CPU_TEST", "CUDA_TEST", "Load", "frame_flops", "measure_ceiling"]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is run to find the rates, each in ``groups`` timed groups of ``calls`` calls."""
+    """The operations that are timed, each in ``groups`` groups of ``calls`` calls."""
 
     batch: int
     shapes: tuple[tuple[int, int], ...]
@@ -42,8 +42,8 @@ class Load:
 
 
 DECODER_SHAPES = ((512, 64), (256, 128), (128, 256))
-CUDA_LOAD = Load(16, DECODER_SHAPES, 8192, 2**30, groups=20, calls=10)
-CPU_LOAD = Load(1, DECODER_SHAPES, 2048, 2**26, groups=5, calls=1)
+CUDA_TEST = Load(16, DECODER_SHAPES, 8192, 2**30, groups=20, calls=10)
+CPU_TEST = Load(1, DECODER_SHAPES, 2048, 2**26, groups=5, calls=1)
 
 
 def measure_ceiling(
@@ -54,7 +54,7 @@ def measure_ceiling(
     load: Load,
     decoder: Decoder = "vae",
 ) -> Ceiling:
-    """The rates of ``device`` in ``dtype``, and a frame's operations in the model's files."""
+    """Rates of ``device`` in ``dtype``, and the operations of a frame of the model."""
     with torch.inference_mode(), _fastest_algorithms():
         convolutions = tuple(
             ConvolutionRate(
@@ -76,7 +76,7 @@ def measure_ceiling(
 def frame_flops(directory: Path, spec: ModelSpec, decoder: Decoder = "vae") -> int:
     """Floating-point operations of UNet and decoder for one frame; an FMA counts as two.
 
-    Counted on modules without weights, so it takes no memory, and is the same on every device.
+    Counted on modules without weights: takes no memory, and is the same on every device.
     """
     configs = {files.part: files.config for files in part_files(spec.version, decoder)}
 
@@ -112,7 +112,7 @@ def _matmul_tflops(device: torch.device, dtype: torch.dtype, load: Load) -> floa
 
 
 def _copy_gb_per_s(device: torch.device, load: Load) -> float:
-    """Bytes read and bytes written, both."""
+    """Counts bytes read and bytes written."""
     source = torch.randint(0, 256, (load.copy_bytes,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * load.copy_bytes / _seconds(lambda: target.copy_(source), device, load) / 1e9
@@ -123,7 +123,7 @@ def _random(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> t
 
 
 def _seconds(call: Callable[[], Any], device: torch.device, load: Load) -> float:
-    """What one call takes: the median of the groups, the launches of one group overlapping."""
+    """Seconds of one call: the median of the groups. Launches within a group overlap."""
     elapsed_ms = stopwatch(device)
 
     def group() -> None:

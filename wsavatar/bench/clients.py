@@ -1,11 +1,11 @@
-"""A process of viewers: real WebSocket clients that speak in real time, and keep count.
+"""A process of WebSocket clients that speak in real time and count what they get.
 
-Started by `sessions` as ``python -m wsavatar.bench.clients``. It reads its `Orders` as one line of
-JSON, connects every client, prints ``ready``, reads the time to begin (`time.monotonic`, which all
-processes of a machine share), and at the end prints its `Results` as one line of JSON. What goes
-wrong is a result too: nothing is raised over the pipe.
+Started by `sessions` as ``python -m wsavatar.bench.clients``. It reads its `ClientJob` as one line
+of JSON, connects every client, prints ``ready``, reads the start time (`time.monotonic`, which all
+processes of a machine share), and at the end prints its `Results` as one line of JSON. Errors are
+part of the results.
 
-It watches itself: where its own event loop lags, its figures say nothing of the server.
+It measures its own lag too: where its event loop is late, its figures do not describe the server.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from wsavatar.bench.viewer import PlannedChunk, Viewer
 from wsavatar.protocol.binary import MessageType, unpack
 
-__all__ = ["ClientResult", "Orders", "Results", "main", "watch"]
+__all__ = ["ClientResult", "ClientJob", "Results", "main", "run_client"]
 
 RATE = 24_000
 BYTES_PER_SAMPLE = 2
 REPORT_S = 0.5
 LAG_PROBE_S = 0.02
 SETUP_S = 60.0
-"""For connecting and configuring."""
+"""Limit for connecting and configuring."""
 DRAIN_S = 20.0
-"""For what is still to come after the last packet was sent."""
+"""Limit for the rest of the response after the last packet."""
 MAX_ERRORS = 10
-"""Errors told of one client; more only repeat them."""
+"""Errors kept of one client."""
 _UNREADABLE = (ValueError, KeyError, TypeError)
-"""What reading a message raises where it is not what the protocol promises."""
+"""Raised by reading a message that does not follow the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What one process does. Times in seconds."""
+class ClientJob:
+    """The work of one process. Times in seconds."""
 
     url: str
     token: str
@@ -53,7 +53,7 @@ class Orders:
     """The patch of ``session.update``."""
     encoding: str
     speech: str
-    """A file of PCM16 at 24 kHz; each client begins elsewhere in it and goes round."""
+    """A file of PCM16 at 24 kHz, played in a loop from another position for each client."""
     fps: int
     packets: int
     packet_samples: int
@@ -61,18 +61,18 @@ class Orders:
     plan: list[list[int]]
     """`PlannedChunk` fields."""
     phases_s: list[float]
-    """One client each: how long after the common beginning it speaks."""
+    """For each client, its delay after the common start."""
     numbers: list[int]
-    """The clients' numbers among all."""
+    """The clients' numbers among the clients of all processes."""
 
 
 @dataclass(slots=True)
 class ClientResult:
-    """What one client saw."""
+    """Counts of one client."""
 
     number: int
     began: bool = False
-    """It was connected and configured."""
+    """Whether it was connected and configured."""
     frames: int = 0
     dropped: int = 0
     late: int = 0
@@ -86,15 +86,15 @@ class ClientResult:
     underruns: int = 0
     complete: bool = False
     planned_chunks: int = 0
-    """Chunks that the server was to cut while it heard this client."""
+    """Chunks that the server should have cut from this client's audio."""
     first_frame_ms: list[float] = field(default_factory=list)
-    """Of those, the ones of which a frame arrived."""
+    """Latencies of those chunks of which a frame arrived."""
     errors: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Results:
-    """What a process of clients saw, and how far it was behind itself."""
+    """Results of all clients of a process, and the lags of the process."""
 
     clients: list[ClientResult]
     loop_lag_ms: list[float]
@@ -103,28 +103,28 @@ class Results:
 
 def main() -> int:
     """Run one process of clients, over standard input and output."""
-    orders = Orders(**json.loads(sys.stdin.readline()))
-    print(json.dumps(asdict(asyncio.run(_watch_all(orders)))), flush=True)
+    job = ClientJob(**json.loads(sys.stdin.readline()))
+    print(json.dumps(asdict(asyncio.run(_run_clients(job)))), flush=True)
     return 0
 
 
-async def _watch_all(orders: Orders) -> Results:
-    results = [ClientResult(number) for number in orders.numbers]
+async def _run_clients(job: ClientJob) -> Results:
+    results = [ClientResult(number) for number in job.numbers]
     async with AsyncExitStack() as stack:
         sockets: list[ClientConnection | None] = []
         for result in results:
-            sockets.append(await _open(orders, stack, result))
+            sockets.append(await _open(job, stack, result))
         print("ready", flush=True)
         start_s = float(await asyncio.to_thread(sys.stdin.readline))
-        speech = await asyncio.to_thread(Path(orders.speech).read_bytes)
+        speech = await asyncio.to_thread(Path(job.speech).read_bytes)
         send_lag_ms: list[float] = []
         loop_lag_ms: list[float] = []
         probe = asyncio.create_task(_probe_loop(loop_lag_ms), name="loop lag")
         async with asyncio.TaskGroup() as tasks:
-            for socket, result, phase_s in zip(sockets, results, orders.phases_s, strict=True):
+            for socket, result, phase_s in zip(sockets, results, job.phases_s, strict=True):
                 if socket is not None:
                     tasks.create_task(
-                        watch(socket, orders, start_s + phase_s, speech, result, send_lag_ms),
+                        run_client(socket, job, start_s + phase_s, speech, result, send_lag_ms),
                         name=f"client {result.number}",
                     )
         probe.cancel()
@@ -132,16 +132,16 @@ async def _watch_all(orders: Orders) -> Results:
 
 
 async def _open(
-    orders: Orders, stack: AsyncExitStack, result: ClientResult
+    job: ClientJob, stack: AsyncExitStack, result: ClientResult
 ) -> ClientConnection | None:
-    """Connect and configure; None where that fails, with its reason in the result."""
-    headers = {"Authorization": f"Bearer {orders.token}"} if orders.token else {}
+    """Connect and configure. Returns None on failure, with the reason in ``result``."""
+    headers = {"Authorization": f"Bearer {job.token}"} if job.token else {}
     try:
         async with asyncio.timeout(SETUP_S):
             socket = await stack.enter_async_context(
-                connect(orders.url, additional_headers=headers, compression=None, max_size=2**26)
+                connect(job.url, additional_headers=headers, compression=None, max_size=2**26)
             )
-            await socket.send(json.dumps({"type": "session.update", "session": orders.session}))
+            await socket.send(json.dumps({"type": "session.update", "session": job.session}))
             while True:
                 event = json.loads(await socket.recv())
                 if event["type"] == "error":
@@ -156,24 +156,24 @@ async def _open(
     return None
 
 
-async def watch(
+async def run_client(
     socket: ClientConnection,
-    orders: Orders,
+    job: ClientJob,
     start_s: float,
     speech: bytes,
     result: ClientResult,
     send_lag_ms: list[float],
 ) -> None:
-    """One client's whole response, from ``start_s`` (`time.monotonic`) on. Fills ``result``.
+    """Run one client from ``start_s`` (`time.monotonic`) to the end of its response.
 
-    What goes wrong is an error of this client, and the others of its process go on.
+    Fills ``result``. An error ends this client only.
     """
-    viewer = Viewer(orders.fps, [PlannedChunk(*row) for row in orders.plan])
-    eyes = _Eyes(viewer, result)
-    listening = asyncio.create_task(eyes.listen(socket), name="listen")
+    viewer = Viewer(job.fps, [PlannedChunk(*row) for row in job.plan])
+    receiver = _Receiver(viewer, result)
+    listening = asyncio.create_task(receiver.listen(socket), name="listen")
     try:
-        reporting = asyncio.create_task(_report(socket, eyes), name="report")
-        await _speak(socket, orders, start_s, speech, viewer, result.number, send_lag_ms)
+        reporting = asyncio.create_task(_report(socket, receiver), name="report")
+        await _speak(socket, job, start_s, speech, viewer, result.number, send_lag_ms)
         async with asyncio.timeout(DRAIN_S):
             await listening
         result.complete = True
@@ -190,17 +190,17 @@ async def watch(
     result.frames, result.bytes = viewer.frames, viewer.bytes
     result.late, result.worst_late_ms = viewer.late, round(viewer.worst_late_ms, 1)
     result.duplicates, result.unplanned = viewer.duplicates, viewer.unplanned
-    heard = viewer.packets_sent * orders.packet_samples
-    result.missing = viewer.missing(-(-heard * orders.fps // RATE), result.dropped)
+    spoken = viewer.packets_sent * job.packet_samples
+    result.missing = viewer.missing(-(-spoken * job.fps // RATE), result.dropped)
     result.audio_gaps, result.underruns = viewer.audio_gaps, viewer.playback.underruns
-    sent = orders.packets * orders.packet_samples
+    sent = job.packets * job.packet_samples
     result.missing_audio_ms = round(1000 * (sent - viewer.samples) / RATE, 1)
     result.planned_chunks = len(viewer.plan)
     result.first_frame_ms = [round(ms, 2) for ms in viewer.first_frame_ms]
 
 
-class _Eyes:
-    """Reads what the server sends, up to the end of the one response."""
+class _Receiver:
+    """Reads the server's messages up to the end of the response."""
 
     def __init__(self, viewer: Viewer, result: ClientResult) -> None:
         self.viewer = viewer
@@ -224,7 +224,7 @@ class _Eyes:
             self.viewer.sound(got.index, len(got.payload) // BYTES_PER_SAMPLE, RATE, now_s)
 
     def _event(self, event: dict[str, Any], size: int, now_s: float) -> bool:
-        """Take in an event; True at the response's end."""
+        """Count an event. Returns True at the end of the response."""
         match event["type"]:
             case "response.created":
                 self.response_id = event["response"]["id"]
@@ -247,21 +247,21 @@ class _Eyes:
 
 async def _speak(
     socket: ClientConnection,
-    orders: Orders,
+    job: ClientJob,
     start_s: float,
     speech: bytes,
     viewer: Viewer,
     number: int,
     send_lag_ms: list[float],
 ) -> None:
-    """Send packets as a microphone gives them: each when its last sample has been said."""
-    for packet, data in enumerate(_packets(orders, speech, number)):
-        due_s = start_s + (packet + 1) * orders.packet_s
+    """Send packets like a microphone: each at the time of its last sample."""
+    for packet, data in enumerate(_packets(job, speech, number)):
+        due_s = start_s + (packet + 1) * job.packet_s
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
         now_s = time.monotonic()
         send_lag_ms.append(round(1000 * (now_s - due_s), 2))
         viewer.sent(packet, now_s)
-        if orders.encoding == "binary":
+        if job.encoding == "binary":
             await socket.send(data)
         else:
             audio = base64.b64encode(data).decode()
@@ -269,11 +269,11 @@ async def _speak(
     await socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
 
 
-def _packets(orders: Orders, speech: bytes, number: int) -> Iterator[bytes]:
-    size = orders.packet_samples * BYTES_PER_SAMPLE
-    at = number * 7 * RATE * BYTES_PER_SAMPLE % max(1, len(speech))  # each elsewhere
+def _packets(job: ClientJob, speech: bytes, number: int) -> Iterator[bytes]:
+    size = job.packet_samples * BYTES_PER_SAMPLE
+    at = number * 7 * RATE * BYTES_PER_SAMPLE % max(1, len(speech))  # another start for each client
     at -= at % BYTES_PER_SAMPLE
-    for _ in range(orders.packets):
+    for _ in range(job.packets):
         data = speech[at : at + size]
         while len(data) < size:
             data += speech[: size - len(data)]
@@ -281,16 +281,16 @@ def _packets(orders: Orders, speech: bytes, number: int) -> Iterator[bytes]:
         at = (at + size) % len(speech)
 
 
-async def _report(socket: ClientConnection, eyes: _Eyes) -> None:
-    """Tell the server where playback is, as the page does."""
+async def _report(socket: ClientConnection, receiver: _Receiver) -> None:
+    """Report the playback position, as the page does."""
     while True:
         await asyncio.sleep(REPORT_S)
-        viewer, now_s = eyes.viewer, time.monotonic()
+        viewer, now_s = receiver.viewer, time.monotonic()
         if not viewer.playback.started:
             continue
         report = {
             "type": "avatar.playback",
-            "response_id": eyes.response_id,
+            "response_id": receiver.response_id,
             "position_ms": 1000 * viewer.playback.position(now_s),
             "frames_shown": viewer.shown(now_s),
             "frames_late": viewer.late,
@@ -299,7 +299,7 @@ async def _report(socket: ClientConnection, eyes: _Eyes) -> None:
 
 
 async def _probe_loop(lag_ms: list[float]) -> None:
-    """How much later than asked this event loop comes back, fifty times a second."""
+    """Record the lag of this event loop, fifty times a second."""
     while True:
         due_s = time.monotonic() + LAG_PROBE_S
         await asyncio.sleep(LAG_PROBE_S)

@@ -1,6 +1,6 @@
-"""The ``bench`` command's arguments, and what they set going.
+"""The arguments of ``bench``, and the choice of what is measured on which devices.
 
-It decides what is measured and on what; the modules beside it know how.
+The measurements themselves are in the modules beside it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from wsavatar import machine
-from wsavatar.bench.figures import BenchError, Report, as_json, compare, table
+from wsavatar.bench.report import BenchError, Report, as_json, compare, table
 from wsavatar.config import Settings
 
 if TYPE_CHECKING:
-    from wsavatar.bench.figures import ReferenceSpeed, Scaling, Throughput
-    from wsavatar.bench.renderer import Subject
+    from wsavatar.bench.renderer import BenchInput
+    from wsavatar.bench.report import ReferenceSpeed, Scaling, Throughput
     from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
@@ -35,22 +35,22 @@ _CUDA_BATCH = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``bench``."""
-    parser.add_argument("--avatar", metavar="ID", help="whose face (default: avatars.default)")
+    parser.add_argument("--avatar", metavar="ID", help="avatar (default: avatars.default)")
     parser.add_argument(
-        "--avatar-size", metavar="WxH", help="that avatar at another size, as 1280x720"
+        "--avatar-size", metavar="WxH", help="scale that avatar to this size, such as 1280x720"
     )
     parser.add_argument(
         "--seconds",
         type=float,
         metavar="S",
-        help="seconds of audio: the most a repetition renders (default: 6, on a CUDA device 32), "
-        "or what each session says (default: 60)",
+        help="seconds of audio: maximum of a repetition (default: 6, on a CUDA device 32), or "
+        "length of each session's speech (default: 60)",
     )
     parser.add_argument(
         "--threads", type=int, metavar="N", help="CPU threads (default: model.cpu_threads)"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    group = parser.add_argument_group("the renderer, in this process, on the first device")
+    group = parser.add_argument_group("renderer, in this process, on the first device")
     group.add_argument(
         "--parts",
         metavar="A,B",
@@ -61,48 +61,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reference",
         action="store_true",
-        help="also the way the official script works, eager and pasted on the CPU",
+        help="also measure the official script's method, eager and pasted on the CPU",
     )
     group.add_argument(
-        "--scaling", action="store_true", help="also over 1, 2, 4, … and all configured devices"
+        "--scaling", action="store_true", help="also measure 1, 2, 4, … and all configured devices"
     )
     group.add_argument(
         "--batch-size",
         type=int,
         metavar="N",
-        help="greatest batch, 1 to 64; measured at 1, 2, 4, … N "
+        help="largest batch, 1 to 64; measured at 1, 2, 4, … N "
         f"(default: render.batch_size, on a CUDA device {_CUDA_BATCH})",
     )
-    live = parser.add_argument_group("a server, in real time")
+    live = parser.add_argument_group("server, in real time")
     live.add_argument(
         "--sessions",
         type=int,
         metavar="N",
-        help="N clients speak to a server at once; it is started for it, with these settings",
+        help="start a server with these settings and N clients that speak at the same time",
     )
     live.add_argument(
         "--url",
         metavar="WS_URL",
-        help="a server that runs already, with the same settings: ws://host:8765/v1/realtime",
+        help="use a running server with the same settings: ws://host:8765/v1/realtime",
     )
     live.add_argument(
         "--audio",
         type=Path,
         metavar="FILE",
-        help="what clients say: wav, flac, ogg, … (default: made by the offline voice)",
+        help="speech of the clients: wav, flac, ogg, … (default: the offline voice)",
     )
     live.add_argument(
         "--encoding",
         choices=("binary", "json"),
         default="binary",
-        help="of frames and sound (default: binary)",
+        help="encoding of frames and audio (default: binary)",
     )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Measure and print. 1: the sessions' figures are not valid. Raises BenchError."""
+    """Measure and print. Returns 1 where the sessions' figures are not valid. Raises BenchError."""
     if args.sessions is None and (args.url or args.audio):
-        raise BenchError("--url and --audio go with --sessions N")
+        raise BenchError("--url and --audio need --sessions N")
     with tempfile.TemporaryDirectory(prefix="wsavatar-bench-") as directory:
         overrides = _overrides(args, settings, Path(directory))
         if args.sessions is not None:
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _overrides(args: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
-    """Settings that the options stand for, by their dotted names."""
+    """Settings given by the options, by their dotted names."""
     overrides: dict[str, Any] = {}
     if args.threads is not None:
         overrides["model.cpu_threads"] = max(0, args.threads)
@@ -125,20 +125,20 @@ def _overrides(args: argparse.Namespace, settings: Settings, directory: Path) ->
 
 
 def _resized(args: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
-    """An avatars' folder for this run, with the one avatar at the size asked for."""
+    """Write an avatars' folder for this run with the avatar at ``--avatar-size``."""
     from wsavatar.avatars.format import read_avatar_file
     from wsavatar.avatars.store import avatar_directory
     from wsavatar.bench.resized import parse_size, write_resized
 
     if args.url:
-        raise BenchError("--avatar-size is for a server that is started here, not for --url")
+        raise BenchError("--avatar-size needs a server that is started here: leave --url out")
     width, height = parse_size(args.avatar_size)
     source = avatar_directory(settings.avatars)
     id = args.avatar or settings.avatars.default
     if not id:
         folders = sorted(path.parent for path in source.glob("*/avatar.json"))
         if not folders:
-            raise BenchError(f"{source} holds no avatar")
+            raise BenchError(f"{source} has no avatar")
         id = min(folders, key=lambda folder: read_avatar_file(folder).name.casefold()).name
     _say(f"making avatar {id} {width}x{height}")
     made = write_resized(source / id, width, height, directory / "avatars")
@@ -166,8 +166,8 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
     tiny = settings.model.decoder == "tiny"
     if tiny and "reference" in extra | (chosen or set()):
         raise BenchError(
-            "reference: the official script decodes by the VAE only; with model.decoder: tiny "
-            "two networks would be compared, not two ways to run one"
+            "reference: the official script decodes with the VAE only; set model.decoder: vae to "
+            "compare the same networks"
         )
     from wsavatar.faces.musetalk.configured import load_configured
     from wsavatar.serve.assembly import configured_devices, load_models, works_in_processes
@@ -197,10 +197,10 @@ def _first_device(settings: Settings) -> str:
 
 
 def parse_parts(text: str) -> set[str]:
-    """``stages,ceiling`` to a set. Raises BenchError naming what there is."""
+    """``stages,ceiling`` to a set. Raises BenchError with the known names."""
     parts = {part.strip() for part in text.split(",") if part.strip()}
     if not parts or parts - set(PARTS):
-        raise BenchError(f"--parts {text}: of {', '.join(PARTS)}, with commas between")
+        raise BenchError(f"--parts {text}: expected {', '.join(PARTS)}, separated by commas")
     return parts
 
 
@@ -211,9 +211,9 @@ def measure(
     seconds: float,
     parts: set[str],
 ) -> Report:
-    """Measure ``parts`` at batch 1, 2, 4, … ``greatest``. Blocks, for a minute or so.
+    """Measure ``parts`` at batch 1, 2, 4, … ``greatest``. Blocks for about a minute.
 
-    All but scaling run on the first model. Raises BenchError where frames failed.
+    All parts but scaling run on the first model. Raises BenchError where frames failed.
     """
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.bench import renderer
@@ -223,33 +223,33 @@ def measure(
     store = AvatarStore(settings.avatars, model)
     _say(f"preparing avatar {store.default_id}")
     avatar = store.get(store.default_id)
-    subject = renderer.Subject.of(avatar, settings.render, model.spec.grid, seconds)
+    inputs = renderer.BenchInput.of(avatar, settings.render, model.spec.grid, seconds)
     sizes = renderer.batch_sizes(greatest)
-    if parts != {"scaling"}:  # a pool warms its own models up
+    if parts != {"scaling"}:  # a pool warms up its own models
         _say("warming up")
         model.warm_up(sizes)
     found: dict[str, Any] = {}
     if "stages" in parts:
         found["stages_ms"] = _at_each(
-            sizes, "the stages", lambda size: renderer.measure_stages(model, subject, size)
+            sizes, "the stages", lambda size: renderer.measure_stages(model, inputs, size)
         )
     if "throughput" in parts:
         found["throughput"] = _at_each(
             sizes,
             "frames per second",
-            lambda size: renderer.measure_throughput([model], subject, size),
+            lambda size: renderer.measure_throughput([model], inputs, size),
             _speed,
         )
     if "latency" in parts:
         _say("measuring the first frame")
-        found["first_frame"] = renderer.measure_first_frame(model, subject)
+        found["first_frame"] = renderer.measure_first_frame(model, inputs)
     if "reference" in parts:
-        found["reference"] = _measure_reference(model, directory, subject, greatest)
-        model.release()  # what it held would count as ours in what is measured next
+        found["reference"] = _measure_reference(model, directory, inputs, greatest)
+        model.release()  # its memory would count as ours in the next part
     if "ceiling" in parts:
         found["ceiling"] = _measure_ceiling(model, directory, settings)
     if "scaling" in parts:
-        found["scaling"] = _measure_scaling(models, settings, subject, greatest)
+        found["scaling"] = _measure_scaling(models, settings, inputs, greatest)
     found["comparison"] = compare(
         found.get("throughput", ()), found.get("reference", ()), found.get("ceiling")
     )
@@ -257,23 +257,23 @@ def measure(
         machine=asdict(machine.describe()) | {"cuda": _cuda(models)},
         model=_model(models, directory),
         avatar={"id": avatar.id, "width": avatar.width, "height": avatar.height},
-        frames=subject.frames,
+        frames=inputs.frames,
         repetitions=renderer.REPETITIONS,
         **found,
     )
 
 
 def _measure_scaling(
-    models: Sequence[MuseTalk], settings: Settings, subject: Subject, size: int
+    models: Sequence[MuseTalk], settings: Settings, inputs: BenchInput, size: int
 ) -> tuple[Scaling, ...]:
     from wsavatar.bench import renderer
     from wsavatar.serve.assembly import configured_devices, open_pool
 
     devices = configured_devices(settings)
     _say(f"measuring over up to {len(devices)} devices")
-    chosen = settings.model_copy(update={"render": subject.at_batch(size)})
+    chosen = settings.model_copy(update={"render": inputs.at_batch(size)})
     pool = open_pool(chosen, models)
-    return renderer.measure_scaling(pool, len(devices), subject, size, _say)
+    return renderer.measure_scaling(pool, len(devices), inputs, size, _say)
 
 
 def _at_each(
@@ -282,7 +282,7 @@ def _at_each(
     call: Callable[[int], Row],
     figure: Callable[[Row], str] | None = None,
 ) -> tuple[Row, ...]:
-    """Measure at each batch size. ``figure`` puts a row in words, said as it comes."""
+    """Measure at each batch size. ``figure`` formats a row for the progress output."""
     rows = []
     for size in sizes:
         _say(f"measuring {what} at batch {size}")
@@ -296,22 +296,22 @@ def _speed(row: Throughput | ReferenceSpeed) -> str:
     return f"{row.frames_per_s:.1f} frames/s"
 
 
-def _measure_reference(model: MuseTalk, directory: Path, subject: Any, greatest: int) -> Any:
+def _measure_reference(model: MuseTalk, directory: Path, inputs: Any, greatest: int) -> Any:
     from wsavatar.bench import reference
-    from wsavatar.bench.renderer import conditioned
+    from wsavatar.bench.renderer import make_conditions
 
     _say("loading the reference path")
     path = reference.ReferencePath(directory, model.spec.version, model.device, model.dtype)
     sizes = [size for size in reference.REFERENCE_SIZES if size <= greatest] or [greatest]
-    works = conditioned(model, subject, max(sizes))
+    works = make_conditions(model, inputs, max(sizes))
     conditions = [work.source.condition[work.row] for work in works]
     if len(conditions) < max(sizes):
         raise BenchError(f"--seconds: too short for the reference path at batch {max(sizes)}")
-    quality = subject.settings.jpeg_quality
+    quality = inputs.settings.jpeg_quality
     return _at_each(
         sizes,
         "the reference path",
-        lambda size: reference.measure_reference(path, subject.avatar, conditions, size, quality),
+        lambda size: reference.measure_reference(path, inputs.avatar, conditions, size, quality),
         _speed,
     )
 
@@ -319,8 +319,8 @@ def _measure_reference(model: MuseTalk, directory: Path, subject: Any, greatest:
 def _measure_ceiling(model: MuseTalk, directory: Path, settings: Settings) -> Any:
     from wsavatar.bench import ceiling
 
-    _say("measuring the chip's ceiling")
-    load = ceiling.CUDA_LOAD if model.device.type == "cuda" else ceiling.CPU_LOAD
+    _say("measuring the ceiling")
+    load = ceiling.CUDA_TEST if model.device.type == "cuda" else ceiling.CPU_TEST
     return ceiling.measure_ceiling(
         directory, model.spec, model.device, model.dtype, load, settings.model.decoder
     )
@@ -349,16 +349,16 @@ def _run_sessions(
 ) -> int:
     from wsavatar.bench.server_process import ServerProcess
     from wsavatar.bench.sessions import run_sessions, sessions_table
-    from wsavatar.bench.speech import made_speech, recorded_speech
+    from wsavatar.bench.speech import recorded_speech, synthesised_speech
 
     seconds = 60.0 if args.seconds is None else args.seconds
     if not 1 <= args.sessions <= 1000:
         raise BenchError(f"--sessions {args.sessions}: from 1 to 1000")
     if not 2 <= seconds <= 3600:
         raise BenchError(f"--seconds {seconds:g}: from 2 to 3600 with --sessions")
-    speech = recorded_speech(args.audio) if args.audio else made_speech()
+    speech = recorded_speech(args.audio) if args.audio else synthesised_speech()
     if args.url:
-        report = run_sessions(_scene(args, settings, seconds, args.url), speech, directory, _say)
+        report = run_sessions(_workload(args, settings, seconds, args.url), speech, directory, _say)
     else:
         overrides["server.max_sessions"] = max(settings.server.max_sessions, args.sessions)
         arguments = ["--config", args.config] if args.config else []
@@ -368,16 +368,16 @@ def _run_sessions(
         ]
         arguments += [word for setting in given for word in ("--set", setting)]
         with ServerProcess(arguments, directory / "server.log", _say) as server:
-            scene = _scene(args, settings, seconds, server.url)
-            report = run_sessions(scene, speech, directory, _say)
+            workload = _workload(args, settings, seconds, server.url)
+            report = run_sessions(workload, speech, directory, _say)
     print(json.dumps(asdict(report), indent=2) if args.json else sessions_table(report))
     return 0 if report.valid else 1
 
 
-def _scene(args: argparse.Namespace, settings: Settings, seconds: float, url: str) -> Any:
+def _workload(args: argparse.Namespace, settings: Settings, seconds: float, url: str) -> Any:
     from urllib.parse import urlsplit, urlunsplit
 
-    from wsavatar.bench.sessions import Scene
+    from wsavatar.bench.sessions import Workload
     from wsavatar.faces.musetalk.configured import model_directory
     from wsavatar.faces.musetalk.spec import read_extras
 
@@ -386,7 +386,7 @@ def _scene(args: argparse.Namespace, settings: Settings, seconds: float, url: st
         raise BenchError(f"--url {url}: expected ws://host:port/v1/realtime")
     page = urlunsplit((parts.scheme.replace("ws", "http"), parts.netloc, "/api/stats", "", ""))
     endpoint = url if parts.path.strip("/") else urlunsplit(parts._replace(path="/v1/realtime"))
-    return Scene(
+    return Workload(
         sessions=args.sessions,
         seconds=seconds,
         url=endpoint,

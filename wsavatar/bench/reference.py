@@ -1,10 +1,10 @@
-"""The reference path: how MuseTalk's own script makes frames, to measure ours against.
+"""The reference path: the method of MuseTalk's serial inference script, for comparison.
 
-Its model is the serial inference script. Batch by batch on one thread: diffusers' UNet and VAE as
-they come, the whole VAE output to float numpy on the host, then frame by frame a bilinear resize on
-the CPU and a paste with PIL. Nothing is fused, captured, overlapped or kept on the device. (The
-realtime script pastes the same way, in a second thread beside the GPU.) It is given its conditions
-and latents ready made, so the ratio to it errs in its favour.
+Batch by batch on one thread: diffusers' UNet and VAE unchanged, the VAE output to float numpy on
+the host, then for each frame a bilinear resize on the CPU and a paste with PIL. Nothing is fused,
+captured, overlapped or kept on the device. (The realtime script pastes the same way, in a second
+thread beside the GPU.) Audio features and latents cost it nothing here, so the ratio to it is
+conservative.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image  # diffusers brings it
+from PIL import Image  # a dependency of diffusers
 from torch.nn import functional as F
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
-from wsavatar.bench.figures import ReferenceSpeed
+from wsavatar.bench.report import ReferenceSpeed
 from wsavatar.faces.musetalk.checkpoint import load_modules
 from wsavatar.faces.musetalk.networks import patch_of, scaling_of
 from wsavatar.faces.musetalk.spec import Version
@@ -37,7 +37,7 @@ BATCHES = 8
 
 
 class ReferencePath:
-    """UNet and VAE with weights of their own, on one device. Raises CheckpointError."""
+    """UNet and VAE, loaded from ``directory`` to one device. Raises CheckpointError."""
 
     def __init__(
         self, directory: Path, version: Version, device: torch.device, dtype: torch.dtype
@@ -58,7 +58,7 @@ class ReferencePath:
         states = states.to(self._device, self._dtype)
         made = self._unet(batch, self._timestep, encoder_hidden_states=states).sample
         pixels = self._vae.decode(made / self._scaling + self._shift).sample
-        pixels = F.pixel_shuffle(pixels, self._patch)  # by 1, nothing, in the official models
+        pixels = F.pixel_shuffle(pixels, self._patch)  # by 1 in the official models: no change
         pixels = (pixels / 2 + 0.5).clamp(0, 1)
         pictures = pixels.detach().cpu().permute(0, 2, 3, 1).float().numpy()
         return (pictures * 255).round().astype(np.uint8)
@@ -90,11 +90,10 @@ def paste_by_pil(
     paste_box: Sequence[int] | np.ndarray,
     mask: np.ndarray,
 ) -> np.ndarray:
-    """Cut the square around the face, paste the resized patch, blend it back under the mask.
+    """Cut the square around the face, paste the resized patch, blend it back with the mask.
 
-    Resized as the script does it, by OpenCV's default, which is bilinear; its Lanczos is only for
-    the crops it prepares. Arguments as `wsavatar.render.finish.paste.paste` takes them; the whole
-    picture is converted twice.
+    Resized like in the script by OpenCV's default, bilinear; it uses Lanczos for prepared crops
+    only. Arguments as in `wsavatar.render.finish.paste.paste`.
     """
     x1, y1, x2, y2 = (int(edge) for edge in crop_box)
     left, top, right, bottom = (int(edge) for edge in paste_box)
@@ -109,9 +108,9 @@ def paste_by_pil(
 def measure_reference(
     path: ReferencePath, avatar: PreparedAvatar, conditions: Sequence[Any], size: int, quality: int
 ) -> ReferenceSpeed:
-    """Frames per second at one batch size: the median of repetitions, after a batch to warm up.
+    """Frames per second at one batch size: the median of repetitions, after a warm-up batch.
 
-    ``conditions``: at least ``size`` of them, as the model made them; they are used over and over.
+    ``conditions``: at least ``size`` audio conditions of the model; they are used repeatedly.
     """
     batch = list(conditions[:size])
     speeds, with_jpeg = [], []
@@ -129,7 +128,7 @@ def measure_reference(
 def _run(
     path: ReferencePath, avatar: PreparedAvatar, batch: Sequence[Any], batches: int, quality: int
 ) -> tuple[float, float]:
-    """Seconds up to the pasted pictures, and seconds of their JPEGs, on one thread in turn."""
+    """Seconds for the pasted pictures, and seconds for their JPEGs, on one thread."""
     pasted_s = encoded_s = 0.0
     for number in range(batches):
         started = time.perf_counter()
@@ -144,7 +143,7 @@ def _run(
 
 @contextlib.contextmanager
 def _library_defaults() -> Iterator[None]:
-    """cuDNN as torch has it by default: our own model makes it choose by timing."""
+    """cuDNN with torch's default, which our model changes to choosing by timing."""
     chosen = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = False
     try:

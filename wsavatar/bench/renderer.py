@@ -1,8 +1,8 @@
-"""Measures the renderer: its stages one by one, then all of it as the server runs it.
+"""Measures the renderer: single stages, and the whole as the server runs it.
 
-Stages are timed one after another on one thread, through the model and the finisher that the
-worker uses. Throughput, first frame and scaling are those of `FacePool` itself, with its workers,
-queues and threads. Figures are medians over repetitions. It knows how to measure, not what is fast.
+Stages are timed one after another on one thread, with the model and the finisher of the worker.
+Throughput, first frame and scaling are those of `FacePool`, with its workers, queues and threads.
+Figures are medians over repetitions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.bench.figures import BenchError, FirstFrame, Scaling, StageTimes, Throughput
+from wsavatar.bench.report import BenchError, FirstFrame, Scaling, StageTimes, Throughput
 from wsavatar.bench.timing import is_cuda, stopwatch
 from wsavatar.config import RenderSettings
 from wsavatar.render.finish.finisher import Finisher, make_finisher
@@ -32,9 +32,9 @@ from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
 
 __all__ = [
     "REPETITIONS",
-    "Subject",
+    "BenchInput",
     "batch_sizes",
-    "conditioned",
+    "make_conditions",
     "measure_first_frame",
     "measure_scaling",
     "measure_stages",
@@ -43,16 +43,16 @@ __all__ = [
 
 REPETITIONS = 3
 BATCHES = 50
-"""A repetition renders so many batches, where the audio lasts: small ones are slow enough."""
+"""Batches of a repetition, if the audio is long enough."""
 CHUNK_S = 0.5
 LATENCY_CHUNKS = 40
 _LATENCY_DUE_S = 5.0
-"""Live, so that batches form as they do in a conversation; far off, so that nothing is late."""
+"""A finite due time, so that batches form as in a conversation; large, so that nothing is late."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is measured: a face, the settings it is rendered with, and what it says."""
+class BenchInput:
+    """What is measured: an avatar, render settings and the chunks of its speech."""
 
     avatar: PreparedAvatar
     settings: RenderSettings
@@ -62,15 +62,15 @@ class Subject:
     @classmethod
     def of(
         cls, avatar: PreparedAvatar, settings: RenderSettings, grid: FeatureGrid, seconds: float
-    ) -> Subject:
-        """``seconds`` of noise: every sound costs the same."""
+    ) -> BenchInput:
+        """With ``seconds`` of noise; all audio costs the same."""
         chunker = Chunker(grid, Fraction(settings.fps), round(CHUNK_S * grid.sample_rate))
         chunks = chunker.push(_noise(round(seconds * grid.sample_rate))) + chunker.flush()
         return cls(avatar, settings, grid, tuple(chunks))
 
     @property
     def video(self) -> VideoFormat:
-        """Whole pictures at the configured rate and quality."""
+        """Full pictures at the configured rate and quality."""
         return VideoFormat(fps=Fraction(self.settings.fps), quality=self.settings.jpeg_quality)
 
     @property
@@ -78,13 +78,13 @@ class Subject:
         return sum(chunk.frame_count for chunk in self.chunks)
 
     def at_batch(self, size: int) -> RenderSettings:
-        """The settings at exactly this batch, with room for all frames at once."""
+        """The settings with exactly this batch size and a queue for all frames."""
         return self.settings.model_copy(
             update={"batch_size": size, "max_batch_size": size, "max_queued_frames": 1_000_000}
         )
 
     def chunks_for(self, frames: int) -> list[Chunk]:
-        """The first chunks that hold ``frames`` together, or all there are."""
+        """The first chunks that have ``frames`` frames together, or all chunks."""
         taken: list[Chunk] = []
         for chunk in self.chunks:
             if sum(one.frame_count for one in taken) >= frames:
@@ -94,16 +94,16 @@ class Subject:
 
 
 def batch_sizes(greatest: int) -> list[int]:
-    """1, 2, 4, … and the greatest."""
+    """1, 2, 4, … and ``greatest``."""
     return sorted({*(2**n for n in range(greatest.bit_length())), greatest})
 
 
-def conditioned(model: FaceModel, subject: Subject, frames: int) -> list[FrameWork]:
-    """At least ``frames`` frames with their conditions made, where there are as many."""
-    spec = StreamSpec(0, subject.avatar, subject.video, 0, 0)
+def make_conditions(model: FaceModel, inputs: BenchInput, frames: int) -> list[FrameWork]:
+    """At least ``frames`` frames with their audio conditions, or all frames."""
+    spec = StreamSpec(0, inputs.avatar, inputs.video, 0, 0)
     works: list[FrameWork] = []
-    for chunk in subject.chunks_for(frames):
-        source = ChunkWork(chunk, subject.video.fps)
+    for chunk in inputs.chunks_for(frames):
+        source = ChunkWork(chunk, inputs.video.fps)
         _make_condition(model, source)
         works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
     return works
@@ -112,13 +112,13 @@ def conditioned(model: FaceModel, subject: Subject, frames: int) -> list[FrameWo
 # -- stages ---------------------------------------------------------------------------------------
 
 
-def measure_stages(model: FaceModel, subject: Subject, size: int) -> StageTimes:
-    """Each stage by itself: on a CUDA device by events, JPEG and all else by the wall clock.
+def measure_stages(model: FaceModel, inputs: BenchInput, size: int) -> StageTimes:
+    """Time each stage: on a CUDA device by events, JPEG and everything on a CPU by the wall clock.
 
-    Only full batches run, where the audio lasts for one.
+    Only full batches run, if the audio is long enough for one.
     """
-    finisher = make_finisher(model, subject.settings)
-    rows = list(_stage_passes(model, finisher, subject, size))
+    finisher = make_finisher(model, inputs.settings)
+    rows = list(_stage_passes(model, finisher, inputs, size))
     return StageTimes(
         size,
         **{stage: round(statistics.median(row[stage] for row in rows), 3) for stage in rows[0]},
@@ -126,18 +126,18 @@ def measure_stages(model: FaceModel, subject: Subject, size: int) -> StageTimes:
 
 
 def _stage_passes(
-    model: FaceModel, finisher: Finisher, subject: Subject, size: int
+    model: FaceModel, finisher: Finisher, inputs: BenchInput, size: int
 ) -> Iterator[dict[str, float]]:
-    """Milliseconds a frame of each stage, once a repetition; the first, not told, warms up."""
+    """Milliseconds a frame of each stage for each repetition, after a warm-up."""
     elapsed_ms = stopwatch(getattr(model, "device", None))
-    chunks = subject.chunks_for(BATCHES * size)
-    spec = StreamSpec(0, subject.avatar, subject.video, 0, 0)
+    chunks = inputs.chunks_for(BATCHES * size)
+    spec = StreamSpec(0, inputs.avatar, inputs.video, 0, 0)
     for repetition in range(-1, REPETITIONS):
         total = {"features": 0.0, "generate": 0.0, "paste": 0.0, "jpeg": 0.0}
         works: list[FrameWork] = []
         with finisher.scope():
             for chunk in chunks:
-                source = ChunkWork(chunk, subject.video.fps)
+                source = ChunkWork(chunk, inputs.video.fps)
                 total["features"] += elapsed_ms(partial(_make_condition, model, source))
                 works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
         total["features"] /= len(works)
@@ -166,7 +166,7 @@ def _time_batch(
 
     with finisher.scope():
         times = {"generate": elapsed_ms(generate), "paste": elapsed_ms(paste)}
-    started = time.perf_counter()  # the device is idle: this is the encoder and the copy alone
+    started = time.perf_counter()  # the device is idle: encoder and copy only
     finisher.encode(batch, made["pictures"])
     return times | {"jpeg": 1000 * (time.perf_counter() - started)}
 
@@ -181,44 +181,44 @@ def _full_batches(works: Sequence[FrameWork], size: int) -> list[Sequence[FrameW
     return [batch for batch in batches if len(batch) == size] or batches
 
 
-# -- the renderer itself --------------------------------------------------------------------------
+# -- the whole renderer ---------------------------------------------------------------------------
 
 
-def measure_throughput(models: Sequence[FaceModel], subject: Subject, size: int) -> Throughput:
+def measure_throughput(models: Sequence[FaceModel], inputs: BenchInput, size: int) -> Throughput:
     """Frames per second through the pool with all chunks queued at once.
 
-    Raises BenchError where a frame failed: it would count as a fast one.
+    Raises BenchError where a frame failed, since it would count as a fast one.
     """
     device = getattr(models[0], "device", None)
     _reset_memory_peak(device)
-    pool = FacePool(models, subject.at_batch(size))
-    speed = asyncio.run(_throughput(pool, subject, BATCHES * size * len(models)))
+    pool = FacePool(models, inputs.at_batch(size))
+    speed = asyncio.run(_throughput(pool, inputs, BATCHES * size * len(models)))
     return Throughput(size, round(speed, 1), *_memory_peak_mib(device))
 
 
 def measure_scaling(
     pool: FacePool,
     devices: int,
-    subject: Subject,
+    inputs: BenchInput,
     size: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Scaling, ...]:
-    """The same over the first 1, 2, 4, … and all devices of ``pool``, chunks going to them in turn.
+    """Throughput of the first 1, 2, 4, … and all devices of ``pool``, chunks going to them in turn.
 
-    The pool has its settings from `Subject.at_batch` of ``size``; it is started and closed here.
-    ``say`` hears each figure as it comes: many devices take long, and a run may be cut short.
+    The pool has settings of `BenchInput.at_batch`; it is started and closed here. ``say`` gets each
+    figure at once, so that an aborted run keeps what it has measured.
     """
-    return tuple(asyncio.run(_scaled_throughputs(pool, devices, subject, size, say)))
+    return tuple(asyncio.run(_scaled_throughputs(pool, devices, inputs, size, say)))
 
 
 async def _scaled_throughputs(
-    pool: FacePool, devices: int, subject: Subject, size: int, say: Callable[[str], None]
+    pool: FacePool, devices: int, inputs: BenchInput, size: int, say: Callable[[str], None]
 ) -> list[Scaling]:
     rows: list[Scaling] = []
     async with _started(pool):
         for count in batch_sizes(devices):
             pool.use_devices(count)
-            speed = round(await _measured(pool, subject, BATCHES * size * count), 1)
+            speed = round(await _measured(pool, inputs, BATCHES * size * count), 1)
             alone = rows[0].frames_per_s if rows else speed
             rows.append(Scaling(count, speed, round(speed / alone, 2)))
             named = "1 device" if count == 1 else f"{count} devices"
@@ -226,18 +226,18 @@ async def _scaled_throughputs(
     return rows
 
 
-async def _throughput(pool: FacePool, subject: Subject, frames: int) -> float:
+async def _throughput(pool: FacePool, inputs: BenchInput, frames: int) -> float:
     async with _started(pool):
-        return await _measured(pool, subject, frames)
+        return await _measured(pool, inputs, frames)
 
 
-async def _measured(pool: FacePool, subject: Subject, frames: int) -> float:
-    """Frames per second, the median of repetitions, on a pool that runs."""
-    chunks = subject.chunks_for(frames)
+async def _measured(pool: FacePool, inputs: BenchInput, frames: int) -> float:
+    """Frames per second on a running pool, the median of repetitions."""
+    chunks = inputs.chunks_for(frames)
     speeds = []
     for _ in range(REPETITIONS):
         arrivals = _Arrivals(sum(chunk.frame_count for chunk in chunks))
-        stream = pool.open_stream(subject.avatar, subject.video, 0, 0, arrivals)
+        stream = pool.open_stream(inputs.avatar, inputs.video, 0, 0, arrivals)
         started = time.perf_counter()
         for chunk in chunks:
             stream.submit(chunk, math.inf)
@@ -247,27 +247,27 @@ async def _measured(pool: FacePool, subject: Subject, frames: int) -> float:
     return statistics.median(speeds)
 
 
-def measure_first_frame(model: FaceModel, subject: Subject) -> FirstFrame:
-    """From the last sample of a chunk to its first JPEG, one chunk at a time on an idle pool.
+def measure_first_frame(model: FaceModel, inputs: BenchInput) -> FirstFrame:
+    """Time from the last sample of a chunk to its first JPEG, one chunk at a time on an idle pool.
 
-    Batches are those that the settings give a live stream, whatever was measured before.
+    Uses the configured batch size.
     """
-    latencies = asyncio.run(_latencies(model, subject))
+    latencies = asyncio.run(_latencies(model, inputs))
     cuts = statistics.quantiles(latencies, n=20, method="inclusive")
     median = statistics.median(latencies)
     return FirstFrame(CHUNK_S, len(latencies), round(median, 1), round(cuts[18], 1))
 
 
-async def _latencies(model: FaceModel, subject: Subject) -> list[float]:
-    step = round(CHUNK_S * subject.grid.sample_rate)
-    chunker = Chunker(subject.grid, subject.video.fps, step)
+async def _latencies(model: FaceModel, inputs: BenchInput) -> list[float]:
+    step = round(CHUNK_S * inputs.grid.sample_rate)
+    chunker = Chunker(inputs.grid, inputs.video.fps, step)
     samples = _noise(step * (LATENCY_CHUNKS + 2))
     latencies = []
-    settings = subject.settings.model_copy(update={"max_lateness_ms": 10_000})
+    settings = inputs.settings.model_copy(update={"max_lateness_ms": 10_000})
     async with _started(FacePool([model], settings)) as pool:
         arrivals = _Arrivals(0)
         stream = pool.open_stream(
-            subject.avatar, subject.video, 0, 0, lambda outcome: arrivals(outcome)
+            inputs.avatar, inputs.video, 0, 0, lambda outcome: arrivals(outcome)
         )
         for start in range(0, len(samples), step):
             started = time.perf_counter()
@@ -284,7 +284,7 @@ async def _latencies(model: FaceModel, subject: Subject) -> list[float]:
 
 @contextlib.asynccontextmanager
 async def _started(pool: FacePool) -> AsyncIterator[FacePool]:
-    """A pool for the time of a measurement."""
+    """Start a pool, and close it after the measurement."""
     await pool.start()
     try:
         yield pool
@@ -293,7 +293,7 @@ async def _started(pool: FacePool) -> AsyncIterator[FacePool]:
 
 
 class _Arrivals:
-    """An ``on_frame`` that knows when the first and the last came."""
+    """An ``on_frame`` that records the first frame and waits for the last one."""
 
     def __init__(self, expected: int) -> None:
         self.expected = expected

@@ -1,6 +1,6 @@
-"""An avatar of another size, made from one that is there, so that figures can be had at 720p.
+"""Writes an avatar scaled to another size, for measurements at 720p and the like.
 
-It writes an avatar folder like any other; whoever loads it sees no difference.
+The result is an ordinary avatar folder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from wsavatar.avatars.format import read_avatar_file, read_landmarks, write_avatar
-from wsavatar.bench.figures import BenchError
+from wsavatar.bench.report import BenchError
 from wsavatar.media.video import read_video
 
 __all__ = ["parse_size", "write_resized"]
@@ -34,8 +34,8 @@ def parse_size(text: str) -> tuple[int, int]:
 def write_resized(folder: Path, width: int, height: int, directory: Path) -> str:
     """Write the first 3 s of the avatar in ``folder`` at another size into ``directory``.
 
-    The picture is scaled until it fits and padded with its edges; landmarks go with it. Returns
-    the new avatar's id, the same each time. Raises AvatarError and VideoError.
+    The picture is scaled to fit and padded with its edges; landmarks are moved with it. Returns the
+    new avatar's id, which depends on the arguments only. Raises AvatarError and VideoError.
     """
     avatar = read_avatar_file(folder)
     landmarks = read_landmarks(folder, avatar)
@@ -44,10 +44,10 @@ def write_resized(folder: Path, width: int, height: int, directory: Path) -> str
     inner = round(avatar.width * scale), round(avatar.height * scale)
     left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
     borders = top, height - inner[1] - top, left, width - inner[0] - left
-    shrinks = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     pictures = (
         cv2.copyMakeBorder(
-            cv2.resize(frame, inner, interpolation=shrinks), *borders, cv2.BORDER_REPLICATE
+            cv2.resize(frame, inner, interpolation=interpolation), *borders, cv2.BORDER_REPLICATE
         )
         for frame in frames
     )

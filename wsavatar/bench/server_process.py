@@ -1,7 +1,4 @@
-"""A server in a process of its own, started as the command line would, on a free port.
-
-It knows how a server is started and when it is ready; not what it is for.
-"""
+"""Runs ``serve`` in a process of its own on a free port, and waits until it is ready."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.error import URLError
 
-from wsavatar.bench.figures import BenchError
+from wsavatar.bench.report import BenchError
 
 __all__ = ["ServerProcess", "child_environment", "fetch_json"]
 
@@ -29,9 +26,9 @@ _SERVE = "import sys; from wsavatar.cli import main; sys.exit(main(['serve', *sy
 
 
 class ServerProcess:
-    """``serve`` with ``arguments`` on 127.0.0.1. A context manager; ``log`` gets what it prints.
+    """``serve`` with ``arguments`` on 127.0.0.1, as a context manager. Its output goes to ``log``.
 
-    Raises BenchError, with the end of its log, where it does not get ready.
+    Raises BenchError with the end of the log if it does not become ready.
     """
 
     def __init__(
@@ -51,7 +48,7 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        """Where sessions are held."""
+        """The WebSocket address of sessions."""
         return f"ws://127.0.0.1:{self.port}/v1/realtime"
 
     def __enter__(self) -> Self:
@@ -85,7 +82,7 @@ class ServerProcess:
         while True:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 end = self._log.read_text(errors="replace")[-3000:]
-                raise BenchError(f"the server did not get ready; its log ends:\n{end}")
+                raise BenchError(f"the server did not become ready; its log ends:\n{end}")
             state = fetch_json(f"{self.http}/readyz")
             if state.get("ready"):
                 return
@@ -104,7 +101,7 @@ class ServerProcess:
 
 
 def fetch_json(url: str, token: str = "") -> dict[str, Any]:
-    """A JSON object over HTTP, also one that comes with an error status; {} where none comes."""
+    """A JSON object over HTTP, of an error response too; {} without one."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as got:
@@ -121,7 +118,7 @@ def fetch_json(url: str, token: str = "") -> dict[str, Any]:
 
 
 def child_environment() -> dict[str, str]:
-    """This process's environment, in which a child finds this very package."""
+    """This process's environment, with this package on the path."""
     source = str(Path(__file__).parents[2])
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}

@@ -1,11 +1,11 @@
-"""``bench --sessions N``: N people speak to one server at once, in real time, and are counted.
+"""``bench --sessions N``: N clients speak to one server at the same time, in real time.
 
-Every client mirrors: it streams real speech as a microphone does, without turn detection, so that
-the server owes it frames for every moment of it. Clients begin evenly spread over one chunk's time:
-no two chunks are complete at the same moment by design. They run in processes of their own
-(`clients`), at most five in each; this one starts them and adds up.
+Every client uses mode ``mirror``: it streams speech like a microphone, without turn detection, so
+the server has to send frames for all of it. The starts are spread evenly over the time of one
+chunk, so that chunks are not complete at the same moment. Clients run in processes of their own
+(`clients`), at most five in each; this module starts them and adds up their results.
 
-A run whose clients lagged behind themselves is not valid: its figures may be the clients' own.
+A run whose clients were late themselves is not valid.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wsavatar.bench.clients import RATE, ClientResult, Orders, Results
-from wsavatar.bench.figures import BenchError
+from wsavatar.bench.clients import RATE, ClientJob, ClientResult, Results
+from wsavatar.bench.report import BenchError
 from wsavatar.bench.server_process import child_environment, fetch_json
 from wsavatar.bench.viewer import plan_chunks
 from wsavatar.media.audio import encode
@@ -32,7 +32,7 @@ from wsavatar.speech.chunker import FeatureGrid
 __all__ = [
     "LAG_LIMIT_MS",
     "Encoding",
-    "Scene",
+    "Workload",
     "SessionsReport",
     "run_sessions",
     "sessions_table",
@@ -44,13 +44,13 @@ PACKET_MS = 20
 START_IN_S = 1.0
 SETUP_S = 90.0
 LAG_LIMIT_MS = 10.0
-"""At the 99th percentile. Beyond it first-frame latencies say little of the server."""
+"""At the 99th percentile. Above it, latencies do not describe the server."""
 Encoding = Literal["json", "binary"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Who speaks to whom, how long, and what the server is known to do with it."""
+class Workload:
+    """The clients, their server, and the server's settings."""
 
     sessions: int
     seconds: float
@@ -70,13 +70,13 @@ class Scene:
 
     @property
     def frames(self) -> int:
-        """Frames that the server owes all clients together."""
+        """Frames that the server has to send to all clients together."""
         return self.sessions * math.ceil(self.packets * PACKET_MS * self.fps / 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class SessionsReport:
-    """What all clients saw. Latencies as `wsavatar.bench.viewer` defines them."""
+    """Results of all clients. `wsavatar.bench.viewer` defines the latencies."""
 
     valid: bool
     invalid_because: tuple[str, ...]
@@ -88,40 +88,40 @@ class SessionsReport:
     frames_dropped: int
     frames_late: int
     frames_missing: int
-    """Owed for what was said, and neither received nor reported as dropped."""
+    """Expected for the audio sent, but neither received nor reported as dropped."""
     in_time_share: float
-    """Of all frames expected: received, and not late."""
+    """Frames received in time, as a share of those expected."""
     worst_late_ms: float
     frames_per_s: float
     bytes_per_s: float
     """Of frames."""
     first_frame_ms: dict[str, float]
-    """planned: chunks of all clients; count: those of which a frame arrived, and over these p50,
-    p95, p99, max."""
+    """planned: chunks of all clients; count: chunks of which a frame arrived; p50, p95, p99 and max
+    of these."""
     audio_gaps: int
     underruns: int
     errors: tuple[str, ...]
     load: dict[str, float]
-    """How far the clients themselves lagged, in milliseconds."""
+    """Lags of the clients themselves, in milliseconds."""
     clients: tuple[dict[str, Any], ...]
     server: dict[str, Any]
-    """``/api/stats`` as the last client fell silent."""
+    """``/api/stats`` at the end of the speech."""
 
 
 def run_sessions(
-    scene: Scene,
+    workload: Workload,
     speech: np.ndarray,
     directory: Path,
     say: Callable[[str], None] = lambda text: None,
 ) -> SessionsReport:
-    """Play the scene. ``speech``: float32 mono at 24 kHz; ``directory``: for files in passing.
+    """Run the workload. ``speech``: float32 mono at 24 kHz; ``directory``: for temporary files.
 
-    Raises BenchError where clients could not be started. What clients met is in the report.
+    Raises BenchError where clients could not be started. Their errors are in the report.
     """
     recording = directory / "speech.pcm"
     recording.write_bytes(encode(speech, "audio/pcm"))
-    orders = _orders(scene, recording)
-    say(f"{scene.sessions} sessions for {scene.seconds:g} s, in {len(orders)} processes")
+    job = _client_jobs(workload, recording)
+    say(f"{workload.sessions} sessions for {workload.seconds:g} s, in {len(job)} processes")
     children = [
         subprocess.Popen(
             [sys.executable, "-m", "wsavatar.bench.clients"],
@@ -130,90 +130,94 @@ def run_sessions(
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in orders
+        for _ in job
     ]
     try:
-        results, stats = _play(scene, orders, children, say)
+        results, stats = _run_processes(workload, job, children, say)
     finally:
         for child in children:
             child.kill()
             child.communicate()
-    return summarize(scene, results, stats)
+    return summarize(workload, results, stats)
 
 
-def _play(
-    scene: Scene,
-    orders: Sequence[Orders],
+def _run_processes(
+    workload: Workload,
+    job: Sequence[ClientJob],
     children: Sequence[subprocess.Popen[str]],
     say: Callable[[str], None],
 ) -> tuple[list[Results], dict[str, Any]]:
-    for order, child in zip(orders, children, strict=True):
+    for order, child in zip(job, children, strict=True):
         assert child.stdin is not None
         child.stdin.write(json.dumps(asdict(order)) + "\n")
         child.stdin.flush()
     for child in children:
         assert child.stdout is not None
         if child.stdout.readline().strip() != "ready":
-            raise BenchError(f"a process of clients ended at once, with code {child.wait()}")
+            raise BenchError(f"a process of clients ended with code {child.wait()}")
     start_s = time.monotonic() + START_IN_S
     say("the clients speak")
     for child in children:
         assert child.stdin is not None
         child.stdin.write(f"{start_s!r}\n")
         child.stdin.flush()
-    time.sleep(max(0.0, start_s + scene.seconds - time.monotonic()))
-    stats = fetch_json(scene.stats_url, scene.token)
+    time.sleep(max(0.0, start_s + workload.seconds - time.monotonic()))
+    stats = fetch_json(workload.stats_url, workload.token)
     results = []
     for child in children:
         try:
-            told, _ = child.communicate(timeout=SETUP_S)
-            results.append(_parse(told))
+            output, _ = child.communicate(timeout=SETUP_S)
+            results.append(_parse(output))
         except (ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
             raise BenchError(f"a process of clients gave no results ({error})") from error
     return results, stats
 
 
-def _parse(told: str) -> Results:
-    found = json.loads(told)
+def _parse(output: str) -> Results:
+    found = json.loads(output)
     clients = [ClientResult(**one) for one in found.pop("clients")]
     return Results(clients, **found)
 
 
-def _orders(scene: Scene, recording: Path) -> list[Orders]:
+def _client_jobs(workload: Workload, recording: Path) -> list[ClientJob]:
     packet_samples = RATE * PACKET_MS // 1000
-    plan = plan_chunks(scene.packets, packet_samples, RATE, scene.grid, scene.fps, scene.chunk_ms)
+    plan = plan_chunks(
+        workload.packets, packet_samples, RATE, workload.grid, workload.fps, workload.chunk_ms
+    )
     pcm = {"format": {"type": "audio/pcm", "rate": RATE}}
     session = {
         "type": "realtime",
         "audio": {"input": pcm | {"turn_detection": None}, "output": pcm},
         "avatar": {
-            "id": scene.avatar,
+            "id": workload.avatar,
             "mode": "mirror",
-            "video": {"encoding": scene.encoding, "region": "full", "fps": scene.fps},
+            "video": {"encoding": workload.encoding, "region": "full", "fps": workload.fps},
         },
     }
-    processes = math.ceil(scene.sessions / CLIENTS_PER_PROCESS)
+    processes = math.ceil(workload.sessions / CLIENTS_PER_PROCESS)
     return [
-        Orders(
-            scene.url,
-            scene.token,
+        ClientJob(
+            workload.url,
+            workload.token,
             session,
-            scene.encoding,
+            workload.encoding,
             str(recording),
-            scene.fps,
-            scene.packets,
+            workload.fps,
+            workload.packets,
             packet_samples,
             PACKET_MS / 1000,
             [[chunk.first_frame, chunk.frame_count, chunk.packet] for chunk in plan],
-            [number * scene.chunk_ms / 1000 / scene.sessions for number in numbers],
+            [number * workload.chunk_ms / 1000 / workload.sessions for number in numbers],
             list(numbers),
         )
-        for numbers in (range(first, scene.sessions, processes) for first in range(processes))
+        for numbers in (range(first, workload.sessions, processes) for first in range(processes))
     ]
 
 
-def summarize(scene: Scene, results: Sequence[Results], stats: dict[str, Any]) -> SessionsReport:
-    """Add the clients up, and judge whether they may be believed."""
+def summarize(
+    workload: Workload, results: Sequence[Results], stats: dict[str, Any]
+) -> SessionsReport:
+    """Add up the clients' results and decide whether the run is valid."""
     clients = sorted((c for one in results for c in one.clients), key=lambda c: c.number)
     first_frame_ms = [ms for client in clients for ms in client.first_frame_ms]
     loop_lag_ms = [ms for one in results for ms in one.loop_lag_ms]
@@ -224,24 +228,24 @@ def summarize(scene: Scene, results: Sequence[Results], stats: dict[str, Any]) -
         "send_lag_p99_ms": percentile(send_lag_ms, 0.99),
         "send_lag_max_ms": max(send_lag_ms, default=0.0),
     }
-    reasons = _doubts(clients, load)
+    reasons = _invalid_reasons(clients, load)
     received = sum(client.frames for client in clients)
     late = sum(client.late for client in clients)
     return SessionsReport(
         valid=not reasons,
         invalid_because=tuple(reasons),
-        sessions=scene.sessions,
-        seconds=scene.seconds,
-        encoding=scene.encoding,
-        frames_expected=scene.frames,
+        sessions=workload.sessions,
+        seconds=workload.seconds,
+        encoding=workload.encoding,
+        frames_expected=workload.frames,
         frames_received=received,
         frames_dropped=sum(client.dropped for client in clients),
         frames_late=late,
         frames_missing=sum(client.missing for client in clients),
-        in_time_share=round((received - late) / scene.frames, 5),
+        in_time_share=round((received - late) / workload.frames, 5),
         worst_late_ms=max((client.worst_late_ms for client in clients), default=0.0),
-        frames_per_s=round(received / scene.seconds, 1),
-        bytes_per_s=round(sum(client.bytes for client in clients) / scene.seconds),
+        frames_per_s=round(received / workload.seconds, 1),
+        bytes_per_s=round(sum(client.bytes for client in clients) / workload.seconds),
         first_frame_ms={
             "planned": sum(client.planned_chunks for client in clients),
             "count": len(first_frame_ms),
@@ -259,27 +263,27 @@ def summarize(scene: Scene, results: Sequence[Results], stats: dict[str, Any]) -
     )
 
 
-def _doubts(clients: Sequence[ClientResult], load: dict[str, float]) -> list[str]:
-    """Why the figures may not be the server's."""
-    doubts = []
+def _invalid_reasons(clients: Sequence[ClientResult], load: dict[str, float]) -> list[str]:
+    """Reasons why the figures may not describe the server."""
+    reasons = []
     absent = sum(not client.began for client in clients)
     if absent:
-        doubts.append(f"{absent} clients could not begin, so the load was less than asked for")
+        reasons.append(f"{absent} clients could not begin, so the load was less than asked for")
     broken = sum(client.began and not client.complete for client in clients)
     if broken:
-        doubts.append(f"{broken} clients broke off, so the load was less than asked for")
+        reasons.append(f"{broken} clients ended early, so the load was less than asked for")
     lag_ms = max(load["loop_lag_p99_ms"], load["send_lag_p99_ms"])
     if lag_ms > LAG_LIMIT_MS:
-        doubts.append(
+        reasons.append(
             f"the clients lagged: {lag_ms:.1f} ms at p99, over {LAG_LIMIT_MS:g}; "
             "this machine is too busy to load and to measure"
         )
     if any(client.unplanned for client in clients):
-        doubts.append(
+        reasons.append(
             "frames came before their sound was sent: the server runs with another audio.chunk_ms, "
             "model or fps than this command was given"
         )
-    return doubts
+    return reasons
 
 
 def _brief(client: ClientResult) -> dict[str, Any]:
@@ -289,13 +293,13 @@ def _brief(client: ClientResult) -> dict[str, Any]:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The nearest rank; 0 of nothing."""
+    """By nearest rank; 0 without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
 def sessions_table(report: SessionsReport) -> str:
-    """The report for a reader."""
+    """The report as a text table."""
     first, load = report.first_frame_ms, report.load
     share = f"{100 * report.in_time_share:.2f} %"
     renderer = report.server.get("renderer", {})
@@ -310,7 +314,7 @@ def sessions_table(report: SessionsReport) -> str:
         f"first frame  p50 {first['p50']:.1f}, p95 {first['p95']:.1f}, p99 {first['p99']:.1f}, "
         f"greatest {first['max']:.1f} ms after a complete chunk ({first['count']:.0f} of "
         f"{first['planned']:.0f} chunks)",
-        f"sound        {report.audio_gaps} gaps, {report.underruns} times run dry",
+        f"sound        {report.audio_gaps} gaps, {report.underruns} underruns",
         f"clients      loop lag p99 {load['loop_lag_p99_ms']:.1f} ms, packets sent late p99 "
         f"{load['send_lag_p99_ms']:.1f} ms",
     ]

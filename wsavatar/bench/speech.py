@@ -1,7 +1,4 @@
-"""What the sessions' clients say: a recording, or speech made here without a network.
-
-Float32 mono at 24 kHz, whatever it came from.
-"""
+"""The speech of the clients: a recording, or the offline voice. Float32 mono at 24 kHz."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from wsavatar.dialogue.tts import create_voice
 from wsavatar.media.audio import resample
 from wsavatar.render.offline import read_audio
 
-__all__ = ["made_speech", "recorded_speech"]
+__all__ = ["synthesised_speech", "recorded_speech"]
 
 SPEECH = (
     "The quick brown fox jumps over the lazy dog. Please call Stella, and ask her to bring these "
@@ -26,7 +23,7 @@ SPEECH = (
 )
 
 
-def made_speech() -> np.ndarray:
+def synthesised_speech() -> np.ndarray:
     """Half a minute of speech by the offline voice, float32 mono at 24 kHz. Raises VoiceError."""
 
     async def speak() -> list[np.ndarray]:
@@ -37,7 +34,7 @@ def made_speech() -> np.ndarray:
 
 
 def recorded_speech(path: Path) -> np.ndarray:
-    """A file's sound as float32 mono at 24 kHz. Raises RenderError."""
+    """The audio of a file as float32 mono at 24 kHz. Raises RenderError."""
     track = read_audio(path)
     mono = np.ascontiguousarray(track.samples.mean(axis=1, dtype=np.float32))
     return resample(mono, track.sample_rate, SPEECH_RATE)

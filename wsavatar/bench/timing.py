@@ -1,7 +1,4 @@
-"""How long a call takes: by CUDA events where the work is a CUDA device's, else by the wall clock.
-
-It knows devices; not what is called.
-"""
+"""Times calls: by CUDA events for work on a CUDA device, else by the wall clock."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from typing import Any
 __all__ = ["Stopwatch", "is_cuda", "stopwatch"]
 
 Stopwatch = Callable[[Callable[[], Any]], float]
-"""Runs a call and gives the milliseconds it took; the device has done all of it by then."""
+"""Runs a call and returns its milliseconds, after the device has finished the work."""
 
 
 def is_cuda(device: Any) -> bool:
-    """Whether this is a CUDA device: a `torch.device`; anything else is not."""
+    """Whether ``device`` is a `torch.device` of type cuda."""
     return getattr(device, "type", "") == "cuda"
 
 
 def stopwatch(device: Any) -> Stopwatch:
-    """A stopwatch for work that is queued on ``device``'s current stream."""
+    """A stopwatch for work on ``device``'s current stream."""
     return _by_events(device) if is_cuda(device) else _by_clock
 
 

@@ -1,14 +1,14 @@
-"""One viewer of one response: plays as the page does, and counts what comes too late or not at all.
+"""A simulated viewer of one response: plays like the page, and counts late and missing frames.
 
-Pure: every time is handed in, in seconds of one clock. It knows neither sockets nor JSON.
+Pure: all times are arguments, in seconds of one clock. It knows neither sockets nor JSON.
 
-* *Playback* begins when 650 ms of sound and of frames without a gap are in hand (what the page
-  waits for in live speech), or 1.3 s after the sound alone would have done. It then goes on at the
-  speed of time. Where the sound runs dry it stands, until 60 ms are in hand again: an *underrun*.
-* A frame is *late* where playback had passed its pts as it arrived.
+* *Playback* starts when 650 ms of audio and of frames without a gap are buffered (as the page does
+  for live speech), or 1.3 s after the audio alone would have sufficed. It then runs in real time.
+  Without audio it stops until 60 ms are buffered again: an *underrun*.
+* A frame is *late* if playback had passed its pts when it arrived.
 * *First-frame latency* belongs to a chunk: the time from sending the packet with the last sample
-  that the server needed to cut that chunk, to the first of the chunk's frames that arrived.
-  `plan_chunks` says which packet that is.
+  that the server needs to cut the chunk, to the first of the chunk's frames that arrives.
+  `plan_chunks` finds that packet.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ def plan_chunks(
     fps: int,
     chunk_ms: int,
 ) -> list[PlannedChunk]:
-    """Which chunks a mirror cuts while it hears ``packets`` packets of ``packet_samples`` each.
+    """The chunks that mode ``mirror`` cuts from ``packets`` packets of ``packet_samples`` each.
 
-    The same resamplers and the same chunker as a session's run over silence: where chunks are cut
-    depends on how much was heard, never on what. What is cut when the speech has ended is no
-    chunk of this list: nobody waits for it live.
+    Runs a session's resamplers and chunker on silence: the cuts depend on the number of samples,
+    not on their values. Chunks that are cut after the end of the speech are left out, because
+    nobody waits for them.
     """
-    hears, speaks = Resampler(rate, HEARING_RATE), Resampler(HEARING_RATE, SPEECH_RATE)
+    to_hearing, to_speech = Resampler(rate, HEARING_RATE), Resampler(HEARING_RATE, SPEECH_RATE)
     chunker = Chunker(grid, Fraction(fps), grid.sample_rate * chunk_ms // 1000)
     timeline = SpeechTimeline(AudioFormat(), chunker)
     silence = np.zeros(packet_samples, np.float32)
     return [
         PlannedChunk(chunk.first_frame, chunk.frame_count, packet)
         for packet in range(packets)
-        for chunk in timeline.push(speaks.push(hears.push(silence))).chunks
+        for chunk in timeline.push(to_speech.push(to_hearing.push(silence))).chunks
     ]
 
 
 class Playback:
-    """Where a viewer is in the sound, by the page's rules."""
+    """The playback position of a viewer, by the page's rules."""
 
     def __init__(self) -> None:
         self.started = False
@@ -84,7 +84,7 @@ class Playback:
         self._last_s = 0.0
 
     def sound(self, seconds: float, now_s: float) -> None:
-        """More sound has arrived."""
+        """Audio has arrived."""
         self.position(now_s)
         if self._first_sound_s is None:
             self._first_sound_s = now_s
@@ -92,19 +92,19 @@ class Playback:
         self._go_on(now_s)
 
     def reach(self, seconds: float, now_s: float) -> None:
-        """Frames are in hand from 0 to ``seconds`` without a gap."""
+        """Frames from 0 to ``seconds`` have arrived without a gap."""
         self.position(now_s)
         self._reach_s = seconds
         self._go_on(now_s)
 
     def end(self, now_s: float) -> None:
-        """No more sound will come."""
+        """The audio is complete."""
         self.position(now_s)
         self._ended = True
         self._go_on(now_s)
 
     def position(self, now_s: float) -> float:
-        """Seconds of the response played by now; 0 before it began. Time never goes back."""
+        """Seconds of the response played until ``now_s``; 0 before the start. Never decreases."""
         if self._running:
             self._position_s += now_s - self._last_s
             if self._position_s >= self._received_s:
@@ -145,7 +145,7 @@ class Viewer:
     bytes: int = 0
     audio_gaps: int = 0
     unplanned: int = 0
-    """Frames that came before the sound they need was sent: the plan is of other settings."""
+    """Frames that arrived before their audio was sent: the plan is for other settings."""
     _sent_s: dict[int, float] = field(default_factory=dict)
     _answered: dict[int, float] = field(default_factory=dict)
     _indices: set[int] = field(default_factory=set)
@@ -155,7 +155,7 @@ class Viewer:
 
     @property
     def packets_sent(self) -> int:
-        """Packets of the microphone handed to the socket so far."""
+        """Microphone packets given to the socket so far."""
         return len(self._sent_s)
 
     @property
@@ -167,11 +167,11 @@ class Viewer:
         ]
 
     def sent(self, packet: int, now_s: float) -> None:
-        """A packet of the microphone is handed to the socket."""
+        """A microphone packet was given to the socket."""
         self._sent_s[packet] = now_s
 
     def sound(self, offset: int | None, samples: int, rate: int, now_s: float) -> None:
-        """Sound from sample ``offset`` on (None: the encoding does not say) has arrived."""
+        """Audio from sample ``offset`` on has arrived; None where the encoding has no offset."""
         if offset is not None and offset != self._next_sample:
             self.audio_gaps += 1
             self._next_sample = offset
@@ -180,7 +180,7 @@ class Viewer:
 
     @property
     def samples(self) -> int:
-        """Samples of sound up to which the response was received."""
+        """Samples of audio received so far."""
         return self._next_sample
 
     def frame(self, index: int, pts_us: int, size: int, now_s: float) -> None:
@@ -202,21 +202,18 @@ class Viewer:
         self.playback.reach(self._reach / self.fps, now_s)
 
     def end(self, now_s: float) -> None:
-        """The response's sound is complete."""
+        """The response's audio is complete."""
         self.playback.end(now_s)
 
     def shown(self, now_s: float) -> int:
-        """Frames whose time has come by now, for the reports that a page sends."""
+        """Frames due until ``now_s``, for the playback reports."""
         position_us = 1e6 * self.playback.position(now_s)
         while self._unshown_us and self._unshown_us[0] <= position_us:
             self._unshown_us.popleft()
         return self.frames - len(self._unshown_us)
 
     def missing(self, expected: int, dropped: int) -> int:
-        """Of frames ``expected``, those that neither came nor were reported as dropped.
-
-        None, in a sound server.
-        """
+        """Of ``expected`` frames, those that neither arrived nor were reported as dropped."""
         return max(0, expected - self.frames - dropped)
 
     def _answer(self, index: int, now_s: float) -> None:
@@ -225,7 +222,7 @@ class Viewer:
             return
         chunk = self.plan[number]
         if index >= chunk.first_frame + chunk.frame_count:
-            return  # of what was cut when the speech had ended
+            return  # a chunk that was cut after the end of the speech
         if chunk.packet in self._sent_s:
             self._answered[number] = now_s
         else:

@@ -1,6 +1,6 @@
-"""What a bench run found, as plain data, and as a table to read.
+"""The figures of a bench run, as plain data and as a table.
 
-It knows what the figures mean and how they compare; not how they are measured.
+It knows the meaning of the figures and how to compare them, not how they are measured.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ __all__ = [
 
 
 class BenchError(WsavatarError, RuntimeError):
-    """The figures cannot be had, or would mean nothing; the message says why."""
+    """The measurement is not possible or would not be valid; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """One device's stages, one after another, in milliseconds a frame at one batch size."""
+    """Milliseconds a frame of each stage, run one after another, at one batch size."""
 
     batch_size: int
     features: float
@@ -44,7 +44,7 @@ class StageTimes:
 
     @property
     def total(self) -> float:
-        """A frame's way through all of them."""
+        """Sum of all stages."""
         return self.features + self.generate + self.paste + self.jpeg
 
 
@@ -52,15 +52,15 @@ class StageTimes:
 class Throughput:
     """Frames per second from features to JPEG bytes on one device, at one batch size.
 
-    Memory is the greatest on a CUDA device meanwhile, None elsewhere.
+    Memory is the peak on a CUDA device, None elsewhere.
     """
 
     batch_size: int
     frames_per_s: float
     allocated_mib: int | None = None
-    """In tensors that torch knows of: not what CUDA graphs compute in."""
+    """In tensors of torch, without the memory of CUDA graphs."""
     reserved_mib: int | None = None
-    """All that torch took from the device, its graphs' own pools and its cache too."""
+    """All memory that torch took from the device, with its graphs' pools and its cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Scaling:
     devices: int
     frames_per_s: float
     ratio: float
-    """To one device."""
+    """To the speed of one device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class ReferenceSpeed:
 
 @dataclass(frozen=True, slots=True)
 class ConvolutionRate:
-    """A 3x3 convolution of ``channels`` to as many, on ``side`` x ``side`` pixels."""
+    """A 3x3 convolution, ``channels`` in and out, on ``side`` x ``side`` pixels."""
 
     channels: int
     side: int
@@ -104,7 +104,7 @@ class ConvolutionRate:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What this chip could do at most, measured here on random data."""
+    """Upper bound of this device, measured on random data."""
 
     batch_size: int
     convolutions: tuple[ConvolutionRate, ...]
@@ -115,18 +115,18 @@ class Ceiling:
 
     @property
     def tflops(self) -> float:
-        """The best of the convolutions: the strictest measure of what the rest leaves unused."""
+        """The best rate of the convolutions."""
         return max(one.tflops for one in self.convolutions)
 
     @property
     def frames_per_s(self) -> float:
-        """If every operation of UNet and decoder ran at that rate, and all else took no time."""
+        """If all operations of UNet and decoder ran at that rate and nothing else took time."""
         return 1000 * self.tflops / self.gflop_per_frame
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One batch size, side by side. None: not measured in this run."""
+    """Ratios at one batch size; None where not measured in this run."""
 
     batch_size: int
     frames_per_s: float
@@ -137,13 +137,13 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All figures of one run; what was not asked for is empty or None."""
+    """All figures of one run; parts that were not measured are empty or None."""
 
     machine: dict[str, Any]
     model: dict[str, Any]
     avatar: dict[str, Any]
     frames: int
-    """The most that one repetition rendered."""
+    """Maximum of a repetition."""
     repetitions: int
     stages_ms: tuple[StageTimes, ...] = ()
     throughput: tuple[Throughput, ...] = ()
@@ -159,7 +159,7 @@ def compare(
     reference: Sequence[ReferenceSpeed],
     ceiling: Ceiling | None,
 ) -> tuple[Comparison, ...]:
-    """Ours against the reference and the ceiling, where either was measured in the same run."""
+    """Our speed against the reference and the ceiling of the same run."""
     others = {one.batch_size: one for one in reference}
     rows = []
     for ours in throughput:
@@ -179,7 +179,7 @@ def compare(
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The report as JSON has it, with what follows from its figures."""
+    """The report for JSON, with derived figures."""
     values = asdict(report)
     for row, stages in zip(values["stages_ms"], report.stages_ms, strict=True):
         row["total"] = round(stages.total, 3)
@@ -192,7 +192,7 @@ def as_json(report: Report) -> dict[str, Any]:
 
 
 def table(report: Report) -> str:
-    """The report for a reader."""
+    """The report as a text table."""
     this, model, avatar = report.machine, report.model, report.avatar
     cuda = f"; {', '.join(this['cuda'])}" if this["cuda"] else ""
     lines = [
@@ -216,7 +216,7 @@ def table(report: Report) -> str:
 
 
 def _columns(*cells: object) -> str:
-    """The first to the left, the others to the right of their columns."""
+    """A row: the first cell aligned to the left, the others to the right."""
     first, *others = (f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells)
     return f"  {first:<22}" + "".join(f"{cell:>14}" for cell in others)
 
@@ -228,7 +228,7 @@ def _stage_lines(rows: Iterable[StageTimes]) -> list[str]:
         )
         for row in rows
     ]
-    head = _columns("", "features", "UNet and VAE", "paste", "JPEG", "in a row")
+    head = _columns("", "features", "UNet and VAE", "paste", "JPEG", "sum")
     return ["stages, ms a frame", head, *lines] if lines else []
 
 
