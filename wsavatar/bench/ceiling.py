@@ -58,7 +58,7 @@ def measure_ceiling(
     with torch.inference_mode(), _fastest_algorithms():
         convolutions = tuple(
             ConvolutionRate(
-                channels, side, round(_convolution_tflops(channels, side, device, dtype, load), 3)
+                channels, side, round(_convolution_tflops(channels, side, device, dtype, load), 6)
             )
             for channels, side in load.shapes
         )
@@ -67,8 +67,8 @@ def measure_ceiling(
     return Ceiling(
         load.batch,
         convolutions,
-        round(matmul, 3),
-        round(copied, 1),
+        round(matmul, 6),
+        round(copied, 3),
         round(frame_flops(directory, spec, decoder) / 1e9, 2),
     )
 
