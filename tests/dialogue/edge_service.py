@@ -43,10 +43,13 @@ class EdgeService:
     def __init__(self) -> None:
         self.voices = {VOICE}
         self.status = HTTPStatus.SWITCHING_PROTOCOLS
-        self.headers: dict[str, str] = {}
+        self.wrong_clocks = 0
+        """Handshakes to refuse because of their time, before any other."""
         self.handshakes_hang = False
         self.stall_after: int | None = None
         """Audio messages after which nothing more is sent, not even a closing handshake."""
+        self.abort_after: int | None = None
+        """Audio messages after which the connection is reset."""
         self.speaks: Callable[[str], bool] = lambda text: True
         """The texts that get audio; any other ends its turn without."""
         self.audio = mp3_tone(0.5)
@@ -63,12 +66,13 @@ class EdgeService:
         self.handshakes += 1
         if self.handshakes_hang:
             await self.release.wait()
+        if self.wrong_clocks:
+            self.wrong_clocks -= 1
+            return connection.respond(HTTPStatus.FORBIDDEN, "What time is it?\n")
         if self.status == HTTPStatus.SWITCHING_PROTOCOLS:
             return None
         response = connection.respond(self.status, "no\n")
         del response.headers["Date"]
-        for name, value in self.headers.items():
-            response.headers[name] = value
         return response
 
     async def serve(self, connection: ServerConnection) -> None:
@@ -106,6 +110,8 @@ class EdgeService:
     async def _audio(self, connection: ServerConnection, text: str) -> None:
         pieces = range(0, len(self.audio), self.piece_bytes)
         for count, start in enumerate(pieces):
+            if count == self.abort_after:
+                connection.transport.abort()
             if count == self.stall_after:
                 connection.transport.pause_reading()
                 await self.release.wait()

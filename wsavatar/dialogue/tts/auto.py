@@ -69,7 +69,7 @@ class AutoVoice:
         service: ServiceState = _SERVICE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._online = online or EdgeVoice(name, patience_s=2.0)
+        self._online = online or EdgeVoice(name, connect_s=2.0, audio_s=4.0)
         self._offline = offline or EspeakVoice(name)
         self._service = service
         self._clock = clock

@@ -32,12 +32,14 @@ _NAME = re.compile(r"^[a-z]{2,3}-[A-Za-z-]+-[A-Za-z]+Neural$")
 class EdgeVoice:
     """A `Voice`. ``name`` as "de-DE-KatjaNeural"; anything else is an American English voice.
 
-    ``patience_s``: how long a connection may take to open; audio may take twice as long.
+    ``connect_s``: how long the service may take to open a connection, and to answer its handshake;
+    ``audio_s``: from the request to the first audio, and from there to the next.
     """
 
-    def __init__(self, name: str = "", patience_s: float = 4.0) -> None:
+    def __init__(self, name: str = "", *, connect_s: float = 4.0, audio_s: float = 8.0) -> None:
         self.name = name if _NAME.match(name) else _DEFAULT
-        self._patience_s = patience_s
+        self._connect_s = connect_s
+        self._audio_s = audio_s
 
     async def speak(self, text: str) -> Chunks:
         decoder = _Mp3Decoder()
@@ -65,7 +67,7 @@ class EdgeVoice:
         try:
             async with aclosing(self._request(text).stream()) as messages:
                 while True:
-                    async with asyncio.timeout(2 * self._patience_s):
+                    async with asyncio.timeout(self._audio_s):
                         message: Any = await anext(messages, None)
                     if message is None:
                         return
@@ -74,17 +76,15 @@ class EdgeVoice:
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):  # of the connection or the handshake
                 raise VoiceUnreachable(
-                    f"The online voice did not answer within {self._patience_s:g} s."
+                    f"The online voice did not answer within {self._connect_s:g} s."
                 ) from error
-            raise VoiceTimeout(
-                f"The online voice sent no audio for {2 * self._patience_s:g} s."
-            ) from None
+            raise VoiceTimeout(f"The online voice sent no audio for {self._audio_s:g} s.") from None
         except (aiohttp.ClientError, SkewAdjustmentError, OSError) as error:
             raise VoiceUnreachable(f"The online voice cannot be reached: {error}.") from error
         except NoAudioReceived:
             raise VoiceError(
-                f"The online voice {self.name!r} has no audio for this text: it does not speak the "
-                "language, or it was withdrawn."
+                f"The online voice {self.name!r} sent no audio for this text: it does not speak "
+                "its language, it was withdrawn, or the connection was lost."
             ) from None
         except (EdgeTTSException, ValueError, LookupError, TypeError) as error:
             raise VoiceError(f"The online voice's answer cannot be read: {error}.") from error
@@ -102,7 +102,7 @@ class EdgeVoice:
         # Its own settings are whole seconds, and leave out the name look-up. `sock_read` ends with
         # the handshake.
         request.session_timeout = aiohttp.ClientTimeout(
-            total=None, connect=self._patience_s, sock_read=self._patience_s
+            total=None, connect=self._connect_s, sock_read=self._connect_s
         )
         return request
 
