@@ -118,8 +118,8 @@ class Speaker:
         """Each phrase's words before its audio, so that captions are never late."""
         voice = self._voice.for_response()
         for phrase in phrases(text):
-            yield phrase + " "
-            async with aclosing(voice.speak(phrase)) as chunks:
+            yield phrase
+            async with aclosing(voice.speak(phrase.rstrip())) as chunks:
                 async for chunk in chunks:
                     yield chunk
 

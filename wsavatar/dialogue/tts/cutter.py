@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
 
 from .clean import PARAGRAPH, Cleaner, has_words
 from .sentences import Strength, cuts
 
-__all__ = ["MAX_PHRASE_CHARS", "PhraseCutter", "PhraseLengths"]
+__all__ = ["MAX_PHRASE_CHARS", "PhraseCutter"]
 
 MAX_PHRASE_CHARS = 200
 
@@ -16,20 +15,10 @@ _LOOK_AHEAD = 40
 """How far behind the longest phrase its end may still be decided."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhraseLengths:
-    """The length from which on a phrase ends at the next sentence end; the first, so that speech
-    begins early, at the next clause end.
-
-    In letters; an ideograph, which takes longer to say, counts as three.
-    """
-
-    first: int = 20
-    second: int = 60
-    later: int = 100
-
-    def of(self, index: int) -> int:
-        return (self.first, self.second)[index] if index < 2 else self.later
+_LEAST = (20, 60, 100)
+"""The length from which on the first, the second, a later phrase ends at the next sentence end; the
+first, so that speech begins early, at the next clause end. In letters; an ideograph, which takes
+longer to say, counts as three."""
 
 
 class PhraseCutter:
@@ -37,11 +26,11 @@ class PhraseCutter:
 
     How the text is cut into pieces makes no difference. Every letter and digit is in one phrase, in
     order, and every phrase has one. A sentence that is too long is cut at a clause, else at a
-    space, else between characters.
+    space, else between characters. A phrase ends with a blank, beyond its length, where the text
+    has one; so phrases put together are the text.
     """
 
-    def __init__(self, lengths: PhraseLengths | None = None) -> None:
-        self._lengths = lengths or PhraseLengths()
+    def __init__(self) -> None:
         self._cleaner = Cleaner()
         self._text = ""  # cleaned, and not cut yet
         self._count = 0
@@ -60,8 +49,10 @@ class PhraseCutter:
     def _take(self, final: bool) -> list[str]:
         phrases = []
         while end := self._end(final):
-            phrase = self._text[:end].replace(PARAGRAPH, " ").strip()
-            self._text = self._text[end:].lstrip()
+            phrase = self._text[:end].replace(PARAGRAPH, " ")
+            rest = self._text[end:].lstrip()
+            phrase += " " if len(rest) < len(self._text) - end else ""
+            self._text = rest
             if has_words(phrase):
                 phrases.append(phrase)
                 self._count += 1
@@ -75,7 +66,7 @@ class PhraseCutter:
         window = self._text[: MAX_PHRASE_CHARS + _LOOK_AHEAD]
         final = final and len(window) == len(self._text)
         full = len(window) == MAX_PHRASE_CHARS + _LOOK_AHEAD
-        least = self._lengths.of(self._count)
+        least = _LEAST[min(self._count, 2)]
         best = Strength.WEAK, 0  # the last of the strongest
         for cut in cuts(window, final=final):
             if cut.at > MAX_PHRASE_CHARS:
