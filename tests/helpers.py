@@ -8,6 +8,7 @@ import base64
 import contextlib
 import http.client
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,13 +20,20 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.format import AvatarError
-from wsavatar.config import DialogueSettings, ServerSettings, Settings
-from wsavatar.dialogue.base import SPEECH_RATE, Response, Stage
+from wsavatar.config import ServerSettings, Settings
+from wsavatar.dialogue.base import (
+    SPEECH_RATE,
+    DialogueConfig,
+    DialogueSession,
+    Response,
+    ResponseRequest,
+)
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.faces.base import Chunk
 from wsavatar.media import jpeg
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
+from wsavatar.render.load import Capacity
 from wsavatar.serve.server import AvatarServer
 from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.speech.chunker import Chunker, FeatureGrid
@@ -159,6 +167,7 @@ class FakeFace:
         self.streams: list[FakeStream] = []
         self.is_open = False
         self.problems = {"fake:0": "", "fake:1": ""}
+        self.capacity = Capacity(time.monotonic)
 
     async def start(self) -> None:
         self.is_open = True
@@ -197,57 +206,78 @@ class ToneDialogue:
     """Says what it is told to as a tone: ``speak("440 2.5")`` is 2.5 s of 440 Hz.
 
     ``speak("crash")`` raises, ``speak("fail")`` fails its response, ``speak("hum 300")`` says 1 s
-    and leaves the response open.
+    and leaves the response open. ``calls`` is what it was told, in order.
     """
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
+    def __init__(self, session: DialogueSession, config: DialogueConfig) -> None:
+        self.session = session
+        self.config = config
+        self.calls: list[str] = []
         self.heard_samples = 0
         self.commits: list[tuple[str, int]] = []
-        self.asked: list[str | None] = []
+        self.requests: list[ResponseRequest] = []
         self.closed = False
         self.response: Response | None = None
 
     async def heard(self, samples: np.ndarray) -> None:
+        self.calls.append("heard")
         self.heard_samples += len(samples)
 
-    async def committed(self, item_id: str, samples: np.ndarray) -> None:
-        self.commits.append((item_id, len(samples)))
+    async def cleared(self) -> None:
+        self.calls.append("cleared")
 
-    async def create_response(self, text: str | None) -> None:
-        self.asked.append(text)
-        await self.speak(text or "440 1")
+    async def committed(self, item_id: str) -> None:
+        self.calls.append("committed")
+        audio = self.session.conversation.get(item_id).audio
+        assert audio is not None
+        self.commits.append((item_id, len(audio.samples)))
+
+    async def create_response(self, request: ResponseRequest) -> None:
+        self.calls.append("create_response")
+        self.requests.append(request)
+        newest = self.session.conversation.last_user_entry()
+        entries = request.input if request.input is not None else [newest] if newest else []
+        text = "".join(entry.item.text for entry in entries)
+        await self._say(text or "440 1", request)
 
     async def speak(self, text: str) -> None:
+        self.calls.append("speak")
+        await self._say(text, None)
+
+    async def _say(self, text: str, request: ResponseRequest | None) -> None:
         if text == "crash":
             raise RuntimeError("this dialogue crashes")
-        self.response = response = await self.stage.respond()
+        self.response = response = self.session.respond(request)
         if text == "fail":
             await response.fail("tts_failed", "no voice")
             return
         if text.startswith("hum"):
             await response.audio(tone(1.0, float(text.split()[1])))
             return
-        hz, seconds = text.split()
+        hz, seconds = text.split()[:2]
         await response.text(text)
         await response.audio(tone(float(seconds), float(hz)))
         await response.done()
+
+    async def configure(self, config: DialogueConfig) -> None:
+        self.calls.append("configure")
+        self.config = config
 
     async def close(self) -> None:
         self.closed = True
 
 
 class Dialogues:
-    """Makes `ToneDialogue`s and remembers them; the mode ``upstream`` is not to be had."""
+    """Makes `ToneDialogue`s and remembers them; the mode ``upstream`` is not available."""
 
     def __init__(self) -> None:
-        self.made: list[tuple[str, DialogueSettings, ToneDialogue]] = []
+        self.made: list[tuple[str, ToneDialogue]] = []
 
-    def create(self, mode: str, stage: Stage, settings: DialogueSettings) -> ToneDialogue:
+    def create(self, mode: str, session: DialogueSession, config: DialogueConfig) -> ToneDialogue:
         if mode == "upstream":
             raise DialogueError("unsupported_mode", "There is no mode 'upstream' yet.")
-        dialogue = ToneDialogue(stage)
-        self.made.append((mode, settings, dialogue))
+        dialogue = ToneDialogue(session, config)
+        self.made.append((mode, dialogue))
         return dialogue
 
 

@@ -88,6 +88,9 @@ class ServerSettings(_Section):
     """PEM file of the server's certificate and its chain: it then speaks https and wss alone."""
     tls_key: Path | None = None
     """PEM file of the certificate's key; None: it is in the same file."""
+    frames: Literal["asked", "always"] = "asked"
+    """asked: a session gets frames from the moment its client shows that it knows avatars
+    (``session.avatar``, any ``avatar.*`` event, ``?avatar=``). always: every session gets them."""
     outbox_bytes: Annotated[int, Field(ge=64 * 1024)] = 8 * 1024 * 1024
     """Frames waiting for one slow client; the oldest go first, audio never goes."""
 
@@ -163,7 +166,9 @@ class DialogueSettings(_Section):
     create_response: bool = True
     """Answer at the end of a turn, unasked."""
     interrupt_response: bool = True
-    """Who speaks while the avatar speaks interrupts it."""
+    """User speech interrupts the avatar."""
+    interrupt_min_ms: Annotated[int, Field(ge=0, le=2000)] = 200
+    """Voice in a row that interrupts the avatar while it speaks; shorter sounds do not."""
     vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500

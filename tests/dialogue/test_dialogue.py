@@ -1,4 +1,4 @@
-"""What the avatar says, and when: mirror, parrot and texts, on a stage that writes it all down."""
+"""What the avatar says, and when: mirror, parrot and texts, on a fake session."""
 
 from __future__ import annotations
 
@@ -14,32 +14,35 @@ import soundfile as sf
 
 from wsavatar.config import DialogueSettings
 from wsavatar.dialogue import registry
-from wsavatar.dialogue.base import SPEECH_RATE, Dialogue
+from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
+from wsavatar.dialogue.conversation import Conversation, Entry, Recording
 from wsavatar.dialogue.mirror import Mirror
 from wsavatar.dialogue.parrot import MAX_TURN_S, Parrot, trim_silence
-from wsavatar.dialogue.speaker import Speaker
+from wsavatar.dialogue.speaker import MakeVoice, Speaker
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.base import Chunks
 from wsavatar.media.audio import resample
+from wsavatar.protocol.events import user_item
 
 HEARD_RATE = 16_000
 
 
 @dataclass
 class FakeResponse:
-    """Writes down what is said. ``room`` None: never waits; an event: audio waits for it."""
+    """Writes down what is said. ``gate`` None: never waits; an event: audio waits for it."""
 
     id: str
-    item_id: str | None
-    room: asyncio.Event | None = None
+    request: ResponseRequest | None
+    rate: int
+    gate: asyncio.Event | None = None
     parts: list[np.ndarray] = field(default_factory=list)
     transcript: str = ""
     status: str = "in_progress"
     error: tuple[str, str] | None = None
 
     @property
-    def cancelled(self) -> bool:
-        return self.status in ("cancelled", "failed")
+    def over(self) -> bool:
+        return self.status != "in_progress"
 
     @property
     def said(self) -> np.ndarray:
@@ -47,8 +50,8 @@ class FakeResponse:
 
     async def audio(self, samples: np.ndarray) -> None:
         assert samples.dtype == np.float32 and samples.ndim == 1
-        if self.room is not None and not self.cancelled:
-            await self.room.wait()
+        if self.gate is not None and not self.over:
+            await self.gate.wait()
         if self.status == "in_progress":
             self.parts.append(samples)
 
@@ -65,32 +68,53 @@ class FakeResponse:
             self.status, self.error = "failed", (code, message)
 
 
-class FakeStage:
-    """A session without a socket: one response at a time, events in the order they came."""
+class FakeSession:
+    """A session without a socket: one response at a time, events in the order they came.
+
+    ``audible``: the client still plays a response that is over.
+    """
 
     def __init__(self) -> None:
+        self.conversation = Conversation()
         self.responses: list[FakeResponse] = []
         self.events: list[tuple[str, Any]] = []
-        self.room: asyncio.Event | None = None
+        self.gate: asyncio.Event | None = None
+        self.heard_ms = 0
+        self.audible = False
+        self.interruptions = 0
 
-    async def respond(self, item_id: str | None = None) -> FakeResponse:
-        await self.cancel()
-        self.responses.append(FakeResponse(f"resp_{len(self.responses)}", item_id, self.room))
+    @property
+    def speaking(self) -> bool:
+        return self.audible or any(not response.over for response in self.responses)
+
+    def respond(
+        self, request: ResponseRequest | None = None, *, rate: int = SPEECH_RATE
+    ) -> FakeResponse:
+        self.cancel()
+        number = len(self.responses)
+        self.responses.append(FakeResponse(f"resp_{number}", request, rate, self.gate))
         return self.responses[-1]
 
-    async def speech_started(self, audio_start_ms: int) -> None:
+    def interrupt(self) -> None:
+        self.interruptions += 1
+        self.audible = False
+        self.cancel()
+
+    def cancel(self) -> None:
+        if self.responses and not self.responses[-1].over:
+            self.responses[-1].status = "cancelled"
+
+    def speech_started(self, audio_start_ms: int) -> None:
         self.events.append(("started", audio_start_ms))
 
-    async def speech_stopped(self, audio_end_ms: int) -> None:
+    def speech_stopped(self, audio_end_ms: int) -> None:
         self.events.append(("stopped", audio_end_ms))
 
-    async def commit(self) -> str:
-        self.events.append(("committed", f"item_{len(self.events)}"))
-        return str(self.events[-1][1])
-
-    async def cancel(self) -> None:
-        if self.responses and self.responses[-1].status == "in_progress":
-            self.responses[-1].status = "cancelled"
+    def commit(self, audio: Recording | None) -> str:
+        item_id = f"item_{len(self.events)}"
+        self.events.append(("committed", item_id))
+        self.conversation.add(Entry(user_item(item_id), audio))
+        return item_id
 
 
 class FakeVoice:
@@ -117,8 +141,8 @@ class FakeVoice:
 
 
 @pytest.fixture
-def stage() -> FakeStage:
-    return FakeStage()
+def session() -> FakeSession:
+    return FakeSession()
 
 
 @pytest.fixture
@@ -140,6 +164,14 @@ def sentence(speech: np.ndarray) -> np.ndarray:
     return speech[4 * HEARD_RATE : 7 * HEARD_RATE]
 
 
+def voice_of(voice: FakeVoice) -> MakeVoice:
+    return lambda settings: voice
+
+
+def config(rate: int = HEARD_RATE, **settings: Any) -> DialogueConfig:
+    return DialogueConfig(DialogueSettings(**settings), input_rate=rate)
+
+
 def silence(seconds: float) -> np.ndarray:
     return np.zeros(int(seconds * HEARD_RATE), np.float32)
 
@@ -150,10 +182,10 @@ async def tell(dialogue: Dialogue, audio: np.ndarray, step: int = 1600) -> None:
         await asyncio.sleep(0)
 
 
-async def until_over(stage: FakeStage, count: int = 1) -> FakeResponse:
-    assert len(stage.responses) == count
-    await wait_for(lambda: stage.responses[-1].status != "in_progress")
-    return stage.responses[-1]
+async def until_over(session: FakeSession, count: int = 1) -> FakeResponse:
+    assert len(session.responses) == count
+    await wait_for(lambda: session.responses[-1].status != "in_progress")
+    return session.responses[-1]
 
 
 async def wait_for(condition: Callable[[], bool]) -> None:
@@ -165,123 +197,122 @@ async def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came to that")
 
 
-def kinds(stage: FakeStage) -> list[str]:
-    return [kind for kind, _ in stage.events]
+def kinds(session: FakeSession) -> list[str]:
+    return [kind for kind, _ in session.events]
 
 
 # -- the registry ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("mirror", Mirror), ("parrot", Parrot)])
-async def test_the_modes_there_are(stage: FakeStage, mode: str, kind: type) -> None:
+async def test_the_modes_there_are(session: FakeSession, mode: str, kind: type) -> None:
     """`mirror` and `parrot`, each ready to speak with the offline voice."""
-    dialogue = registry.create(mode, stage, DialogueSettings(tts="espeak"))
+    dialogue = registry.create(mode, session, config(tts="espeak"))
     assert isinstance(dialogue, kind)
     await dialogue.speak("Hello.")
-    response = await until_over(stage)
+    response = await until_over(session)
     assert response.status == "completed" and len(response.said) > SPEECH_RATE // 4
     await dialogue.close()
 
 
 @pytest.mark.parametrize("mode", ["chat", "upstream", ""])
-def test_a_mode_that_is_not_there_is_a_clear_error(stage: FakeStage, mode: str) -> None:
+def test_a_mode_that_is_not_there_is_a_clear_error(session: FakeSession, mode: str) -> None:
     """The error names the modes that work now."""
     with pytest.raises(registry.DialogueError, match="mirror, parrot") as caught:
-        registry.create(mode, stage, DialogueSettings())
+        registry.create(mode, session, config())
     assert caught.value.code == "unsupported_mode"
 
 
 # -- mirror ---------------------------------------------------------------------------------------
 
 
-async def test_a_mirror_is_silent_in_silence(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_a_mirror_is_silent_in_silence(session: FakeSession, voice: FakeVoice) -> None:
     """No response, no frames: silence costs nothing."""
-    mirror = Mirror(stage, DialogueSettings(), voice)
+    mirror = Mirror(session, config(), voice_of(voice))
     await tell(mirror, silence(3))
     await mirror.close()
-    assert stage.responses == [] and stage.events == []
+    assert session.responses == [] and session.events == []
 
 
 @pytest.mark.parametrize("step", [160, 1600, 16_000])
 async def test_a_mirror_says_what_it_hears(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray, step: int
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray, step: int
 ) -> None:
     """One response: the microphone's own samples from just before speech on, without a gap."""
-    mirror = Mirror(stage, DialogueSettings(), voice)
+    mirror = Mirror(session, config(), voice_of(voice))
     audio = np.concatenate([silence(1), sentence, silence(3)])
     await tell(mirror, audio, step)
-    (response,) = stage.responses
-    assert response.status == "completed" and kinds(stage) == ["started", "stopped", "committed"]
-    start, end = (ms * HEARD_RATE // 1000 for _, ms in stage.events[:2])
+    (response,) = session.responses
+    assert response.status == "completed" and kinds(session) == ["started", "stopped", "committed"]
+    start, end = (ms * HEARD_RATE // 1000 for _, ms in session.events[:2])
     assert 0.5 * HEARD_RATE < start < 1.3 * HEARD_RATE and end > 5 * HEARD_RATE
-    np.testing.assert_allclose(
-        response.said, resample(audio[start:end], HEARD_RATE, SPEECH_RATE), atol=1e-5
-    )
+    assert response.rate == HEARD_RATE
+    np.testing.assert_array_equal(response.said, audio[start:end])
     await mirror.close()
 
 
 async def test_a_mirror_speaks_while_it_hears(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """In the middle of speech, all but a blink of what was heard has been said."""
-    mirror = Mirror(stage, DialogueSettings(), voice)
+    mirror = Mirror(session, config(), voice_of(voice))
     await tell(mirror, sentence)
-    start = stage.events[0][1] / 1000
-    said = len(stage.responses[0].said) / SPEECH_RATE
+    start = session.events[0][1] / 1000
+    said = len(session.responses[0].said) / HEARD_RATE
     assert said == pytest.approx(len(sentence) / HEARD_RATE - start, abs=0.05)
     await mirror.close()
-    assert stage.responses[0].status == "completed"
+    assert session.responses[0].status == "completed"
 
 
 async def test_a_short_pause_does_not_end_a_mirrors_response(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """A breath of a second stays within one response, whatever `silence_duration_ms` says."""
-    mirror = Mirror(stage, DialogueSettings(vad_silence_ms=200), voice)
+    mirror = Mirror(session, config(vad_silence_ms=200), voice_of(voice))
     await tell(mirror, np.concatenate([sentence, silence(0.8), sentence, silence(2)]))
-    assert len(stage.responses) == 1 and stage.responses[0].status == "completed"
+    assert len(session.responses) == 1 and session.responses[0].status == "completed"
     await mirror.close()
 
 
 async def test_a_minute_without_turn_detection_is_one_response(
-    stage: FakeStage, voice: FakeVoice, speech: np.ndarray
+    session: FakeSession, voice: FakeVoice, speech: np.ndarray
 ) -> None:
     """From the first sample to the commit, pauses and all: 60 s in, 60 s out, the same samples."""
-    mirror = Mirror(stage, DialogueSettings(turn_detection=False), voice)
+    mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
     await tell(mirror, speech, 8000)
-    await mirror.committed("item_1", speech)
-    (response,) = stage.responses
-    assert response.status == "completed" and len(response.said) == 60 * SPEECH_RATE
-    np.testing.assert_allclose(response.said, resample(speech, HEARD_RATE, SPEECH_RATE), atol=1e-5)
+    await mirror.committed("item_1")
+    (response,) = session.responses
+    assert response.status == "completed"
+    np.testing.assert_array_equal(response.said, speech)
     await mirror.close()
 
 
 async def test_a_cancelled_mirror_is_mute_until_the_next_turn(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Cancelling means stop, not begin anew with the next sample."""
-    mirror = Mirror(stage, DialogueSettings(), voice)
+    mirror = Mirror(session, config(), voice_of(voice))
     await tell(mirror, sentence[:HEARD_RATE])
-    await stage.cancel()
-    said = len(stage.responses[0].said)
+    session.cancel()
+    said = len(session.responses[0].said)
     await tell(mirror, np.concatenate([sentence[HEARD_RATE:], silence(2)]))
-    assert len(stage.responses) == 1 and len(stage.responses[0].said) == said
+    assert len(session.responses) == 1 and len(session.responses[0].said) == said
     await tell(mirror, np.concatenate([sentence, silence(2)]))
-    assert [response.status for response in stage.responses] == ["cancelled", "completed"]
+    assert [response.status for response in session.responses] == ["cancelled", "completed"]
     await mirror.close()
 
 
 async def test_speech_takes_a_mirrors_text_from_its_lips(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Who speaks while a text is said interrupts it, and is mirrored."""
-    stage.room = asyncio.Event()
-    mirror = Mirror(stage, DialogueSettings(), voice)
+    session.gate = asyncio.Event()
+    mirror = Mirror(session, config(), voice_of(voice))
     await mirror.speak("A long text.")
     await wait_for(lambda: voice.spoken != [])
-    stage.room = None
+    session.gate = None
     await tell(mirror, sentence)
-    assert stage.responses[0].status == "cancelled" and len(stage.responses) == 2
+    assert session.responses[0].status == "cancelled" and len(session.responses) == 2
     await mirror.close()
     assert voice.closed == 1
 
@@ -290,105 +321,167 @@ async def test_speech_takes_a_mirrors_text_from_its_lips(
 
 
 async def test_a_parrot_says_back_what_it_heard(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Once the turn is over: committed, then said back, the silence around it trimmed."""
-    parrot = Parrot(stage, DialogueSettings(), voice)
+    parrot = Parrot(session, config(), voice_of(voice))
     await tell(parrot, np.concatenate([silence(1), sentence]))
-    assert stage.responses == [] and kinds(stage) == ["started"]
+    assert session.responses == [] and kinds(session) == ["started"]
     await tell(parrot, silence(1))
-    response = await until_over(stage)
-    assert kinds(stage) == ["started", "stopped", "committed"]
-    assert response.status == "completed" and response.item_id == stage.events[2][1]
-    assert 2.6 < len(response.said) / SPEECH_RATE < 3.6
-    said = resample(response.said, SPEECH_RATE, HEARD_RATE)
-    match = np.correlate(said, sentence[HEARD_RATE : HEARD_RATE + 4000])
-    assert match.max() == pytest.approx(
-        np.sum(sentence[HEARD_RATE : HEARD_RATE + 4000] ** 2), rel=0.02
-    )
+    response = await until_over(session)
+    assert kinds(session) == ["started", "stopped", "committed"]
+    assert response.status == "completed" and response.rate == HEARD_RATE
+    assert 2.6 < len(response.said) / HEARD_RATE < 3.6
+    assert sentence[HEARD_RATE : HEARD_RATE + 4000].tobytes() in response.said.tobytes()
     await parrot.close()
 
 
 async def test_a_client_that_commits_gets_its_answer_when_it_asks(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Without turn detection nothing is said until `response.create`."""
-    parrot = Parrot(stage, DialogueSettings(turn_detection=False), voice)
+    parrot = Parrot(session, config(turn_detection=False), voice_of(voice))
     await tell(parrot, sentence)
-    await parrot.committed("item_7", sentence)
-    assert stage.responses == [] and stage.events == []
-    await parrot.create_response(None)
-    response = await until_over(stage)
-    assert response.item_id == "item_7" and response.status == "completed"
-    assert len(response.said) == pytest.approx(3 * SPEECH_RATE, abs=0.4 * SPEECH_RATE)
+    await parrot.committed(session.commit(Recording(sentence, HEARD_RATE)))
+    assert session.responses == []
+    await parrot.create_response(ResponseRequest())
+    response = await until_over(session)
+    assert response.status == "completed"
+    assert len(response.said) == pytest.approx(3 * HEARD_RATE, abs=0.4 * HEARD_RATE)
     await parrot.close()
 
 
 async def test_create_response_false_leaves_the_answer_to_the_client(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """The turn is found and committed; the client asks for the response itself."""
-    parrot = Parrot(stage, DialogueSettings(create_response=False), voice)
+    parrot = Parrot(session, config(create_response=False), voice_of(voice))
     await tell(parrot, np.concatenate([sentence, silence(1)]))
-    assert kinds(stage)[-1] == "committed" and stage.responses == []
-    await parrot.create_response(None)
-    assert (await until_over(stage)).item_id == stage.events[-1][1]
+    assert kinds(session)[-1] == "committed" and session.responses == []
+    await parrot.create_response(ResponseRequest())
+    assert (await until_over(session)).status == "completed"
     await parrot.close()
 
 
 async def test_speaking_interrupts_a_parrot(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """The response is cancelled as speech begins, and its task is gone."""
-    stage.room = asyncio.Event()  # the first answer never gets through
-    parrot = Parrot(stage, DialogueSettings(), voice)
+    session.gate = asyncio.Event()  # the first answer never gets through
+    parrot = Parrot(session, config(), voice_of(voice))
     await tell(parrot, np.concatenate([sentence, silence(1)]))
-    assert stage.responses[0].status == "in_progress"
+    assert session.responses[0].status == "in_progress"
     await tell(parrot, sentence[:HEARD_RATE])
-    assert stage.responses[0].status == "cancelled" and stage.responses[0].parts == []
+    assert session.responses[0].status == "cancelled" and session.responses[0].parts == []
     await parrot.close()
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("say ")]
 
 
+@pytest.mark.parametrize("audible", [False, True])
+async def test_a_blip_does_not_cost_the_answer(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray, audible: bool
+) -> None:
+    """48 ms of voice while the avatar speaks, or is still heard, interrupt nothing."""
+    parrot = Parrot(session, config(), voice_of(voice))
+    if audible:
+        session.audible = True
+    else:
+        session.gate = asyncio.Event()
+        await parrot.speak("A long answer.")
+        await wait_for(lambda: voice.spoken != [])
+    loud = int(np.argmax(np.abs(sentence)))
+    blip = sentence[loud - 384 : loud + 384]
+    await tell(parrot, np.concatenate([silence(1), blip, silence(1)]))
+    assert session.interruptions == 0 and session.events == []
+    await tell(parrot, sentence)
+    assert session.interruptions == 1 and kinds(session)[0] == "started"
+    await parrot.close()
+
+
+@pytest.mark.parametrize("hz", [50, 100, 120, 300])
+async def test_a_hum_does_not_cost_the_answer(
+    session: FakeSession, voice: FakeVoice, hz: int
+) -> None:
+    """A steady tone is no voice, however long and loud it is."""
+    session.audible = True
+    parrot = Parrot(session, config(), voice_of(voice))
+    t = np.arange(4 * HEARD_RATE) / HEARD_RATE
+    for level_db in (-40, -20):
+        hum = 10 ** (level_db / 20) * np.sin(2 * np.pi * hz * t)
+        await tell(parrot, np.concatenate([silence(1), hum.astype(np.float32), silence(1)]))
+    assert session.interruptions == 0
+    await parrot.close()
+
+
+async def test_a_parrot_forgets_what_was_cleared(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
+) -> None:
+    """A clear in the middle of a turn: only what comes after it is said back."""
+    parrot = Parrot(session, config(), voice_of(voice))
+    await tell(parrot, sentence)
+    await parrot.cleared()
+    assert kinds(session) == ["started", "stopped"]
+    await tell(parrot, np.concatenate([sentence[: 2 * HEARD_RATE], silence(1)]))
+    response = await until_over(session)
+    assert len(response.said) < 2.7 * HEARD_RATE
+    await parrot.close()
+
+
+async def test_a_parrot_goes_on_with_other_settings(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
+) -> None:
+    """A new rate in the middle of a turn: the turn is whole, and said back at the new rate."""
+    parrot = Parrot(session, config(), voice_of(voice))
+    await tell(parrot, sentence)
+    await parrot.configure(config(rate=48_000, vad_silence_ms=700))
+    await tell(parrot, resample(np.concatenate([sentence, silence(1)]), HEARD_RATE, 48_000), 4800)
+    response = await until_over(session)
+    assert kinds(session) == ["started", "stopped", "committed"]
+    assert response.rate == 48_000
+    assert len(response.said) / 48_000 == pytest.approx(6, abs=0.6)
+    await parrot.close()
+
+
 async def test_interrupt_response_false_lets_a_parrot_finish(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """What is said meanwhile is committed, and not answered."""
-    stage.room = asyncio.Event()
-    parrot = Parrot(stage, DialogueSettings(interrupt_response=False), voice)
+    session.gate = asyncio.Event()
+    parrot = Parrot(session, config(interrupt_response=False), voice_of(voice))
     await tell(parrot, np.concatenate([sentence, silence(1), sentence, silence(1)]))
-    assert kinds(stage).count("committed") == 2 and len(stage.responses) == 1
-    stage.room.set()
-    assert (await until_over(stage)).status == "completed"
+    assert kinds(session).count("committed") == 2 and len(session.responses) == 1
+    session.gate.set()
+    assert (await until_over(session)).status == "completed"
     await parrot.close()
 
 
 async def test_an_endless_turn_is_answered_in_parts(
-    stage: FakeStage, voice: FakeVoice, sentence: np.ndarray
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Memory is bounded and nothing is dropped: after a minute the parrot says back that minute."""
-    parrot = Parrot(stage, DialogueSettings(), voice)
+    parrot = Parrot(session, config(), voice_of(voice))
     await tell(parrot, np.tile(sentence, 22), 8000)
-    response = await until_over(stage)
-    assert kinds(stage) == ["started", "committed"]
-    assert len(response.said) == pytest.approx(MAX_TURN_S * SPEECH_RATE, rel=0.02)
+    response = await until_over(session)
+    assert kinds(session) == ["started", "committed"]
+    assert len(response.said) == pytest.approx(MAX_TURN_S * HEARD_RATE, rel=0.02)
     await parrot.close()
 
 
-async def test_a_parrot_reads_out_what_was_written(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_a_parrot_reads_out_what_was_written(session: FakeSession, voice: FakeVoice) -> None:
     """A user item in writing is said back in the voice."""
-    parrot = Parrot(stage, DialogueSettings(), voice)
-    await parrot.create_response("Read this.")
-    response = await until_over(stage)
+    parrot = Parrot(session, config(), voice_of(voice))
+    session.conversation.add(Entry(user_item("item_1", text="Read this.")))
+    await parrot.create_response(ResponseRequest())
+    response = await until_over(session)
     assert response.transcript.strip() == "Read this." and response.status == "completed"
     await parrot.close()
 
 
-async def test_a_parrot_that_heard_nothing_says_so(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_a_parrot_that_heard_nothing_says_so(session: FakeSession, voice: FakeVoice) -> None:
     """`response.create` with nothing to answer is a failed response, not silence."""
-    parrot = Parrot(stage, DialogueSettings(), voice)
-    await parrot.create_response(None)
-    response = await until_over(stage)
+    parrot = Parrot(session, config(), voice_of(voice))
+    await parrot.create_response(ResponseRequest())
+    response = await until_over(session)
     assert response.error is not None and response.error[0] == "nothing_to_answer"
     await parrot.close()
 
@@ -396,20 +489,23 @@ async def test_a_parrot_that_heard_nothing_says_so(stage: FakeStage, voice: Fake
 def test_trimming_keeps_the_voice_and_a_margin(sentence: np.ndarray) -> None:
     """0.2 s of silence stay on either side; pure silence stays whole."""
     padded = np.concatenate([silence(2), sentence, silence(2)])
-    assert len(sentence) - 3200 <= len(trim_silence(padded)) <= len(sentence) + 2 * 3200 + 640
-    assert len(trim_silence(silence(1))) == HEARD_RATE and len(trim_silence(silence(0))) == 0
+    trimmed = len(trim_silence(Recording(padded, HEARD_RATE)).samples)
+    assert len(sentence) - 3200 <= trimmed <= len(sentence) + 2 * 3200 + 640
+    for seconds in (0, 1):
+        quiet = Recording(silence(seconds), HEARD_RATE)
+        assert trim_silence(quiet) == quiet
 
 
 # -- texts ----------------------------------------------------------------------------------------
 
 
 async def test_captions_come_before_the_words_they_are_of(
-    stage: FakeStage, voice: FakeVoice
+    session: FakeSession, voice: FakeVoice
 ) -> None:
     """A text is said phrase by phrase: the first sentence alone, so that speech begins early."""
-    speaker = Speaker(stage, voice, max_seconds=60)
-    await speaker.say_text("One. Two three.\nFour?")
-    response = await until_over(stage)
+    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    await speaker.say("One. Two three.\nFour?")
+    response = await until_over(session)
     assert voice.spoken == ["One. Two three.", "Four?"]
     assert response.transcript.split() == "One. Two three. Four?".split()
     assert len(response.said) == len("One.Two three. Four?") * SPEECH_RATE // 10
@@ -421,12 +517,12 @@ async def test_captions_come_before_the_words_they_are_of(
     [("", "empty_text"), (" \x00\u200b\n", "empty_text"), ("a" * 5001, "text_too_long")],
 )
 async def test_a_text_that_cannot_be_said_fails(
-    stage: FakeStage, voice: FakeVoice, text: str, code: str
+    session: FakeSession, voice: FakeVoice, text: str, code: str
 ) -> None:
     """Empty, invisible or endless: an error with a code, and the voice is not asked."""
-    speaker = Speaker(stage, voice, max_seconds=60)
-    await speaker.say_text(text)
-    response = await until_over(stage)
+    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    await speaker.say(text)
+    response = await until_over(session)
     assert response.error is not None and response.error[0] == code and voice.spoken == []
 
 
@@ -435,56 +531,56 @@ async def test_a_text_that_cannot_be_said_fails(
     [(VoiceError("No network."), "tts_failed"), (RuntimeError("a bug"), "internal_error")],
 )
 async def test_a_voice_that_fails_fails_the_response(
-    stage: FakeStage, error: Exception, code: str
+    session: FakeSession, error: Exception, code: str
 ) -> None:
     """The session lives, the client is told; a bug's message stays in the log."""
-    speaker = Speaker(stage, FakeVoice(error), max_seconds=60)
-    await speaker.say_text("Hello.")
-    response = await until_over(stage)
+    speaker = Speaker(session, lambda _: FakeVoice(error), DialogueSettings(max_response_s=60))
+    await speaker.say("Hello.")
+    response = await until_over(session)
     assert response.error is not None and response.error[0] == code
     assert "a bug" not in response.error[1]
     await speaker.stop()
 
 
-async def test_a_new_text_takes_the_old_ones_place(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_a_new_text_takes_the_old_ones_place(session: FakeSession, voice: FakeVoice) -> None:
     """One thing is said at a time; the old voice is closed before the new one begins."""
-    speaker = Speaker(stage, voice, max_seconds=60)
-    await speaker.say_text("First.")
+    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    await speaker.say("First.")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await speaker.say_text("Second.")
-    response = await until_over(stage, count=2)
+    await speaker.say("Second.")
+    response = await until_over(session, count=2)
     assert response.transcript.strip() == "Second." and response.status == "completed"
-    assert stage.responses[0].status != "in_progress"
+    assert session.responses[0].status != "in_progress"
     await speaker.stop()
 
 
-async def test_a_cancelled_text_stops_the_voice(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_a_cancelled_text_stops_the_voice(session: FakeSession, voice: FakeVoice) -> None:
     """After the client's cancel no more is synthesised."""
-    speaker = Speaker(stage, voice, max_seconds=60)
-    await speaker.say_text("x" * 150)
-    await wait_for(lambda: len(stage.responses[0].parts) > 0)
-    await stage.cancel()
+    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    await speaker.say("x" * 150)
+    await wait_for(lambda: len(session.responses[0].parts) > 0)
+    session.cancel()
     await wait_for(lambda: not speaker.busy)
-    assert voice.closed == 1 and len(stage.responses[0].parts) < 10
+    assert voice.closed == 1 and len(session.responses[0].parts) < 10
     await speaker.stop()
 
 
-async def test_stopping_ends_the_response(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_stopping_ends_the_response(session: FakeSession, voice: FakeVoice) -> None:
     """A dialogue that is closed leaves no response hanging and no task behind."""
-    stage.room = asyncio.Event()
-    speaker = Speaker(stage, voice, max_seconds=60)
-    await speaker.say_text("Hello.")
+    session.gate = asyncio.Event()
+    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    await speaker.say("Hello.")
     await asyncio.sleep(0)
     await speaker.stop()
-    assert stage.responses[0].status == "completed" and not speaker.busy
+    assert session.responses[0].status == "completed" and not speaker.busy
 
 
-async def test_a_response_is_bounded(stage: FakeStage, voice: FakeVoice) -> None:
+async def test_a_response_is_bounded(session: FakeSession, voice: FakeVoice) -> None:
     """What was said up to the limit stands; then the response fails with a clear code."""
-    speaker = Speaker(stage, voice, max_seconds=1)
-    await speaker.say_text("x" * 50)
-    response = await until_over(stage)
+    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=1))
+    await speaker.say("x" * 50)
+    response = await until_over(session)
     assert response.error is not None and response.error[0] == "response_too_long"
     assert len(response.said) == SPEECH_RATE
     await speaker.stop()

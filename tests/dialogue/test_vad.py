@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from wsavatar.dialogue.silero import BLOCK_SAMPLES, SileroStream, weights_path
-from wsavatar.dialogue.turns import TurnAudio, TurnBegan, Turns
+from wsavatar.dialogue.turns import TurnAudio, TurnBegan, TurnEnded, Turns
 from wsavatar.dialogue.vad import SpeechStarted, SpeechStopped, VadEvent, VoiceActivity
+from wsavatar.media.audio import resample
 
 RATE = 16_000
 
@@ -132,12 +133,64 @@ def test_a_microphone_that_opens_begins_no_turn(speech: np.ndarray) -> None:
 def test_who_speaks_at_once_is_heard_from_the_first_sample(speech: np.ndarray) -> None:
     """A stream that begins with speech is one whole turn, also without padding."""
     talk = speech[int(np.argmax(np.abs(speech) > 0.05)) :][: 2 * RATE]
-    turns = Turns(VoiceActivity(prefix_padding_ms=0), prefix_padding_ms=0)
+    turns = Turns(VoiceActivity(prefix_padding_ms=0), RATE)
     events = [event for part in np.split(talk, 20) for event in turns.push(part)]
     start = events[0]
     assert isinstance(start, TurnBegan) and start.audio_start_ms <= 64
     said = np.concatenate([event.samples for event in events if isinstance(event, TurnAudio)])
     np.testing.assert_array_equal(said, talk[start.audio_start_ms * RATE // 1000 :])
+
+
+@pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
+def test_a_turn_is_what_came_in_at_any_rate(speech: np.ndarray, rate: int) -> None:
+    """Voice is found at 16 kHz, but a turn's audio is the stream's own, without a gap."""
+    start = int(np.argmax(np.abs(speech) > 0.05))
+    talk = np.concatenate([speech[start : start + 3 * RATE], np.zeros(RATE, np.float32)])
+    stream = resample(np.concatenate([np.zeros(RATE, np.float32), talk]), RATE, rate)
+    turns = Turns(VoiceActivity(), rate, start_ms=5000)
+    events = [event for part in np.array_split(stream, 41) for event in turns.push(part)]
+    assert isinstance(events[0], TurnBegan) and isinstance(events[-1], TurnEnded)
+    first = (events[0].audio_start_ms - 5000) * rate // 1000
+    last = (events[-1].audio_end_ms - 5000) * rate // 1000
+    said = np.concatenate([event.samples for event in events if isinstance(event, TurnAudio)])
+    np.testing.assert_array_equal(said, stream[first : first + len(said)])
+    assert abs(first + len(said) - last) <= rate // 1000
+    assert 0.5 < first / rate < 1.2 and last / rate > 4
+
+
+def test_a_turn_goes_on_through_a_change_of_rate(speech: np.ndarray) -> None:
+    """The format may change in the middle of a turn: one turn, on one timeline."""
+    start = int(np.argmax(np.abs(speech) > 0.05))
+    talk = np.concatenate([speech[start : start + 2 * RATE], np.zeros(RATE, np.float32)])
+    turns = Turns(VoiceActivity(), RATE)
+    events = list(turns.push(talk[:RATE]))
+    turns.change_rate(48_000)
+    events += turns.push(resample(talk[RATE:], RATE, 48_000))
+    kinds = [type(event) for event in events if not isinstance(event, TurnAudio)]
+    assert kinds == [TurnBegan, TurnEnded]
+    ended = events[-1]
+    assert isinstance(ended, TurnEnded) and 2000 < ended.audio_end_ms < 3000
+
+
+def test_a_clear_ends_the_turn_and_forgets_it(speech: np.ndarray) -> None:
+    """What came before a clear is in no turn; whoever speaks on begins a new one."""
+    start = int(np.argmax(np.abs(speech) > 0.05))
+    talk = speech[start : start + 3 * RATE]
+    turns = Turns(VoiceActivity(), RATE)
+    turns.push(talk[: 2 * RATE])
+    assert turns.clear() == [TurnEnded(2000)]
+    events = turns.push(talk[2 * RATE :])
+    assert isinstance(events[0], TurnBegan) and events[0].audio_start_ms >= 2000
+    assert turns.clear() != [] and turns.clear() == []
+
+
+def test_while_the_avatar_speaks_a_turn_needs_more_voice() -> None:
+    """Six blocks of voice (192 ms) begin no turn that must last 200 ms; seven do."""
+    for voiced, begins in ((1, False), (6, False), (7, True)):
+        levels = iter([0.0] * 10 + [0.9] * voiced + [0.0] * 40)
+        vad = VoiceActivity(probability=lambda block, levels=levels: next(levels))
+        events = vad.push(np.zeros((50) * BLOCK_SAMPLES, np.float32), min_voice_ms=200)
+        assert bool(events) == begins
 
 
 def test_the_network_is_the_one_its_weights_were_made_for(speech: np.ndarray) -> None:

@@ -62,7 +62,6 @@ BAD_EVENTS: dict[str, tuple[str | bytes, str, str | None]] = {
         "odd_byte_count",
         "audio",
     ),
-    "odd binary message": (b"\0\0\0", "odd_byte_count", "audio"),
     "empty commit": (
         '{"type": "input_audio_buffer.commit"}',
         "input_audio_buffer_commit_empty",
@@ -90,7 +89,7 @@ BAD_EVENTS: dict[str, tuple[str | bytes, str, str | None]] = {
     ),
     "unknown item": (
         '{"type": "conversation.item.retrieve", "item_id": "item_x"}',
-        "item_not_found",
+        "item_retrieve_invalid_item_id",
         "item_id",
     ),
     "nothing to cancel": ('{"type": "response.cancel"}', "response_cancel_not_active", None),

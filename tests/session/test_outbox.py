@@ -42,8 +42,8 @@ class Ledger:
 
 
 @contextlib.asynccontextmanager
-async def sending(outbox: Outbox) -> AsyncIterator[None]:
-    task = asyncio.create_task(outbox.run(), name="outbox")
+async def sending(outbox: Outbox, wire: Wire) -> AsyncIterator[None]:
+    task = asyncio.create_task(outbox.run(wire.send), name="outbox")
     try:
         yield
     finally:
@@ -56,8 +56,8 @@ async def test_messages_are_sent_in_order() -> None:
     """Events reach the client in the order they were made."""
     wire = Wire()
     wire.open()
-    outbox = Outbox(wire.send, frame_bytes=1000)
-    async with sending(outbox):
+    outbox = Outbox(frame_bytes=1000)
+    async with sending(outbox, wire):
         for text in ("a", "b", "c"):
             outbox.put(text)
         await outbox.flushed()
@@ -68,12 +68,12 @@ async def test_messages_are_sent_in_order() -> None:
 async def test_audio_overtakes_waiting_frames() -> None:
     """Audio never waits behind frames that were queued before it."""
     wire, ledger = Wire(), Ledger()
-    outbox = Outbox(wire.send, frame_bytes=1000)
+    outbox = Outbox(frame_bytes=1000)
     for index in range(3):
         outbox.put_frame(ledger.frame(index))
     outbox.put("audio")
     wire.open()
-    async with sending(outbox):
+    async with sending(outbox, wire):
         await outbox.flushed()
     assert wire.taken == ["audio", b"frame 0", b"frame 1", b"frame 2"]
     assert ledger.sent == [0, 1, 2]
@@ -82,14 +82,14 @@ async def test_audio_overtakes_waiting_frames() -> None:
 async def test_a_slow_client_loses_its_oldest_frames() -> None:
     """Where more frames wait than may wait, the oldest are dropped, each settled once."""
     wire, ledger = Wire(), Ledger()
-    outbox = Outbox(wire.send, frame_bytes=300)
+    outbox = Outbox(frame_bytes=300)
     for index in range(10):
         outbox.put_frame(ledger.frame(index))
         assert outbox.frame_bytes <= 300
     outbox.put("audio")
     assert ledger.dropped == [0, 1, 2, 3, 4, 5, 6]
     wire.open()
-    async with sending(outbox):
+    async with sending(outbox, wire):
         await outbox.flushed()
     assert wire.taken == ["audio", b"frame 7", b"frame 8", b"frame 9"]
     assert sorted(ledger.sent + ledger.dropped) == list(range(10))
@@ -98,11 +98,11 @@ async def test_a_slow_client_loses_its_oldest_frames() -> None:
 async def test_a_frame_larger_than_the_bound_is_still_sent() -> None:
     """The newest frame always stays: a client with a tiny bound sees something."""
     wire, ledger = Wire(), Ledger()
-    outbox = Outbox(wire.send, frame_bytes=300)
+    outbox = Outbox(frame_bytes=300)
     outbox.put_frame(ledger.frame(0))
     outbox.put_frame(ledger.frame(1, size=900))
     wire.open()
-    async with sending(outbox):
+    async with sending(outbox, wire):
         await outbox.flushed()
     assert ledger.dropped == [0]
     assert ledger.sent == [1]
@@ -111,13 +111,13 @@ async def test_a_frame_larger_than_the_bound_is_still_sent() -> None:
 async def test_audio_is_never_dropped_but_a_client_that_reads_nothing_is_refused() -> None:
     """Past the hard bound ``put`` raises, and everything accepted before is still there."""
     wire = Wire()
-    outbox = Outbox(wire.send, frame_bytes=300, message_bytes=1000)
+    outbox = Outbox(frame_bytes=300, message_bytes=1000)
     for _ in range(10):
         outbox.put("x" * 100)
     with pytest.raises(OutboxOverflow, match="does not read"):
         outbox.put("y")
     wire.open()
-    async with sending(outbox):
+    async with sending(outbox, wire):
         await outbox.flushed()
     assert wire.taken == ["x" * 100] * 10
 
@@ -125,7 +125,7 @@ async def test_audio_is_never_dropped_but_a_client_that_reads_nothing_is_refused
 async def test_an_interruption_forgets_only_its_own_generation() -> None:
     """Stale audio and frames go; events, and what belongs to other responses, stay."""
     wire, ledger = Wire(), Ledger()
-    outbox = Outbox(wire.send, frame_bytes=1000)
+    outbox = Outbox(frame_bytes=1000)
     outbox.put("response.created")
     outbox.put("stale audio", generation=1)
     outbox.put_frame(ledger.frame(0, generation=1))
@@ -135,7 +135,7 @@ async def test_an_interruption_forgets_only_its_own_generation() -> None:
     assert ledger.dropped == [0]
     assert outbox.frame_bytes == 100
     wire.open()
-    async with sending(outbox):
+    async with sending(outbox, wire):
         await outbox.flushed()
     assert wire.taken == ["response.created", "fresh audio", b"frame 1"]
     assert outbox.message_bytes == outbox.frame_bytes == 0
@@ -144,7 +144,7 @@ async def test_an_interruption_forgets_only_its_own_generation() -> None:
 async def test_dropped_frames_are_never_encoded() -> None:
     """Encoding happens at the socket, so a dropped frame costs no base64."""
     wire = Wire()
-    outbox = Outbox(wire.send, frame_bytes=10)
+    outbox = Outbox(frame_bytes=10)
     encoded: list[int] = []
 
     def encode(index: int) -> bytes:
@@ -154,6 +154,6 @@ async def test_dropped_frames_are_never_encoded() -> None:
     for index in range(5):
         outbox.put_frame(OutgoingFrame(1, 10, lambda index=index: encode(index), lambda sent: None))
     wire.open()
-    async with sending(outbox):
+    async with sending(outbox, wire):
         await outbox.flushed()
     assert encoded == [4]

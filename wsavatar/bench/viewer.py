@@ -21,8 +21,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsavatar.dialogue.base import SPEECH_RATE
-from wsavatar.media.audio import Resampler
 from wsavatar.protocol.session_config import AudioFormat
 from wsavatar.session.timeline import SpeechTimeline
 from wsavatar.speech.chunker import Chunker, FeatureGrid
@@ -32,7 +30,6 @@ __all__ = ["PREROLL_S", "PlannedChunk", "Playback", "Viewer", "plan_chunks"]
 PREROLL_S = 0.65
 PATIENCE_S = 1.3
 RESUME_S = 0.06
-HEARING_RATE = 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +51,17 @@ def plan_chunks(
 ) -> list[PlannedChunk]:
     """The chunks that mode ``mirror`` cuts from ``packets`` packets of ``packet_samples`` each.
 
-    Runs a session's resamplers and chunker on silence: the cuts depend on the number of samples,
+    Runs a session's timeline and chunker on silence: the cuts depend on the number of samples,
     not on their values. Chunks that are cut after the end of the speech are left out, because
     nobody waits for them.
     """
-    to_hearing, to_speech = Resampler(rate, HEARING_RATE), Resampler(HEARING_RATE, SPEECH_RATE)
     chunker = Chunker(grid, Fraction(fps), grid.sample_rate * chunk_ms // 1000)
-    timeline = SpeechTimeline(AudioFormat(), chunker)
+    timeline = SpeechTimeline(rate, AudioFormat(), chunker)
     silence = np.zeros(packet_samples, np.float32)
     return [
         PlannedChunk(chunk.first_frame, chunk.frame_count, packet)
         for packet in range(packets)
-        for chunk in timeline.push(to_speech.push(to_hearing.push(silence))).chunks
+        for chunk in timeline.push(silence).chunks
     ]
 
 

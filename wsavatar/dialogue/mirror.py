@@ -7,97 +7,112 @@ response runs from the first sample to the client's commit.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wsavatar.config import DialogueSettings
-from wsavatar.media.audio import Resampler
 
-from .base import SPEECH_RATE, Response, Stage
-from .speaker import Speaker
-from .tts import Voice
-from .turns import TurnAudio, TurnBegan, Turns
-from .vad import VAD_RATE, VoiceActivity
+from .base import DialogueConfig, DialogueSession, Response, ResponseRequest, Samples
+from .listener import Listener
+from .requests import repeated, unmet
+from .speaker import MakeVoice, Speaker
+from .turns import TurnAudio, TurnBegan
 
 __all__ = ["HANGOVER_MS", "Mirror"]
 
 HANGOVER_MS = 1500
-"""A mirror waits at least this long before it takes a pause for the end: who speaks on after a
+"""A mirror waits at least this long before a pause ends its response: whoever speaks on after a
 breath should see one unbroken take of themselves, and nobody waits for an answer meanwhile."""
-
-Array = NDArray[np.float32]
 
 
 class Mirror:
     """A `Dialogue`. Live speech is said from `heard` itself: it cannot run ahead of its source."""
 
-    def __init__(self, stage: Stage, settings: DialogueSettings, voice: Voice) -> None:
-        self._stage = stage
-        self._settings = settings
-        self._speaker = Speaker(stage, voice, settings.max_response_s)
-        self._resampler = Resampler(VAD_RATE, SPEECH_RATE)
-        self._response: Response | None = None
-        self._turns: Turns | None = None
-        if settings.turn_detection:
-            vad = VoiceActivity(
-                settings.vad_threshold,
-                settings.vad_prefix_padding_ms,
-                max(settings.vad_silence_ms, HANGOVER_MS),
-            )
-            self._turns = Turns(vad, settings.vad_prefix_padding_ms)
+    def __init__(
+        self, session: DialogueSession, config: DialogueConfig, make_voice: MakeVoice
+    ) -> None:
+        self._session = session
+        self._config = config
+        self._speaker = Speaker(session, make_voice, config.settings)
+        self._listener = Listener(session, config, _silence_ms)
+        self._response: Response | None = None  # what is mirrored
+        self._said_text = False  # the newest response is a text
+        self._mirrored: str | None = None  # the newest item that was said while it was heard
 
-    async def heard(self, samples: Array) -> None:
-        if self._turns is None:
+    async def heard(self, samples: Samples) -> None:
+        if not self._listener.detects:
             if self._response is None:
                 await self._begin()
             await self._echo(samples)
             return
-        for event in self._turns.push(samples):
+        for event in self._listener.push(samples, while_speaking=self._says_text):
             if isinstance(event, TurnBegan):
-                await self._stage.speech_started(event.audio_start_ms)
                 await self._begin()
             elif isinstance(event, TurnAudio):
                 await self._echo(event.samples)
             else:
                 await self._end()
-                await self._stage.speech_stopped(event.audio_end_ms)
-                await self._stage.commit()
+                self._mirrored = self._session.commit(None)
 
-    async def committed(self, item_id: str, samples: Array) -> None:
-        """It was said while it was heard: this only ends it."""
+    async def cleared(self) -> None:
+        """What was mirrored is said already; the response ends with it."""
+        self._listener.clear()
         await self._end()
 
-    async def create_response(self, text: str | None) -> None:
-        if text and text.strip():
-            await self.speak(text)
+    async def committed(self, item_id: str) -> None:
+        """It was said while it was heard: this only ends it."""
+        self._mirrored = item_id
+        await self._end()
+
+    async def create_response(self, request: ResponseRequest) -> None:
+        newest = self._session.conversation.last_user_entry()
+        done = request.input is None and newest is not None and newest.id == self._mirrored
+        said = None if done else repeated(request, self._session.conversation)
+        if problem := unmet(request, "mirror"):
+            await self._speaker.fail("unsupported_parameter", problem, request)
+        elif said is None:
+            problem = "A mirror speaks while it hears; there is nothing to add."
+            await self._speaker.fail("nothing_to_answer", problem, request)
         else:
-            await self._speaker.fail(
-                "nothing_to_answer", "A mirror speaks while it hears; there is nothing to add."
-            )
+            self._said_text = True
+            await self._speaker.say(said, request)
 
     async def speak(self, text: str) -> None:
         """Takes the place of what is mirrored, until speech begins anew."""
-        await self._speaker.say_text(text)
+        self._said_text = True
+        await self._speaker.say(text)
+
+    async def configure(self, config: DialogueConfig) -> None:
+        detected, old, self._config = self._listener.detects, self._config, config
+        self._listener.configure(config)
+        self._speaker.configure(config.settings)
+        if config.input_rate != old.input_rate or self._listener.detects != detected:
+            await self._end()
 
     async def close(self) -> None:
         await self._speaker.stop()
         await self._end()
 
-    async def _begin(self) -> None:
-        if self._speaker.busy and not self._settings.interrupt_response:
-            return  # the text goes on; this turn is not mirrored
-        self._resampler.reset()
-        response = await self._stage.respond()  # cancels the text that is being said, if any
-        await self._speaker.stop()
-        self._response = response
+    @property
+    def _says_text(self) -> bool:
+        return self._said_text and (self._speaker.busy or self._session.speaking)
 
-    async def _echo(self, samples: Array) -> None:
-        # A cancelled response stays in place, mute, until the turn ends.
+    async def _begin(self) -> None:
+        if self._says_text:
+            if not self._config.settings.interrupt_response:
+                return  # the text goes on; this turn is not mirrored
+            self._session.interrupt()
+            await self._speaker.stop()
+        self._said_text = False
+        self._response = self._session.respond(rate=self._config.input_rate)
+
+    async def _echo(self, samples: Samples) -> None:
+        # A cancelled response stays in place, silent, until the turn ends.
         if self._response is not None:
-            await self._response.audio(self._resampler.push(samples))
+            await self._response.audio(samples)
 
     async def _end(self) -> None:
         response, self._response = self._response, None
         if response is not None:
-            await response.audio(self._resampler.flush())
             await response.done()
+
+
+def _silence_ms(settings: DialogueSettings) -> int:
+    return max(settings.vad_silence_ms, HANGOVER_MS)

@@ -7,22 +7,23 @@ from collections.abc import Callable
 from wsavatar.config import DialogueSettings
 from wsavatar.errors import WsavatarError
 
-from .base import Dialogue, Stage
+from .base import Dialogue, DialogueConfig, DialogueSession
 from .mirror import Mirror
 from .parrot import Parrot
 from .silero import SileroError
+from .speaker import MakeVoice
 from .tts import Voice, VoiceError, create_voice
 
-__all__ = ["DialogueError", "create", "modes"]
+__all__ = ["DialogueError", "create"]
 
-_MODES: dict[str, Callable[[Stage, DialogueSettings, Voice], Dialogue]] = {
+_MODES: dict[str, Callable[[DialogueSession, DialogueConfig, MakeVoice], Dialogue]] = {
     "mirror": Mirror,
     "parrot": Parrot,
 }
 
 
 class DialogueError(WsavatarError, ValueError):
-    """A dialogue that cannot be had. ``code``: ``unsupported_mode`` (the message names the modes
+    """A dialogue that is not available. ``code``: ``unsupported_mode`` (the message names the modes
     there are) or ``dialogue_unavailable`` (it names what is missing)."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -30,12 +31,7 @@ class DialogueError(WsavatarError, ValueError):
         self.code = code
 
 
-def modes() -> tuple[str, ...]:
-    """The modes that work now."""
-    return tuple(_MODES)
-
-
-def create(mode: str, stage: Stage, settings: DialogueSettings) -> Dialogue:
+def create(mode: str, session: DialogueSession, config: DialogueConfig) -> Dialogue:
     """A session's dialogue. Raises `DialogueError` before anything has begun."""
     make = _MODES.get(mode)
     if make is None:
@@ -43,6 +39,10 @@ def create(mode: str, stage: Stage, settings: DialogueSettings) -> Dialogue:
             "unsupported_mode", f"There is no mode {mode!r} yet; there are: {', '.join(_MODES)}."
         )
     try:
-        return make(stage, settings, create_voice(settings.tts, settings.tts_voice))
+        return make(session, config, _voice)
     except (SileroError, VoiceError) as error:
         raise DialogueError("dialogue_unavailable", str(error)) from error
+
+
+def _voice(settings: DialogueSettings) -> Voice:
+    return create_voice(settings.tts, settings.tts_voice)

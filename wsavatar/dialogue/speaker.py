@@ -1,6 +1,6 @@
 """The one thing a dialogue says at a time, said in a task of its own.
 
-So a dialogue goes on hearing while it speaks. Knows responses and voices; not why something is
+So a dialogue goes on listening while it speaks. Knows responses and voices; not why something is
 said.
 """
 
@@ -8,66 +8,77 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-import numpy as np
-from numpy.typing import NDArray
+from wsavatar.config import DialogueSettings
 
-from wsavatar.media.audio import Resampler
-
-from .base import SPEECH_RATE, Response, Stage
+from .base import SPEECH_RATE, DialogueSession, Response, ResponseRequest, Samples
+from .conversation import Recording
 from .tts import Voice, VoiceError
 from .tts.text import TextError, phrases, speakable
-from .vad import VAD_RATE
 
-__all__ = ["Speaker"]
+__all__ = ["MakeVoice", "Speaker"]
 
 _log = logging.getLogger(__name__)
 
-_STEP_SAMPLES = VAD_RATE // 2
-
-Array = NDArray[np.float32]
-Parts = AsyncGenerator[str | Array, None]
-"""What a response is made of, in order: captions and audio at SPEECH_RATE."""
+MakeVoice = Callable[[DialogueSettings], Voice]
+"""The voice that the settings ask for. Raises VoiceError where it is not available."""
+Parts = AsyncGenerator[str | Samples, None]
+"""What a response is made of, in order: text, and the audio that speaks it."""
 
 
 class Speaker:
     """Says recordings and texts. A new one takes the place of the one in progress.
 
-    ``max_seconds`` bounds a response; a longer one fails there, having said so much.
+    A response that would last more than ``max_response_s`` fails there, having said so much.
     """
 
-    def __init__(self, stage: Stage, voice: Voice, max_seconds: float) -> None:
-        self._stage = stage
-        self._voice = voice
-        self._max_samples = int(max_seconds * SPEECH_RATE)
+    def __init__(
+        self, session: DialogueSession, make_voice: MakeVoice, settings: DialogueSettings
+    ) -> None:
+        self._session = session
+        self._make_voice = make_voice
+        self._settings = settings
+        self._voice = make_voice(settings)
         self._response: Response | None = None
         self._task: asyncio.Task[None] | None = None
 
+    def configure(self, settings: DialogueSettings) -> None:
+        """The next text is said with these settings. Raises VoiceError; then nothing changes."""
+        old, chosen = self._settings, (settings.tts, settings.tts_voice)
+        if chosen != (old.tts, old.tts_voice):
+            self._voice = self._make_voice(settings)
+        self._settings = settings
+
     @property
     def busy(self) -> bool:
-        """Something is being said that is not all out yet."""
+        """Something is being said that is not all sent yet."""
         return self._task is not None and not self._task.done()
 
-    async def say_recording(self, samples: Array, item_id: str | None = None) -> None:
-        """Begin to say float32 mono at 16 kHz back."""
-        await self._begin(_recording(samples), item_id)
+    async def say(self, said: str | Recording, request: ResponseRequest | None = None) -> None:
+        """Begin to say a text, or a recording at its own rate.
 
-    async def say_text(self, text: str) -> None:
-        """Begin to say a text; one that cannot be said is a failed response."""
-        try:
-            text = speakable(text)
-        except TextError as error:
-            await self.fail(error.code, str(error))
+        A text that cannot be said is a failed response.
+        """
+        if isinstance(said, Recording):
+            await self._begin(_recording(said), request, said.rate)
             return
-        await self._begin(self._text(text), None)
+        try:
+            text = speakable(said)
+        except TextError as error:
+            await self.fail(error.code, str(error), request)
+            return
+        voice = self._voice
+        if request is not None and request.voice is not None:
+            settings = self._settings.model_copy(update={"tts_voice": request.voice})
+            voice = self._make_voice(settings)
+        await self._begin(_text(text, voice), request, SPEECH_RATE)
 
-    async def fail(self, code: str, message: str) -> None:
+    async def fail(self, code: str, message: str, request: ResponseRequest | None = None) -> None:
         """Answer with a response that fails at once."""
         await self.stop()
-        response = await self._stage.respond()
-        await response.fail(code, message)
+        await self._session.respond(request).fail(code, message)
 
     async def stop(self) -> None:
         """Say no more; what was said stays said. The response is over afterwards."""
@@ -79,29 +90,30 @@ class Speaker:
         if response is not None:
             await response.done()
 
-    async def _begin(self, parts: Parts, item_id: str | None) -> None:
+    async def _begin(self, parts: Parts, request: ResponseRequest | None, rate: int) -> None:
+        response = self._session.respond(request, rate=rate)  # cancels what is being said
         await self.stop()
-        self._response = await self._stage.respond(item_id)
+        self._response = response
         self._task = asyncio.create_task(
-            self._say(self._response, parts), name=f"say {self._response.id}"
+            self._say(response, parts, rate), name=f"say {response.id}"
         )
 
-    async def _say(self, response: Response, parts: Parts) -> None:
-        said = 0
+    async def _say(self, response: Response, parts: Parts, rate: int) -> None:
+        said, limit = 0, int(self._settings.max_response_s * rate)
         try:
             async with aclosing(parts):
                 async for part in parts:
-                    if response.cancelled:
+                    if response.over:
                         return
                     if isinstance(part, str):
                         await response.text(part)
                         continue
-                    await response.audio(part[: self._max_samples - said])
+                    await response.audio(part[: limit - said])
                     said += len(part)
-                    if said > self._max_samples:
-                        limit = self._max_samples / SPEECH_RATE
+                    if said > limit:
                         await response.fail(
-                            "response_too_long", f"Cut off: a response may last {limit:g} s."
+                            "response_too_long",
+                            f"Cut off: a response may last {self._settings.max_response_s:g} s.",
                         )
                         return
             if said:
@@ -114,18 +126,18 @@ class Speaker:
             _log.exception("response %s could not be said", response.id)
             await response.fail("internal_error", "The response could not be said.")
 
-    async def _text(self, text: str) -> Parts:
-        """Each phrase's words before its audio, so that captions are never late."""
-        voice = self._voice.for_response()
-        for phrase in phrases(text):
-            yield phrase
-            async with aclosing(voice.speak(phrase.rstrip())) as chunks:
-                async for chunk in chunks:
-                    yield chunk
+
+async def _text(text: str, voice: Voice) -> Parts:
+    """Each phrase's words before its audio, so that captions are never late."""
+    voice = voice.for_response()
+    for phrase in phrases(text):
+        yield phrase
+        async with aclosing(voice.speak(phrase.rstrip())) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
 
-async def _recording(samples: Array) -> Parts:
-    resampler = Resampler(VAD_RATE, SPEECH_RATE)
-    for start in range(0, len(samples), _STEP_SAMPLES):
-        yield resampler.push(samples[start : start + _STEP_SAMPLES])
-    yield resampler.flush()
+async def _recording(recording: Recording) -> Parts:
+    step = recording.rate // 2
+    for start in range(0, len(recording.samples), step):
+        yield recording.samples[start : start + step]

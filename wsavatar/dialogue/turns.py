@@ -1,6 +1,7 @@
 """A stream of microphone audio, taken apart into turns that carry their own audio.
 
-Knows voice activity and sample counts; not what a dialogue does with a turn.
+Voice activity is found at 16 kHz; the audio of a turn is what came in, sample for sample. Knows
+voice activity and sample counts; not what a dialogue does with a turn.
 """
 
 from __future__ import annotations
@@ -10,31 +11,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wsavatar.media.audio import Resampler, resample
+
 from .silero import BLOCK_SAMPLES
 from .vad import ANNOUNCED_WITHIN_SAMPLES, VAD_RATE, SpeechStarted, VoiceActivity
 
 __all__ = ["TurnAudio", "TurnBegan", "TurnEnded", "TurnEvent", "Turns"]
+
+_RESAMPLER_DELAY_S = 0.05
+"""Most that a resampler holds back."""
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class TurnBegan:
-    """Someone speaks. ``audio_start_ms``: since when, on the stream's timeline."""
+    """The user speaks. ``audio_start_ms``: since when, on the stream's timeline."""
 
     audio_start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAudio:
-    """More of the turn: float32 mono at 16 kHz, from its beginning on without a gap."""
+    """More of the turn: float32 mono at the stream's rate, from its beginning on without a gap."""
 
     samples: Array
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """They have stopped. ``audio_end_ms``: where the turn's audio ends."""
+    """The user has stopped. ``audio_end_ms``: where the turn's audio ends."""
 
     audio_end_ms: int
 
@@ -43,40 +49,83 @@ TurnEvent = TurnBegan | TurnAudio | TurnEnded
 
 
 class Turns:
-    """Finds turns in a stream. Audio outside turns is let go of, but for the padding's length."""
+    """Finds turns in a stream. Audio outside turns is dropped, but for the padding's length.
 
-    def __init__(self, vad: VoiceActivity, prefix_padding_ms: int) -> None:
-        self._vad = vad
-        self._kept = np.empty(0, np.float32)  # heard, and not given out
-        self._kept_from = 0  # where on the stream it begins
-        # A turn may turn out to have begun this long ago: padding, onset, and a block unjudged.
-        padding = prefix_padding_ms * VAD_RATE // 1000
-        self._keep = padding + ANNOUNCED_WITHIN_SAMPLES + BLOCK_SAMPLES
+    ``rate``: samples per second of the stream. ``start_ms``: where on the session's timeline it
+    begins; all times are on that timeline.
+    """
 
-    def push(self, samples: Array) -> list[TurnEvent]:
-        """Hear more; say what became of it, in order."""
+    def __init__(self, vad: VoiceActivity, rate: int, start_ms: int = 0) -> None:
+        self.vad = vad
+        self.rate = rate
+        self._to_vad = Resampler(rate, VAD_RATE)
+        self._kept = np.empty(0, np.float32)  # received, and not given out
+        self._kept_from = 0  # its first sample's number at `rate`, from `_origin_ms` on
+        self._origin_ms = start_ms  # time of sample 0
+        self._vad_origin_ms = start_ms  # time of the detector's sample 0
+
+    def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[TurnEvent]:
+        """Receive more; say what became of it, in order.
+
+        A turn begins once ``min_voice_ms`` of voice came in a row.
+        """
         self._kept = np.concatenate([self._kept, samples])
         events: list[TurnEvent] = []
-        for event in self._vad.push(samples):
+        for event in self.vad.push(self._to_vad.push(samples), min_voice_ms=min_voice_ms):
             if isinstance(event, SpeechStarted):
-                self._release(event.start_sample)
-                events.append(TurnBegan(event.audio_start_ms))
+                start_ms = self._vad_origin_ms + event.audio_start_ms
+                self._drop(self._position(start_ms))
+                events.append(TurnBegan(start_ms))
             else:
-                events += self._audio(event.end_sample)
-                events.append(TurnEnded(event.audio_end_ms))
-        if self._vad.speaking:
-            events += self._audio(self._kept_from + len(self._kept))
+                end_ms = self._vad_origin_ms + event.audio_end_ms
+                events += self._audio(self._position(end_ms))
+                # The detector may be some samples behind what was given out.
+                events.append(TurnEnded(max(end_ms, self._ms(self._kept_from))))
+        if self.vad.speaking:
+            events += self._audio(self._end)
         else:
-            self._release(self._kept_from + len(self._kept) - self._keep)
+            self._drop(self._end - self._lookback(min_voice_ms))
         return events
 
+    def clear(self) -> list[TurnEvent]:
+        """Forget what was received so far; a turn in progress ends here."""
+        was_speaking = self.vad.speaking
+        self.vad.forget()
+        self._drop(self._end)
+        return [TurnEnded(self._ms(self._end))] if was_speaking else []
+
+    def change_rate(self, rate: int) -> None:
+        """The stream goes on at another rate, in the same turn."""
+        if rate == self.rate:
+            return
+        self._origin_ms = self._ms(self._kept_from)
+        self._kept = resample(self._kept, self.rate, rate)
+        self._kept_from = 0
+        self.vad.push(self._to_vad.flush())
+        self.rate, self._to_vad = rate, Resampler(rate, VAD_RATE)
+
+    @property
+    def _end(self) -> int:
+        return self._kept_from + len(self._kept)
+
+    def _lookback(self, min_voice_ms: int) -> int:
+        """A turn may turn out to have begun so many samples ago."""
+        onset = max(ANNOUNCED_WITHIN_SAMPLES, min_voice_ms * VAD_RATE // 1000 + BLOCK_SAMPLES)
+        judged_late = (onset + BLOCK_SAMPLES) / VAD_RATE + _RESAMPLER_DELAY_S
+        return int((self.vad.prefix_padding_ms / 1000 + judged_late) * self.rate)
+
+    def _position(self, ms: int) -> int:
+        return (ms - self._origin_ms) * self.rate // 1000
+
+    def _ms(self, position: int) -> int:
+        return self._origin_ms + position * 1000 // self.rate
+
     def _audio(self, end: int) -> list[TurnEvent]:
-        count = end - self._kept_from
-        audio = self._kept[:count]
-        self._release(end)
+        audio = self._kept[: max(0, end - self._kept_from)]
+        self._drop(end)
         return [TurnAudio(audio)] if len(audio) else []
 
-    def _release(self, until: int) -> None:
+    def _drop(self, until: int) -> None:
         count = min(max(until - self._kept_from, 0), len(self._kept))
         self._kept = self._kept[count:]
         self._kept_from += count

@@ -1,7 +1,7 @@
 """Where speech begins and ends in a stream of audio, however it is cut.
 
-Knows probabilities (`silero`) and hysteresis; not who listens or what is done about it. It counts
-in samples of the stream, never by a clock.
+Knows probabilities (`silero`) and hysteresis; not who asks or what is done about it. It counts
+samples of the stream, never by a clock.
 """
 
 from __future__ import annotations
@@ -84,10 +84,7 @@ class VoiceActivity:
         probability: Callable[[Array], float] | None = None,
     ) -> None:
         self.speaking = False
-        self._threshold = threshold
-        self._goes_on_above = max(threshold - _HYSTERESIS, 0.01)
-        self._padding = prefix_padding_ms * VAD_RATE // 1000
-        self._silence = silence_ms * VAD_RATE // 1000
+        self.configure(threshold, prefix_padding_ms, silence_ms)
         self._probability = probability or SileroStream().probability
         self._pending = np.empty(0, np.float32)
         self._seen = 0  # samples judged so far
@@ -95,31 +92,44 @@ class VoiceActivity:
         self._voice_end = 0  # sample after the last block that was voice
         self._free_from = 0  # padding never reaches back into the speech before
 
-    @property
-    def seen_samples(self) -> int:
-        """How much of the stream has been judged: at most a block less than was pushed."""
-        return self._seen
+    def configure(self, threshold: float, prefix_padding_ms: int, silence_ms: int) -> None:
+        """Go on with other settings, in the middle of speech too."""
+        self._threshold = threshold
+        self._goes_on_above = max(threshold - _HYSTERESIS, 0.01)
+        self.prefix_padding_ms = prefix_padding_ms
+        self._padding = prefix_padding_ms * VAD_RATE // 1000
+        self._silence = silence_ms * VAD_RATE // 1000
 
-    def push(self, samples: Array) -> list[VadEvent]:
-        """Hear more of the stream; say what became known by it, in order."""
+    def forget(self) -> None:
+        """Speech so far does not count: what goes on is new speech, and begins here at the
+        earliest."""
+        self.speaking, self._onset = False, 0
+        self._free_from = self._seen + len(self._pending)
+
+    def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[VadEvent]:
+        """Receive more of the stream; say what became known by it, in order.
+
+        ``min_voice_ms``: so much voice in a row begins speech, where that is more than usual.
+        """
+        onset_blocks = max(_ONSET_BLOCKS, -(-min_voice_ms * VAD_RATE // (1000 * BLOCK_SAMPLES)))
         audio = np.concatenate([self._pending, samples])
         whole = len(audio) - len(audio) % BLOCK_SAMPLES
         self._pending = audio[whole:].copy()
         events = []
         for start in range(0, whole, BLOCK_SAMPLES):
-            event = self._judge(audio[start : start + BLOCK_SAMPLES])
+            event = self._judge(audio[start : start + BLOCK_SAMPLES], onset_blocks)
             if event is not None:
                 events.append(event)
         return events
 
-    def _judge(self, block: Array) -> VadEvent | None:
+    def _judge(self, block: Array, onset_blocks: int) -> VadEvent | None:
         level = self._probability(block)
         self._seen += BLOCK_SAMPLES
         if self.speaking:
             return self._while_speaking(level)
         begins = self._threshold if self._onset < _ONSET_BLOCKS else self._goes_on_above
         self._onset = self._onset + 1 if level >= begins else 0
-        if self._onset < _ONSET_BLOCKS or self._seen < _SETTLING_BLOCKS * BLOCK_SAMPLES:
+        if self._onset < onset_blocks or self._seen < _SETTLING_BLOCKS * BLOCK_SAMPLES:
             return None
         onset = self._seen - self._onset * BLOCK_SAMPLES
         self.speaking, self._onset, self._voice_end = True, 0, self._seen

@@ -168,23 +168,17 @@ class InputBuffer:
 
     Full-queue policy: an append that does not fit is refused as a whole with `AudioError`
     ``buffer_full``, and what is in the buffer stays, so that the client can commit or clear and
-    nothing is lost unsaid. ``start_sample`` counts all audio ever appended before what is in it.
+    nothing is lost unsaid.
     """
 
     def __init__(self, sample_rate: int, max_seconds: float) -> None:
         self.sample_rate = sample_rate
         self.max_samples = int(max_seconds * sample_rate)
-        self.start_sample = 0
         self._parts: list[Samples] = []
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
-
-    @property
-    def end_sample(self) -> int:
-        """Where the next sample will stand, counted from the session's beginning."""
-        return self.start_sample + self._length
 
     def append(self, samples: Samples) -> None:
         """Add samples, or raise `AudioError` and add none."""
@@ -202,24 +196,19 @@ class InputBuffer:
     def take(self) -> Samples:
         """All of it; the buffer is empty afterwards."""
         whole = np.concatenate(self._parts) if self._parts else np.empty(0, np.float32)
-        self.start_sample += self._length
         self._parts, self._length = [], 0
         return whole
 
     def keep_last(self, samples: int) -> None:
-        """Let go of all but the newest ``samples``: silence before speech is nobody's turn."""
+        """Drop all but the newest ``samples``: silence before speech is nobody's turn."""
         excess = self._length - samples
         while self._parts and excess >= len(self._parts[0]):
             excess -= len(self._parts[0])
-            self._drop(self._parts.pop(0))
+            self._length -= len(self._parts.pop(0))
         if excess > 0:
-            self._drop(self._parts[0][:excess])
+            self._length -= excess
             self._parts[0] = self._parts[0][excess:]
 
     def clear(self) -> None:
         """Forget what is in it."""
         self.take()
-
-    def _drop(self, part: Samples) -> None:
-        self.start_sample += len(part)
-        self._length -= len(part)

@@ -33,14 +33,16 @@ from websockets.typing import Subprotocol
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.metrics import Metrics
+from wsavatar.render.load import Load
 from wsavatar.resources import resource_dir
 from wsavatar.serve import assembly
 from wsavatar.serve.connection import SERVER_HEADER, HttpConnection
 from wsavatar.serve.http import Reply, Site
 from wsavatar.serve.site import ENDPOINT, build_site
 from wsavatar.serve.tls import TlsError, tls_context
+from wsavatar.serve.websocket import Goodbye, hold
 from wsavatar.session.engine import Engine
-from wsavatar.session.session import Goodbye, Session
+from wsavatar.session.session import Session
 
 __all__ = ["ENDPOINT", "AvatarServer", "ListenError", "LoadError", "add_arguments", "run"]
 
@@ -53,7 +55,7 @@ _OPEN_TIMEOUT_S = 60.0
 _WRITE_LIMIT = 64 * 1024
 """Bytes that may wait below the outbox: little, so that what is late is dropped, not sent."""
 
-Load = Callable[[Settings, Callable[[str], None]], Engine]
+LoadEngine = Callable[[Settings, Callable[[str], None]], Engine]
 
 
 class ListenError(WsavatarError, OSError):
@@ -71,7 +73,7 @@ class AvatarServer:
     ...     await server.ready()
     """
 
-    def __init__(self, settings: Settings, load: Load, frontend: Path | None = None) -> None:
+    def __init__(self, settings: Settings, load: LoadEngine, frontend: Path | None = None) -> None:
         self._settings = settings
         self._load = load
         self.metrics = Metrics()
@@ -178,6 +180,7 @@ class AvatarServer:
             return
         self._engine = engine
         self.metrics.watch_renderer(engine.face.stats)
+        engine.face.capacity.on_change(self._tell_capacity)
         self._report_progress("ready")
         self._ready.set_result(engine)
 
@@ -256,14 +259,14 @@ class AvatarServer:
         _keep_backlog_in_outbox(connection)
         query = parse_qs(urlsplit(connection.request.path).query)
         session = Session(
-            connection,
             self._engine,
             self._settings,
             self.metrics,
             avatar_id=query.get("avatar", [None])[0],
         )
         async with self._counted(connection, session):
-            goodbye = await session.run()
+            idle_timeout_s = self._settings.server.idle_timeout_s
+            goodbye = await hold(connection, session, idle_timeout_s=idle_timeout_s)
             if goodbye.code is not None:
                 await _say_goodbye(connection, goodbye)
 
@@ -292,6 +295,10 @@ class AvatarServer:
             del self._sessions[connection]
             self.metrics.sessions.set(len(self._sessions))
             _log.info("%s: closed, %d open", session.id, len(self._sessions))
+
+    def _tell_capacity(self, load: Load) -> None:
+        for session in list(self._sessions.values()):
+            session.tell_capacity(load)
 
     def _depths(self) -> dict[str, float]:
         total: dict[str, float] = {}

@@ -15,10 +15,11 @@ from typing import Protocol
 import numpy as np
 
 from wsavatar.avatars.avatar import AvatarInfo
-from wsavatar.config import DialogueSettings, Mode
-from wsavatar.dialogue.base import Dialogue, Stage
+from wsavatar.config import Mode
+from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
+from wsavatar.render.load import Capacity
 
 __all__ = ["AvatarInfo", "AvatarSummary", "Avatars", "Engine", "Face", "FaceStream"]
 
@@ -35,6 +36,10 @@ class FaceStream(Protocol):
 
 class Face(Protocol):
     """What makes faces."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """Whether it makes all the frames that it is asked for."""
 
     async def start(self) -> None: ...
 
@@ -86,8 +91,9 @@ class Avatars(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """All of it. ``create_dialogue`` raises DialogueError where one cannot be had."""
+    """Everything that sessions share. ``create_dialogue`` raises DialogueError where the mode is
+    not available."""
 
     face: Face
     avatars: Avatars
-    create_dialogue: Callable[[Mode, Stage, DialogueSettings], Dialogue]
+    create_dialogue: Callable[[Mode, DialogueSession, DialogueConfig], Dialogue]

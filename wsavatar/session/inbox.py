@@ -1,56 +1,74 @@
-"""What a dialogue has yet to be told, in order and bounded.
+"""Bounded queue of a client's events, worked through in one order.
 
-It knows neither events nor dialogues: only jobs, and how much audio they carry.
+Full: `put` waits, so the connection stops reading and the client's sending waits in turn. Nothing
+is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
-from wsavatar.dialogue.base import Dialogue
+from wsavatar.protocol.events import AvatarSpeak, ClientEvent, ResponseCreate
 
-__all__ = ["MAX_JOBS", "Inbox", "Job"]
+__all__ = ["MAX_EVENTS", "Inbox", "Pending"]
 
-MAX_JOBS = 1024
+MAX_EVENTS = 1024
 
-Job = Callable[[Dialogue], Awaitable[None]]
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """An event that waits. ``audio_bytes``: audio that it carries."""
+
+    event: ClientEvent | bytes
+    audio_bytes: int = 0
+    revoked: bool = False
+    """A cancel came after this request: its response is cancelled as it begins."""
+    done: bool = False
+    """It is a cancel, and there was something to cancel as it came."""
 
 
 class Inbox:
-    """A queue of jobs, bounded by the samples they carry and by their number.
+    """A queue bounded by the audio that waits in it and by its number of events."""
 
-    Full: `put` waits, so the session stops reading and the client's sending waits in turn. Nothing
-    is lost.
-    """
-
-    def __init__(self, max_samples: int) -> None:
-        self._max_samples = max_samples
-        self._jobs: deque[tuple[Job, int]] = deque()
-        self._samples = 0
+    def __init__(self, max_audio_bytes: int) -> None:
+        self._max_audio_bytes = max_audio_bytes
+        self._pending: deque[Pending] = deque()
+        self._audio_bytes = 0
         self._changed = asyncio.Condition()
 
     @property
-    def samples(self) -> int:
-        """Samples that wait."""
-        return self._samples
+    def audio_bytes(self) -> int:
+        """Bytes of audio that wait."""
+        return self._audio_bytes
 
-    async def put(self, job: Job, *, samples: int = 0) -> None:
+    async def put(self, pending: Pending) -> None:
         async with self._changed:
-            await self._changed.wait_for(self._has_room)
-            self._jobs.append((job, samples))
-            self._samples += samples
+            await self._changed.wait_for(self._has_space)
+            self._pending.append(pending)
+            self._audio_bytes += pending.audio_bytes
             self._changed.notify_all()
 
-    async def take(self) -> Job:
-        """The oldest job, once there is one."""
+    async def take(self) -> Pending:
+        """The oldest event, once there is one."""
         async with self._changed:
-            await self._changed.wait_for(lambda: bool(self._jobs))
-            job, samples = self._jobs.popleft()
-            self._samples -= samples
+            await self._changed.wait_for(lambda: bool(self._pending))
+            pending = self._pending.popleft()
+            self._audio_bytes -= pending.audio_bytes
             self._changed.notify_all()
-            return job
+            return pending
 
-    def _has_room(self) -> bool:
-        return self._samples < self._max_samples and len(self._jobs) < MAX_JOBS
+    def revoke_requests(self) -> int:
+        """Revoke every response that is asked for and has not begun; returns how many."""
+        waiting = [
+            one
+            for one in self._pending
+            if isinstance(one.event, ResponseCreate | AvatarSpeak) and not one.revoked
+        ]
+        for one in waiting:
+            one.revoked = True
+        return len(waiting)
+
+    def _has_space(self) -> bool:
+        return self._audio_bytes < self._max_audio_bytes and len(self._pending) < MAX_EVENTS

@@ -8,6 +8,8 @@ as sent or as dropped.
 
 An interruption makes a generation stale: `discard` forgets its audio and frames at once.
 
+It outlives a connection: `run` may be cancelled as one goes and begun again with the next.
+
 This module knows neither events nor pictures, and of the socket only a coroutine that sends.
 """
 
@@ -54,12 +56,10 @@ class Outbox:
 
     def __init__(
         self,
-        send: Callable[[str | bytes], Awaitable[None]],
         *,
         frame_bytes: int,
         message_bytes: int = MESSAGE_BYTES,
     ) -> None:
-        self._send = send
         self._frame_limit = frame_bytes
         self._message_limit = message_bytes
         # Full: the connection is closed (OutboxOverflow). Audio is never dropped.
@@ -68,6 +68,7 @@ class Outbox:
         # Full: the oldest frame is dropped.
         self._frames: deque[OutgoingFrame] = deque()
         self._frame_bytes = 0
+        self._sending: _Message | None = None
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -119,22 +120,36 @@ class Outbox:
         self._frame_bytes = sum(frame.size for frame in self._frames)
         self._messages = deque(m for m in self._messages if m.generation != generation)
         self._message_bytes = sum(len(m.payload) for m in self._messages)
+        if self._sending is not None and self._sending.generation == generation:
+            self._sending = None
         for frame in stale:
             frame.settled(False)
 
-    async def run(self) -> None:
-        """Send what waits, messages before frames, until cancelled or the socket fails."""
+    async def run(self, send: Callable[[str | bytes], Awaitable[None]]) -> None:
+        """Send what waits, messages before frames, until cancelled or ``send`` fails.
+
+        A message whose sending did not end stays first in the queue, so that the next connection
+        gets it; a frame does not.
+        """
         while True:
             if self._messages:
-                message = self._messages.popleft()
+                self._sending = message = self._messages.popleft()
                 self._message_bytes -= len(message.payload)
-                await self._send(message.payload)
+                try:
+                    await send(message.payload)
+                except BaseException:
+                    if self._sending is message:
+                        self._messages.appendleft(message)
+                        self._message_bytes += len(message.payload)
+                    raise
+                finally:
+                    self._sending = None
             elif self._frames:
                 frame = self._frames.popleft()
                 self._frame_bytes -= frame.size
                 # Settled before the wait: an interruption meanwhile cannot take it back.
                 frame.settled(True)
-                await self._send(frame.encode())
+                await send(frame.encode())
             else:
                 self._empty.set()
                 self._wake.clear()

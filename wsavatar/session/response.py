@@ -1,8 +1,14 @@
 """One thing the avatar says: its events in order, its audio at once, its frames as they come.
 
-A response lives from ``response.created`` to ``response.done``. It ends exactly once: completed
-after all of its frames came out, cancelled or failed at once. What arrives for it afterwards is
-counted and forgotten. It knows the timeline and the renderer's stream; not sockets, not what the
+A response lives from ``response.created`` to ``response.done`` and ends exactly once:
+
+* *completed* once all of its audio and frames were sent, and, where the client reports what it
+  plays (``avatar.playback``), once it was heard to the end;
+* *cancelled* or *failed* at once. What arrives for it afterwards is counted and dropped.
+
+Its item says the same: ``completed``, or ``incomplete`` with the text that was heard. A client that
+does not report may still be playing when a response is done; `stop` then truncates the item
+as far as is known. It knows the timeline and the renderer's stream; not sockets, not what the
 dialogue means by it.
 """
 
@@ -17,30 +23,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wsavatar.dialogue.base import SPEECH_RATE
-from wsavatar.faces.base import Chunk
+from wsavatar.dialogue.base import ResponseRequest
+from wsavatar.dialogue.conversation import Conversation, Entry
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
-from wsavatar.protocol.events import ProtocolError
+from wsavatar.protocol.events import CancelReason, ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame, VideoFormat
-from wsavatar.session.conversation import Conversation
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, Face, FaceStream
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
+from wsavatar.session.transcript import Transcript
 
-__all__ = ["MAX_AHEAD_S", "CancelReason", "SpokenResponse", "Surroundings"]
+__all__ = ["MAX_AHEAD_S", "Dependencies", "ResponseFormat", "SpokenResponse"]
 
 MAX_AHEAD_S = 10.0
 """How far speech may run ahead of what the client hears. Beyond it the speaker waits."""
-_MAX_TRANSCRIPT_CHARS = 200_000
+_HEARD_SLACK_S = 0.02
+"""A client that has played all but this has heard the end."""
 
-CancelReason = Literal["turn_detected", "client_cancelled"]
 Outcome = Literal["completed", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a session lends to its responses."""
+class Dependencies:
+    """Shared objects that a response needs."""
 
     downlink: Downlink
     conversation: Conversation
@@ -50,46 +56,88 @@ class Surroundings:
     clock: Callable[[], float] = time.monotonic
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """What a response is on the wire, fixed as it begins."""
+
+    audio: wire.AudioFormat
+    voice: str
+    rate: int
+    """Samples per second of what is said."""
+    video: VideoFormat | None
+    """None: the client gets no frames."""
+    binary: bool
+    output_modality: Literal["audio", "text"]
+    max_output_tokens: Any
+    metadata: dict[str, str] | None
+    in_conversation: bool
+
+    @classmethod
+    def of(
+        cls, config: wire.SessionConfig, request: ResponseRequest, rate: int, *, with_video: bool
+    ) -> ResponseFormat:
+        """The session's configuration, with what the request changes for this response."""
+        output, video = config.audio.output, config.avatar.video
+        wanted = None
+        if with_video and video.encoding != "none":
+            fps = Fraction(video.fps)
+            wanted = VideoFormat(fps, video.region, video.quality, video.max_width)
+        tokens = request.max_output_tokens
+        return cls(
+            audio=request.output_format or output.format,
+            voice=request.voice or output.voice,
+            rate=rate,
+            video=wanted,
+            binary=video.encoding == "binary",
+            output_modality=request.modality,
+            max_output_tokens=config.max_output_tokens if tokens is None else tokens,
+            metadata=dict(request.metadata) if request.metadata is not None else None,
+            in_conversation=request.in_conversation,
+        )
+
+
 class SpokenResponse:
-    """A `wsavatar.dialogue.base.Response`. All on the event loop; only `audio` ever waits."""
+    """A `wsavatar.dialogue.base.Response`. All on the event loop; only `audio` ever waits.
+
+    ``reports``: the client is known to report what it plays.
+    """
 
     def __init__(
         self,
-        around: Surroundings,
+        dependencies: Dependencies,
+        form: ResponseFormat,
         *,
         generation: int,
         avatar: AvatarInfo,
         idle: IdleClock,
-        config: wire.SessionConfig,
-        metadata: dict[str, Any] | None = None,
+        reports: bool,
     ) -> None:
-        self._around = around
+        self._deps = dependencies
+        self._form = form
         self._generation = generation
         self._avatar = avatar
         self._idle = idle
-        self._metadata = metadata
-        self._config = config  # as it was when the response began
-        self._binary = config.avatar.video.encoding == "binary"
-        video = config.avatar.video
-        self._video = VideoFormat(Fraction(video.fps), video.region, video.quality, video.max_width)
-        self._timeline = SpeechTimeline(
-            config.audio.output.format,
-            around.face.open_chunker(self._video.fps, around.chunk_ms),
-        )
+        self._reports = reports
+        self._fps = form.video.fps if form.video is not None else Fraction(1)
+        chunker = None
+        if form.video is not None:
+            chunker = dependencies.face.open_chunker(self._fps, dependencies.chunk_ms)
+        self._timeline = SpeechTimeline(form.rate, form.audio, chunker)
         self._playback = PlaybackEstimate()
+        self._transcript = Transcript()
         self._moved = asyncio.Event()  # playback was reported, or the response is over
         self._id = wire.new_id("resp")
         self._item_id = wire.new_id("item")
-        self._transcript = ""
         self._stream: FaceStream | None = None
         self._first_cycle_index = 0
         self._first_chunk_s: float | None = None
         self._first_frame_seen = False
-        self._render_failed = False
         self._submitted = self._sent = self._dropped = 0
         self._client_shown = self._client_late = 0  # as counted so far
         self._all_said = False
+        self._all_sent = False
         self._outcome: Outcome | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._begin()
 
     # -- what others may know ---------------------------------------------------------------------
@@ -103,23 +151,24 @@ class SpokenResponse:
         return self._item_id
 
     @property
-    def generation(self) -> int:
-        return self._generation
-
-    @property
-    def cancelled(self) -> bool:
-        """Nothing that is said from now on will be heard."""
-        return self._outcome in ("cancelled", "failed")
-
-    @property
     def over(self) -> bool:
+        """``response.done`` was sent."""
         return self._outcome is not None
+
+    @property
+    def audible(self) -> bool:
+        """The client has audio of it in hand, or will get some: the avatar speaks."""
+        if self._outcome not in (None, "completed"):
+            return False
+        if not self._all_said:
+            return True
+        return self._playback.ahead_s(self._deps.clock()) > _HEARD_SLACK_S
 
     # -- what a dialogue does ---------------------------------------------------------------------
 
     async def audio(self, samples: np.ndarray) -> None:
-        """Say float32 mono samples at SPEECH_RATE; waits while the client has enough in hand."""
-        step = SPEECH_RATE * self._around.chunk_ms // 1000
+        """Say float32 mono samples at the form's rate; waits while the client has enough."""
+        step = self._form.rate * self._deps.chunk_ms // 1000
         for start in range(0, len(samples), step):
             await self._until_wanted()
             if self._silent:
@@ -127,49 +176,71 @@ class SpokenResponse:
             self._deliver(self._timeline.push(samples[start : start + step]))
 
     async def text(self, delta: str) -> None:
-        """Add to the transcript."""
-        delta = delta[: _MAX_TRANSCRIPT_CHARS - len(self._transcript)]
-        if self._silent or not delta:
+        """Add to the transcript: the words of the audio that follows."""
+        if self._silent:
             return
-        self._transcript += delta
-        self._around.downlink.event(wire.OutputTranscriptDelta(delta=delta, **self._part_ids()))
+        kept = self._transcript.add(delta)
+        if kept:
+            self._deps.downlink.event(wire.OutputTranscriptDelta(delta=kept, **self._part_ids()))
 
     async def done(self) -> None:
-        """All was said. The response completes once its frames are out."""
+        """All was said."""
         if self._silent:
             return
         self._deliver(self._timeline.flush())
-        self._all_said = True
-        self._end_item("completed")
-        self._complete_if_all_out()
+        self._end_part()
+        self._check_all_sent()
 
     async def fail(self, code: str, message: str) -> None:
-        """It cannot be said: an error event, and the end."""
+        """It cannot be said: the response ends here, and says why."""
         if self.over:
             return
         error = ProtocolError(code, message, type="server_error")
-        self._around.downlink.error(error)
+        self._deps.metrics.errors.labels(code).inc()
         self._break_off("failed", error=error)
 
     # -- what the session does --------------------------------------------------------------------
 
-    def cancel(self, reason: CancelReason) -> None:
-        """Interrupt: nothing of this response is sent after its ``response.done``."""
+    def cancel(self, reason: CancelReason | None) -> None:
+        """Nothing of this response is sent after its ``response.done``.
+
+        ``reason`` None: another response takes its place.
+        """
         if not self.over:
             self._break_off("cancelled", reason=reason)
 
+    def stop(self, reason: CancelReason | None) -> None:
+        """The avatar stops saying this, whether it is still made or only still played."""
+        if not self.over:
+            self._break_off("cancelled", reason=reason)
+        elif self.audible:
+            heard_s = self._playback.position_s(self._deps.clock())
+            if self._reports and self._item_id in self._deps.conversation:
+                heard_ms = self._deps.conversation.truncate(self._item_id, 0, int(1000 * heard_s))
+                self._deps.downlink.event(
+                    wire.ConversationItemTruncated(
+                        item_id=self._item_id, content_index=0, audio_end_ms=heard_ms
+                    )
+                )
+            self.truncated(heard_s)
+
     def playback(self, position_s: float, frames_shown: int, frames_late: int) -> None:
         """The client says what it hears now, and how many frames it has shown so far."""
-        self._playback.reported(position_s, self._around.clock())
+        self._reports = True
+        self._playback.reported(position_s, self._deps.clock())
         self._moved.set()
         self._count_shown(frames_shown, frames_late)
+        self._complete_if_heard()
 
     def truncated(self, audio_end_s: float) -> None:
         """The client stopped playing here: the idle cycle goes on from what it showed."""
-        self._resume_idle(self._frames_until(audio_end_s), self._around.clock())
+        now = self._deps.clock()
+        if self.over:
+            self._playback.stopped(audio_end_s, now)
+        self._resume_idle(self._frames_until(audio_end_s), now)
 
     def abandon(self) -> None:
-        """The client is gone: free the renderer, send nothing."""
+        """The session is over: free the renderer, send nothing."""
         if not self.over:
             self._end("cancelled", cancel_stream=True)
 
@@ -180,19 +251,20 @@ class SpokenResponse:
         return self._all_said or self.over
 
     def _begin(self) -> None:
-        downlink = self._around.downlink
+        downlink = self._deps.downlink
         item = wire.assistant_item(self._item_id, status="in_progress")
         downlink.event(wire.ResponseCreated(response=self._object("in_progress")))
         downlink.event(wire.OutputItemAdded(response_id=self._id, item=item))
-        previous = self._around.conversation.add(item, audio_ms=0)
-        downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
+        if self._form.in_conversation:
+            previous = self._deps.conversation.add(Entry(item, spoken=self._transcript))
+            downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         part = wire.ContentPart(transcript="")
         downlink.event(wire.ContentPartAdded(part=part, **self._part_ids()))
 
     async def _until_wanted(self) -> None:
         """Wait until the client has less than MAX_AHEAD_S in hand, or nothing is wanted."""
         while not self._silent:
-            excess_s = self._playback.ahead_s(self._around.clock()) - MAX_AHEAD_S
+            excess_s = self._playback.ahead_s(self._deps.clock()) - MAX_AHEAD_S
             if excess_s <= 0:
                 return
             self._moved.clear()
@@ -203,20 +275,25 @@ class SpokenResponse:
                 pass
 
     def _deliver(self, spoken: Spoken) -> None:
-        now = self._around.clock()
+        now = self._deps.clock()
         if spoken.wire:
             self._send_audio(spoken, now)
         if self._stream is None and spoken.chunks:
             self._start_speaking(now)
         for chunk in spoken.chunks:
-            self._submit(chunk, now)
+            assert self._stream is not None
+            # Counted first: the renderer may settle frames before submit returns.
+            self._submitted += chunk.frame_count
+            due_s = self._playback.due_s(float(chunk.first_frame / self._fps), now)
+            self._stream.submit(chunk, due_s)
 
     def _start_speaking(self, now: float) -> None:
         """The first chunk is complete: from here on the client may begin to play."""
+        assert self._form.video is not None
         self._first_chunk_s = now
         self._first_cycle_index = self._idle.index_at(now + PREROLL_S)
         self._playback.rendering(now)
-        self._around.downlink.event(
+        self._deps.downlink.event(
             wire.AvatarSwitchToSpeaking(
                 turn_id=self._id,
                 generation=self._generation,
@@ -224,15 +301,19 @@ class SpokenResponse:
                 cycle_index=self._first_cycle_index,
             )
         )
-        self._stream = self._around.face.open_stream(
-            self._avatar, self._video, self._generation, self._first_cycle_index, self._on_frame
+        self._stream = self._deps.face.open_stream(
+            self._avatar,
+            self._form.video,
+            self._generation,
+            self._first_cycle_index,
+            self._on_frame,
         )
 
     def _send_audio(self, spoken: Spoken, now: float) -> None:
-        form = self._config.audio.output.format
-        self._around.downlink.audio(
+        form = self._form.audio
+        self._deps.downlink.audio(
             spoken.wire,
-            binary=self._binary,
+            binary=self._form.binary,
             response_id=self._id,
             item_id=self._item_id,
             generation=self._generation,
@@ -241,71 +322,71 @@ class SpokenResponse:
         )
         seconds = len(spoken.wire) / (form.bytes_per_sample * form.rate)
         self._playback.sent(seconds, now)
-        self._around.metrics.audio_out_s.inc(seconds)
-
-    def _submit(self, chunk: Chunk, now: float) -> None:
-        assert self._stream is not None
-        # Counted first: the renderer may settle frames before submit returns.
-        self._submitted += chunk.frame_count
-        self._stream.submit(
-            chunk, self._playback.due_s(float(chunk.first_frame / self._video.fps), now)
-        )
+        self._transcript.spoken(seconds)
+        self._deps.metrics.audio_out_s.inc(seconds)
 
     def _on_frame(self, outcome: FrameOutcome) -> None:
         """The renderer settled a frame; called on the event loop, once for each submitted."""
         if self.over:
-            self._around.metrics.frames_dropped.labels("cancelled").inc()
+            self._deps.metrics.frames_dropped.labels("cancelled").inc()
         elif isinstance(outcome, RenderedFrame):
             if not self._first_frame_seen and self._first_chunk_s is not None:
                 self._first_frame_seen = True
-                now = self._around.clock()
+                now = self._deps.clock()
                 self._playback.showing(now)
-                self._around.metrics.observe_first_frame(now - self._first_chunk_s)
-            self._around.downlink.frame(
-                outcome, binary=self._binary, response_id=self._id, settled=self._settled
+                self._deps.metrics.observe_first_frame(now - self._first_chunk_s)
+            self._deps.downlink.frame(
+                outcome, binary=self._form.binary, response_id=self._id, settled=self._settled
             )
         else:
             self._count_drop(outcome.reason)
-            if outcome.reason == "failed" and not self._render_failed:
-                self._render_failed = True
-                self._around.downlink.error(
-                    ProtocolError(
-                        "render_failed",
-                        "Some frames of this response could not be made; its audio is whole.",
-                        type="server_error",
-                    )
-                )
-            self._complete_if_all_out()
+            self._check_all_sent()
 
     def _settled(self, sent: bool) -> None:
         """The outbox sent or dropped a frame."""
         if sent:
             self._sent += 1
-            self._around.metrics.frames_sent.inc()
+            self._deps.metrics.frames_sent.inc()
         else:
             self._count_drop("cancelled" if self.over else "slow_client")
-        self._complete_if_all_out()
+        self._check_all_sent()
 
     def _count_shown(self, shown: int, late: int) -> None:
         """Count what is new in a client's report. More than was sent cannot be shown."""
         shown = max(self._client_shown, min(shown, self._sent))
         late = max(self._client_late, min(late, shown))
-        self._around.metrics.client_shown.inc(shown - self._client_shown)
-        self._around.metrics.client_late.inc(late - self._client_late)
+        self._deps.metrics.client_shown.inc(shown - self._client_shown)
+        self._deps.metrics.client_late.inc(late - self._client_late)
         self._client_shown, self._client_late = shown, late
 
     def _count_drop(self, reason: str) -> None:
         self._dropped += 1
-        self._around.metrics.frames_dropped.labels(reason).inc()
+        self._deps.metrics.frames_dropped.labels(reason).inc()
 
     # -- its end ----------------------------------------------------------------------------------
 
-    def _complete_if_all_out(self) -> None:
-        if self.over or not self._all_said or self._sent + self._dropped < self._submitted:
+    def _check_all_sent(self) -> None:
+        """Once all was said and every frame was sent or dropped, only listening is left."""
+        settled = self._sent + self._dropped
+        if self.over or self._all_sent or not self._all_said or settled < self._submitted:
+            return
+        self._all_sent = True
+        end_s = self._playback.due_s(self._timeline.seconds, self._deps.clock())
+        self._send_video_end(self._resume_idle(self._submitted, end_s))
+        self._complete_if_heard()
+
+    def _complete_if_heard(self) -> None:
+        if self.over or not self._all_sent:
+            return
+        ahead_s = self._playback.ahead_s(self._deps.clock())
+        if self._reports and ahead_s > _HEARD_SLACK_S:
+            if self._timer is not None:
+                self._timer.cancel()
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(ahead_s, self._complete_if_heard)
             return
         self._end("completed")
-        end_s = self._playback.due_s(self._timeline.seconds, self._around.clock())
-        self._send_end(self._resume_idle(self._submitted, end_s))
+        self._send_done("completed")
 
     def _break_off(
         self,
@@ -314,45 +395,41 @@ class SpokenResponse:
         reason: CancelReason | None = None,
         error: ProtocolError | None = None,
     ) -> None:
-        now = self._around.clock()
-        shown = self._frames_until(self._playback.position_s(now))
+        now = self._deps.clock()
+        heard_s = self._playback.position_s(now)
         self._end(outcome, cancel_stream=True)
-        self._around.downlink.outbox.discard(self._generation)
-        if not self._all_said:
-            self._end_item("incomplete")
-        self._send_end(self._resume_idle(shown, now), reason=reason, error=error)
+        self._deps.downlink.outbox.discard(self._generation)
+        self._end_part()
+        self._send_video_end(self._resume_idle(self._frames_until(heard_s), now))
+        # Where the client does not report, what it was sent is all that is known of what it heard.
+        text = self._transcript.until(heard_s if self._reports else self._transcript.seconds)
+        self._send_done("incomplete", text=text, reason=reason, error=error)
 
     def _end(self, outcome: Outcome, *, cancel_stream: bool = False) -> None:
         self._outcome = outcome
         self._moved.set()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._stream is not None:
             if cancel_stream:
                 self._stream.cancel()
             self._stream.close()
-        self._around.metrics.responses.labels(outcome).inc()
+        self._deps.metrics.responses.labels(outcome).inc()
 
-    def _end_item(self, status: Literal["completed", "incomplete"]) -> None:
-        downlink, ids = self._around.downlink, self._part_ids()
-        item = wire.assistant_item(self._item_id, status=status, transcript=self._transcript)
+    def _end_part(self) -> None:
+        """No more audio and no more text will come."""
+        if self._all_said:
+            return
+        self._all_said = True
+        downlink, ids, text = self._deps.downlink, self._part_ids(), self._transcript.text
         downlink.event(wire.OutputAudioDone(**ids))
-        downlink.event(wire.OutputTranscriptDone(transcript=self._transcript, **ids))
-        part = wire.ContentPart(transcript=self._transcript)
-        downlink.event(wire.ContentPartDone(part=part, **ids))
-        audio_ms = int(self._timeline.seconds * 1000)
-        previous = self._around.conversation.add(item, audio_ms=audio_ms)
-        downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
-        downlink.event(wire.OutputItemDone(response_id=self._id, item=item))
+        downlink.event(wire.OutputTranscriptDone(transcript=text, **ids))
+        downlink.event(wire.ContentPartDone(part=wire.ContentPart(transcript=text), **ids))
 
-    def _send_end(
-        self,
-        cycle_index: int,
-        *,
-        reason: CancelReason | None = None,
-        error: ProtocolError | None = None,
-    ) -> None:
-        assert self._outcome is not None
-        downlink = self._around.downlink
-        downlink.event(
+    def _send_video_end(self, cycle_index: int) -> None:
+        if self._form.video is None:
+            return
+        self._deps.downlink.event(
             wire.VideoDone(
                 response_id=self._id,
                 frames_sent=self._sent,
@@ -360,7 +437,7 @@ class SpokenResponse:
             )
         )
         if self._stream is not None:
-            downlink.event(
+            self._deps.downlink.event(
                 wire.AvatarSwitchToIdle(
                     turn_id=self._id,
                     generation=self._generation,
@@ -368,38 +445,50 @@ class SpokenResponse:
                     cycle_index=cycle_index,
                 )
             )
-        status = self._outcome
-        item = wire.assistant_item(
-            self._item_id,
-            status="completed" if self._all_said else "incomplete",
-            transcript=self._transcript,
-        )
-        downlink.event(
-            wire.ResponseDone(response=self._object(status, (item,), reason=reason, error=error))
-        )
+
+    def _send_done(
+        self,
+        status: Literal["completed", "incomplete"],
+        *,
+        text: str | None = None,
+        reason: CancelReason | None = None,
+        error: ProtocolError | None = None,
+    ) -> None:
+        assert self._outcome is not None
+        downlink = self._deps.downlink
+        transcript = self._transcript.text if text is None else text
+        item = wire.assistant_item(self._item_id, status=status, transcript=transcript)
+        if self._item_id in self._deps.conversation:  # the client may have deleted it
+            item, previous = self._deps.conversation.update(item)
+            downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
+        downlink.event(wire.OutputItemDone(response_id=self._id, item=item))
+        response = self._object(self._outcome, (item,), reason=reason, error=error)
+        downlink.event(wire.ResponseDone(response=response))
 
     def _resume_idle(self, frames_shown: int, at_s: float) -> int:
         """The idle cycle goes on after so many frames of this response; returns its index there."""
         if self._stream is not None:
-            per_frame = Fraction(self._avatar.fps).limit_denominator(1001) / self._video.fps
+            per_frame = Fraction(self._avatar.fps).limit_denominator(1001) / self._fps
             self._idle.resume(self._first_cycle_index + int(frames_shown * per_frame), at_s)
         return self._idle.index_at(at_s)
 
     def _frames_until(self, position_s: float) -> int:
-        return min(self._submitted, int(position_s * self._video.fps))
+        return min(self._submitted, int(position_s * self._fps))
 
     def _object(
         self, status: wire.ResponseStatus, output: tuple[wire.Item, ...] = (), **why: Any
     ) -> wire.ResponseObject:
-        audio = self._config.audio.output
         return wire.response_object(
             self._id,
             generation=self._generation,
             status=status,
             output=output,
-            metadata=self._metadata,
-            format=audio.format,
-            voice=audio.voice,
+            metadata=self._form.metadata,
+            output_modalities=[self._form.output_modality],
+            max_output_tokens=self._form.max_output_tokens,
+            format=self._form.audio,
+            voice=self._form.voice,
+            conversation_id=self._deps.conversation.id if self._form.in_conversation else None,
             **why,
         )
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.media.audio import Resampler, encode
 from wsavatar.protocol.session_config import AudioFormat
@@ -29,9 +28,9 @@ __all__ = [
 ]
 
 PREROLL_S = 0.5
-"""What a client is taken to hold back, from its first frame to its first sound."""
+"""Time that a client is assumed to wait after its first frame before it plays."""
 PATIENCE_S = 1.0
-"""How long it is taken to wait with its sound for that frame. Until one came nothing is late."""
+"""Longest time that a client is assumed to hold audio for its first frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +43,41 @@ class Spoken:
 
 
 class SpeechTimeline:
-    """Counts one response's audio. Push what is said, then flush once; stateful, so seamless."""
+    """Counts one response's audio. Push what is said, then flush once; stateful, so seamless.
 
-    def __init__(self, wire_format: AudioFormat, chunker: SpeechChunker) -> None:
+    ``rate``: samples per second of what is said. Where the client's format has the same rate, it
+    gets the same samples. Without a ``chunker`` there are no frames.
+    """
+
+    def __init__(self, rate: int, wire_format: AudioFormat, chunker: SpeechChunker | None) -> None:
+        self._rate = rate
         self._format = wire_format
-        self._to_wire = Resampler(SPEECH_RATE, wire_format.rate)
-        self._to_model = Resampler(SPEECH_RATE, chunker.sample_rate)
+        self._to_wire = Resampler(rate, wire_format.rate)
         self._chunker = chunker
+        self._to_model = Resampler(rate, chunker.sample_rate if chunker else rate)
         self._wire_samples = 0
         self._speech_samples = 0
 
     @property
     def seconds(self) -> float:
         """How much was said so far."""
-        return self._speech_samples / SPEECH_RATE
-
-    @property
-    def wire_samples(self) -> int:
-        """How much was made for the client so far, in samples at its rate."""
-        return self._wire_samples
+        return self._speech_samples / self._rate
 
     def push(self, samples: np.ndarray) -> Spoken:
-        """Add float32 mono samples at SPEECH_RATE."""
+        """Add float32 mono samples at ``rate``."""
         self._speech_samples += len(samples)
-        chunks = self._chunker.push(self._to_model.push(samples))
+        chunks: Sequence[Chunk] = ()
+        if self._chunker is not None:
+            chunks = self._chunker.push(self._to_model.push(samples))
         return self._spoken(self._to_wire.push(samples), chunks)
 
     def flush(self) -> Spoken:
         """The speech has ended: give out what the resamplers and the chunker still hold."""
-        chunks = self._chunker.push(self._to_model.flush())
-        return self._spoken(self._to_wire.flush(), [*chunks, *self._chunker.flush()])
+        chunks: Sequence[Chunk] = ()
+        if self._chunker is not None:
+            rest = self._chunker.push(self._to_model.flush())
+            chunks = [*rest, *self._chunker.flush()]
+        return self._spoken(self._to_wire.flush(), chunks)
 
     def _spoken(self, wire: np.ndarray, chunks: Sequence[Chunk]) -> Spoken:
         offset = self._wire_samples
@@ -115,6 +119,11 @@ class PlaybackEstimate:
         """The client says what it hears now. More than was sent cannot be heard."""
         self._reported = True
         self._origin_s = now_s - min(position_s, self._sent_s)
+
+    def stopped(self, position_s: float, now_s: float) -> None:
+        """The client has played up to here, and plays no more."""
+        self._sent_s = min(self._sent_s, position_s)
+        self._origin_s = now_s - self._sent_s
 
     def position_s(self, now_s: float) -> float:
         """What is heard now, on the response's timeline: from 0 to what was sent."""

@@ -1,0 +1,99 @@
+"""A session without a socket or a clock, and a client in memory that keeps what it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from websockets.exceptions import ConnectionClosedOK
+
+from tests.helpers import Dialogues, FakeFace, fake_engine, settings
+from wsavatar.metrics import Metrics
+from wsavatar.serve.websocket import Goodbye, hold
+from wsavatar.session.session import Session
+
+
+class Clock:
+    """Time stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Line:
+    """A socket in memory. ``say`` is what the client sends, ``got`` what it was sent."""
+
+    def __init__(self, *, reads: bool = True) -> None:
+        self.inbox: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self.got: list[Any] = []
+        self.arrived = asyncio.Condition()
+        self.reads = reads
+
+    async def recv(self) -> str | bytes:
+        message = await self.inbox.get()
+        if message is None:
+            raise ConnectionClosedOK(None, None)
+        return message
+
+    async def send(self, message: str | bytes) -> None:
+        if not self.reads:
+            await asyncio.Event().wait()
+        async with self.arrived:
+            self.got.append(json.loads(message) if isinstance(message, str) else message)
+            self.arrived.notify_all()
+
+    def say(self, kind: str, **fields: Any) -> None:
+        self.inbox.put_nowait(json.dumps({"type": kind, **fields}))
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [one for one in self.got if isinstance(one, dict) and one["type"] == kind]
+
+    async def until(self, kind: str, count: int = 1) -> dict[str, Any]:
+        async with asyncio.timeout(5), self.arrived:
+            await self.arrived.wait_for(lambda: len(self.of(kind)) >= count)
+        return self.of(kind)[count - 1]
+
+    async def caught_up(self) -> None:
+        """Everything that was said so far has been worked through."""
+        before = len(self.of("input_audio_buffer.cleared"))
+        self.say("input_audio_buffer.clear")
+        await self.until("input_audio_buffer.cleared", before + 1)
+
+    def kinds(self) -> list[str]:
+        """The types of all events, in order."""
+        return [one["type"] for one in self.got if isinstance(one, dict)]
+
+
+class Held:
+    """A session that runs, and all that belongs to it."""
+
+    def __init__(self, line: Line, face: FakeFace | None = None, **chosen: Any) -> None:
+        self.line = line
+        self.clock = Clock()
+        self.face = face or FakeFace()
+        self.dialogues = Dialogues()
+        self.metrics = Metrics()
+        engine = fake_engine(self.face, create_dialogue=self.dialogues.create)
+        self.session = Session(engine, settings(**chosen), self.metrics, clock=self.clock)
+        self.task: asyncio.Task[Goodbye] = asyncio.create_task(
+            hold(line, self.session, idle_timeout_s=600), name="session"
+        )
+
+
+@contextlib.asynccontextmanager
+async def holding(
+    line: Line | None = None, face: FakeFace | None = None, **chosen: Any
+) -> AsyncIterator[Held]:
+    held = Held(line or Line(), face, **chosen)
+    await held.line.until("session.created")
+    try:
+        yield held
+    finally:
+        held.line.inbox.put_nowait(None)
+        await asyncio.wait_for(held.task, 5)

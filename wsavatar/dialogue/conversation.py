@@ -1,0 +1,209 @@
+"""A session's items: what was said and written, in order, by id.
+
+The dialogue reads and writes it, the client edits it by ``conversation.item.*``. An item holds what
+was really heard: of an item that was cut off, only the text up to there. It knows neither sockets
+nor how an item came to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsavatar.protocol.events import (
+    AssistantMessage,
+    Item,
+    OutputAudioPart,
+    ProtocolError,
+    UserMessage,
+    new_id,
+)
+
+__all__ = [
+    "MAX_AUDIO_BYTES",
+    "MAX_ITEMS",
+    "Conversation",
+    "Entry",
+    "Recording",
+    "SpokenText",
+]
+
+MAX_ITEMS = 1000
+"""Items that a session remembers. Full: the oldest is forgotten."""
+MAX_AUDIO_BYTES = 32 * 1024 * 1024
+"""Audio of user items that a session remembers. Full: the oldest items lose theirs."""
+_TRUNCATE_SLACK_MS = 100
+"""Clients count what they played in blocks: so much beyond the end is still the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Audio of a user: float32 mono in [-1, 1] at ``rate`` samples per second."""
+
+    samples: NDArray[np.float32]
+    rate: int
+
+
+class SpokenText(Protocol):
+    """What the avatar says in an item (`wsavatar.session.transcript`)."""
+
+    @property
+    def seconds(self) -> float:
+        """Audio sent so far."""
+
+    def until(self, position_s: float) -> str:
+        """The text that is heard up to a position of the item's audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item, with what its JSON does not carry."""
+
+    item: Item
+    audio: Recording | None = None
+    """What the user said in it."""
+    spoken: SpokenText | None = None
+    """What the avatar says in it."""
+    heard_ms: int | None = None
+    """Where the client stopped playing it; None: it was not truncated."""
+
+    @property
+    def id(self) -> str:
+        return self.item.id
+
+    @property
+    def is_users(self) -> bool:
+        return isinstance(self.item, UserMessage)
+
+
+class Conversation:
+    """The items of one session. Iterating gives them in order."""
+
+    def __init__(self) -> None:
+        self.id = new_id("conv")
+        self._entries: dict[str, Entry] = {}
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(tuple(self._entries.values()))
+
+    @property
+    def last_id(self) -> str | None:
+        return next(reversed(self._entries), None)
+
+    def last_user_entry(self) -> Entry | None:
+        """The newest message of the user."""
+        newest_first = reversed(self._entries.values())
+        return next((entry for entry in newest_first if entry.is_users), None)
+
+    def add(self, entry: Entry) -> str | None:
+        """Append an item; returns the id of the one before it."""
+        return self.insert(entry, None)
+
+    def insert(self, entry: Entry, previous_id: str | None) -> str | None:
+        """Put an item behind another; returns the id of the one before it.
+
+        ``previous_id`` None appends, ``root`` puts it first. Raises ProtocolError.
+        """
+        if entry.id in self._entries:
+            raise ProtocolError(
+                "item_create_duplicate_item_id",
+                f"Error adding item: an item with id {entry.id[:100]!r} already exists.",
+                param="item.id",
+            )
+        later: list[Entry] = []
+        if previous_id is not None:
+            if previous_id != "root":
+                self.get(previous_id, param="previous_item_id")
+            ids = list(self._entries)
+            place = 0 if previous_id == "root" else ids.index(previous_id) + 1
+            later = [self._entries.pop(one) for one in ids[place:]]
+        before = self.last_id
+        self._entries[entry.id] = entry
+        self._entries |= {one.id: one for one in later}
+        self._forget_oldest()
+        return before
+
+    def update(self, item: AssistantMessage) -> tuple[AssistantMessage, str | None]:
+        """Renew what the avatar says; returns it as kept, and the id of the item before it.
+
+        What the client has truncated stays truncated.
+        """
+        entry = self._entries[item.id]
+        if entry.heard_ms is not None:
+            item = _cut(item, entry)
+        self._entries[item.id] = replace(entry, item=item)
+        ids = list(self._entries)
+        place = ids.index(item.id)
+        return item, ids[place - 1] if place else None
+
+    def get(self, item_id: str, *, code: str = "item_not_found", param: str = "item_id") -> Entry:
+        """The item. Raises ProtocolError with this code where there is none."""
+        entry = self._entries.get(item_id)
+        if entry is None:
+            raise ProtocolError(
+                code, f"The item with id {item_id[:100]!r} does not exist.", param=param
+            )
+        return entry
+
+    def delete(self, item_id: str) -> None:
+        """Forget an item. Raises ProtocolError where there is none."""
+        self.get(item_id, code="item_delete_invalid_item_id")
+        del self._entries[item_id]
+
+    def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> int:
+        """The client played only so much of what the avatar said; the item keeps its text.
+
+        Returns where the item ends now: never later than before. Raises ProtocolError.
+        """
+        entry = self.get(item_id, code="item_truncate_invalid_item_id")
+        if entry.spoken is None or not isinstance(entry.item, AssistantMessage):
+            raise ProtocolError(
+                "invalid_value", "Only what the avatar said can be truncated.", param="item_id"
+            )
+        if content_index != 0:
+            raise ProtocolError(
+                "invalid_value", "The item has one content part, 0.", param="content_index"
+            )
+        sent_ms = round(1000 * entry.spoken.seconds)
+        if audio_end_ms > sent_ms + _TRUNCATE_SLACK_MS:
+            raise ProtocolError(
+                "invalid_value",
+                f"The item's audio has {sent_ms} ms so far, not {audio_end_ms}.",
+                param="audio_end_ms",
+            )
+        ends = [audio_end_ms, sent_ms]
+        if entry.heard_ms is not None:
+            ends.append(entry.heard_ms)
+        entry = replace(entry, heard_ms=min(ends))
+        self._entries[item_id] = replace(entry, item=_cut(entry.item, entry))
+        return min(ends)
+
+    def _forget_oldest(self) -> None:
+        while len(self._entries) > MAX_ITEMS:
+            del self._entries[next(iter(self._entries))]
+        audio_bytes = 0
+        for entry in reversed(list(self._entries.values())):
+            if entry.audio is None:
+                continue
+            audio_bytes += entry.audio.samples.nbytes
+            if audio_bytes > MAX_AUDIO_BYTES and entry.id != self.last_id:
+                self._entries[entry.id] = replace(entry, audio=None)
+
+
+def _cut(item: Item, entry: Entry) -> AssistantMessage:
+    """What the avatar says, with the text that was heard."""
+    assert entry.spoken is not None and entry.heard_ms is not None
+    text = entry.spoken.until(entry.heard_ms / 1000)
+    return AssistantMessage(
+        id=item.id, status="incomplete", content=(OutputAudioPart(transcript=text),)
+    )

@@ -1,0 +1,88 @@
+"""A dialogue's microphone: finds turns in it and tells the session where they begin and end.
+
+What the modes have in common. Knows turn detection and its settings; not what a turn is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from wsavatar.config import DialogueSettings
+
+from .base import DialogueConfig, DialogueSession, Samples
+from .turns import TurnBegan, TurnEnded, TurnEvent, Turns
+from .vad import VoiceActivity
+
+__all__ = ["Listener"]
+
+
+def _silence_ms(settings: DialogueSettings) -> int:
+    return settings.vad_silence_ms
+
+
+class Listener:
+    """Turn detection for one dialogue, where its client asks for it.
+
+    ``silence_ms`` says how much silence ends a turn.
+    """
+
+    def __init__(
+        self,
+        session: DialogueSession,
+        config: DialogueConfig,
+        silence_ms: Callable[[DialogueSettings], int] = _silence_ms,
+    ) -> None:
+        self._session = session
+        self._silence_ms = silence_ms
+        self._turns: Turns | None = None
+        self._interrupt_min_ms = 0
+        self.configure(config)
+
+    @property
+    def detects(self) -> bool:
+        """Turns are found here. False: the client commits."""
+        return self._turns is not None
+
+    def push(self, samples: Samples, *, while_speaking: bool) -> Iterator[TurnEvent]:
+        """Receive more of the microphone; what became of it, in order.
+
+        While the avatar speaks, only ``interrupt_min_ms`` of voice in a row begin a turn: a click
+        or a cough is no interruption.
+        """
+        if self._turns is None:
+            return
+        min_voice_ms = self._interrupt_min_ms if while_speaking else 0
+        for event in self._turns.push(samples, min_voice_ms=min_voice_ms):
+            self._tell(event)
+            yield event
+
+    def clear(self) -> None:
+        """Forget what was heard; a turn in progress ends without audio."""
+        if self._turns is not None:
+            for event in self._turns.clear():
+                self._tell(event)
+
+    def configure(self, config: DialogueConfig) -> None:
+        """Go on with other settings; the timeline goes on too."""
+        settings = config.settings
+        self._interrupt_min_ms = settings.interrupt_min_ms
+        detection = (
+            settings.vad_threshold,
+            settings.vad_prefix_padding_ms,
+            self._silence_ms(settings),
+        )
+        if not settings.turn_detection:
+            self.clear()
+            self._turns = None
+        elif self._turns is None:
+            vad = VoiceActivity(*detection)
+            self._turns = Turns(vad, config.input_rate, self._session.heard_ms)
+        else:
+            self._turns.vad.configure(*detection)
+            self._turns.change_rate(config.input_rate)
+
+    def _tell(self, event: TurnEvent) -> None:
+        if isinstance(event, TurnBegan):
+            self._session.speech_started(event.audio_start_ms)
+        elif isinstance(event, TurnEnded):
+            self._session.speech_stopped(event.audio_end_ms)

@@ -1,0 +1,114 @@
+"""Carries a session over one WebSocket: what comes goes in, what waits to be sent goes out.
+
+It knows a socket's end, its silence and its failures; nothing of what is said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Protocol
+
+from websockets.exceptions import ConnectionClosed
+
+from wsavatar.protocol.events import ProtocolError
+from wsavatar.session.outbox import OutboxOverflow
+from wsavatar.session.session import Session
+
+__all__ = ["Goodbye", "Socket", "carry", "hold"]
+
+_log = logging.getLogger(__name__)
+
+_FLUSH_S = 1.0
+
+
+class Socket(Protocol):
+    """What is used of a WebSocket connection."""
+
+    async def recv(self) -> str | bytes: ...
+
+    async def send(self, message: str | bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """How the socket is to be closed. ``code`` None: the client has closed it already."""
+
+    code: int | None
+    reason: str = ""
+
+
+async def hold(socket: Socket, session: Session, *, idle_timeout_s: float) -> Goodbye:
+    """A session's whole life on one socket: started, carried, closed."""
+    goodbye = Goodbye(1011, "internal error")
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                await session.start()
+            except ProtocolError as error:  # no such avatar or mode
+                session.refuse(error)
+                goodbye = Goodbye(1008, error.message)
+                await _flush(socket, session)
+            else:
+                running = tasks.create_task(session.run(), name=f"{session.id} events")
+                goodbye = await carry(socket, session, idle_timeout_s=idle_timeout_s)
+                running.cancel()
+    except* ConnectionClosed:
+        goodbye = Goodbye(None)
+    except* Exception:
+        goodbye = Goodbye(1011, "internal error")
+        _log.exception("%s: crashed", session.id)
+    finally:
+        await session.close()
+    return goodbye
+
+
+async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> Goodbye:
+    """Attach a socket to a running session until either goes; the session lives on."""
+    goodbye = Goodbye(None)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            workers = [
+                tasks.create_task(session.outbox.run(socket.send), name=f"{session.id} sender"),
+                tasks.create_task(session.overflowed(), name=f"{session.id} overflow"),
+            ]
+            goodbye = await _read(socket, session, idle_timeout_s)
+            await _flushed(session)
+            for worker in workers:
+                worker.cancel()
+    except* ConnectionClosed:
+        goodbye = Goodbye(None)
+    except* OutboxOverflow as group:
+        goodbye = Goodbye(1008, "the client does not read")
+        _log.warning("%s: %s", session.id, group.exceptions[0])
+    return goodbye
+
+
+async def _read(socket: Socket, session: Session, idle_timeout_s: float) -> Goodbye:
+    """Read until nothing came for the idle timeout and nothing is being said."""
+    while True:
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                message = await socket.recv()
+        except TimeoutError:
+            if session.speaking:
+                continue
+            return Goodbye(1000, f"idle: nothing was received for {idle_timeout_s:g} s")
+        await session.receive(message)
+
+
+async def _flushed(session: Session) -> None:
+    try:
+        async with asyncio.timeout(_FLUSH_S):
+            await session.outbox.flushed()
+    except TimeoutError:
+        pass  # the socket is being closed; a slow client loses what it did not take
+
+
+async def _flush(socket: Socket, session: Session) -> None:
+    """Send what waits, with nobody reading."""
+    sender = asyncio.create_task(session.outbox.run(socket.send), name=f"{session.id} sender")
+    await _flushed(session)
+    sender.cancel()
+    await asyncio.wait([sender])

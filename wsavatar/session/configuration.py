@@ -1,0 +1,98 @@
+"""From the wire's configuration to what a dialogue and a response are asked for. Pure.
+
+Knows the server's settings, a session's configuration and what a client may ask of one response.
+"""
+
+from __future__ import annotations
+
+from wsavatar.config import DialogueSettings, Settings
+from wsavatar.dialogue.base import DialogueConfig, ResponseRequest
+from wsavatar.dialogue.conversation import Conversation, Entry
+from wsavatar.protocol import events as wire
+from wsavatar.protocol.events import ItemReference, ResponseParams, SessionConfig
+from wsavatar.session.microphone import recording_of
+
+__all__ = ["dialogue_config", "initial_config", "response_request"]
+
+
+def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
+    """What a session is before its client asks for anything."""
+    dialogue = settings.dialogue
+    detection = wire.TurnDetection(
+        threshold=dialogue.vad_threshold,
+        prefix_padding_ms=dialogue.vad_prefix_padding_ms,
+        silence_duration_ms=dialogue.vad_silence_ms,
+        create_response=dialogue.create_response,
+        interrupt_response=dialogue.interrupt_response,
+    )
+    return SessionConfig(
+        audio=wire.AudioConfig(
+            input=wire.AudioInput(turn_detection=detection if dialogue.turn_detection else None),
+            output=wire.AudioOutput(voice=dialogue.tts_voice),
+        ),
+        avatar=wire.AvatarConfig(
+            id=avatar_id,
+            mode=dialogue.mode,
+            video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
+        ),
+        default_turn_detection=detection,
+        default_voice=dialogue.tts_voice,
+    )
+
+
+def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> DialogueConfig:
+    """The server's settings, with what the client asked for."""
+    given = config.audio.input.turn_detection
+    detection = given or config.default_turn_detection
+    return DialogueConfig(
+        settings=settings.model_copy(
+            update={
+                "mode": config.avatar.mode,
+                "turn_detection": given is not None,
+                "create_response": detection.create_response,
+                "interrupt_response": detection.interrupt_response,
+                "vad_threshold": detection.threshold,
+                "vad_prefix_padding_ms": detection.prefix_padding_ms,
+                "vad_silence_ms": detection.silence_duration_ms,
+                "tts_voice": config.audio.output.voice,
+            }
+        ),
+        input_rate=config.audio.input.format.rate,
+        instructions=config.instructions,
+        tools=config.tools,
+        tool_choice=config.tool_choice,
+    )
+
+
+def response_request(
+    params: ResponseParams | None, config: SessionConfig, conversation: Conversation
+) -> ResponseRequest:
+    """What ``response.create`` asks for. Raises ProtocolError for a reference to no item."""
+    if params is None:
+        return ResponseRequest(modality=config.output_modalities[0])
+    modalities = params.output_modalities or config.output_modalities
+    output = params.audio.output
+    return ResponseRequest(
+        input=None if params.input is None else _entries(params, config, conversation),
+        instructions=params.instructions,
+        tools=params.tools,
+        tool_choice=params.tool_choice,
+        modality=modalities[0],
+        max_output_tokens=params.max_output_tokens,
+        voice=output.voice or None,
+        output_format=output.format,
+        metadata=params.metadata,
+        in_conversation=params.conversation == "auto",
+    )
+
+
+def _entries(
+    params: ResponseParams, config: SessionConfig, conversation: Conversation
+) -> tuple[Entry, ...]:
+    entries = []
+    for index, item in enumerate(params.input or ()):
+        if isinstance(item, ItemReference):
+            entries.append(conversation.get(item.id, param=f"response.input[{index}].id"))
+        else:
+            entries.append(Entry(item, recording_of(item, config.audio.input.format)))
+    return tuple(entries)
