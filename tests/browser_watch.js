@@ -2,7 +2,7 @@
  * What a bystander sees and hears of the page. Runs before the page's own scripts and shares
  * nothing with them: it reads the WebSocket's messages itself, follows each frame from its message
  * through Blob and ImageBitmap to the canvas, records what is really output, and reads the output
- * clock at each paint. Results lie in `window.watch`.
+ * clock at each paint. The results are in `window.watch`.
  */
 (() => {
   const watch = {
@@ -13,6 +13,7 @@
     recorded: [], // [context frame, samples] of what is output
     events: [], // types of text messages
     playback: [], // what the page says it has shown
+    sockets: [],
     sampleRate: 0,
   };
   window.watch = watch;
@@ -24,6 +25,7 @@
   window.WebSocket = class extends NativeSocket {
     constructor(...args) {
       super(...args);
+      watch.sockets.push(this);
       this.addEventListener("message", ({ data }) => note(data));
     }
     send(data) {
@@ -34,10 +36,17 @@
     }
   };
 
+  /** Let the page receive an event that the server did not send. */
+  watch.receive = (event) => {
+    const data = JSON.stringify(event);
+    watch.sockets.at(-1).dispatchEvent(new MessageEvent("message", { data }));
+  };
+
   function note(data) {
     if (typeof data === "string") {
       const event = JSON.parse(data);
       watch.events.push(event.type);
+      if (event.type === "response.created") watch.response = event.response;
       return;
     }
     const view = new DataView(data);
@@ -85,7 +94,7 @@
     nativeDraw.call(this, image, ...rest);
     const frame = frameOf.get(image);
     if (!frame || !this.canvas.isConnected || this.globalAlpha < 0.05) return;
-    const { contextTime, performanceTime } = context.getOutputTimestamp();
+    const { contextTime = 0, performanceTime = 0 } = context?.getOutputTimestamp() ?? {};
     watch.draws.push([
       frame.generation,
       frame.index,
@@ -152,6 +161,10 @@
     }
     return btoa(text);
   }
+
+  /** Milliseconds of audio that the server sent of the first response (24 kHz PCM16). */
+  watch.audioMs = () =>
+    Object.values(watch.responses)[0].reduce((bytes, [, part]) => bytes + part.length, 0) / 48;
 
   /** Everything, as JSON; sound as base64 PCM16. */
   watch.report = () => ({

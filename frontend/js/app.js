@@ -9,6 +9,7 @@ import { Face } from "./face.js";
 import { IdleCycle } from "./idle.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
 import { Numbers, percentile } from "./numbers.js";
+import { Output } from "./output.js";
 import { Player } from "./player.js";
 import { events, pcm16FromBase64, pcm16FromBytes, TYPE_JPEG } from "./protocol.js";
 import { Speech } from "./speech.js";
@@ -22,9 +23,9 @@ const view = new View();
 const face = new Face(view.canvas);
 const numbers = new Numbers();
 const connection = new Connection(realtimeUrl);
+const output = new Output();
+const player = new Player(output, RATE);
 
-/** @type {Player | null} */
-let player = null;
 /** @type {Microphone | null} */
 let microphone = null;
 /** @type {Speech | null} the response that is being received or played */
@@ -137,24 +138,21 @@ async function wear(id) {
 
 // -- a session -----------------------------------------------------------------------------------
 
-/** @param {boolean} withMicrophone */
+/** Call it in a user's gesture: browsers allow sound in one only. @param {boolean} withMicrophone */
 async function begin(withMicrophone) {
   live = true;
   view.notice("");
+  output.start();
   showPhase();
-  if (!player) {
-    const context = new AudioContext({ latencyHint: "interactive" });
-    player = new Player(context, RATE);
-    await player.open();
-  }
-  await player.context.resume();
+  await player.open();
+  if (!live) return; // stopped while it loaded
   if (connection.state === "closed") connection.open();
   if (withMicrophone) await listen();
 }
 
 async function listen() {
-  if (!player) return;
-  microphone ??= new Microphone(player.context, RATE);
+  if (!output.context) return view.notice("Without sound there is no microphone here. Type below.");
+  microphone ??= new Microphone(output.context, RATE);
   microphone.onBlock = (samples) => {
     if (agreed) connection.sendAudio(samples);
   };
@@ -181,7 +179,8 @@ function end() {
   microphone?.close();
   view.live(false);
   view.caption("heard", "");
-  void player?.context.suspend();
+  view.overCapacity(false);
+  output.stop();
   showPhase();
 }
 
@@ -209,7 +208,7 @@ function cutOff() {
 function interrupt() {
   if (!speech) return;
   const { complete, itemId } = speech;
-  const heardS = speech.heardAt(performance.now()) ?? 0;
+  const heardS = speech.positionS(performance.now());
   cutOff();
   if (!complete) connection.send(events.cancel());
   if (itemId) connection.send(events.truncate(itemId, heardS * 1000));
@@ -269,11 +268,13 @@ const handlers = {
     if (current) view.caption("said", (current.transcript += delta));
   },
   "response.done": ({ response }) => {
+    if (response.status === "failed") sayWhyItFailed(response.status_details?.error);
     const current = speaking(response.id);
     if (!current) return;
     current.complete = true;
-    if (response.status === "completed") current.endAudio();
-    else cutOff();
+    // What was received of a response that ended early is still to be heard; not of one cut off.
+    if (response.status === "cancelled") cutOff();
+    else current.endAudio();
   },
   "session.avatar.switch_to_speaking": ({ turn_id, cycle_index, frame_index }) => {
     const current = speaking(turn_id);
@@ -283,6 +284,7 @@ const handlers = {
     const current = speaking(turn_id);
     if (current) current.endFrame = frame_index;
   },
+  "avatar.capacity": ({ over }) => view.overCapacity(Boolean(over)),
   error: ({ error }) => {
     speakPending = false;
     if (error.code === "response_cancel_not_active") return; // it ended as we interrupted it
@@ -290,7 +292,13 @@ const handlers = {
   },
 };
 
-/** The response in hand, if it is this one: what comes for another is stale. @param {string} id */
+/** @param {{message?: string} | undefined} error */
+function sayWhyItFailed(error) {
+  speakPending = false;
+  view.notice(error?.message ?? "The server could not answer. Try again.");
+}
+
+/** The current response, if it is this one: what comes for another is stale. @param {string} id */
 function speaking(id) {
   return speech?.id === id ? speech : null;
 }
@@ -303,7 +311,6 @@ function takeAvatar(id) {
 
 /** @param {{id: string, generation?: number}} response */
 function beginSpeech(response) {
-  if (!player) return;
   cutOff();
   // The next response after `avatar.speak` is its answer; any other in this mode is the mirror.
   const isMirror = view.mode === "mirror" && !speakPending;
@@ -337,6 +344,7 @@ connection.onBinary = (/** @type {import("./protocol.js").BinaryMessage} */ mess
 connection.onState = (state, reason) => {
   if (state === "open") return;
   agreed = false;
+  view.overCapacity(false);
   if (state === "lost") {
     cutOff();
     const because = reason ? ` (${reason})` : "";
@@ -345,6 +353,34 @@ connection.onState = (state, reason) => {
   showPhase();
 };
 
+// -- the sound -----------------------------------------------------------------------------------
+
+/** @param {import("./output.js").OutputState} state */
+output.onState = (state) => {
+  if (state === "missing") player.goSilent();
+  if (state === "paused") view.sound("paused");
+  else if (state === "missing") view.sound("missing", whatIsMissing());
+  else if (state !== "starting") view.sound("ok");
+  report();
+};
+
+function whatIsMissing() {
+  const face = "Until then you see the avatar speak without its voice.";
+  const policy = /** @type {any} */ (navigator).getAutoplayPolicy?.("audiocontext");
+  if (policy === "disallowed") {
+    return `The browser blocks sound on this page. Allow it in the address bar’s site settings, then tap anywhere. ${face}`;
+  }
+  return `Sound does not start. Connect a loudspeaker or headphones, then tap anywhere. ${face}`;
+}
+
+// Browsers let a page start sound again only in some of these, each in others.
+for (const gesture of ["pointerup", "touchend", "click", "keydown"]) {
+  window.addEventListener(gesture, () => output.resume(), { capture: true, passive: true });
+}
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) output.resume();
+});
+
 // -- what the user sees --------------------------------------------------------------------------
 
 function showPhase() {
@@ -352,6 +388,9 @@ function showPhase() {
   if (!live) view.phase("ready", "Ready");
   else if (!agreed && connection.attempt) view.phase("waiting", "Reconnecting");
   else if (!agreed) view.phase("connecting", "Connecting");
+  else if (output.state === "paused") view.phase("waiting", "Sound paused");
+  else if (speech?.silent) view.phase("speaking", "Speaking, no sound");
+  else if (speech?.started && output.state === "starting") view.phase("connecting", "Starting sound");
   else if (speech?.started) view.phase("speaking", "Speaking");
   else if (microphone?.level) view.phase("listening", "Listening");
   else view.phase("listening", "Connected");
@@ -380,7 +419,7 @@ face.onRest = (/** @type {Speech} */ done) => {
 
 /** @param {number} timestampMs */
 function paint(timestampMs) {
-  player?.tick();
+  output.tick();
   speech?.tick(timestampMs);
   face.draw(timestampMs);
   view.microphoneLevel(microphone?.level ?? 0, timestampMs);
@@ -389,6 +428,7 @@ function paint(timestampMs) {
 
 /** Twice a second, also where the page is hidden and paints nothing. */
 function report() {
+  output.tick();
   speech?.tick(performance.now());
   reportPlayback();
   showNumbers();
@@ -397,8 +437,8 @@ function report() {
 
 function reportPlayback() {
   if (!speech?.started) return;
-  const position = (speech.heardAt(performance.now()) ?? 0) * 1000;
-  connection.send(events.playback(speech.id, position, speech.frames.counts.shown, speech.late));
+  const positionMs = speech.positionS(performance.now()) * 1000;
+  connection.send(events.playback(speech.id, positionMs, speech.frames.counts.shown, speech.late));
 }
 
 /**
@@ -420,7 +460,7 @@ function showNumbers() {
     p99: written(percentile(numbers.errors, 0.99), "ms", 1),
     shown: String(numbers.shown),
     dropped: `${dropped} / ${numbers.late}`,
-    audio: speech && player ? written(player.bufferedS * 1000, "ms") : "–",
+    audio: speech ? written(player.bufferedS * 1000, "ms") : "–",
     video: speech ? String(speech.frames.waiting) : "–",
   });
 }

@@ -71,6 +71,16 @@ export class OutputClock {
     return true;
   }
 
+  /**
+   * The output stopped: what the pairs said no longer holds. The last pair is remembered, because
+   * browsers repeat it until sound flows again.
+   */
+  reset() {
+    this.offsetS = null;
+    this.recent = [];
+    this.pairs = 0;
+  }
+
   /** Do the last pairs say together that the clock is elsewhere? @param {number} offsetS */
   #hasJumped(offsetS) {
     if (this.recent.length < JUMP_PAIRS) return false;
@@ -142,6 +152,77 @@ export class PlayedTimeline {
     const first = this.anchors[0];
     const untilS = first.contextTime - contextTime;
     return first.running && untilS <= leadS ? first.mediaTime - untilS : null;
+  }
+}
+
+/**
+ * The position in a response that nothing plays: it moves by the wall clock, and never past the
+ * audio that was received.
+ */
+export class SilentTimeline {
+  constructor() {
+    /** @type {number | null} when position 0 was, in performance ms */
+    this.startMs = null;
+  }
+
+  /**
+   * @param {number} performanceMs
+   * @param {number} [mediaTime]  seconds to begin at
+   */
+  play(performanceMs, mediaTime = 0) {
+    this.startMs = performanceMs - mediaTime * 1000;
+  }
+
+  clear() {
+    this.startMs = null;
+  }
+
+  /**
+   * @param {number} performanceMs
+   * @param {number} receivedS  where it must wait for more audio
+   * @returns {number | null}  seconds; null while it is not playing
+   */
+  mediaTimeAt(performanceMs, receivedS) {
+    const startMs = this.startMs;
+    if (startMs === null) return null;
+    const aheadMs = Math.max(0, performanceMs - startMs - receivedS * 1000);
+    this.startMs = startMs + aheadMs;
+    return Math.max(0, (performanceMs - this.startMs) / 1000);
+  }
+}
+
+/** Time without progress that counts as a standstill. */
+const STILL_MS = 500;
+/** A pause between two readings counts as this much at most: the page itself may have slept. */
+const STILL_STEP_MS = 200;
+
+/**
+ * Does a context's time move? Its state does not always tell: some browsers call a context
+ * "running" whose device was taken away.
+ */
+export class MotionMeter {
+  /** @type {number | null} */
+  contextTime = null;
+  lastMs = 0;
+  stillMs = STILL_MS;
+
+  /** Nothing is known: it does not move until it is seen to. */
+  reset() {
+    this.contextTime = null;
+    this.stillMs = STILL_MS;
+  }
+
+  /**
+   * @param {number} performanceMs
+   * @param {number} contextTime
+   * @returns {boolean}  whether it moves
+   */
+  update(performanceMs, contextTime) {
+    if (this.contextTime !== null && contextTime > this.contextTime) this.stillMs = 0;
+    else this.stillMs += Math.min(STILL_STEP_MS, Math.max(0, performanceMs - this.lastMs));
+    this.contextTime = contextTime;
+    this.lastMs = performanceMs;
+    return this.stillMs < STILL_MS;
   }
 }
 

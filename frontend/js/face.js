@@ -92,12 +92,10 @@ export class Face {
       return false;
     }
     if (heardS === null) return false;
+    if (speech.paused) return this.#leave(speech, paintMs);
     const { frame, isNew } = speech.frames.take(heardS, intervalMs);
     if (!frame) return false;
-    if (heardS - frame.ptsUs / 1e6 > STARVED_S) {
-      if (this.source === speech) this.#resumeIdle(speech.cycleIndex + frame.index + 1, paintMs);
-      return false;
-    }
+    if (heardS - frame.ptsUs / 1e6 > STARVED_S) return this.#leave(speech, paintMs);
     this.#turnTo(speech);
     const bitmap = /** @type {ImageBitmap} */ (frame.bitmap);
     this.#show(bitmap, () => this.#drawFrame(bitmap, frame, speech.cycleIndex));
@@ -161,19 +159,30 @@ export class Face {
   }
 
   /**
-   * The response is over; the idle cycle goes on where its frames stopped.
+   * The response is over.
    * @param {number} [nowMs]
    */
   #letGo(nowMs = performance.now()) {
     const speech = this.speech;
     if (!speech) return;
+    this.#leave(speech, nowMs);
+    this.speech = null;
+    speech.close();
+    this.onRest(speech);
+  }
+
+  /**
+   * The response's frames pause or end: the idle cycle goes on from the last one shown.
+   * @param {Speech} speech
+   * @param {number} nowMs
+   * @returns {false}  no frame of the response is to be shown
+   */
+  #leave(speech, nowMs) {
     const shown = speech.frames.current;
     if (shown && this.source === speech) {
       this.#resumeIdle(speech.cycleIndex + shown.index + 1, nowMs);
     }
-    this.speech = null;
-    speech.close();
-    this.onRest(speech);
+    return false;
   }
 
   /**

@@ -2,39 +2,62 @@
 /**
  * The voice: PCM16 in, sound out, and the moment of the response that is heard.
  *
- * Owns the AudioContext's output and the playback worklet. Knows nothing of frames or the network.
+ * Owns the playback worklet. Where there is no output, a turn plays in silence: its position moves
+ * by the wall clock, so that the face and the captions go on. Knows nothing of frames or the
+ * network.
  */
 
-import { OutputClock, PlayedTimeline } from "./clock.js";
+import { PlayedTimeline, SilentTimeline } from "./clock.js";
 import { floatFromPcm16 } from "./protocol.js";
 import { Resampler } from "./resampler.js";
 
 export class Player {
   /**
-   * @param {AudioContext} context
+   * @param {import("./output.js").Output} output
    * @param {number} rate  Hz of what will be pushed
    */
-  constructor(context, rate) {
-    this.context = context;
+  constructor(output, rate) {
+    this.output = output;
     this.rate = rate;
-    this.clock = new OutputClock();
     this.timeline = new PlayedTimeline();
-    this.resampler = new Resampler(rate, context.sampleRate);
+    this.silence = new SilentTimeline();
+    this.resampler = new Resampler(rate, output.sampleRate);
+    /** This turn plays without sound. */
+    this.silent = false;
+    /** @type {Promise<void> | undefined} */
+    this.opening = undefined;
     this.turn = 0;
     this.received = 0; // samples of this turn, at `rate`
+    this.ended = false;
+    this.started = false;
     this.level = { buffered: 0, underruns: 0, overflows: 0 };
-    /** Called when the turn's last sample was output. */
-    this.onEnded = () => {};
   }
 
-  async open() {
-    await this.context.audioWorklet.addModule(new URL("../worklets/playback.js", import.meta.url));
-    this.node = new AudioWorkletNode(this.context, "playback", {
-      numberOfInputs: 0,
-      outputChannelCount: [1],
-    });
-    this.node.port.onmessage = ({ data }) => this.#receive(data);
-    this.node.connect(this.context.destination);
+  /** Load the worklet, waiting `patienceMs` at most. Without it the output counts as missing. */
+  async open(patienceMs = 3000) {
+    this.opening ??= this.#load();
+    const timer = new Promise((resolve) => setTimeout(resolve, patienceMs));
+    await Promise.race([this.opening, timer]);
+    if (!this.node) this.output.fail(true);
+  }
+
+  async #load() {
+    const context = this.output.context;
+    try {
+      if (!context) return;
+      await context.audioWorklet.addModule(new URL("../worklets/playback.js", import.meta.url));
+      this.node = new AudioWorkletNode(context, "playback", {
+        numberOfInputs: 0,
+        outputChannelCount: [1],
+      });
+      this.node.port.onmessage = ({ data }) => this.#receive(data);
+      this.node.connect(context.destination);
+      this.output.fail(false);
+    } catch (error) {
+      console.warn("the playback worklet did not load:", error);
+    } finally {
+      if (!this.node) this.opening = undefined; // the next start tries again
+    }
   }
 
   /** Begin a new turn; the one in progress stops. */
@@ -44,32 +67,51 @@ export class Player {
     this.received = 0;
     this.ended = false;
     this.started = false;
-    this.resampler.reset();
+    this.silent = this.output.state === "missing";
+    if (this.resampler.outRate === this.output.sampleRate) this.resampler.reset();
+    else this.resampler = new Resampler(this.rate, this.output.sampleRate);
     this.timeline.clear();
+    this.silence.clear();
     this.level.buffered = 0;
   }
 
   /** @param {Int16Array} samples */
   push(samples) {
     this.received += samples.length;
-    this.#send(this.resampler.push(floatFromPcm16(samples)));
+    if (!this.silent) this.#send(this.resampler.push(floatFromPcm16(samples)));
   }
 
   /** No more audio will come for this turn. */
   end() {
     if (this.ended) return;
     this.ended = true;
+    if (this.silent) return;
     this.#send(this.resampler.flush());
     this.node?.port.postMessage({ type: "end", turn: this.turn });
   }
 
   play() {
     this.started = true;
-    this.node?.port.postMessage({ type: "play", turn: this.turn });
+    if (this.silent) this.silence.play(this.output.now());
+    else this.node?.port.postMessage({ type: "play", turn: this.turn });
   }
 
   stop() {
     if (this.turn) this.node?.port.postMessage({ type: "stop", turn: this.turn });
+  }
+
+  /** There is no output after all: what is left of this turn plays in silence. */
+  goSilent() {
+    if (this.silent) return;
+    const heardS = this.heardAt(this.output.now()) ?? 0;
+    this.stop();
+    this.silent = true;
+    if (this.started) this.silence.play(this.output.now(), heardS);
+  }
+
+  /** The system stopped the output in the middle: nothing is heard, and the position stands. */
+  get paused() {
+    return !this.silent && this.output.state !== "running";
   }
 
   /** Seconds of audio received this turn. */
@@ -77,14 +119,11 @@ export class Player {
     return this.received / this.rate;
   }
 
-  /** Seconds of audio in hand, not yet output. */
+  /** Seconds of audio that were received and not yet output. */
   get bufferedS() {
-    return this.started ? this.level.buffered / this.context.sampleRate : this.receivedS;
-  }
-
-  /** Read the output clock; once per animation frame. */
-  tick() {
-    this.clock.update(this.context.getOutputTimestamp());
+    if (!this.started) return this.receivedS;
+    if (this.silent) return this.receivedS - (this.heardAt(this.output.now()) ?? 0);
+    return this.level.buffered / this.output.sampleRate;
   }
 
   /**
@@ -94,12 +133,8 @@ export class Player {
    * @returns {number | null}
    */
   heardAt(performanceMs, leadS = 0) {
-    return this.timeline.mediaTimeNear(this.clock.contextTimeAt(performanceMs), leadS);
-  }
-
-  async close() {
-    this.stop();
-    this.node?.disconnect();
+    if (this.silent) return this.silence.mediaTimeAt(performanceMs, this.receivedS);
+    return this.timeline.mediaTimeNear(this.output.contextTimeAt(performanceMs), leadS);
   }
 
   /** @param {Float32Array} samples */
@@ -113,9 +148,8 @@ export class Player {
   #receive(message) {
     if (message.turn !== this.turn) return;
     if (message.type === "anchor") {
-      const rate = this.context.sampleRate;
+      const rate = this.output.sampleRate;
       this.timeline.anchor(message.contextFrame / rate, message.sample / rate, message.running);
     } else if (message.type === "level") this.level = message;
-    else if (message.type === "ended") this.onEnded();
   }
 }

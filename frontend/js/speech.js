@@ -48,6 +48,8 @@ export class Speech {
     /** The server has sent all of it. */
     this.complete = false;
     this.cut = false;
+    /** It was heard to its end. */
+    this.over = false;
     this.transcript = "";
     player.begin();
   }
@@ -107,6 +109,25 @@ export class Speech {
     return this.started ? this.player.heardAt(performanceMs, leadS) : null;
   }
 
+  /** Nothing plays it: it is seen and not heard. */
+  get silent() {
+    return this.started && this.player.silent;
+  }
+
+  /**
+   * Seconds of it that were heard, for the server: all of it once it is over, and never more.
+   * @param {number} performanceMs
+   */
+  positionS(performanceMs) {
+    const heardS = this.heardAt(performanceMs) ?? 0;
+    return this.over ? this.player.receivedS : Math.min(heardS, this.player.receivedS);
+  }
+
+  /** The sound was stopped from outside: the face rests until it goes on. */
+  get paused() {
+    return this.started && this.player.paused;
+  }
+
   /**
    * Is it over: cut off, or all that was said has been heard?
    * @param {number | null} heardS
@@ -114,8 +135,9 @@ export class Speech {
   isOverAt(heardS) {
     if (this.cut) return true;
     if (!this.audioEnded) return false;
-    if (!this.player.received) return true;
-    return heardS !== null && heardS >= this.player.receivedS - 0.001;
+    const { received, receivedS } = this.player;
+    this.over = !received || (heardS !== null && heardS >= receivedS - 0.001);
+    return this.over;
   }
 
   /** Cut it off: silence within 10 ms, and the face goes to rest at its next paint. */

@@ -42,6 +42,24 @@ export class View {
   }
 
   /**
+   * The sound's state, where the user should know of it.
+   * @param {"ok" | "paused" | "missing"} state
+   * @param {string} [text]  what is missing and what to do
+   */
+  sound(state, text = "") {
+    this.picture.dataset.sound = state;
+    /** @type {HTMLElement} */ (element("resume")).hidden = state !== "paused";
+    const note = /** @type {HTMLElement} */ (element("sound-note"));
+    note.hidden = state !== "missing";
+    if (note.textContent !== text) note.textContent = text;
+  }
+
+  /** The server makes fewer pictures than its clients want. @param {boolean} over */
+  overCapacity(over) {
+    /** @type {HTMLElement} */ (element("capacity")).hidden = !over;
+  }
+
+  /**
    * @param {Phase} phase
    * @param {string} text
    */
@@ -71,11 +89,6 @@ export class View {
   /** The connection is back: what was said of it no longer holds. */
   clearConnectionNotice() {
     if (this.noticeAbout === "connection") this.notice("");
-  }
-
-  /** @param {string} text */
-  hint(text) {
-    element("hint").textContent = text;
   }
 
   /** @param {number} share  in [0, 1]; 1 hides it */

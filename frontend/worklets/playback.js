@@ -13,7 +13,6 @@
  *       from `contextFrame` on, sample number `sample` of the turn is output, and the following
  *       ones after it (`running`) or silence. Sent when that changes, not periodically.
  *   {type: "level", turn, buffered, underruns, overflows}   about eight times a second
- *   {type: "ended", turn}                         its last sample was output
  *
  * The queue holds at most MAX_SECONDS. Full: the newest samples are dropped and counted, which a
  * server that paces itself never provokes. Dry: silence, until RESUME_SECONDS are there again.
@@ -84,15 +83,14 @@ class Playback extends AudioWorkletProcessor {
       this.tail.forEach((sample, i, tail) => (tail[i] = sample * (1 - i / tail.length)));
       this.anchor(this.frame + QUANTUM + this.tail.length, false);
     }
-    this.finish(false);
+    this.finish();
   }
 
-  /** @param {boolean} complete */
-  finish(complete) {
+  /** The turn is over: whatever still comes for it is stale. */
+  finish() {
     const turn = this.turn;
     this.reset();
-    this.turn = turn + 0.5; // whatever still comes for it is stale
-    if (complete) this.port.postMessage({ type: "ended", turn });
+    this.turn = turn + 0.5;
   }
 
   /**
@@ -114,7 +112,7 @@ class Playback extends AudioWorkletProcessor {
   transition() {
     if (this.running || !this.wanted) return;
     if (!this.buffered) {
-      if (this.ended) this.finish(true); // the end came while it was dry
+      if (this.ended) this.finish(); // the end came while it was dry
       return;
     }
     const resumes = this.played > 0 && !this.ended;
@@ -129,7 +127,7 @@ class Playback extends AudioWorkletProcessor {
     if (count === output.length) return;
     this.running = false;
     this.anchor(this.frame + count, false);
-    if (this.ended) this.finish(true);
+    if (this.ended) this.finish();
     else this.underruns += 1;
   }
 

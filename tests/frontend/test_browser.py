@@ -6,235 +6,36 @@ Sync is measured from outside the player (``browser_watch.js``, ``browser_sync.p
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
-import soxr
 
+from tests.browser import (
+    FAKE_DEVICE,
+    assert_in_step,
+    generations,
+    microphone,
+    once_more,
+    report_of,
+    wait_for_event,
+)
 from tests.browser_sync import WIRE_RATE, locate, measure, output_of, response_audio
-from tests.page_server import PageServer, light_settings, product_settings
+from tests.page_server import PageServer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
 
 pytestmark = pytest.mark.browser
 
-WATCH = Path(__file__).parents[1] / "browser_watch.js"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
-FAKE_DEVICE = "--use-fake-device-for-media-stream"
-FAKE_PERMISSION = "--use-fake-ui-for-media-stream"
 SENTENCE = "Good morning. The quick brown fox jumps over the lazy dog, and nobody minds at all."
 
 OpenPage = Callable[..., Any]
 
 
-def _chromium() -> str:
-    wished = os.environ.get("CHROMIUM", "")
-    for name in (wished, "chromium", "chromium-browser", "google-chrome"):
-        if name and (found := shutil.which(name)):
-            return found
-    pytest.skip("no Chromium is installed (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
-    """One server for all tests here."""
-    _chromium()
-    directory = tmp_path_factory.mktemp("server")
-    running = PageServer(light_settings(directory), directory / "server.log")
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def product(tmp_path: Path) -> Iterator[PageServer]:
-    """The product as it ships."""
-    settings = product_settings(tmp_path)
-    if settings is None:
-        pytest.skip("the embedded model is not in this tree")
-    running = PageServer(settings, tmp_path / "server.log")
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def browsers() -> Iterator[Callable[[tuple[str, ...]], Any]]:
-    """Chromium with the flags asked for; one process for each set of flags."""
-    with sync_api.sync_playwright() as playwright:
-        running: dict[tuple[str, ...], Any] = {}
-
-        def browser(flags: tuple[str, ...]) -> Any:
-            if flags not in running:
-                running[flags] = playwright.chromium.launch(
-                    executable_path=_chromium(),
-                    args=[*FLAGS, *flags],
-                    ignore_default_args=["--mute-audio"],
-                )
-            return running[flags]
-
-        yield browser
-        for one in running.values():
-            one.close()
-
-
-@pytest.fixture(scope="module")
-def load_page(server: PageServer, browsers: Callable[[tuple[str, ...]], Any]) -> Callable[..., Any]:
-    """Open the page, watched, as a visitor who was never here; the caller closes its context."""
-
-    def load(
-        query: str = "",
-        *,
-        flags: tuple[str, ...] = (),
-        of: PageServer = server,
-        **context: Any,
-    ) -> Any:
-        page = browsers(flags).new_context(**context).new_page()
-        page.complaints = []
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.add_init_script(path=WATCH)
-        page.goto(of.url + query)
-        expect(page.locator("#start")).to_be_enabled(timeout=60_000)
-        return page
-
-    return load
-
-
-@pytest.fixture
-def open_page(load_page: OpenPage) -> Iterator[OpenPage]:
-    """`load_page`, closed after the test: no page may burden the next one's measurement."""
-    opened = []
-
-    def open_one(*args: Any, **kwargs: Any) -> Any:
-        opened.append(load_page(*args, **kwargs))
-        return opened[-1]
-
-    yield open_one
-    for page in opened:
-        page.context.close()
-
-
-@pytest.fixture(scope="module")
-def spoken_wav(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A minute of real speech from its first word on, at the rate Chromium's microphone likes."""
-    samples, rate = soundfile.read(samples_dir / "eng.wav", dtype="float32")
-    samples = samples[int(np.argmax(np.abs(samples) > 0.05)) - rate // 4 :]
-    path = tmp_path_factory.mktemp("speech") / "eng.wav"
-    soundfile.write(path, soxr.resample(samples, rate, 48_000), 48_000, subtype="PCM_16")
-    return path
-
-
-@pytest.fixture(scope="module")
-def turn_wav(spoken_wav: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One turn: three seconds of that speech, then silence."""
-    samples, rate = soundfile.read(spoken_wav, dtype="float32")
-    loud = int(np.argmax(np.abs(samples) > 0.05))
-    turn = np.concatenate([samples[loud : loud + 3 * rate], np.zeros(3 * rate, np.float32)])
-    path = tmp_path_factory.mktemp("turn") / "turn.wav"
-    soundfile.write(path, turn, rate, subtype="PCM_16")
-    return path
-
-
-def microphone(wav: Path) -> tuple[str, ...]:
-    return (FAKE_DEVICE, FAKE_PERMISSION, f"--use-file-for-fake-audio-capture={wav}")
-
-
-def others_use() -> float:
-    """Share of this machine's processors in use during the next second; 0 where it is not told."""
-    stat = Path("/proc/stat")
-
-    def busy_and_all() -> tuple[int, int]:
-        fields = [int(field) for field in stat.read_text().split("\n")[0].split()[1:9]]
-        return sum(fields) - fields[3] - fields[4], sum(fields)
-
-    if not stat.exists():
-        return 0.0
-    busy, all_ = busy_and_all()
-    time.sleep(1)
-    busy_after, all_after = busy_and_all()
-    return (busy_after - busy) / max(1, all_after - all_)
-
-
-@pytest.fixture(scope="module")
-def quiet(server: PageServer) -> Callable[[], None]:
-    """Real time needs time: before a measurement, once page and server rest, others must too."""
-
-    def wait() -> None:
-        shares = []
-        for _ in range(30):
-            shares.append(others_use())
-            if shares[-1] < 0.35:
-                return
-        pytest.skip(f"others use {min(shares):.0%} of this machine: nothing real-time to measure")
-
-    return wait
-
-
-def wait_for_event(page: Any, kind: str, timeout_ms: int = 30_000) -> None:
-    page.wait_for_function(
-        "kind => watch.events.includes(kind)", arg=kind, timeout=timeout_ms, polling=100
-    )
-
-
-def report_of(page: Any) -> dict[str, Any]:
-    """What the bystander has, once the sound of this moment has reached it."""
-    page.wait_for_timeout(700)
-    assert page.complaints == []
-    report: dict[str, Any] = page.evaluate("watch.report()")
-    return report
-
-
-def generations(report: dict[str, Any]) -> list[int]:
-    return sorted({int(generation) for generation in report["responses"]})
-
-
 # -- sync -----------------------------------------------------------------------------------------
-
-
-def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int) -> str:
-    """Every frame shown once and in order, with its sound. Returns the figures.
-
-    A machine that stops the browser for the time of a frame is excused that, one in a hundred.
-    """
-    sync = measure(report, generation)
-    received = [index for own, index, _ in report["received"] if own == generation]
-    figures = (
-        f"{len(sync.indices)} frames shown of {len(received)} received, {len(sync.unpainted)} had "
-        f"no animation frame, "
-        f"|pts - heard| p50 {sync.percentile(50):.1f} ms, p99 {sync.percentile(99):.1f} ms, "
-        f"max {sync.percentile(100):.1f} ms; refresh {sync.refresh_ms:.2f} ms; "
-        f"sound wandered {sync.wander_ms:.2f} ms"
-    )
-    print(figures)
-    assert received == list(range(len(received))), "frames are missing on the wire"
-    excused = [index for index in sync.unpainted if index not in sync.indices]
-    assert len(excused) <= max(1, len(sync.indices) // 100), figures
-    assert len(sync.indices) + len(excused) >= at_least_frames, figures
-    everything = [index for index in range(max(sync.indices) + 1) if index not in excused]
-    assert sync.indices == everything, f"missing or doubled: {figures}"
-    assert sync.wander_ms < 0.5, f"the sound has gaps: {figures}"
-    # 99 %; in a short response one frame is more than a percent, and one may miss its refresh.
-    beyond = int(np.sum(np.abs(sync.errors_ms) > 10))
-    assert beyond <= max(1, len(sync.indices) // 100), f"{beyond} beyond 10 ms: {figures}"
-    return figures
 
 
 @pytest.fixture(scope="module")
@@ -278,15 +79,6 @@ def test_the_measurement_would_catch_a_lie(mirrored: dict[str, Any]) -> None:
 
 
 # -- what a user does -----------------------------------------------------------------------------
-
-
-def once_more(check: Callable[[], None]) -> None:
-    """A shared machine may stall the browser in one short response, but hardly in two."""
-    try:
-        check()
-    except AssertionError as error:
-        print(f"once more, for: {error}")
-        check()
 
 
 def test_typed_text_is_said_and_then_it_rests(
