@@ -7,6 +7,7 @@ import { LATE_MS, livePrerollMs } from "./clock.js";
 import { Connection } from "./connection.js";
 import { Face } from "./face.js";
 import { IdleCycle } from "./idle.js";
+import { remember, remembered } from "./memory.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
 import { Numbers, percentile } from "./numbers.js";
 import { Output } from "./output.js";
@@ -58,27 +59,6 @@ function realtimeUrl() {
 /** @param {Uint8Array} jpeg */
 function decode(jpeg) {
   return createImageBitmap(new Blob([/** @type {BlobPart} */ (jpeg)], { type: "image/jpeg" }));
-}
-
-/** @param {string} key */
-function remembered(key) {
-  try {
-    return localStorage.getItem(`wsavatar.${key}`) ?? "";
-  } catch {
-    return ""; // storage may be forbidden; nothing depends on it
-  }
-}
-
-/**
- * @param {string} key
- * @param {string} value
- */
-function remember(key, value) {
-  try {
-    localStorage.setItem(`wsavatar.${key}`, value);
-  } catch {
-    // see above
-  }
 }
 
 // -- before a session: the server, the avatars ---------------------------------------------------
@@ -422,6 +402,7 @@ function paint(timestampMs) {
   output.tick();
   speech?.tick(timestampMs);
   face.draw(timestampMs);
+  showPhase();
   view.microphoneLevel(microphone?.level ?? 0, timestampMs);
   requestAnimationFrame(paint);
 }

@@ -64,7 +64,7 @@ export class View {
    * @param {string} text
    */
   phase(phase, text) {
-    this.picture.dataset.phase = phase;
+    if (this.picture.dataset.phase !== phase) this.picture.dataset.phase = phase;
     const status = element("status");
     if (status.textContent !== text) status.textContent = text;
   }
