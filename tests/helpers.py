@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.protocol.document import check_message
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import ServerSettings, Settings
@@ -324,6 +325,8 @@ class Client:
         async with asyncio.timeout(timeout_s):
             message = await self.socket.recv()
         got = unpack(message) if isinstance(message, bytes) else json.loads(message)
+        if isinstance(got, dict):
+            check_message("sendServerEvent", got)
         self.log.append(got)
         return got
 

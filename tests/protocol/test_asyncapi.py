@@ -1,4 +1,8 @@
-"""The published AsyncAPI document: what a real session sends is what it describes."""
+"""The published AsyncAPI document: what a real session sends is what it describes.
+
+The clients of `tests.helpers` and `tests.session.held` check every event that they receive, in all
+tests; here every type of event is seen once.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +23,13 @@ from wsavatar.protocol.asyncapi import describe
 
 AUDIO = base64.b64encode(bytes(9600)).decode()  # 200 ms of silence
 NEEDS_A_VOICE = {"input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"}
-NEEDS_OVERLOAD = {"avatar.capacity"}
+NEEDS_OVERLOAD = {"avatar.capacity"}  # `tests.session.test_clients` has one
 
 
 async def say(to: Client, kind: str, **fields: Any) -> None:
     """Send a client event that the document describes."""
     check_message("receiveClientEvent", {"type": kind, **fields})
     await to.send(kind, **fields)
-
-
-def check_all(got: Client) -> set[str]:
-    """Check every event against the document; returns the types that came."""
-    for event in got.events():
-        check_message("sendServerEvent", event)
-    return {event["type"] for event in got.events()}
 
 
 async def test_every_event_of_a_session_is_as_described() -> None:
@@ -65,7 +62,7 @@ async def test_every_event_of_a_session_is_as_described() -> None:
         assert (await me.until("response.done"))["response"]["status"] == "failed"
         await me.send("nonsense")
         await me.until("error")
-        kinds = check_all(me)
+        kinds = {event["type"] for event in me.events()}
     assert kinds == event_types("sendServerEvent") - NEEDS_A_VOICE - NEEDS_OVERLOAD
 
 
@@ -81,7 +78,7 @@ async def test_every_event_of_a_spoken_turn_is_as_described(samples_dir: Path) -
             piece = base64.b64encode(data[start : start + 4800]).decode()
             await say(me, "input_audio_buffer.append", audio=piece)
         await me.until("response.done")
-        assert check_all(me) >= NEEDS_A_VOICE
+        assert {event["type"] for event in me.events()} >= NEEDS_A_VOICE
 
 
 def test_the_document_refuses_what_the_server_refuses() -> None:

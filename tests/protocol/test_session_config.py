@@ -238,10 +238,30 @@ def test_a_misspelt_field_is_refused_with_a_suggestion(
     ],
 )
 def test_mu_law_is_never_read_as_pcm(patch: dict[str, Any]) -> None:
-    """However it is asked for: it is agreed, or there is an error that says how to ask."""
+    """However it is asked for: it is agreed, or there is an error that says how to ask.
+
+    After that error a session refuses audio, since the client may send mu-law all the same.
+    """
     assert refused(**patch).code in ("unknown_parameter", "invalid_value", "invalid_type")
+    assert SessionConfig().asks_for_other_input(patch)
     agreed = SessionConfig().updated({"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
     assert agreed.audio.input.format == AudioFormat(type="audio/pcmu", rate=8000)
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"input_audio_format": "pcm16", "output_audio_format": "g711_ulaw"},
+        {"audio": {"output": {"format": {"type": "audio/pcmu"}}}},
+        {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 24000}}}, "voice": "x"},
+        {"audio": {"input": {"format": None}}, "temperature": 1},
+        {"instructions": "format"},
+        {"audio": 3, "modalities": ["audio"]},
+    ],
+)
+def test_an_update_that_keeps_the_input_format(patch: dict[str, Any]) -> None:
+    """The format in force, by any name, or none: audio that follows is read as it is meant."""
+    assert not SessionConfig().asks_for_other_input(patch)
 
 
 def test_a_transcription_session_is_refused_in_words() -> None:

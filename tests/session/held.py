@@ -11,6 +11,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosedOK
 
 from tests.helpers import Dialogues, FakeFace, fake_engine, settings
+from tests.protocol.document import check_message
 from wsavatar.metrics import Metrics
 from wsavatar.serve.websocket import Goodbye, hold
 from wsavatar.session.session import Session
@@ -44,8 +45,11 @@ class Line:
     async def send(self, message: str | bytes) -> None:
         if not self.reads:
             await asyncio.Event().wait()
+        got = json.loads(message) if isinstance(message, str) else message
+        if isinstance(got, dict):
+            check_message("sendServerEvent", got)
         async with self.arrived:
-            self.got.append(json.loads(message) if isinstance(message, str) else message)
+            self.got.append(got)
             self.arrived.notify_all()
 
     def say(self, kind: str, **fields: Any) -> None:

@@ -252,6 +252,31 @@ async def test_a_mirror_goes_on_after_a_clear() -> None:
 # -- session and connection -----------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"input_audio_format": "g711_ulaw", "output_audio_format": "g711_ulaw"},
+        {"audio": {"input": {"format": {"type": "audio/pcmu"}}}, "temperature": 0.8},
+        {"audio": {"input": {"format": {"type": "audio/pcm", "rate": 44_100}}}},
+    ],
+)
+async def test_audio_of_a_refused_format_is_not_heard(refused: dict[str, Any]) -> None:
+    """A client that overlooks the error may send mu-law: read as PCM it would be noise."""
+    async with holding() as held:
+        line = held.line
+        line.say("session.update", session=refused)
+        assert (await line.until("error"))["error"]["param"].startswith("session.")
+        line.inbox.put_nowait(bytes(4800))
+        line.say("input_audio_buffer.append", audio=pcm(np.zeros(2400)))
+        assert (await line.until("error", 3))["error"]["code"] == "input_format_refused"
+        dialogue = held.dialogues.made[-1][1]
+        assert dialogue.heard_samples == 0
+        line.say("session.update", session={"audio": {"input": {"format": {"type": "audio/pcmu"}}}})
+        line.inbox.put_nowait(bytes(800))
+        await line.caught_up()
+        assert dialogue.heard_samples == 800 and len(line.of("error")) == 3
+
+
 async def test_a_session_goes_on_over_another_connection() -> None:
     """A socket breaks in the middle of a response: the next one gets the rest, nothing twice."""
     session = Session(

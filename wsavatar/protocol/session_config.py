@@ -6,6 +6,7 @@ Knows the wire's shapes and limits; not what a session does with them.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -191,6 +192,11 @@ class SessionConfig(StrictObject):
         Raises `ProtocolError`, whose ``param`` is the field's path; this one stays in force.
         """
         patch = {key: value for key, value in patch.items() if key not in _READ_ONLY}
+        for name in _NOT_ON_THE_WIRE & patch.keys():
+            param = f"session.{name}"
+            raise ProtocolError(
+                "unknown_parameter", f"{param}: Unknown field.", param=param, event_id=event_id
+            )
         merged = _merge(self.model_dump(mode="json"), patch, "session")
         self._fill_turn_detection(merged, patch)
         if len(json.dumps(merged)) > MAX_SESSION_BYTES:
@@ -200,15 +206,26 @@ class SessionConfig(StrictObject):
                 param="session",
                 event_id=event_id,
             )
-        for ours in _NOT_ON_THE_WIRE & patch.keys():
-            raise ProtocolError(
-                "unknown_parameter", f"session.{ours}: Unknown field.", param=f"session.{ours}"
-            )
         try:
             new = SessionConfig.model_validate(merged)
         except ValidationError as error:
             raise protocol_error(error, prefix="session", event_id=event_id) from None
         return new._with_defaults(self)
+
+    def asks_for_other_input(self, patch: dict[str, Any]) -> bool:
+        """Whether a ``session.update``, refused or not, wants another input format than this.
+
+        Misplaced and beta-style names count too: a client that believes in them sends audio that
+        would be misread.
+        """
+        for asked in _input_formats(patch):
+            try:
+                form = AudioFormat.model_validate({} if asked == "pcm16" else asked)
+            except ValidationError:
+                return True
+            if form != self.audio.input.format:
+                return True
+        return False
 
     def on_wire(self, session_id: str) -> SessionObject:
         """The ``session`` of ``session.created`` and ``session.updated``."""
@@ -276,6 +293,17 @@ def _merge(base: dict[str, Any], patch: dict[str, Any], path: str) -> dict[str, 
         else:
             merged[key] = value
     return merged
+
+
+def _input_formats(patch: dict[str, Any]) -> Iterator[Any]:
+    """What a client wrote as the input's format, wherever it put it."""
+    for key, value in patch.items():
+        if key.startswith("output") or value is None:
+            continue
+        if "format" in key:
+            yield value
+        elif key in ("audio", "input") and isinstance(value, dict):
+            yield from _input_formats(value)
 
 
 def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Microphone:
         self._buffer = InputBuffer(self._format.rate, max_seconds)
         self._odd = b""  # half a sample, at the end of a binary message
         self._heard_s = 0.0
+        self._stopped = False
 
     @property
     def heard_ms(self) -> int:
@@ -57,6 +58,13 @@ class Microphone:
         ``must_fit``: refuse what does not fit in the buffer; else the oldest audio goes. Raises
         ProtocolError; then nothing of the message is taken.
         """
+        if self._stopped:
+            raise ProtocolError(
+                "input_format_refused",
+                "A session.update that asked for another input format was refused: this audio "
+                "would be misread. Correct that update and send it again.",
+                param="audio",
+            )
         whole, odd = data, b""
         if binary:
             whole = self._odd + data
@@ -99,8 +107,13 @@ class Microphone:
         """The server has committed a turn, in the middle of the stream."""
         self._buffer.clear()
 
+    def stop(self) -> None:
+        """Refuse audio until a format is agreed: the client may send what would be misread."""
+        self._stopped = True
+
     def change_format(self, form: AudioFormat) -> None:
         """What comes from now on has this format; what is in the buffer stays."""
+        self._stopped = False
         if form == self._format:
             return
         held, old, self._format = self._buffer.take(), self._format, form

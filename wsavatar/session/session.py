@@ -205,6 +205,14 @@ class Session:
                 assert_never(event)
 
     async def _update(self, event: wire.SessionUpdate) -> None:
+        try:
+            await self._reconfigure(event)
+        except ProtocolError:
+            if self._config.asks_for_other_input(event.session):
+                self._microphone.stop()
+            raise
+
+    async def _reconfigure(self, event: wire.SessionUpdate) -> None:
         """Everything that can fail comes first; then all of it is changed."""
         old, new = self._config, self._config.updated(event.session, event.event_id)
         if not new.avatar.id:  # "" asks for the default
