@@ -8,6 +8,7 @@ from .auto import AutoVoice
 from .base import Voice, VoiceError
 from .edge import EdgeVoice
 from .espeak import EspeakVoice
+from .pauses import PausedVoice
 
 __all__ = ["Voice", "VoiceError", "create_voice"]
 
@@ -23,4 +24,4 @@ def create_voice(engine: str, name: str = "") -> Voice:
     make = _ENGINES.get(engine)
     if make is None:
         raise VoiceError(f"No speech engine {engine!r}; these are: {', '.join(_ENGINES)}.")
-    return make(name)
+    return PausedVoice(make(name))

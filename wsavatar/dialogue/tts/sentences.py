@@ -16,7 +16,7 @@ from enum import IntEnum
 from .abbreviations import ALWAYS, BEFORE_NUMBERS
 from .clean import PARAGRAPH
 
-__all__ = ["Cut", "Strength", "cuts"]
+__all__ = ["COMMAS", "STOPS", "Cut", "Strength", "cuts"]
 
 
 class Strength(IntEnum):
@@ -41,6 +41,8 @@ _STOPS = ".!?…‼⁇⁈⁉"  # end a sentence if a space follows
 _FULL_STOPS = "。！？｡؟۔।॥։።፧፨។៕။᱾᠃꓿"  # end a sentence whatever follows
 _COMMAS = ",;:·—–-"  # end a clause if a space follows
 _FULL_COMMAS = "、，；：､،؛၊፣፥"
+STOPS = frozenset(_STOPS + _FULL_STOPS)
+COMMAS = frozenset(_COMMAS + _FULL_COMMAS)
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 _CLOSERS = "\"'”’»›«‹“)]}）】』」》〉〕］｣"
 _MARK = re.compile(
