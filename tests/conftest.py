@@ -1,4 +1,4 @@
-"""What several test files share: where the samples lie, and a clean set of settings."""
+"""Fixtures for all tests: the folder of sample recordings, and a clean environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(scope="session")
 def samples_dir() -> Path:
-    """Real recordings that lie beside the checkout; a test that needs them skips without."""
+    """Real recordings beside the checkout; tests that need them are skipped without."""
     directory = Path(__file__).parents[1].parent / "shared" / "samples"
     if not directory.is_dir():
         pytest.skip(f"no recordings at {directory}")
@@ -25,7 +25,7 @@ def samples_dir() -> Path:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A variable left in the shell must not change what a test shows."""
+    """Remove WSAVATAR_ variables of the shell, which would change settings."""
     for name in [name for name in os.environ if name.startswith("WSAVATAR_")]:
         monkeypatch.delenv(name)
     yield

@@ -1,4 +1,4 @@
-"""Settings: where they come from, which source wins, and what a mistake is told."""
+"""Settings: their sources, their order, and error messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(tmp_path: Path):
 
 
 def test_the_embedded_configuration_is_the_defaults() -> None:
-    """`python run.py` and `--config embedded` are one and the same."""
+    """`python run.py` and `--config embedded` have the same settings."""
     assert load_settings("embedded").model_dump() == load_settings().model_dump()
 
 
@@ -31,7 +31,7 @@ def test_every_shipped_configuration_loads(name: str) -> None:
     assert isinstance(load_settings(name), Settings)
 
 
-def test_the_named_configurations_are_what_their_names_promise() -> None:
+def test_the_shipped_configurations_have_the_documented_sizes() -> None:
     """One RTX 4090 live at batch 4, throughput at batch 16, four GPUs."""
     assert load_settings("rtx4090").render.batch_size == 4
     assert load_settings("throughput").render.batch_size == 16
@@ -39,7 +39,7 @@ def test_the_named_configurations_are_what_their_names_promise() -> None:
 
 
 def test_later_sources_win(write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line beats the environment, which beats the file, which beats the default."""
+    """The command line overrides the environment, that the file, and that the defaults."""
     path = write("render:\n  batch_size: 5\n  fps: 30\n  jpeg_quality: 70\n")
     monkeypatch.setenv("WSAVATAR_RENDER__BATCH_SIZE", "6")
     monkeypatch.setenv("WSAVATAR_RENDER__FPS", "50")
@@ -58,8 +58,8 @@ def test_lists_may_be_yaml_or_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().model.devices == both
 
 
-def test_an_unknown_key_is_named_with_its_line_and_its_neighbour(write) -> None:
-    """A typing mistake says where it stands and what was probably meant."""
+def test_an_unknown_key_is_named_with_its_line_and_the_nearest_key(write) -> None:
+    """The error has the line of the mistake and the probable name."""
     path = write("# comment\nrender:\n  batch_size: 4\n  jpg_quality: 80\n")
     with pytest.raises(ConfigError) as caught:
         load_settings(path)
@@ -75,10 +75,10 @@ def test_an_unknown_key_is_named_with_its_line_and_its_neighbour(write) -> None:
         ("WSAVATAR_RENDR__BATCH_SIZE", "did you mean 'render'"),
     ],
 )
-def test_an_unknown_variable_is_not_passed_over(
+def test_an_unknown_variable_is_an_error(
     variable: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mistyped environment variable fails like a mistyped key."""
+    """A mistyped environment variable is an error like a mistyped key."""
     monkeypatch.setenv(variable, "8")
     with pytest.raises(ConfigError, match=f"environment {variable}.*{said}"):
         load_settings()
@@ -96,32 +96,32 @@ def test_an_unknown_variable_is_not_passed_over(
         ("dialogue.mode", "opera"),
     ],
 )
-def test_a_value_out_of_range_is_told_with_its_source(key: str, value: object) -> None:
+def test_a_value_out_of_range_is_reported_with_its_source(key: str, value: object) -> None:
     """The message names the setting, the value, and where it was set."""
     with pytest.raises(ConfigError) as caught:
         load_settings(None, {key: value})
     assert str(caught.value).startswith(f"--set {key}: {key} = {value!r}: ")
 
 
-def test_all_mistakes_are_told_at_once(write) -> None:
-    """Three mistakes are three lines, so that one run mends them all."""
+def test_all_mistakes_are_reported_together(write) -> None:
+    """Three mistakes give three lines."""
     path = write("render:\n  fps: 400\n  bach: 1\nsever: {}\n")
     with pytest.raises(ConfigError) as caught:
         load_settings(path)
-    told = str(caught.value).splitlines()
-    assert sorted(line.split(": ")[0] for line in told) == [f"{path}:{n}" for n in (2, 3, 4)]
+    lines = str(caught.value).splitlines()
+    assert sorted(line.split(": ")[0] for line in lines) == [f"{path}:{n}" for n in (2, 3, 4)]
 
 
 @pytest.mark.parametrize("text", ["- 1\n- 2\n", "hello", "a: [1\n", "1: 2\n"])
 def test_a_file_that_is_not_sections_is_refused(write, text: str) -> None:
-    """Broken YAML and YAML of another shape name the file."""
+    """The error for invalid YAML, and for YAML without sections, names the file."""
     path = write(text)
     with pytest.raises(ConfigError, match=str(path)):
         load_settings(path)
 
 
 def test_a_file_of_bytes_is_refused(tmp_path: Path) -> None:
-    """A binary file given by mistake is an error in words."""
+    """A binary file is an error that names the file."""
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(ConfigError, match="model.safetensors"):
@@ -129,25 +129,25 @@ def test_a_file_of_bytes_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_the_defaults(write) -> None:
-    """Nothing set is nothing changed."""
+    """A file without values changes nothing."""
     assert load_settings(write("# later\n")).model_dump() == Settings().model_dump()
 
 
-def test_names_are_looked_up_beside_no_other_directory() -> None:
+def test_names_are_looked_up_in_configs_only() -> None:
     """`--config ../../etc/passwd` is a path, never a name under configs/."""
     with pytest.raises(ConfigError, match="one of embedded"):
         find_config("../configs/embedded")
 
 
 @pytest.mark.parametrize("text", ["render.batch_size", "=8", "a=[1"])
-def test_a_malformed_override_says_how_to_write_it(text: str) -> None:
-    """`--set` without a key, an equals sign or valid YAML is explained."""
+def test_a_malformed_override_explains_the_format(text: str) -> None:
+    """`--set` without a key, an equals sign or valid YAML is an error with an example."""
     with pytest.raises(ConfigError, match="--set"):
         parse_override(text)
 
 
 def test_origins_are_written_as_browsers_send_them() -> None:
-    """Upper case and a slash at the end are forgiven; a bare host or a path is an error."""
+    """Upper case and a final slash are normalised; a bare host or a path is an error."""
     origins = "https://Shop.example/, capacitor://localhost"
     loaded = load_settings(None, {"server.allowed_origins": origins})
     assert loaded.server.allowed_origins == ("https://shop.example", "capacitor://localhost")

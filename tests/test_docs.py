@@ -1,4 +1,4 @@
-"""What the documents say is so: commands parse, files exist, and nothing private is told."""
+"""Documents are correct: commands parse, files exist, and no private path is in the tree."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_every_training_command_in_the_documents_exists() -> None:
     assert found
 
 
-def test_the_readme_names_what_there_is() -> None:
-    """Every command and every configuration stands in the README, and none that is not there."""
+def test_the_readme_lists_commands_and_configurations() -> None:
+    """The README has every command and every configuration, and no others."""
     text = (ROOT / "README.md").read_text("utf-8")
     assert all(f"`python run.py {name}" in text for name in COMMANDS)
     shipped = {path.stem for path in (ROOT / "configs").glob("*.yaml")}
@@ -74,7 +74,7 @@ def test_the_readme_names_what_there_is() -> None:
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
-    """What is tested is what the README tells a reader to run."""
+    """CI runs the command that the README gives."""
     script = (ROOT / ".ci" / "run").read_text("utf-8")
     command = "pip install '.[test]' && pytest"
     assert command in script.splitlines()
@@ -82,28 +82,28 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path: Path) -> None:
+def test_relative_links_exist(path: Path) -> None:
     """Every relative link of a document is a file of the repository."""
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), target
 
 
 def test_the_readmes_client_is_valid_python() -> None:
-    """The example can be pasted."""
+    """The example parses."""
     [block] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     ast.parse(block)
 
 
-def test_no_file_tells_of_the_makers_machines() -> None:
-    """No path of a machine this was made on, and no private folder, outside the tests' lookup."""
+def test_no_file_names_a_private_path() -> None:
+    """No tracked file has a path of a developer's machine or a private folder."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     private = re.compile("|".join(["/" + "work/", "/" + "opt/wsa", r"\.\./" + "shared"]))
-    told = [
+    found = [
         name
         for name in listed.stdout.splitlines()
         if (ROOT / name).is_file()
         and private.search((ROOT / name).read_text("utf-8", errors="ignore"))
     ]
-    assert told == []
+    assert found == []

@@ -73,7 +73,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ).strip()
     )
     _run("-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", str(wheel))
-    # What is installed here comes after the environment's own packages, so the wheel is found first.
+    # The dependencies come after the environment's own packages, so the wheel is found first.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return python
 

@@ -1,4 +1,4 @@
-"""One look for the whole repository: ruff's rules, ruff's layout, and types that hold."""
+"""One style for the whole repository: ruff's rules and format, and strict types."""
 
 from __future__ import annotations
 

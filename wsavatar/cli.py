@@ -1,8 +1,7 @@
-"""The command line: finds the command, loads the settings, hands over.
+"""The command line: finds the command, loads the settings, and runs the command.
 
-It knows each command's name and module, and nothing of what the command does. A command's module
-is imported only when that command runs, and offers ``add_arguments(parser)`` and
-``run(args, settings) -> int``.
+It knows each command's name and module, not what it does. A command's module is imported only when
+it runs, and has ``add_arguments(parser)`` and ``run(args, settings) -> int``.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "serve": Command(
         "wsavatar.serve.server",
-        "serve the page and the WebSocket (what happens without a command)",
+        "serve the page and the WebSocket (the default command)",
         """
         {prog} serve                              http://127.0.0.1:8765
         {prog} serve --host 0.0.0.0 --port 80     to the whole network
@@ -41,9 +40,9 @@ COMMANDS = {
     ),
     "prepare": Command(
         "wsavatar.commands.prepare",
-        "make a video or a picture an avatar, or build the avatars' caches ahead",
+        "make an avatar from a video or a picture, or prepare all avatars",
         """
-        {prog} prepare --help                     the bundled avatars' format
+        {prog} prepare --help                     how to make an avatar
         """,
     ),
     "render": Command(
@@ -66,16 +65,16 @@ COMMANDS = {
     ),
     "weights": Command(
         "wsavatar.commands.weights",
-        "download, check or invent MuseTalk's weights",
+        "download or check MuseTalk's weights, or write random ones",
         """
-        {prog} weights --download models          the official files, resumed if broken off
+        {prog} weights --download models          the official files; resumes a download
         {prog} weights --check models             what is missing, misnamed or of the wrong shape
-        {prog} weights --random out --size mini   random weights, to test speed and plumbing
+        {prog} weights --random out --size mini   random weights, for tests of speed
         """,
     ),
     "doctor": Command(
         "wsavatar.commands.doctor",
-        "say what is installed, which devices there are, and how to mend what is missing",
+        "report what is installed, the devices, and how to get what is missing",
         """
         {prog} doctor                             a list to read
         {prog} doctor --json                      the same for a script
@@ -84,7 +83,7 @@ COMMANDS = {
 }
 
 _SETTINGS_HELP = """
-settings, the later winning:
+settings, each source overriding the one before:
   defaults             wsavatar/config.py names every setting, its unit and its limits
   --config NAME        a file, or a name in configs/: {names}
   environment          WSAVATAR_RENDER__BATCH_SIZE=8 (section and key, two underscores between)
@@ -93,12 +92,12 @@ settings, the later winning:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command. 0: done; 1: it failed; 2: the user has something to mend."""
+    """Run a command. Returns 0, 1 for a failure, or 2 for an error that the user can correct."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     prog = _program_name()
     name, arguments = _take_command(arguments)
     if name is not None and name not in COMMANDS:
-        print(f"error: no command {name!r}: there are {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: no command {name!r}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     if name is None and {"-h", "--help"} & set(arguments):
         print(_overview(prog))
@@ -112,10 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error, but stdout is unusable.
+        # The reader of our output has ended (`| head`): no error, but stdout is unusable.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # the boundary: nothing is above us to report it
+    except Exception as error:  # the outermost boundary
         if verbose:
             raise
         return _report(error, prog)
@@ -149,7 +148,7 @@ def _run(name: str, arguments: list[str], prog: str) -> int:
 
 
 def _take_command(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Split off the command, which may stand after options common to all, before its own."""
+    """Split off the command, which may follow options that are common to all commands."""
     index = 0
     while index < len(arguments):
         word = arguments[index]
@@ -173,7 +172,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override one setting, as render.batch_size=8; may be repeated",
+        help="override a setting, such as render.batch_size=8; may be repeated",
     )
     group.add_argument(
         "-v", "--verbose", action="store_true", help="log everything; show tracebacks"
@@ -187,7 +186,7 @@ def _overview(prog: str) -> str:
     return (
         f"usage: {prog} [COMMAND] [OPTIONS]\n\n"
         "wsavatar gives a voice a face: a WebSocket server that lip-syncs an avatar to audio.\n\n"
-        f"commands ({prog} COMMAND --help says more):\n{commands}\n"
+        f"commands ({prog} COMMAND --help for details):\n{commands}\n"
         f"{_SETTINGS_HELP.format(names=names)}"
         "\nother options:\n"
         "  -v, --verbose        log everything; show tracebacks\n"
@@ -212,7 +211,7 @@ def _program_name() -> str:
 
 
 def _report(error: BaseException, prog: str) -> int:
-    """One line a mistake. Errors that wsavatar defines were written for the user to act on."""
+    """Print an error. Messages of wsavatar's own errors tell the user what to do."""
     if isinstance(error, WsavatarError | OSError):
         print(*(f"error: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
         return 2

@@ -1,8 +1,8 @@
-"""Every setting there is, with its default, its unit and its limits. Unknown keys fail.
+"""All settings, with defaults, units and limits. Unknown keys are errors.
 
-Read from, the later winning: the defaults here, a file in ``configs/``, the environment
+Sources, each overriding the one before: the defaults here, a file in ``configs/``, the environment
 (``WSAVATAR_RENDER__BATCH_SIZE=8``), the command line (``--set render.batch_size=8``).
-This module knows nothing that runs.
+This module knows nothing of what uses the settings.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Mode = Literal["mirror", "parrot", "chat", "upstream"]
 
 
 class ConfigError(WsavatarError, ValueError):
-    """A setting is unknown or out of range; the message names it and says what is allowed."""
+    """A setting is unknown or out of range; the message names it and the allowed values."""
 
 
 def _split(value: object) -> object:
@@ -56,7 +56,7 @@ def _split(value: object) -> object:
 
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
-    """As browsers write them: scheme, host and port alone, in lower case."""
+    """Normalise origins as browsers send them: scheme, host and port, in lower case."""
     for value in values:
         if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+/?", value, re.IGNORECASE):
             raise ValueError(f"{value!r} is no origin: write scheme and host, https://example.com")
@@ -71,7 +71,7 @@ class _Section(BaseModel):
 
 
 class ServerSettings(_Section):
-    """Listening, admission and limits."""
+    """Address, admission and limits."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8765
@@ -80,41 +80,41 @@ class ServerSettings(_Section):
     idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 5.0
     auth_tokens: Names = ()
-    """Bearer tokens that may connect; none means everyone may."""
+    """Bearer tokens that may connect; empty: everyone may."""
     allowed_origins: Annotated[Names, AfterValidator(_origins)] = ()
-    """Web origins that may connect beside our own page's (``https://example.com``), and read what
-    the server says over HTTP."""
+    """Web origins other than the server's own page (``https://example.com``) that may connect and
+    read HTTP responses."""
     tls_cert: Path | None = None
-    """PEM file of the server's certificate and its chain: it then speaks https and wss alone."""
+    """PEM file of the certificate and its chain; the server then accepts https and wss only."""
     tls_key: Path | None = None
-    """PEM file of the certificate's key; None: it is in the same file."""
+    """PEM file of the certificate's key; None: the key is in ``tls_cert``."""
     frames: Literal["asked", "always"] = "asked"
-    """asked: a session gets frames from the moment its client shows that it knows avatars
+    """asked: a session gets frames once its client has used the avatar extension
     (``session.avatar``, any ``avatar.*`` event, ``?avatar=``). always: every session gets them."""
     outbox_bytes: Annotated[int, Field(ge=64 * 1024)] = 8 * 1024 * 1024
-    """Frames waiting for one slow client; the oldest go first, audio never goes."""
+    """Limit of frames that wait for one slow client. The oldest are dropped first, audio never."""
 
 
 class AudioSettings(_Section):
-    """How audio is sliced and how much of it may wait."""
+    """Audio chunks and buffers."""
 
     chunk_ms: Annotated[int, Field(ge=100, le=2000)] = 500
     max_buffer_s: Annotated[float, Field(ge=2)] = 120.0
-    """Longest uncommitted input audio a session may hold."""
+    """Maximum uncommitted input audio of a session."""
 
 
 class ModelSettings(_Section):
-    """Which weights, and where they run."""
+    """Weights and devices."""
 
     path: str = "embedded"
-    """A directory in the official layout, or ``embedded`` for the one in the package."""
+    """A directory in the official layout, or ``embedded`` for the model in the package."""
     version: Literal["v15", "v1"] = "v15"
     decoder: Literal["vae", "tiny"] = "vae"
-    """tiny: TAESD decodes in the VAE's place, several times faster, softer and less true."""
+    """tiny: TAESD decodes instead of the VAE, several times faster, softer and less accurate."""
     devices: Annotated[Names, Field(min_length=1)] = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
     processes: Literal["auto", "one", "per_device"] = "auto"
-    """per_device: each device works in a process of its own. auto: that, for several GPUs."""
+    """per_device: each device has a process of its own. auto: the same with several GPUs."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     cpu_backend: Literal["auto", "openvino", "torch"] = "auto"
     cpu_threads: Annotated[int, Field(ge=0)] = 0
@@ -122,64 +122,65 @@ class ModelSettings(_Section):
 
 
 class RenderSettings(_Section):
-    """Batches, pictures and the queue before them."""
+    """Batches, pictures and the render queue."""
 
     batch_size: Annotated[int, Field(ge=1, le=64)] = 4
     max_batch_size: Annotated[int, Field(ge=1, le=64)] = 4
-    """A deep queue may grow a batch up to this."""
+    """Limit to which a batch grows when the queue is long."""
     max_queued_frames: Annotated[int, Field(ge=16)] = 2048
-    """Per device; beyond it the newest of the deepest session are dropped and counted."""
+    """Per device; above it the newest frames of the session with most are dropped and counted."""
     max_lateness_ms: Annotated[int, Field(ge=0, le=10_000)] = 40
-    """How late a frame may be done. What would be later is not made; finished videos never drop."""
+    """Maximum lateness of a frame; later ones are dropped before rendering. Finished videos drop no
+    frames."""
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 85
     fps: Annotated[int, Field(ge=5, le=60)] = 25
     sharpness: Annotated[float, Field(ge=0, le=2)] = 0.55
-    """Unsharp mask on what the model drew, for a mouth as crisp as the face around it."""
+    """Unsharp mask on the model's picture, for a mouth as sharp as the face around it; 0: off."""
     colour_match: bool = False
-    """Move the mouth's colours by up to 6 levels of 255, to those of the video at the seam."""
+    """Shift the mouth's colours by up to 6 levels of 255 to those of the video at the seam."""
     device_avatar_mb: Annotated[int, Field(ge=0)] = 4096
-    """Of a GPU's memory, for avatars; least recently used leave first. One of 8 s at 1280x720 takes
-    740 MB, so this holds five and leaves a 24 GB card room for the model. One that does not fit
-    goes to the device frame by frame."""
+    """GPU memory for avatars, MB; the least recently used are removed first. An avatar of 8 s at
+    1280x720 takes 740 MB, so the default is enough for five and leaves the rest of 24 GB to the
+    model. An avatar that does not fit is copied frame by frame."""
 
 
 class AvatarSettings(_Section):
-    """Where avatars lie and where their prepared form is kept."""
+    """Folders of avatars and of prepared avatars."""
 
     directory: Path | None = None
     """None: the bundled ``avatars/``."""
     cache: Path | None = None
     """None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``."""
     default: str = ""
-    """Empty: the first by name."""
+    """Id of the default avatar; empty: the first by name."""
     detail: bool = True
-    """Keep what the model's VAE loses of each face (pores, hair, edges), and put it back wherever
-    the mouth does not move it; 26 MB of memory for 8 s."""
+    """Store the detail that the model's VAE loses of each face (pores, hair, edges), and add it
+    where the mouth does not move; 26 MB of memory for 8 s."""
 
 
 class DialogueSettings(_Section):
-    """What a session does with what it hears, unless it asks otherwise."""
+    """Defaults of a session's conversation; a client may change them by ``session.update``."""
 
     mode: Mode = "parrot"
     turn_detection: bool = True
-    """False: the client commits what it sent and asks for a response."""
+    """False: the client commits its audio and asks for responses."""
     create_response: bool = True
-    """Answer at the end of a turn, unasked."""
+    """Answer at the end of a turn without a ``response.create``."""
     interrupt_response: bool = True
     """User speech interrupts the avatar."""
     interrupt_min_ms: Annotated[int, Field(ge=0, le=2000)] = 200
-    """Voice in a row that interrupts the avatar while it speaks; shorter sounds do not."""
+    """Minimum duration of voice that interrupts the avatar while it speaks."""
     vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500
     tts: Literal["auto", "edge", "espeak"] = "auto"
     tts_voice: str = ""
-    """Empty: the engine's own English voice."""
+    """Empty: the engine's default English voice."""
     max_response_s: Annotated[float, Field(gt=0)] = 300.0
 
 
 class Settings(BaseSettings):
-    """All of it. Frozen: a running server never changes under a session's feet."""
+    """All settings. Frozen: they do not change while the server runs."""
 
     model_config = SettingsConfigDict(
         env_prefix="WSAVATAR_", env_nested_delimiter="__", extra="forbid", frozen=True
@@ -207,9 +208,9 @@ class Settings(BaseSettings):
 def load_settings(
     file: Path | str | None = None, overrides: Mapping[str, Any] | None = None
 ) -> Settings:
-    """Merge the sources in order. Raises ConfigError in words an operator can act on.
+    """Merge the sources in order. Raises ConfigError with one line for each mistake.
 
-    ``file`` is a path, or the name of one in ``configs/``. ``overrides`` is flat:
+    ``file`` is a path, or a name in ``configs/``. ``overrides`` is flat:
     ``{"render.batch_size": 8}``.
     """
     source = _YamlFile.read(find_config(file)) if file is not None else _YamlFile()
@@ -239,7 +240,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """``"render.batch_size=8"`` to ``("render.batch_size", 8)``; the value is YAML."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {text}: write it as section.key=value, as render.batch_size=8")
+        raise ConfigError(f"--set {text}: write section.key=value, such as render.batch_size=8")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError:
@@ -247,7 +248,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def find_config(file: Path | str) -> Path:
-    """A path as it is, or a name (with or without ``.yaml``) looked up in ``configs/``."""
+    """The file at a path, or a name (with or without ``.yaml``) in ``configs/``."""
     path = Path(file)
     if path.is_file():
         return path
@@ -261,7 +262,7 @@ def find_config(file: Path | str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _YamlFile:
-    """A file's values, and the line each key stands on."""
+    """A file's values, and the line of each key."""
 
     path: Path | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -309,7 +310,7 @@ def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reject_unknown_environment() -> None:
-    """A mistyped section in a variable's name would otherwise be passed over in silence."""
+    """Pydantic ignores variables with an unknown section; a mistyped name must be an error."""
     prefix = str(Settings.model_config["env_prefix"])
     for name in os.environ:
         if name.upper().startswith(prefix):
@@ -321,7 +322,7 @@ def _reject_unknown_environment() -> None:
 def _explain(
     error: ValidationError | SettingsError, flat: Mapping[str, Any], source: _YamlFile
 ) -> str:
-    """One line for each mistake: where it stands, what is wrong, what would be right."""
+    """One line for each mistake: its place, what is wrong, and what is allowed."""
     if isinstance(error, SettingsError):
         return str(error)
     return "\n".join(

@@ -1,8 +1,7 @@
-"""Fetches one published file from the Hugging Face hub, going on where it stopped before.
+"""Downloads a file from the Hugging Face hub and resumes interrupted downloads.
 
-huggingface_hub finds the file and moves the bytes, but since its version 2 it throws away what a
-broken download left. Here the part stays beside its target, so that gigabytes need not come twice.
-This module knows no model.
+huggingface_hub transfers the bytes, but since version 2 it deletes an incomplete file. Here it
+stays beside its target, so that gigabytes are not downloaded twice. This module knows no model.
 """
 
 from __future__ import annotations
@@ -23,25 +22,25 @@ __all__ = ["DamagedDownload", "fetch"]
 
 
 class DamagedDownload(WsavatarError, OSError):
-    """The bytes that came, or that were there already, are not the published ones."""
+    """The downloaded or existing file is not the published one."""
 
 
 def fetch(repository: str, name: str, target: Path, *, endpoint: str | None = None) -> None:
-    """Fetch ``name`` of ``repository`` to ``target``, with a progress bar on stderr.
+    """Download ``name`` of ``repository`` to ``target``, with a progress bar on stderr.
 
-    A target of the published size is left alone; one of another size is somebody's own file and is
-    not overwritten. What came of a broken download lies in ``target.<version>.part``. Raises
-    DamagedDownload, and whatever huggingface_hub, its HTTP library or the disk raises.
+    A target of the published size is kept; one of another size may be the user's own file and is an
+    error. An incomplete download is kept as ``target.<version>.part``. Raises DamagedDownload, and
+    errors of huggingface_hub, its HTTP library and the disk.
     """
     url = hf_hub_url(repository, name, endpoint=endpoint)
     published = get_hf_file_metadata(url, endpoint=endpoint)
     if published.size is None or published.etag is None:
-        raise DamagedDownload(f"{url} has no size or no version, so it cannot be resumed")
+        raise DamagedDownload(f"{url} has no size or version, so the download could not be resumed")
     if target.exists():
         if target.stat().st_size != published.size:
             raise DamagedDownload(
-                f"{target} has {target.stat().st_size} bytes, but {published.size} are published; "
-                "it may be your own, so it is left: move it away to fetch the published one"
+                f"{target} has {target.stat().st_size} bytes, the published file {published.size}; "
+                "it may be your own and is kept: move it away to download the published one"
             )
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -61,18 +60,18 @@ def fetch(repository: str, name: str, target: Path, *, endpoint: str | None = No
 
 
 def _headers(url: str, location: str) -> dict[str, str]:
-    """A login is for the hub alone, not for the store that it points to."""
+    """Request headers. The login is sent to the hub only, not to the storage it redirects to."""
     same_host = urlsplit(url).netloc == urlsplit(location).netloc
     headers: dict[str, str] = build_hf_headers(token=None if same_host else False)
     return headers
 
 
 def _verify(part: Path, size: int, etag: str) -> None:
-    """The hub gives large files their SHA-256 as version; of small ones the size must do."""
+    """Check the size, and the SHA-256 that the hub gives as version of large files."""
     damaged = part.stat().st_size != size
     if not damaged and re.fullmatch(r"[0-9a-f]{64}", etag):
         with part.open("rb") as file:
             damaged = hashlib.file_digest(file, "sha256").hexdigest() != etag
     if damaged:
         part.unlink()
-        raise DamagedDownload(f"{part.name} came damaged and was removed; fetch it again")
+        raise DamagedDownload(f"{part.name} was damaged and has been removed; download it again")

@@ -1,6 +1,6 @@
-"""What this computer is: processor, memory, CUDA devices. For `doctor`, and to put beside figures.
+"""Describes this computer: processor, memory, CUDA devices; and lowers thread priorities.
 
-It measures nothing and knows nothing of models.
+`doctor` and `bench` print the description. This module measures nothing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 __all__ = ["CudaDevice", "Machine", "cuda_devices", "describe", "yield_to_others"]
 
-_TELLING_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-"""What decides how fast a network runs on a CPU."""
+_CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+"""CPU features that decide the speed of networks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``memory_gib`` is 0 where the system does not say."""
+    """A computer. ``memory_gib`` is 0 where unknown."""
 
     cpu: str
     cores: int
@@ -33,7 +33,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class CudaDevice:
-    """One CUDA device as torch sees it."""
+    """A CUDA device of torch: ``cuda:0``, its product name, and memory."""
 
     name: str
     title: str
@@ -42,13 +42,13 @@ class CudaDevice:
 
 
 def describe() -> Machine:
-    """This machine. ``cores`` are those that this process may use."""
+    """Describe this machine. ``cores`` are those that this process may use."""
     fields = _cpuinfo()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     return Machine(
         cpu=fields.get("model name") or platform.processor() or platform.machine(),
         cores=_usable_cores(),
-        features=tuple(name for name in _TELLING_FEATURES if name in flags),
+        features=tuple(name for name in _CPU_FEATURES if name in flags),
         memory_gib=_memory_gib(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
@@ -56,7 +56,7 @@ def describe() -> Machine:
 
 
 def cuda_devices() -> list[CudaDevice]:
-    """The CUDA devices torch can use; imports torch."""
+    """The CUDA devices that torch can use. Imports torch."""
     import torch
 
     devices = []
@@ -68,7 +68,7 @@ def cuda_devices() -> list[CudaDevice]:
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's fields; empty where there is no /proc."""
+    """The first processor's fields of /proc/cpuinfo; empty without /proc."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -98,12 +98,11 @@ _WORK_NICENESS = 10
 
 
 def yield_to_others() -> None:
-    """Lower the calling thread's priority, and that of every thread it starts from now on.
+    """Lower the priority of the calling thread and of the threads that it starts later.
 
-    Making frames takes every core it can get. On a machine that also runs the event loop, or the
-    browser that shows the frames, those must come first: a frame made a millisecond later is still
-    in time, one painted a refresh later is not. Linux gives each thread its own niceness; elsewhere
-    this does nothing.
+    Rendering uses all cores. The event loop, and a browser on the same machine, must come first: a
+    frame that is rendered a millisecond later is still in time, one that is painted a refresh later
+    is not. Works on Linux, where each thread has its own niceness; elsewhere it does nothing.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):

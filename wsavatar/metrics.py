@@ -1,7 +1,7 @@
-"""What the server counts: one set of numbers, for Prometheus and for ``/api/stats``.
+"""The server's counters, for Prometheus and for ``/api/stats``.
 
-Counters live in a registry of the server's own, so that two servers in one process (or two tests)
-never share a number. This module knows what the numbers mean, not where they come from.
+Each server has a registry of its own, so that two servers in one process (or two tests) share no
+counter. This module knows the meaning of the numbers, not who counts them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Metrics"]
 
 _LATENCY_BUCKETS_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _RECENT = 512
-"""Latencies kept for the percentiles of ``/api/stats``; the oldest go first."""
+"""Number of recent latencies kept for the percentiles of ``/api/stats``."""
 
 
 class Metrics:
@@ -37,14 +37,16 @@ class Metrics:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(f"wsavatar_{name}", text, registry=self.registry)
 
-        self.sessions = gauge("sessions", "Sessions now open.")
+        self.sessions = gauge("sessions", "Open sessions.")
         self.sessions_total = counter("sessions_opened", "Sessions opened.")
         self.refused = counter("connections_refused", "Connections refused.", "reason")
         self.responses = counter("responses", "Responses ended.", "status")
         self.frames_sent = counter("frames_sent", "Frames handed to a socket.")
-        self.frames_dropped = counter("frames_dropped", "Frames that never came.", "reason")
+        self.frames_dropped = counter("frames_dropped", "Frames dropped.", "reason")
         self.client_shown = counter("client_frames_shown", "Frames that clients report as shown.")
-        self.client_late = counter("client_frames_late", "Of those, shown late.")
+        self.client_late = counter(
+            "client_frames_late", "Of the frames shown, those that were late."
+        )
         self.audio_in_s = counter("audio_in_seconds", "Audio received.")
         self.audio_out_s = counter("audio_out_seconds", "Audio sent.")
         self.errors = counter("errors", "Error events sent.", "code")
@@ -64,15 +66,15 @@ class Metrics:
         self._recent_first_frames_s.append(seconds)
 
     def watch_queues(self, depths: Callable[[], Mapping[str, float]]) -> None:
-        """``depths()`` gives the server's queue depths by name, read at each scrape."""
+        """Set the function that gives queue depths by name; it is called at each scrape."""
         self._depths = depths
 
     def watch_renderer(self, stats: Callable[[], object]) -> None:
-        """``stats()`` gives the renderer's own numbers, a dataclass or a mapping."""
+        """Set the function that gives the renderer's numbers, a dataclass or a mapping."""
         self._renderer_stats = stats
 
     def prometheus(self) -> bytes:
-        """The text exposition format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def snapshot(self) -> dict[str, Any]:
@@ -102,7 +104,7 @@ class Metrics:
         }
 
     def live(self) -> dict[str, float]:
-        """Queue depths and the renderer's numbers, flat, by Prometheus name."""
+        """Queue depths and the renderer's numbers as a flat mapping of Prometheus names."""
         flat = {f"queue_{name}": float(value) for name, value in self._depths().items()}
         _flatten("renderer", _plain(self._renderer_stats()), flat)
         return flat
@@ -119,7 +121,7 @@ class Metrics:
 
 
 class _Live(Collector):
-    """Numbers that are read when asked for, not counted as they change."""
+    """Gauges that are read at each scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -1,7 +1,7 @@
-"""Where the files that are not code lie: the page, the configurations, the avatars, the weights.
+"""Folders of files that are not code: page, configurations, avatars, weights; and the cache.
 
-In a source tree they lie beside the package; an installed wheel carries them in ``_bundle``. This
-module knows only where, never what is in them; also where what is computed once may be kept.
+In a source tree they are beside the package, in an installed wheel in ``_bundle``. This module does
+not know their contents.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PACKAGE = Path(__file__).resolve().parent
 def resource_dir(name: str) -> Path:
     """Directory of a bundled resource: ``frontend``, ``configs`` or ``avatars``.
 
-    Raises FileNotFoundError where the installation lacks it.
+    Raises FileNotFoundError if the installation lacks it.
     """
     source_tree = _PACKAGE.parent
     bundled = _PACKAGE / "_bundle" / name
@@ -29,12 +29,12 @@ def resource_dir(name: str) -> Path:
 
 
 def cache_directory() -> Path:
-    """``$XDG_CACHE_HOME/wsavatar``, or ``~/.cache/wsavatar``: what may be deleted at any time."""
+    """``$XDG_CACHE_HOME/wsavatar``, or ``~/.cache/wsavatar``. May be deleted at any time."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     return root / "wsavatar"
 
 
 def embedded_weights() -> Path:
-    """Directory of the weights that ship in the package; it exists only once they are there."""
+    """Directory of the weights in the package."""
     return _PACKAGE / "embedded"

@@ -1,4 +1,4 @@
-"""The command line: what it teaches, what it imports, and how it fails."""
+"""The command line: help, imports and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    """Every command is replaced by one that remembers how it was called."""
+    """Replaces every command by one that records its calls."""
     module = types.ModuleType("fake_command")
     module.calls = []
     module.error = None
@@ -39,7 +39,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 
 
 def test_the_overview_names_every_command_and_configuration(capsys) -> None:
-    """`--help` lists what can be run, and how settings are given."""
+    """`--help` lists the commands and how to give settings."""
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
@@ -49,7 +49,7 @@ def test_the_overview_names_every_command_and_configuration(capsys) -> None:
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_never_loads_the_model(command: list[str]) -> None:
-    """`--help` of any command answers without importing torch or the model's libraries."""
+    """`--help` of any command does not import torch or the model's libraries."""
     heavy = {"torch", "diffusers", "transformers", "openvino"}
     code = (
         "import sys, runpy\n"
@@ -79,37 +79,39 @@ def test_no_command_serves(fake) -> None:
         ["--config", "throughput", "--set", "render.batch_size=8", "bench"],
     ],
 )
-def test_common_options_stand_before_or_after_the_command(fake, words: list[str]) -> None:
-    """Where an option stands does not change what it means."""
+def test_common_options_may_precede_or_follow_the_command(fake, words: list[str]) -> None:
+    """The position of an option does not change its meaning."""
     assert main(words) == 0
     _, settings = fake.calls[0]
     assert (settings.render.batch_size, settings.audio.chunk_ms) == (8, 1000)
 
 
 def test_the_users_error_is_one_line_and_code_2(fake, capsys) -> None:
-    """An error that wsavatar defines is told without a traceback."""
+    """An error of wsavatar is printed without a traceback."""
     fake.error = ConfigError("no avatar 'bob': run prepare")
     assert main(["serve"]) == 2
     assert capsys.readouterr().err == "error: no avatar 'bob': run prepare\n"
 
 
-def test_our_error_is_told_apart_from_the_users(fake, capsys) -> None:
-    """A bug ends with code 1, and says how to see where it is."""
+def test_a_bug_is_one_line_and_code_1(fake, capsys) -> None:
+    """An unexpected error ends with code 1, and the message says how to see the traceback."""
     fake.error = ZeroDivisionError("division by zero")
     assert main(["serve"]) == 1
-    told = capsys.readouterr().err
-    assert "ZeroDivisionError" in told and "--verbose" in told and len(told.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert (
+        "ZeroDivisionError" in printed and "--verbose" in printed and len(printed.splitlines()) == 1
+    )
 
 
 def test_verbose_shows_the_traceback(fake) -> None:
-    """With --verbose the exception itself comes through."""
+    """With --verbose the exception is raised."""
     fake.error = ConfigError("x")
     with pytest.raises(ConfigError):
         main(["serve", "--verbose"])
 
 
 def test_a_wrong_setting_ends_before_anything_runs(fake, capsys) -> None:
-    """A mistyped setting is told with its neighbour, and the command is never started."""
+    """A mistyped setting is named with the nearest known one, and the command is not run."""
     assert main(["serve", "--set", "render.bach_size=3"]) == 2
     assert "did you mean 'render.batch_size'" in capsys.readouterr().err
     assert fake.calls == []
@@ -118,8 +120,8 @@ def test_a_wrong_setting_ends_before_anything_runs(fake, capsys) -> None:
 def test_an_unknown_command_names_the_known_ones(capsys) -> None:
     """`python run.py sreve` is not taken for an argument of serve."""
     assert main(["sreve"]) == 2
-    told = capsys.readouterr().err
-    assert "sreve" in told and "serve" in told and len(told.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert "sreve" in printed and "serve" in printed and len(printed.splitlines()) == 1
 
 
 def test_ctrl_c_is_quiet(fake, capsys) -> None:

@@ -1,4 +1,4 @@
-"""The doctor: what it finds, what it says mends it, and when it says that serving is impossible."""
+"""The doctor: its findings, their remedies, and its exit code."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def run(capsys, findings: list[Finding], monkeypatch, *, as_json: bool = False) 
 
 
 def test_every_runtime_dependency_is_examined() -> None:
-    """The packages that pyproject.toml asks for are those the doctor looks for, none forgotten."""
+    """The doctor looks for exactly the dependencies of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     asked = {line.split(">")[0].split("=")[0].split("<")[0] for line in project["dependencies"]}
     assert asked == {*NEEDED_PACKAGES, *OPTIONAL_PACKAGES}
 
 
-def test_a_missing_package_comes_with_its_command(monkeypatch) -> None:
-    """What serving needs is missing, what makes it better is optional; both say the remedy."""
+def test_a_missing_package_has_its_install_command(monkeypatch) -> None:
+    """A needed package is missing, another is optional; both have a remedy."""
 
     def version(name: str) -> str:
         if name in ("websockets", "openvino"):
@@ -50,7 +50,7 @@ def test_a_missing_package_comes_with_its_command(monkeypatch) -> None:
 
 
 def test_a_port_in_use_is_found() -> None:
-    """Before serving fails with it, the doctor says which port is taken."""
+    """The doctor names the port that is in use."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -62,20 +62,20 @@ def test_a_port_in_use_is_found() -> None:
     assert finding.status == "ok"
 
 
-def test_missing_weights_are_named_with_the_command_that_fetches_them(tmp_path: Path) -> None:
-    """An absent directory and an empty one are told apart, and both are mended the same way."""
+def test_missing_weights_have_their_download_command(tmp_path: Path) -> None:
+    """A missing directory and an empty one have different details and the same remedy."""
     absent = tmp_path / "models"
     [finding] = found(doctor._weights, load_settings(None, {"model.path": str(absent)}))
     assert finding.status == "missing" and "no directory" in finding.detail
     assert finding.remedy == f"python run.py weights --download {absent}"
     absent.mkdir()
     findings = found(doctor._weights, load_settings(None, {"model.path": str(absent)}))
-    told = " ".join(finding.detail for finding in findings)
-    assert "musetalk.json" in told and "sd-vae" in told and "whisper" in told
+    details = " ".join(finding.detail for finding in findings)
+    assert "musetalk.json" in details and "sd-vae" in details and "whisper" in details
 
 
 def test_a_directory_without_avatars_is_found(tmp_path: Path) -> None:
-    """No avatar at all makes serving impossible; a broken one is named and only optional."""
+    """Without any avatar serving is impossible; a damaged one is named and optional."""
     (tmp_path / "broken").mkdir()
     findings = found(doctor._avatars, load_settings(None, {"avatars.directory": str(tmp_path)}))
     assert [(f.status, f.detail.split(":")[0].split(" ")[0]) for f in findings] == [
@@ -84,7 +84,7 @@ def test_a_directory_without_avatars_is_found(tmp_path: Path) -> None:
     ]
 
 
-def test_a_device_that_is_not_there_is_found(monkeypatch) -> None:
+def test_a_configured_device_that_does_not_exist_is_found(monkeypatch) -> None:
     """`model.devices` may only name devices that exist; the remedy names one that does."""
     monkeypatch.setattr(machine, "cuda_devices", lambda: [])
     settings = load_settings(None, {"model.devices": "cpu,cuda:7"})
@@ -95,13 +95,13 @@ def test_a_device_that_is_not_there_is_found(monkeypatch) -> None:
 
 
 def test_the_machine_is_described() -> None:
-    """Processor and cores are there on any system."""
+    """Processor and cores are known on any system."""
     this = machine.describe()
     assert this.cpu and this.cores >= 1 and this.python.startswith("3.")
 
 
 def test_a_check_that_fails_is_a_finding(monkeypatch) -> None:
-    """One broken check does not hide what the others found."""
+    """A check that raises does not hide the other findings."""
 
     def broken() -> machine.Machine:
         raise RuntimeError("no /proc here")
@@ -118,7 +118,7 @@ def test_a_check_that_fails_is_a_finding(monkeypatch) -> None:
 def test_the_exit_code_says_whether_serving_is_possible(
     status, code: int, capsys, monkeypatch
 ) -> None:
-    """0 where all that serving needs is there, 1 where something is missing."""
+    """0 if nothing that serving needs is missing, else 1."""
     finding = Finding("jpeg", status, "detail", "the remedy")
     got, text = run(capsys, [finding], monkeypatch)
     assert got == code and "detail" in text and "-> the remedy" in text

@@ -1,4 +1,4 @@
-"""Weights: what loads, what is said about what does not, and how they are fetched."""
+"""Weights: loading, checks and downloads."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 # What loads
 
 
-def test_a_sound_directory_has_no_problems(pristine: Path) -> None:
-    """Nothing to say, and the sizes come from the config files."""
+def test_a_complete_directory_has_no_problems(pristine: Path) -> None:
+    """No problem is found, and sizes come from the config files."""
     assert find_problems(pristine, "v15") == []
     spec = load_modules(pristine, "v15", torch.float32).spec
     assert (spec.crop_size, spec.latent_size, spec.latent_channels) == (256, 16, 4)
@@ -73,7 +73,7 @@ def test_a_sound_directory_has_no_problems(pristine: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["model.encoder.", "encoder.", ""])
 def test_whispers_encoder_loads_under_any_prefix(pristine: Path, mini: Path, prefix: str) -> None:
-    """Official files hold the whole model; the encoder's tensors are taken, the rest is left."""
+    """Of a file with the whole Whisper model only the encoder's tensors are loaded."""
     rename_tensors(mini, WHISPER, "model.encoder.", prefix)
     if prefix:
         tensors = load_file(mini / WHISPER)
@@ -97,7 +97,7 @@ def test_version_1_loads_from_torch_files(pristine: Path, mini: Path) -> None:
 
 
 def test_files_that_change_while_they_are_read_are_refused(mini: Path, monkeypatch) -> None:
-    """Half of the old weights and half of the new are no model, and must not be cached as one."""
+    """A mixture of old and new weights is an error and is not cached."""
     from wsavatar.faces.musetalk import checkpoint
 
     real = checkpoint._fill
@@ -113,8 +113,8 @@ def test_files_that_change_while_they_are_read_are_refused(mini: Path, monkeypat
         load_modules(mini, "v15", torch.float32)
 
 
-def test_a_small_decoder_is_a_part_where_it_is_asked_for(mini: Path) -> None:
-    """It is loaded, missed and checked against the VAE only with ``model.decoder: tiny``."""
+def test_the_small_decoder_is_used_only_when_configured(mini: Path) -> None:
+    """It is loaded and checked only with ``model.decoder: tiny``."""
     assert load_modules(mini, "v15", torch.float32).tiny is None
     assert load_modules(mini, "v15", torch.float32, "tiny").tiny is not None
     edit(mini / "taesd/config.json", latent_channels=8)
@@ -126,7 +126,7 @@ def test_a_small_decoder_is_a_part_where_it_is_asked_for(mini: Path) -> None:
 
 
 def test_old_attention_names_of_the_published_vae_load(mini: Path) -> None:
-    """sd-vae-ft-mse was written before diffusers renamed its attention, partly as convolutions."""
+    """sd-vae-ft-mse has the attention names and shapes of older diffusers."""
     edit(mini / "sd-vae/config.json", mid_block_add_attention=True)
     with torch.device("meta"):
         from diffusers import AutoencoderKL
@@ -149,7 +149,7 @@ def test_old_attention_names_of_the_published_vae_load(mini: Path) -> None:
 
 
 def test_the_fingerprint_follows_the_weights(pristine: Path, mini: Path) -> None:
-    """One changed number changes it; a copy does not."""
+    """A changed number gives another fingerprint, a copy the same."""
     first = load_modules(pristine, "v15", torch.float32).spec.fingerprint
     assert load_modules(mini, "v15", torch.float16).spec.fingerprint == first
     tensors = load_file(mini / VAE)
@@ -161,8 +161,8 @@ def test_the_fingerprint_follows_the_weights(pristine: Path, mini: Path) -> None
 # What is said about what does not
 
 
-def test_every_problem_is_said_file_by_file(mini: Path) -> None:
-    """Missing, misnamed, damaged and misshapen files are all named in one go."""
+def test_every_problem_is_reported_by_file(mini: Path) -> None:
+    """Missing, misnamed, damaged and wrongly shaped files are all reported together."""
     (mini / "whisper/model.safetensors").rename(mini / "whisper/Model.safetensors")
     (mini / "sd-vae").rename(mini / "sd-vae-ft-mse")
     tensors = load_file(mini / UNET)
@@ -195,14 +195,14 @@ def test_every_problem_is_said_file_by_file(mini: Path) -> None:
 def test_a_damaged_file_is_a_problem_not_a_crash(
     mini: Path, name: str, content: bytes, said: str
 ) -> None:
-    """Whatever a file holds, the answer is a line that names it."""
+    """Any content gives one line that names the file."""
     (mini / name).write_bytes(content)
     problems = find_problems(mini, "v15")
     assert any(said in problem and problem.startswith(name) for problem in problems), problems
 
 
-def test_a_cut_off_file_is_a_problem(mini: Path) -> None:
-    """A download that broke off is found by the check, not by the first frame."""
+def test_an_incomplete_file_is_a_problem(mini: Path) -> None:
+    """The check finds an incomplete download."""
     whole = (mini / VAE).read_bytes()
     (mini / VAE).write_bytes(whole[: len(whole) // 2])
     (problem,) = find_problems(mini, "v15")
@@ -210,7 +210,7 @@ def test_a_cut_off_file_is_a_problem(mini: Path) -> None:
 
 
 def test_nothing_is_unpickled(mini: Path, tmp_path: Path) -> None:
-    """A .pth that would run code is refused, and the code does not run."""
+    """A .pth with code is refused, and the code does not run."""
     marker = tmp_path / "ran"
 
     class Evil:
@@ -225,7 +225,7 @@ def test_nothing_is_unpickled(mini: Path, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_not_numbers_are_refused(mini: Path) -> None:
-    """NaN in a tensor, or a float32 too big for float16, would show as black frames."""
+    """NaN, and a float32 too large for float16, are errors: they would give black frames."""
     tensors = load_file(mini / VAE)
     tensors["decoder.conv_out.bias"][0] = 1e30
     save_file(tensors, mini / VAE)
@@ -234,8 +234,8 @@ def test_weights_that_are_not_numbers_are_refused(mini: Path) -> None:
         load_modules(mini, "v15", torch.float16)
 
 
-def test_parts_that_do_not_belong_together_are_named(mini: Path, tmp_path: Path) -> None:
-    """Each part sound, but of different models: the UNet's config says which size is off."""
+def test_parts_of_different_models_are_named(mini: Path, tmp_path: Path) -> None:
+    """Where each part is complete but of another model, the message names the wrong size."""
     write_random_model(tmp_path / "compact", size="compact")
     shutil.rmtree(mini / "sd-vae")
     shutil.copytree(tmp_path / "compact/sd-vae", mini / "sd-vae")
@@ -246,8 +246,8 @@ def test_parts_that_do_not_belong_together_are_named(mini: Path, tmp_path: Path)
     )
 
 
-def test_no_directory_is_one_problem(tmp_path: Path) -> None:
-    """A path that is not there is said to be so, and not as nine missing files."""
+def test_a_missing_directory_is_one_problem(tmp_path: Path) -> None:
+    """A missing path is reported as such, not as nine missing files."""
     assert find_problems(tmp_path / "nowhere", "v15") == [
         f"{tmp_path / 'nowhere'}: no such directory"
     ]
@@ -278,14 +278,14 @@ def test_official_models_need_no_extra_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_extra_is_named(tmp_path: Path, values: object, said: str) -> None:
-    """The key at fault stands in the message."""
+    """The message names the wrong key."""
     (tmp_path / "wsavatar.json").write_text(json.dumps(values))
     with pytest.raises(SpecError, match=said):
         read_extras(tmp_path, "v15")
 
 
 def test_a_margin_may_be_relative() -> None:
-    """A part of the face box's height, so that a face of any size is cropped alike."""
+    """A relative margin is a share of the face box's height, so all faces are cropped alike."""
     assert CropMargin(relative=0.1).below_chin(240) == 24
 
 
@@ -299,7 +299,7 @@ def run(*arguments: str, **settings: object) -> int:
 
 
 def test_check_prints_each_problem_and_fails(mini: Path, capsys: pytest.CaptureFixture) -> None:
-    """A sound directory gives 0 and how to serve it; another gives 2 and a line for each file."""
+    """A complete directory gives 0 and how to serve it; others 2 and a line for each file."""
     assert run("--check", str(mini)) == 0
     assert f"--set model.path={mini}" in capsys.readouterr().out
     (mini / UNET).unlink()
@@ -310,13 +310,13 @@ def test_check_prints_each_problem_and_fails(mini: Path, capsys: pytest.CaptureF
 
 
 def test_random_writes_a_model_that_checks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """--random and --check agree about what the official layout is."""
+    """The result of --random passes --check."""
     assert run("--random", str(tmp_path / "made"), "--size", "mini") == 0
     assert run("--check", str(tmp_path / "made")) == 0
 
 
 class Hub(ThreadingHTTPServer):
-    """A hub of one directory a repository. It can break off, refuse, and it counts its bytes."""
+    """A hub with a directory for each repository. It can end early or refuse, and counts bytes."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), HubRequest)
@@ -398,11 +398,11 @@ def hub(pristine: Path) -> Iterator[Hub]:
 
 
 def quiet(text: str) -> None:
-    """Progress nobody reads."""
+    """A progress bar without output."""
 
 
-def test_a_download_lands_in_the_official_layout(hub: Hub, tmp_path: Path, pristine: Path) -> None:
-    """Files of three repositories become one directory that checks."""
+def test_a_download_has_the_official_layout(hub: Hub, tmp_path: Path, pristine: Path) -> None:
+    """Files of three repositories become one directory that passes the check."""
     weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
     shutil.copy(pristine / "wsavatar.json", tmp_path)  # the mini model is not of official size
     assert find_problems(tmp_path, "v15") == []
@@ -410,18 +410,18 @@ def test_a_download_lands_in_the_official_layout(hub: Hub, tmp_path: Path, prist
     assert same(loaded, expected)
 
 
-def test_what_is_there_is_not_fetched_again(hub: Hub, tmp_path: Path) -> None:
-    """The second run asks, and fetches nothing."""
+def test_existing_files_are_not_downloaded_again(hub: Hub, tmp_path: Path) -> None:
+    """The second run reads metadata only."""
     weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
     hub.sent.clear()
     weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
     assert hub.sent == {}
 
 
-def test_a_download_that_broke_off_goes_on(
+def test_an_interrupted_download_is_resumed(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The part that came is kept; the next run fetches the rest, and the file is whole."""
+    """The first part is kept; the next run downloads the rest, and the file is complete."""
     path = "TMElyralab/MuseTalk/musetalkV15/unet.pth"
     content = np.random.default_rng(0).bytes(3_000_000)
     hub.files[path] = content
@@ -429,7 +429,7 @@ def test_a_download_that_broke_off_goes_on(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 50_000)  # not 10 MB
     hub.bytes_left = 1_020_000
-    with pytest.raises(weights.WeightsError, match="goes on from there"):
+    with pytest.raises(weights.WeightsError, match="run the same command again to resume"):
         weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
     assert not target.exists()
     (part,) = target.parent.glob("unet.pth.*.part")
@@ -443,21 +443,21 @@ def test_a_download_that_broke_off_goes_on(
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_damaged_part_is_not_taken(hub: Hub, tmp_path: Path) -> None:
-    """Bytes that changed on the way or on disk fail the published SHA-256 and are thrown away."""
+def test_a_damaged_part_is_removed(hub: Hub, tmp_path: Path) -> None:
+    """Bytes that changed in transit or on disk fail the published SHA-256."""
     path = "TMElyralab/MuseTalk/musetalkV15/unet.pth"
     version = hashlib.sha256(hub.files[path]).hexdigest()[:16]
     (tmp_path / "musetalkV15").mkdir()
     part = tmp_path / "musetalkV15" / f"unet.pth.{version}.part"
     part.write_bytes(b"not what was published")
-    with pytest.raises(weights.WeightsError, match="came damaged"):
+    with pytest.raises(weights.WeightsError, match="was damaged"):
         weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
     assert not part.exists()
     weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
 
 
-def test_a_file_of_ones_own_is_not_overwritten(hub: Hub, tmp_path: Path) -> None:
-    """A file of another size than the published one stays, and is named."""
+def test_a_users_own_file_is_not_overwritten(hub: Hub, tmp_path: Path) -> None:
+    """A file of another size than the published one is kept and named."""
     mine = tmp_path / "musetalkV15" / "unet.pth"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")
@@ -466,10 +466,10 @@ def test_a_file_of_ones_own_is_not_overwritten(hub: Hub, tmp_path: Path) -> None
     assert mine.read_bytes() == b"mine"
 
 
-def test_behind_no_network_it_says_what_to_do(
+def test_without_a_network_the_message_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Proxy, mirror, or another machine: the message names each, and the check afterwards."""
+    """The message names proxy, mirror, another machine, and the check."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with pytest.raises(weights.WeightsError) as caught:
         weights.download(tmp_path, "v15", endpoint="http://127.0.0.1:9", say=quiet)
@@ -478,15 +478,15 @@ def test_behind_no_network_it_says_what_to_do(
 
 
 def test_a_file_that_moved_is_named(hub: Hub, tmp_path: Path) -> None:
-    """A repository that no longer has a file is not blamed on the network."""
+    """A file that its repository no longer has is not reported as a network error."""
     del hub.files["openai/whisper-tiny/model.safetensors"]
-    with pytest.raises(weights.WeightsError, match="does not give out model.safetensors"):
+    with pytest.raises(weights.WeightsError, match="does not offer model.safetensors"):
         weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)
     assert (tmp_path / "musetalkV15" / "unet.pth").is_file()
 
 
 def test_a_hub_that_refuses_is_named(hub: Hub, tmp_path: Path) -> None:
-    """An error of the hub's own says so, and that trying again loses nothing."""
+    """An error of the hub is reported as such, with the hint that a retry resumes."""
     hub.status = 403
     with pytest.raises(weights.WeightsError) as caught:
         weights.download(tmp_path, "v15", endpoint=hub.url, say=quiet)

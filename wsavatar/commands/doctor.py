@@ -1,6 +1,6 @@
-"""The ``doctor`` command: what is installed, what is missing, and the command that mends it.
+"""The ``doctor`` command: reports what is installed, what is missing, and how to install it.
 
-Each check looks and reports; none changes anything. It knows what serving needs, not how it serves.
+Checks report only; they change nothing. This module knows what serving needs, not how it works.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ NEEDED_PACKAGES = (
     "soxr",
     "av",
     "safetensors",
+    "pydantic",
     "pydantic-settings",
     "PyYAML",
     "prometheus-client",
@@ -46,8 +47,8 @@ NEEDED_PACKAGES = (
 )
 OPTIONAL_PACKAGES = {
     "openvino": "the embedded model runs several times slower on a CPU without it",
-    "PyTurboJPEG": "JPEGs are then encoded by OpenCV, which is slower",
-    "huggingface-hub": "weights --download asks the hub where the files are",
+    "PyTurboJPEG": "without it JPEGs are encoded by OpenCV, which is slower",
+    "huggingface-hub": "needed by weights --download",
     "edge-tts": "the online voices of avatar.speak",
     "espeakng-loader": "the offline voice of avatar.speak",
 }
@@ -56,7 +57,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. ``missing``: serving is impossible; ``optional``: it is poorer."""
+    """A line of the report. ``missing``: serving is impossible; ``optional``: a feature is."""
 
     topic: str
     status: Status
@@ -70,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Examine and print. 0: serving is possible; 1: something it needs is missing."""
+    """Print the findings. Returns 1 if something that serving needs is missing, else 0."""
     findings = list(examine(settings))
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every check in turn. One that fails by itself is a finding, not the end of the others."""
+    """Run every check. A check that raises gives a finding; the others go on."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _python,
         _packages,
@@ -110,7 +111,7 @@ def _lines(findings: list[Finding]) -> Iterator[str]:
             yield f"{'':24}-> {finding.remedy}"
     missing = sum(finding.status == "missing" for finding in findings)
     yield ""
-    yield f"{missing} missing: serving is not possible yet" if missing else "all that serving needs"
+    yield f"{missing} missing: serving is not possible yet" if missing else "nothing missing"
 
 
 def _python(settings: Settings) -> Iterator[Finding]:
@@ -157,7 +158,7 @@ def _jpeg(settings: Settings) -> Iterator[Finding]:
     from wsavatar.media import jpeg
 
     log = logging.getLogger(jpeg.__name__)
-    before, log.disabled = log.disabled, True  # what it warns of is a finding here
+    before, log.disabled = log.disabled, True  # its warning is a finding here
     try:
         encoder = jpeg.encoder_name()
     finally:
@@ -207,7 +208,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
         else f"python run.py weights --download {directory}"
     )
     if not directory.is_dir():
-        yield Finding("weights", "missing", f"there is no directory {directory}", remedy)
+        yield Finding("weights", "missing", f"no directory {directory}", remedy)
         return
     problems = find_problems(directory, settings.model.version, settings.model.decoder)
     for problem in problems:
@@ -229,18 +230,18 @@ def _avatars(settings: Settings) -> Iterator[Finding]:
         try:
             read_avatar_file(folder)
         except AvatarError as error:
-            remedy = "mend it, or python run.py prepare --help"
+            remedy = "correct it, or see python run.py prepare --help"
             yield Finding("avatar", "optional", f"{folder.name}: {error}", remedy)
             continue
         fit += 1
         if any(cache.glob(f"{folder.name}.*.safetensors")):
             yield Finding("avatar", "ok", f"{folder.name}, prepared in {cache}")
         else:
-            remedy = "python run.py prepare, or wait at the first start"
+            remedy = "python run.py prepare; otherwise the first start takes longer"
             yield Finding("avatar", "ok", f"{folder.name}, not prepared yet", remedy)
     if not fit:
-        remedy = "python run.py prepare --help says how to make one"
-        yield Finding("avatar", "missing", f"{directory} holds no avatar", remedy)
+        remedy = "see python run.py prepare --help"
+        yield Finding("avatar", "missing", f"{directory} has no avatar", remedy)
 
 
 def _port(settings: Settings) -> Iterator[Finding]:
@@ -251,8 +252,8 @@ def _port(settings: Settings) -> Iterator[Finding]:
         try:
             probe.bind((host, port))
         except OSError as error:
-            detail = f"{host}:{port} cannot be listened on: {error.strerror or error}"
-            remedy = "stop what uses it, or python run.py serve --port N"
+            detail = f"cannot listen on {host}:{port}: {error.strerror or error}"
+            remedy = "stop the program that uses it, or python run.py serve --port N"
             yield Finding("port", "missing", detail, remedy)
             return
     yield Finding("port", "ok", f"{host}:{port} is free")

@@ -1,7 +1,7 @@
-"""``python run.py weights``: download MuseTalk's weights, check a directory, or invent one.
+"""The ``weights`` command: downloads MuseTalk's weights, checks them, or writes random ones.
 
-It knows where the official files are published and where they belong. What makes a directory
-usable is for `wsavatar.faces.musetalk.checkpoint` to say.
+It knows where the official files are published and where they belong;
+`wsavatar.faces.musetalk.checkpoint` knows what makes a directory usable.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SIZES = ("full", "mini", "compact")
 
 
 class WeightsError(WsavatarError):
-    """The weights could not be had; the message says why and what to do."""
+    """A download failed; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """One published file, and the folder of the official layout that it belongs in."""
+    """A published file, and its folder in the official layout."""
 
     repository: str
     name: str
@@ -60,46 +60,46 @@ _DWPOSE = HubFile("yzd-v/DWPose", "dw-ll_ucoco_384.onnx", "dwpose")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
+    """The options of ``weights``."""
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--download",
         metavar="DIR",
         nargs="?",
         const="models",
-        help="fetch the official files into DIR (models): about 4 GB; what is there is kept, and "
-        "a download that broke off goes on where it stopped",
+        help="download the official files to DIR (default: models), about 4 GB; existing files are "
+        "kept, and interrupted downloads are resumed",
     )
     what.add_argument(
         "--check",
         metavar="DIR",
-        help="say what is missing, misnamed or of the wrong shape, file by file",
+        help="print missing, misnamed and wrongly shaped files",
     )
     what.add_argument(
         "--random",
         metavar="DIR",
-        help="write random weights in the official layout, to test speed and plumbing",
+        help="write random weights in the official layout, for tests of speed",
     )
     parser.add_argument(
         "--size",
         choices=SIZES,
         default="full",
-        help="for --random: full (as published, 1.9 GB), mini (for tests), compact (for two CPU "
+        help="with --random: full (as published, 1.9 GB), mini (for tests), compact (for two CPU "
         "cores); default full",
     )
     parser.add_argument(
         "--dwpose",
         action="store_true",
-        help="for --download: also DWPose, which finds landmarks (134 MB)",
+        help="with --download: also DWPose, which finds landmarks (134 MB)",
     )
     parser.epilog = (parser.epilog or "") + (
-        "\n\nMuseTalk 1.5 is meant unless the settings say otherwise: --set model.version=v1; "
-        "with --set model.decoder=tiny the small decoder (TAESD, 10 MB) is fetched and checked too"
+        "\n\nThe default is MuseTalk 1.5; for 1.0: --set model.version=v1. With --set "
+        "model.decoder=tiny the small decoder (TAESD, 10 MB) is downloaded and checked too"
     )
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Do what was asked. 0: done; 2: the directory is not a usable model."""
+    """Run the command. Returns 2 if the directory is not a usable model, else 0."""
     version, decoder = settings.model.version, settings.model.decoder
     if args.random is not None:
         return _random(Path(args.random), args.size)
@@ -120,7 +120,7 @@ def _check(directory: Path, version: Version, decoder: Decoder) -> int:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         print(f"error: {directory} is not a usable MuseTalk {version}: {count}", file=sys.stderr)
         return 2
-    print(f"{directory} holds a usable MuseTalk {version}; to serve it:")
+    print(f"{directory} has a usable MuseTalk {version}; to serve it:")
     print(f"  python run.py --set model.path={directory} --set model.version={version}")
     return 0
 
@@ -144,14 +144,14 @@ def download(
     endpoint: str | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Fetch the official files of ``version`` into the official layout, with progress.
+    """Download the official files of ``version`` in the official layout, with progress.
 
-    Files that are complete are left alone, parts of files are resumed. ``endpoint`` None is the
-    hub, or ``$HF_ENDPOINT``. Raises WeightsError for what keeps a file from coming.
+    Complete files are kept, incomplete ones resumed. ``endpoint`` None: the hub, or
+    ``$HF_ENDPOINT``. Raises WeightsError if a download fails.
     """
     from wsavatar.hub import fetch
 
-    # It prints what it says itself; let through to the log, each line would come twice.
+    # It prints its messages itself; in the log each line would appear twice.
     logging.getLogger("huggingface_hub").propagate = False
     files = (*_UNETS[version], *_SHARED, *(_TINY if decoder == "tiny" else ()))
     files += (_DWPOSE,) if with_dwpose else ()
@@ -160,12 +160,12 @@ def download(
         say(f"[{number}/{len(files)}] {file.repository}: {file.name} -> {target}")
         try:
             fetch(file.repository, file.name, target, endpoint=endpoint)
-        except Exception as error:  # the hub's, the HTTP library's and the disk's, none our own
+        except Exception as error:  # errors of the hub, the HTTP library and the disk
             raise WeightsError(_explain(error, file, directory, version)) from error
 
 
 def _explain(error: Exception, file: HubFile, directory: Path, version: Version) -> str:
-    """Why ``file`` did not come, and what to do now."""
+    """Why the download of ``file`` failed, and what to do."""
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
@@ -176,17 +176,17 @@ def _explain(error: Exception, file: HubFile, directory: Path, version: Version)
     text = str(error).strip()
     why = f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
     target = directory / file.folder / file.name
-    resumes = "what was fetched so far is kept: the same command goes on from there"
+    resumes = "the downloaded part is kept: run the same command again to resume"
     unreachable = isinstance(error, LocalEntryNotFoundError | ConnectionError | TimeoutError)
     if isinstance(error, RepositoryNotFoundError | EntryNotFoundError) and not unreachable:
         return (
-            f"{file.repository} does not give out {file.name} ({why})\n"
-            f"it was moved, or needs a login (hf auth login); or put it at {target} by hand"
+            f"{file.repository} does not offer {file.name} ({why})\n"
+            f"it was moved, or needs a login (hf auth login); you may also copy it to {target}"
         )
     if isinstance(error, HfHubHTTPError):
         return f"the hub refused {file.repository}/{file.name} ({why})\ntry later: {resumes}"
     if isinstance(error, OSError) and not unreachable:
-        return f"cannot put {target} in place ({why})\n{resumes}"
+        return f"cannot write {target} ({why})\n{resumes}"
     return _no_network(file, directory, version, why) + f"\n{resumes}"
 
 
@@ -195,7 +195,7 @@ def _no_network(file: HubFile, directory: Path, version: Version, why: str) -> s
         f"cannot reach the hub for {file.repository}/{file.name} ({why})\n"
         "behind a proxy: set HTTPS_PROXY; where the hub is blocked: set HF_ENDPOINT to a mirror\n"
         "without a network: run `python run.py weights --download models` on a machine that has\n"
-        f"one, copy its models/ to {directory} here, and see that all came with\n"
+        f"one, copy its models/ to {directory} here, and check it with\n"
         f"  python run.py weights --check {directory} --set model.version={version}\n"
         "the embedded model needs no download: python run.py"
     )
