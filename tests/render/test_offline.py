@@ -22,7 +22,7 @@ from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
 from wsavatar.render import offline
-from wsavatar.render.offline import RenderError, frame_total, read_audio, render_frames
+from wsavatar.render.offline import RenderError, frame_total, render_frames
 
 W, H = 160, 128
 
@@ -199,33 +199,6 @@ def test_resampling_never_adds_or_loses_a_frame(rate: int, fps: int) -> None:
 # -- what comes in --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
-def test_every_usual_audio_file_is_read(tmp_path: Path, name: str) -> None:
-    """Rate, channels and length are the file's own."""
-    track = read_audio(save_tone(tmp_path / name, 0.5, 22_050, 2))
-    assert (track.sample_rate, track.samples.shape[1]) == (22_050, 2)
-    assert abs(len(track.samples) - 11_025) < 2500  # mp3 pads to its own frames
-    assert 0.1 < np.abs(track.samples).max() <= 1
-
-
-def test_the_sound_of_a_video_is_read(tmp_path: Path) -> None:
-    """What soundfile cannot open goes through PyAV: m4a, mp4, webm."""
-    path = tmp_path / "talk.mp4"
-    track = AudioTrack(tone(0.4, 24_000), 24_000)
-    with VideoWriter(path, width=32, height=32, fps=Fraction(25), audio=track) as video:
-        for _ in range(10):
-            video.write(np.zeros((32, 32, 3), np.uint8))
-    heard = read_audio(path)
-    assert heard.sample_rate == 24_000
-    assert np.abs(heard.samples[2000:8000] - track.samples[2000:8000]).max() < 0.02
-
-
-def test_many_channels_become_one(tmp_path: Path) -> None:
-    """A surround recording is spoken too."""
-    track = read_audio(save_tone(tmp_path / "a.wav", 0.1, 16_000, 6))
-    np.testing.assert_allclose(track.samples, tone(0.1), atol=1e-3)
-
-
 def test_odd_sizes_gain_one_row_or_column(tmp_path: Path) -> None:
     """H.264 4:2:0 has even sizes; the edge is repeated, nothing is scaled."""
     path = tmp_path / "odd.mp4"
@@ -278,23 +251,6 @@ def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
 
 
 # -- errors ---------------------------------------------------------------------------------------
-
-
-def test_bad_audio_says_what_is_wrong(tmp_path: Path) -> None:
-    """No such file, not audio, no samples, not finite: each by its own name."""
-    (tmp_path / "text.wav").write_text("this is not audio " * 50)
-    (tmp_path / "nothing.wav").write_bytes(b"")
-    soundfile.write(tmp_path / "silent.wav", np.zeros(0), 16_000)
-    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
-    for name, says in [
-        ("missing.wav", "no such file"),
-        ("text.wav", "audio|sound"),
-        ("nothing.wav", "audio|sound"),
-        ("silent.wav", "0 samples"),
-        ("nan.wav", "not finite"),
-    ]:
-        with pytest.raises(RenderError, match=f"{name}.*({says})"):
-            read_audio(tmp_path / name)
 
 
 def test_an_unknown_avatar_lists_the_known_ones(tmp_path: Path, render: Callable[..., int]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.dialogue.tts import create_voice
 from wsavatar.media.audio import resample
-from wsavatar.render.offline import read_audio
+from wsavatar.media.audio_file import read_audio
 
 __all__ = ["synthesised_speech", "recorded_speech"]
 
@@ -34,7 +34,7 @@ def synthesised_speech() -> np.ndarray:
 
 
 def recorded_speech(path: Path) -> np.ndarray:
-    """The audio of a file as float32 mono at 24 kHz. Raises RenderError."""
+    """The audio of a file as float32 mono at 24 kHz. Raises AudioFileError."""
     track = read_audio(path)
     mono = np.ascontiguousarray(track.samples.mean(axis=1, dtype=np.float32))
     return resample(mono, track.sample_rate, SPEECH_RATE)

@@ -34,7 +34,6 @@ NEEDED_PACKAGES = (
     "transformers",
     "numpy",
     "opencv-python-headless",
-    "soundfile",
     "soxr",
     "av",
     "safetensors",

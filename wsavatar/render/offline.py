@@ -14,9 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
 import numpy as np
-import soundfile
 import soxr  # type: ignore[import-untyped]
 from tqdm import tqdm
 
@@ -25,6 +23,7 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.musetalk.configured import load_configured
+from wsavatar.media.audio_file import read_audio
 from wsavatar.media.video import AudioTrack, VideoWriter
 from wsavatar.render.finish.host import to_numpy
 from wsavatar.render.finish.paste import paste
@@ -33,9 +32,8 @@ from wsavatar.speech.chunker import Chunk, Chunker
 if TYPE_CHECKING:
     from wsavatar.faces.musetalk.model import MuseTalk
 
-__all__ = ["RenderError", "add_arguments", "frame_total", "read_audio", "render_frames", "run"]
+__all__ = ["RenderError", "add_arguments", "frame_total", "render_frames", "run"]
 
-MAX_AUDIO_S = 3600
 _CHUNK_S = 2
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _FALLBACK_RATE = 48_000
@@ -127,62 +125,6 @@ def _unfinished(path: Path) -> Path:
 
 
 # -- audio ----------------------------------------------------------------------------------------
-
-
-def read_audio(path: Path) -> AudioTrack:
-    """Read any audio file, or the sound of a video, at its own rate, mono or stereo.
-
-    Raises RenderError where it is missing, empty, no audio, or over an hour.
-    """
-    if not path.is_file():
-        raise RenderError(f"{path}: no such file")
-    try:
-        track = _read_soundfile(path)
-    except soundfile.LibsndfileError:
-        track = _read_container(path)
-    if not len(track.samples):
-        raise RenderError(f"{path}: holds no sound (0 samples)")
-    if not np.isfinite(track.samples).all():
-        raise RenderError(f"{path}: holds samples that are not finite numbers")
-    if track.samples.shape[1] > 2:
-        mono = track.samples.mean(axis=1, keepdims=True, dtype=np.float32)
-        track = AudioTrack(mono, track.sample_rate)
-    return track
-
-
-def _read_soundfile(path: Path) -> AudioTrack:
-    with soundfile.SoundFile(path) as file:
-        _check_length(path, file.frames / file.samplerate)
-        samples = file.read(dtype="float32", always_2d=True)
-        return AudioTrack(samples, file.samplerate)
-
-
-def _read_container(path: Path) -> AudioTrack:
-    try:
-        with av.open(str(path), mode="r") as container:
-            if not container.streams.audio:
-                raise RenderError(f"{path}: holds no sound that can be read")
-            stream = container.streams.audio[0]
-            rate, layout = stream.sample_rate, "stereo" if stream.channels > 1 else "mono"
-            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-            pieces: list[np.ndarray] = []
-            count = 0
-            for frame in container.decode(stream):
-                for piece in resampler.resample(frame):
-                    pieces.append(piece.to_ndarray())
-                    count += piece.samples
-                _check_length(path, count / rate)
-            pieces += [piece.to_ndarray() for piece in resampler.resample(None)]
-    except (av.FFmpegError, OSError) as error:
-        raise RenderError(f"{path}: cannot be read as audio ({error})") from error
-    if not pieces:
-        raise RenderError(f"{path}: holds no sound that can be decoded")
-    return AudioTrack(np.concatenate(pieces, axis=1).T, rate)
-
-
-def _check_length(path: Path, seconds: float) -> None:
-    if seconds > MAX_AUDIO_S:
-        raise RenderError(f"{path}: is over {MAX_AUDIO_S // 60} minutes; cut it into parts")
 
 
 def frame_total(audio: AudioTrack, fps: Fraction) -> int:

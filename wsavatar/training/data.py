@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsavatar.media.audio_file import read_audio
 from wsavatar.training.architecture import BLOCK, LEFT, WINDOW_POSITIONS
 from wsavatar.training.mouth import mouth_controls
 
@@ -44,11 +45,10 @@ def _recording(file: Path) -> np.ndarray:
 
     Raises ValueError where it has another rate.
     """
-    import soundfile
-
-    samples, rate = soundfile.read(file, dtype="float32")
-    if rate != RATE:
-        raise ValueError(f"{file} has {rate} Hz, not {RATE}")
+    track = read_audio(file)
+    if track.sample_rate != RATE:
+        raise ValueError(f"{file} has {track.sample_rate} Hz, not {RATE}")
+    samples = track.samples[:, 0]
     loud = np.sqrt(np.mean(samples**2)) + 1e-6
     levelled: np.ndarray = np.clip(samples * (_LEVEL / loud), -1, 1)
     return levelled

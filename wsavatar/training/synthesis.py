@@ -29,6 +29,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from wsavatar.media.audio_file import read_audio
 from wsavatar.training.clips import Clip, save_clip
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.synthetic_people import BUNDLED, Person, idle_motion, random_motion
@@ -335,9 +336,8 @@ def _render_clip(
     corpus: Path,
 ) -> Clip:
     """Render the person at rest and speaking, with the same motion."""
-    import soundfile
-
-    audio, rate = soundfile.read(corpus / "audio" / f"{said['clip']}.ogg", dtype="float32")
+    track = read_audio(corpus / "audio" / f"{said['clip']}.ogg")
+    audio, rate = track.samples[:, 0], track.sample_rate
     count = -(-len(audio) * FPS // rate)
     seed = person.motion_seed if isinstance(person, Person) else person
     motions = idle_motion(seed, max(225, count))[:count]

@@ -1,0 +1,137 @@
+"""Audio files in: any container and codec that PyAV reads, or a video's sound, mono or stereo.
+
+This module owns decoding and the mix of many channels down to two. It knows neither models nor
+the wire. Nothing a file claims is believed without a bound: samples are counted as they come.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from wsavatar.errors import WsavatarError
+from wsavatar.media.video import AudioTrack
+
+__all__ = ["AudioFileError", "read_audio"]
+
+MAX_AUDIO_S = 3600
+_MINUS_3_DB = 0.5**0.5
+
+
+class AudioFileError(WsavatarError, ValueError):
+    """A file cannot be read as sound; the message names it and says why."""
+
+
+def read_audio(path: Path) -> AudioTrack:
+    """Read a file's first audio stream at its own rate: mono and stereo as they are, more channels
+    as the standard stereo downmix.
+
+    A WAV file whose header gives no length (0 or the greatest number, as programs write that
+    stream it) is read to its end. Raises AudioFileError where the file is missing, holds no sound,
+    breaks off, or is longer than an hour.
+    """
+    if not path.is_file():
+        raise AudioFileError(f"{path}: no such file")
+    try:
+        # Titles in other encodings than UTF-8 are common, and not read.
+        with av.open(str(path), mode="r", metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise AudioFileError(f"{path}: holds no audio stream")
+            pieces, rate, is_mixed = _decoded(path, container)
+    except (av.FFmpegError, OSError) as error:
+        raise AudioFileError(f"{path}: cannot be read as audio ({error})") from error
+    if not pieces:
+        raise AudioFileError(f"{path}: holds no sound (0 samples)")
+    samples = _joined(pieces)
+    _check_finite(path, samples, rate)
+    if is_mixed:  # channels add up: as loud as they were, or as loud as fits
+        samples /= max(1.0, float(np.abs(samples).max()))
+    return AudioTrack(samples, rate)
+
+
+def _decoded(path: Path, container: Any) -> tuple[list[np.ndarray], int, bool]:
+    """Pieces float32 [n, 1 or 2], their sample rate, and whether they were mixed from more."""
+    stream = container.streams.audio[0]
+    pieces: list[np.ndarray] = []
+    converter, form = None, None
+    rate = count = widest = 0
+    for frame in container.decode(stream):
+        rate = rate or frame.sample_rate
+        if frame.sample_rate != rate:
+            raise AudioFileError(
+                f"{path}: its sample rate changes from {rate} to {frame.sample_rate} Hz "
+                f"after {count / rate:.2f} s"
+            )
+        if converter is None or form != (frame.format.name, frame.layout.name):
+            form = (frame.format.name, frame.layout.name)  # broadcasts change it on the way
+            # Not planar: PyAV gives no more than eight planes.
+            converter = av.AudioResampler(format="flt")
+        for piece in converter.resample(frame):
+            channels = piece.layout.nb_channels
+            pieces.append(_downmixed(piece.to_ndarray().reshape(-1, channels), piece.layout))
+            count += piece.samples
+            widest = max(widest, channels)
+        if count > MAX_AUDIO_S * rate:
+            raise AudioFileError(f"{path}: is over {MAX_AUDIO_S // 60} minutes; cut it into parts")
+    return pieces, rate, widest > 2
+
+
+def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+    """One array of all pieces: float32 [n, 1 or 2]."""
+    channels = max(piece.shape[1] for piece in pieces)
+    return np.concatenate([np.broadcast_to(piece, (len(piece), channels)) for piece in pieces])
+
+
+def _check_finite(path: Path, samples: np.ndarray, rate: int) -> None:
+    wrong = np.flatnonzero(~np.isfinite(samples).all(axis=1))
+    if len(wrong):
+        value = samples[wrong[0]][~np.isfinite(samples[wrong[0]])][0]
+        raise AudioFileError(
+            f"{path}: sample {wrong[0]} (at {wrong[0] / rate:.3f} s) is {value}, not finite"
+        )
+
+
+# -- many channels --------------------------------------------------------------------------------
+
+# ITU-R BS.775: centre and surrounds at -3 dB, no low-frequency effects; the channels that it does
+# not know as ATSC A/52 and FFmpeg have them.
+_GAINS: dict[str, tuple[float, float]] = {
+    "FL": (1, 0),
+    "FR": (0, 1),
+    "FC": (_MINUS_3_DB, _MINUS_3_DB),
+    "LFE": (0, 0),
+    "LFE2": (0, 0),
+    "BC": (0.5, 0.5),
+    **{name: (_MINUS_3_DB, 0) for name in ("BL", "SL", "FLC", "TFL", "TBL", "TSL", "WL")},
+    **{name: (0, _MINUS_3_DB) for name in ("BR", "SR", "FRC", "TFR", "TBR", "TSR", "WR")},
+    "DL": (1, 0),
+    "DR": (0, 1),
+}
+# What a file means that does not say which channel is which: the order of WAVE files.
+_USUAL = {
+    3: "FL FR FC",
+    4: "FL FR BL BR",
+    5: "FL FR FC BL BR",
+    6: "FL FR FC LFE BL BR",
+    7: "FL FR FC LFE BC SL SR",
+    8: "FL FR FC LFE BL BR SL SR",
+}
+
+
+def _downmixed(samples: np.ndarray, layout: Any) -> np.ndarray:
+    """Float32 [n, channels] -> [n, 1 or 2]."""
+    count = samples.shape[1]
+    if count <= 2:
+        return samples
+    names = [channel.name for channel in layout.channels]
+    if not set(names) <= set(_GAINS):
+        names = _USUAL.get(count, "").split()
+    if names:
+        gains = np.array([_GAINS[name] for name in names], np.float32)
+    else:  # separate tracks, say: all of them in the middle, at the same power
+        gains = np.full((count, 2), count**-0.5, np.float32)
+    mixed: np.ndarray = samples @ gains
+    return mixed
