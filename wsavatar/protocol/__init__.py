@@ -36,8 +36,10 @@ Client events
 ==================================  ==============================================================
 
 A binary message from the client is ``input_audio_buffer.append`` without the base64: raw samples in
-``audio.input.format``, no header. ``output_audio_buffer.clear``, an event for other transports, is
-the error ``unsupported_event``.
+``audio.input.format``, no header; it may cut the stream anywhere, in a sample too. After a
+``session.update`` that asked for another input format and was refused, audio is refused
+(``input_format_refused``) until a ``session.update`` is accepted. ``output_audio_buffer.clear``, an
+event for other transports, is the error ``unsupported_event``.
 
 Items
 -----
@@ -64,6 +66,9 @@ response.create
 ``parallel_tool_calls``
 ``prompt``                          refused: this server stores no prompt templates
 ==================================  ==============================================================
+
+A mode that cannot do what is asked (follow instructions, answer in text, call a tool) answers with
+a ``failed`` response.
 
 Server events
 -------------
@@ -108,11 +113,13 @@ Session
 ``session.updated`` shows what is in force, so a field that has no effect here reads null:
 
 ==================================  ==============================================================
-used                                ``instructions``, ``output_modalities``, ``max_output_tokens``,
-                                    ``tools`` (functions), ``tool_choice``, ``audio.input.format``,
-                                    ``audio.input.turn_detection``, ``audio.output.format``,
-                                    ``audio.output.voice`` (a name, or ``{"id": name}``, which comes
-                                    back as the name; empty: the configured voice), ``avatar``
+used                                ``audio.input.format``, ``audio.input.turn_detection``,
+                                    ``audio.output.format``, ``audio.output.voice`` (a name, or
+                                    ``{"id": name}``, which comes back as the name; empty: the
+                                    configured voice), ``avatar``
+for the dialogue                    ``instructions``, ``output_modalities``, ``max_output_tokens``,
+                                    ``tools`` (functions), ``tool_choice``: the modes "mirror" and
+                                    "parrot" have no language model that could use them
 accepted, reads null                ``tracing``, ``truncation``, ``include``, ``reasoning``,
                                     ``parallel_tool_calls``, ``audio.input.noise_reduction``,
                                     ``audio.input.transcription`` (nothing transcribes the user),

@@ -32,7 +32,6 @@ __all__ = [
     "ResponseStatus",
     "StatusDetails",
     "StatusError",
-    "Usage",
     "response_object",
 ]
 
@@ -105,16 +104,11 @@ class StatusDetails(StrictObject):
     error: StatusError | None = None
 
 
-class Usage(StrictObject):
-    total_tokens: int
-    input_tokens: int
-    output_tokens: int
-
-
 class ResponseObject(StrictObject):
     """The ``response`` of ``response.created`` and ``response.done``.
 
-    ``generation`` is ours: which response a binary message belongs to, modulo 65536.
+    ``generation`` is ours: which response a binary message belongs to, modulo 65536. ``usage`` is
+    null: this server counts no tokens.
     """
 
     id: str
@@ -127,7 +121,7 @@ class ResponseObject(StrictObject):
     max_output_tokens: MaxOutputTokens = "inf"
     audio: ResponseAudio = ResponseAudio()
     metadata: Metadata | None = None
-    usage: Usage | None = None
+    usage: None = None
     generation: int
 
 
@@ -145,7 +139,6 @@ def response_object(
     format: AudioFormat | None = None,
     voice: str | None = None,
     metadata: Metadata | None = None,
-    usage: Usage | None = None,
 ) -> ResponseObject:
     """A response as it stands.
 
@@ -168,6 +161,5 @@ def response_object(
         max_output_tokens=max_output_tokens,
         audio=ResponseAudio(output=ResponseAudioOutput(format=format, voice=voice)),
         metadata=metadata,
-        usage=usage,
         generation=generation,
     )
