@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * The page: puts the modules together, and turns what the user and the server do into each other.
+ * The page: connects the modules, the user's actions and the server's events.
  */
 
 import { LATE_MS, livePrerollMs } from "./clock.js";
@@ -31,11 +31,13 @@ const player = new Player(output, RATE);
 let microphone = null;
 /** @type {Speech | null} the response that is being received or played */
 let speech = null;
-/** The user wants a session. */
+/** The user started a session. */
 let live = false;
-/** The session took our wishes: audio may flow. */
+/** The server confirmed our session.update: audio may flow. */
 let agreed = false;
-/** @type {string | null} to be said as soon as there is a session */
+/** The server lets the user's speech interrupt the avatar. */
+let interruptible = true;
+/** @type {string | null} text to speak once there is a session */
 let unsaid = null;
 /** @type {number | null} between frames of the last live response */
 let longestPauseMs = null;
@@ -89,21 +91,21 @@ async function prepare() {
   const wished = [query.get("avatar"), remembered("avatar"), listed.default];
   const found = wished.find((id) => avatars.some((avatar) => avatar.id === id));
   const chosen = found ?? avatars[0].id;
-  view.listAvatars(avatars, chosen, (id) => void wear(id).catch(fail));
-  await wear(chosen);
+  view.listAvatars(avatars, chosen, (id) => void useAvatar(id).catch(fail));
+  await useAvatar(chosen);
   serverReady = true;
   view.start.disabled = view.speakSend.disabled = false;
   showPhase();
 }
 
-/** Put on an avatar; a session in progress changes with it. @param {string} id */
-async function wear(id) {
+/** Show an avatar; a session in progress changes with it. @param {string} id */
+async function useAvatar(id) {
   avatarId = id;
   const idle = new IdleCycle(id, decode);
   cutOff();
   view.progress(0);
   const loaded = idle.load((share) => view.progress(share));
-  face.wear(idle);
+  face.setIdle(idle);
   try {
     await loaded;
   } catch (error) {
@@ -176,7 +178,7 @@ function updateSession() {
   );
 }
 
-/** Stop what is being said, here; what was shown of it is still counted. */
+/** Stop the response here; what was shown of it is still reported. */
 function cutOff() {
   reportPlayback();
   speech?.interrupt();
@@ -184,7 +186,7 @@ function cutOff() {
   view.interrupt.disabled = true;
 }
 
-/** Stop what is being said, here and there; tell the server how much was heard. */
+/** Stop the response here and on the server, and report how much of it was heard. */
 function interrupt() {
   if (!speech) return;
   const { complete, itemId } = speech;
@@ -216,15 +218,16 @@ const handlers = {
   "session.updated": ({ session }) => {
     if (session.avatar.id !== serverAvatarId) takeAvatar(session.avatar.id);
     agreed = true;
+    interruptible = session.audio?.input?.turn_detection?.interrupt_response !== false;
     view.clearConnectionNotice();
     showPhase();
     if (unsaid !== null) speak(unsaid);
     unsaid = null;
   },
   "input_audio_buffer.speech_started": () => {
-    // Barge-in: the server has stopped, or finished long ago; what is left to play is ours to stop.
+    // Barge-in. The server may have sent everything long ago: what is left plays here.
     if (view.mode === "mirror") return;
-    if (speech) interrupt();
+    if (speech && interruptible) interrupt();
     view.caption("heard", "…");
   },
   "input_audio_buffer.speech_stopped": () => {
@@ -256,9 +259,9 @@ const handlers = {
     if (response.status === "cancelled") cutOff();
     else current.endAudio();
   },
-  "session.avatar.switch_to_speaking": ({ turn_id, cycle_index, frame_index }) => {
+  "session.avatar.switch_to_speaking": ({ turn_id, cycle_index }) => {
     const current = speaking(turn_id);
-    if (current) current.cycleIndex = cycle_index - frame_index;
+    if (current) current.cycleIndex = cycle_index;
   },
   "session.avatar.switch_to_idle": ({ turn_id, frame_index }) => {
     const current = speaking(turn_id);
@@ -304,7 +307,7 @@ function beginSpeech(response) {
     decode,
   });
   numbers.firstFrameMs = null;
-  face.perform(speech);
+  face.play(speech);
   view.caption("said", "");
   view.interrupt.disabled = false;
 }

@@ -99,7 +99,7 @@ export class OutputClock {
 }
 
 /**
- * Which moment of the response lies at which context time. The playback worklet reports an anchor
+ * Which moment of the response is output at which context time. The playback worklet reports an anchor
  * whenever the relation changes: it started, ran dry, went on, ended.
  */
 export class PlayedTimeline {
@@ -111,11 +111,11 @@ export class PlayedTimeline {
   /**
    * @param {number} contextTime  seconds
    * @param {number} mediaTime  seconds
-   * @param {boolean} running  whether media time goes on from here, or stands
+   * @param {boolean} running  whether media time goes on from here, or stops
    */
   anchor(contextTime, mediaTime, running) {
     this.anchors.push({ contextTime, mediaTime, running });
-    // What is heard lies at most a few hundred ms back; 64 changes are far more than that.
+    // Output latency is at most a few hundred ms; 64 changes cover far more than that.
     if (this.anchors.length > 64) this.anchors.shift();
   }
 
@@ -280,7 +280,7 @@ export function isDue(ptsUs, heardS, intervalMs) {
 
 /**
  * @typedef {object} Buffered
- * @property {number} audioMs  audio in hand
+ * @property {number} audioMs  audio received
  * @property {number} videoMs  how far frames reach from 0 without a gap
  * @property {boolean} audioEnded  no more audio will come
  * @property {boolean} videoEnded  no more frames will come
@@ -304,8 +304,8 @@ export function mayStart(buffered, { prerollMs, timeoutMs }) {
 }
 
 /**
- * Live speech comes in chunks at the speed of speech, so it starts only with a whole chunk in
- * hand. The page does not know the server's chunk; the longest pause between frames of the last
+ * Live speech comes in chunks at the speed of speech, so it starts only once a whole chunk has
+ * arrived. The page does not know the server's chunk; the longest pause between frames of the last
  * live response tells.
  * @param {number | null} longestPauseMs  null: there was none yet
  */

@@ -4,11 +4,12 @@
  *
  * At rest it shows the idle cycle, by the wall clock. While a response is heard it shows the frame
  * that belongs to the sound, over the idle frame of the same cycle index where only the mouth was
- * sent. Whenever one gives way to the other, a snapshot of the picture before dissolves over the
- * one after it. It knows nothing of the network; of sound only what `heardAt` tells.
+ * sent. Every change between the two dissolves: a snapshot of the old picture fades out over
+ * the new one. Knows nothing of the network; of sound only what `heardAt` returns.
  */
 
 import { RefreshMeter, paintTime } from "./clock.js";
+import { cyclePosition } from "./frames.js";
 
 const DISSOLVE_MS = 160;
 /** No new frame for this long: the face goes to rest rather than freeze. */
@@ -24,7 +25,7 @@ export class Face {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.paper = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
     this.before = document.createElement("canvas");
     this.refresh = new RefreshMeter();
     /** @type {IdleCycle | null} */
@@ -33,8 +34,8 @@ export class Face {
     this.speech = null;
     /** @type {object | null} what the canvas shows: a Speech or an IdleCycle */
     this.source = null;
-    /** How much of the snapshot still lies over the picture, 0 to 1. */
-    this.veil = 0;
+    /** Opacity of the snapshot over the picture, 0 to 1. */
+    this.fade = 0;
     /** @type {ImageBitmap | null} what the canvas shows, and nothing else */
     this.shown = null;
     this.idleIndex = 0;
@@ -47,8 +48,8 @@ export class Face {
   }
 
   /** @param {IdleCycle} idle */
-  wear(idle) {
-    this.#letGo();
+  setIdle(idle) {
+    this.#finish();
     this.idle?.close();
     this.idle = idle;
     this.restart(performance.now());
@@ -60,8 +61,8 @@ export class Face {
   }
 
   /** @param {Speech} speech */
-  perform(speech) {
-    this.#letGo();
+  play(speech) {
+    this.#finish();
     this.speech = speech;
   }
 
@@ -70,12 +71,12 @@ export class Face {
     const intervalMs = this.refresh.tick(timestampMs);
     const elapsedMs = Math.min(100, Math.max(0, timestampMs - this.lastMs));
     this.lastMs = timestampMs;
-    this.veil = Math.max(0, this.veil - elapsedMs / DISSOLVE_MS);
+    this.fade = Math.max(0, this.fade - elapsedMs / DISSOLVE_MS);
     if (!this.idle) return;
     const paintMs = paintTime(timestampMs, intervalMs);
     const isSpeaking = this.speech !== null && this.#speak(this.speech, paintMs, intervalMs);
     if (!isSpeaking) this.#rest(this.idle, paintMs);
-    if (this.veil > 0) this.#draw(this.before, this.veil);
+    if (this.fade > 0) this.#draw(this.before, this.fade);
   }
 
   /**
@@ -88,7 +89,7 @@ export class Face {
   #speak(speech, paintMs, intervalMs) {
     const heardS = speech.heardAt(paintMs, intervalMs / 1000);
     if (speech.isOverAt(heardS)) {
-      this.#letGo(paintMs);
+      this.#finish(paintMs);
       return false;
     }
     if (heardS === null) return false;
@@ -96,9 +97,9 @@ export class Face {
     const { frame, isNew } = speech.frames.take(heardS, intervalMs);
     if (!frame) return false;
     if (heardS - frame.ptsUs / 1e6 > STARVED_S) return this.#leave(speech, paintMs);
-    this.#turnTo(speech);
+    this.#changeTo(speech);
     const bitmap = /** @type {ImageBitmap} */ (frame.bitmap);
-    this.#show(bitmap, () => this.#drawFrame(bitmap, frame, speech.cycleIndex));
+    this.#show(bitmap, () => this.#drawFrame(bitmap, frame, this.#positionOf(speech, frame)));
     if (isNew) this.onFrame(frame, frame.ptsUs / 1000 - heardS * 1000, paintMs);
     return true;
   }
@@ -112,36 +113,36 @@ export class Face {
     const shown = Math.floor(((paintMs - this.idleSinceMs) * idle.fps) / 1000);
     const bitmap = idle.bitmap(this.idleIndex + Math.max(0, shown));
     if (!bitmap) return;
-    this.#turnTo(idle);
+    this.#changeTo(idle);
     this.#show(bitmap, () => this.#draw(bitmap));
   }
 
   /**
    * Draw what is not on the canvas yet. Most paints change nothing, and then cost nothing;
-   * under a veil each one does.
+   * during a dissolve each one draws.
    * @param {ImageBitmap} bitmap
    * @param {() => void} draw
    */
   #show(bitmap, draw) {
     if (this.shown === bitmap) return;
     draw();
-    this.shown = this.veil > 0 ? null : bitmap;
+    this.shown = this.fade > 0 ? null : bitmap;
   }
 
   /**
-   * A frame, over the idle frame of the same cycle index where only the mouth was sent.
+   * A frame, over the idle frame that it was drawn on where only the mouth was sent.
    * @param {ImageBitmap} bitmap
    * @param {Frame} frame
-   * @param {number} cycleIndex  of the response's frame 0
+   * @param {number} position  in the idle cycle
    */
-  #drawFrame(bitmap, { index, region }, cycleIndex) {
+  #drawFrame(bitmap, { region }, position) {
     const isWhole = region[2] === this.canvas.width && region[3] === this.canvas.height;
-    if (!isWhole) this.#draw(this.idle?.bitmap(cycleIndex + index) ?? null);
+    if (!isWhole) this.#draw(this.idle?.bitmap(position) ?? null);
     this.#draw(bitmap, 1, region);
   }
 
-  /** What the canvas shows gives way to something else. @param {object} source */
-  #turnTo(source) {
+  /** Begin a dissolve from what the canvas shows to another source. @param {object} source */
+  #changeTo(source) {
     if (this.source === source) return;
     if (this.source !== null) {
       this.before.width = this.canvas.width;
@@ -151,7 +152,7 @@ export class Face {
         0,
         0,
       );
-      this.veil = 1;
+      this.fade = 1;
     }
     this.source = source;
     this.shown = null;
@@ -162,13 +163,21 @@ export class Face {
    * The response is over.
    * @param {number} [nowMs]
    */
-  #letGo(nowMs = performance.now()) {
+  #finish(nowMs = performance.now()) {
     const speech = this.speech;
     if (!speech) return;
     this.#leave(speech, nowMs);
     this.speech = null;
     speech.close();
     this.onRest(speech);
+  }
+
+  /**
+   * @param {Speech} speech
+   * @param {Frame} frame
+   */
+  #positionOf(speech, frame) {
+    return cyclePosition(speech.cycleIndex, frame.ptsUs, this.idle?.fps ?? 25);
   }
 
   /**
@@ -180,7 +189,7 @@ export class Face {
   #leave(speech, nowMs) {
     const shown = speech.frames.current;
     if (shown && this.source === speech) {
-      this.#resumeIdle(speech.cycleIndex + shown.index + 1, nowMs);
+      this.#resumeIdle(this.#positionOf(speech, shown) + 1, nowMs);
     }
     return false;
   }
@@ -201,9 +210,9 @@ export class Face {
    */
   #draw(picture, alpha = 1, region = [0, 0, this.canvas.width, this.canvas.height]) {
     if (!picture) return;
-    this.paper.globalAlpha = alpha;
-    this.paper.drawImage(picture, ...region);
-    this.paper.globalAlpha = 1;
+    this.context.globalAlpha = alpha;
+    this.context.drawImage(picture, ...region);
+    this.context.globalAlpha = 1;
   }
 
   #fitCanvas() {
@@ -211,6 +220,6 @@ export class Face {
     if (this.canvas.width === width && this.canvas.height === height) return;
     this.canvas.width = width;
     this.canvas.height = height;
-    this.paper.imageSmoothingQuality = "high";
+    this.context.imageSmoothingQuality = "high";
   }
 }

@@ -2,8 +2,7 @@
 /**
  * One response's frames, from JPEG to the bitmap that is due.
  *
- * Knows nothing of the network, the canvas or what a clock is: it is told what is heard and
- * answers with a frame. Decoding is handed in, so the rules run under `node --test`.
+ * Knows nothing of the network, the canvas or clocks: given what is heard, it returns a frame. Decoding is handed in, so the rules run under `node --test`.
  *
  * Bounds: at most `ahead` frames are decoded or being decoded beyond the head; at most
  * `maxWaiting` JPEGs wait. When full, the oldest waiting frame is dropped and counted.
@@ -93,7 +92,7 @@ export class FrameQueue {
   }
 
   /**
-   * A frame not yet decoded whose successor is due as well will not be shown: it makes room.
+   * A frame not yet decoded whose successor is due as well will not be shown: it is dropped.
    * @param {number} heardS
    * @param {number} intervalMs
    */
@@ -120,7 +119,7 @@ export class FrameQueue {
     return first.length > 0 && first.every(({ state }) => state === "ready" || state === "failed");
   }
 
-  /** Frames in hand that are still to be shown. */
+  /** Frames received that are still to be shown. */
   get waiting() {
     return this.frames.length;
   }
@@ -193,4 +192,14 @@ export function cycleIndex(index, count) {
   const period = 2 * (count - 1);
   const offset = ((index % period) + period) % period;
   return offset < count ? offset : period - offset;
+}
+
+/**
+ * Where in the idle cycle a frame of speech was drawn: speech may have another rate than the cycle.
+ * @param {number} first  the position under the response's frame 0
+ * @param {number} ptsUs  of the frame
+ * @param {number} idleFps
+ */
+export function cyclePosition(first, ptsUs, idleFps) {
+  return first + Math.floor((ptsUs * idleFps) / 1e6 + 1e-4); // pts are rounded to microseconds
 }

@@ -2,7 +2,7 @@
 /**
  * An avatar at rest: its source frames, fetched once, decoded around the moment they are needed.
  *
- * `/avatars/<id>/idle.bin` is a row of length-prefixed frame messages. JPEGs stay in memory
+ * `/avatars/<id>/idle.bin` is a sequence of length-prefixed frame messages. JPEGs stay in memory
  * compressed; at most `WINDOW` bitmaps are decoded, because a hundred decoded pictures are a
  * hundred megabytes.
  */
@@ -65,7 +65,7 @@ export class IdleCycle {
     return response;
   }
 
-  /** Until every frame is there, the cycle is not known: the first frame stands. */
+  /** Until every frame is there, the cycle is not known: the first frame is shown. */
   get ready() {
     return this.count > 0;
   }

@@ -4,7 +4,7 @@
  *
  * Owns the AudioContext. The system may suspend it at any time (a phone call, a headset unplugged,
  * the autoplay policy), and on a machine without an output device it never starts. Both are states
- * here; in both the clock stands. Knows nothing of what is played.
+ * here; in both the clock stops. Knows nothing of what is played.
  */
 
 import { MotionMeter, OutputClock } from "./clock.js";
@@ -104,7 +104,7 @@ export class Output {
 
   /**
    * Context time heard at a performance time, in seconds; null before any sound. While the output
-   * stands, so does it.
+   * is stopped, this is constant.
    * @param {number} performanceMs
    * @returns {number | null}
    */

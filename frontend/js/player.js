@@ -100,7 +100,7 @@ export class Player {
     if (this.turn) this.node?.port.postMessage({ type: "stop", turn: this.turn });
   }
 
-  /** There is no output after all: what is left of this turn plays in silence. */
+  /** There is no output: the rest of this turn plays in silence. */
   goSilent() {
     if (this.silent) return;
     const heardS = this.heardAt(this.output.now()) ?? 0;
@@ -109,7 +109,7 @@ export class Player {
     if (this.started) this.silence.play(this.output.now(), heardS);
   }
 
-  /** The system stopped the output in the middle: nothing is heard, and the position stands. */
+  /** The system stopped the output in the middle: nothing is heard, and the position is constant. */
   get paused() {
     return !this.silent && this.output.state !== "running";
   }

@@ -1,7 +1,7 @@
 // One response's frames: in order, bounded, and never one that is not due.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { FrameQueue, cycleIndex } from "../../frontend/js/frames.js";
+import { FrameQueue, cycleIndex, cyclePosition } from "../../frontend/js/frames.js";
 
 const INTERVAL_MS = 1000 / 60;
 
@@ -155,4 +155,21 @@ test("the cycle runs forward, then backward, without showing an end twice", () =
   );
   assert.equal(cycleIndex(-1, 4), 1);
   assert.equal(cycleIndex(7, 1), 0);
+});
+
+test("a frame knows the idle frame it was drawn on, at any two rates", () => {
+  // The server's rule: first + floor(index * idle rate / speech rate).
+  for (const [fps, idleFps] of [
+    [25, 25],
+    [25, 30],
+    [25, 50],
+    [30, 25],
+    [50, 24000 / 1001],
+  ]) {
+    for (let index = 0; index < 3000; index++) {
+      const ptsUs = Math.round((index * 1e6) / fps);
+      const wanted = 7 + Math.floor((index * idleFps) / fps + 1e-9);
+      assert.equal(cyclePosition(7, ptsUs, idleFps), wanted, `frame ${index} at ${fps} fps`);
+    }
+  }
 });

@@ -80,7 +80,8 @@ Server events
 ``response.output_item.done``, ``response.done``; ``error``. Each has an ``event_id``.
 
 Ours are sent to clients that know avatars: those that set ``session.avatar``, sent an ``avatar.*``
-event or connected with ``?avatar=``. The first four have the names of Azure Voice Live:
+event or connected with ``?avatar=``. ``response.video.delta`` and the two switches have the names
+that Azure Voice Live gives them:
 
 ``session.avatar.switch_to_speaking``
     ``turn_id`` (the response's id), ``generation``, ``frame_index`` (its first frame),
