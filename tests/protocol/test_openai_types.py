@@ -1,27 +1,25 @@
 """The `openai` package's types against ours, in both directions.
 
 They are generated from the API's own specification: no field of the GA API is unknown here, and
-what the server sends is what they describe. Runs where the package is installed.
+what the server sends is what they describe.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import pytest
+from openai.types import realtime
 from pydantic import BaseModel, TypeAdapter
 
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError, SessionConfig, parse_client_event
 
-pytest.importorskip("openai")
-
 
 def openai_type(name: str) -> Any:
-    return getattr(importlib.import_module("openai.types.realtime"), name)
+    return getattr(realtime, name)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
