@@ -8,7 +8,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler
+from wsavatar.render.chunks import ChunkCost
+from wsavatar.render.costs import BatchCosts
+from wsavatar.render.scheduler import FrameJob, FrameScheduler
 
 
 @dataclass(slots=True)
@@ -34,14 +36,22 @@ class Streamer:
     def speak(self) -> list[FrameJob[int]]:
         first, self.sent = self.sent, self.sent + self.chunk
         begin_s = self.start_s + self.slack_s
+        # A frame conditions on positions -4 to 6 around its own, 50 a second, in blocks of five.
+        first_position, stop_position = (50 * n / self.fps for n in (first, self.sent - 1))
+        block = max(0, int(first_position - 4) // 5)
+        cost = ChunkCost(block, int(stop_position + 5) // 5 + 1 - block)
         return [
-            FrameJob(self.name, begin_s + n / self.fps, n, opens=n < 4)
+            FrameJob(self.name, begin_s + n / self.fps, n, opens=n < 4, chunk=cost)
             for n in range(first, self.sent)
         ]
 
 
 class SimulatedDevice:
-    """Makes what a scheduler says, in the time of ``cost_s``: of the next size that it knows."""
+    """Makes what a scheduler says, in the time of ``cost_s``: of the next size that it knows.
+
+    ``window_s``: what the features of a block take, once for each block of a stream; a stream's
+    last blocks are kept, as `SharedFeatures` does.
+    """
 
     def __init__(
         self,
@@ -50,6 +60,7 @@ class SimulatedDevice:
         *,
         costs: BatchCosts | None = None,
         noise: float = 0.0,
+        window_s: float = 0.0,
         now_s: float = 0.0,
     ) -> None:
         self.queue = queue
@@ -61,6 +72,8 @@ class SimulatedDevice:
         self._cost_s = cost_s
         self._costs = costs or BatchCosts(list(cost_s))
         self._noise = noise
+        self._window_s = window_s
+        self._known_to: dict[str, int] = {}
         self._chance = random.Random(0)
         self._made: defaultdict[str, list[int]] = defaultdict(list)
         self._lost: defaultdict[str, list[int]] = defaultdict(list)
@@ -106,7 +119,7 @@ class SimulatedDevice:
         frames = len(batch.jobs)
         cost_s = self._cost_s[min(size for size in self._cost_s if size >= frames)]
         cost_s *= 1 + self._noise * self._chance.random()
-        self.now_s += cost_s
+        self.now_s += cost_s + self._encode(batch.jobs)
         self._costs.observe(frames, cost_s)
         for job in batch.jobs:
             name = str(job.stream)
@@ -115,6 +128,20 @@ class SimulatedDevice:
                 self.lateness_s.append(self.now_s - job.due_s)
             if (came_s := self._came_s.get((name, job.work))) is not None:
                 self.chunk_waits_s.append(self.now_s - came_s)
+
+    def _encode(self, jobs: Sequence[FrameJob[int]]) -> float:
+        """Seconds for the features of chunks that these frames are the first of."""
+        windows = 0
+        for job in jobs:
+            name, cost = str(job.stream), job.chunk
+            if cost is None:
+                continue
+            known_to = self._known_to.get(name, 0)
+            windows += max(0, cost.first + cost.count - max(known_to, cost.first))
+            self._known_to[name] = max(known_to, cost.first + cost.count)
+        if windows and self._window_s:
+            self._costs.observe_windows(windows, windows * self._window_s)
+        return windows * self._window_s
 
     def _lose(self, jobs: Sequence[FrameJob[int]]) -> None:
         for job in jobs:

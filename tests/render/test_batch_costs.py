@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsavatar.render.scheduler import FORGET_AFTER, BatchCosts, doublings
+from wsavatar.render.costs import FORGET_AFTER, BatchCosts, doublings
 
 
 def test_costs_are_learnt_and_nothing_is_known_before() -> None:

@@ -24,10 +24,13 @@ When it drops:
 * **Late.** Before each batch the most urgent frames (`LOOKAHEAD` of the greatest batch) are played
   through at what batches were seen to take. Where they cannot all be done by their due times, the
   fewest that let the rest be in time are given up at once, before they cost anything (Moore and
-  Hodgson's rule; all frames cost alike, so there is a choice). The choice falls where it shows
+  Hodgson's rule; all frames cost alike, so there is a choice). The first frame of a chunk costs the
+  chunk's audio features besides. The choice falls where it shows
   least: on a frame whose neighbours are shown, of the stream that has lost nothing for longest. So
   an overload costs every session the same, one frame here and there, instead of making all late.
   And as batches grow where that loses fewer, an overloaded device runs at its best pace.
+* **Chunks.** Where that would leave so few frames of each chunk that features take up the device,
+  whole chunks go instead, of each session in turn (`wsavatar.render.chunks`).
 * **Tolerance.** A frame that even the next batch cannot make in time is still made where it will be
   at most ``lateness_s`` late: a moment's stall costs no frames. Nothing later than that is made.
 * **Nothing in time.** Where no frame that waits would be in time, one batch each `PROBE_S` is made
@@ -42,24 +45,21 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Batch", "BatchCosts", "FrameJob", "FrameScheduler", "doublings"]
+from wsavatar.render.chunks import ChunkChoice, ChunkCost, WaitingChunk
+from wsavatar.render.costs import BatchCosts, doublings
+
+__all__ = ["Batch", "FrameJob", "FrameScheduler"]
 
 Work = TypeVar("Work")
 
 HEAD_START_S = 0.5
 LOOKAHEAD = 4
 PROBE_S = 1.0
-
-RECENT = 8
-OUTLIERS = 2
-"""One compilation, one page fault: the slowest of the last `RECENT` say nothing of the next."""
-FORGET_AFTER = 256
-"""Batches. A size not run for so long, perhaps as it once seemed slow, is unknown again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class FrameJob(Generic[Work]):
     work: Work
     opens: bool = False
     """It is among the first that the stream will show."""
+    chunk: ChunkCost | None = None
+    """What it shares with the other frames of its chunk; None where that costs nothing."""
 
     @property
     def urgency(self) -> float:
@@ -85,63 +87,6 @@ class Batch(Generic[Work]):
     late: tuple[FrameJob[Work], ...]
 
 
-def doublings(least: int, most: int) -> tuple[int, ...]:
-    """``least``, doubled as often as it stays below ``most``, and ``most``."""
-    sizes = [least]
-    while 2 * sizes[-1] < most:
-        sizes.append(2 * sizes[-1])
-    return (*sizes, most) if most > least else tuple(sizes)
-
-
-class BatchCosts:
-    """What a batch of each size takes on one device, learnt from the batches it made.
-
-    ``sizes`` are those that the device runs: n frames run as the smallest that holds them.
-    """
-
-    def __init__(self, sizes: Sequence[int]) -> None:
-        if not sizes or min(sizes) < 1:
-            raise ValueError(f"batch sizes are 1 or more, not {list(sizes)}")
-        self.sizes = tuple(sorted(set(sizes)))
-        self._recent: dict[int, deque[float]] = {size: deque(maxlen=RECENT) for size in self.sizes}
-        self._seen = dict.fromkeys(self.sizes, 0)
-        self._learnt: dict[int, float] = {}
-        self._count = 0
-
-    def observe(self, frames: int, seconds: float) -> None:
-        """A batch of ``frames`` took ``seconds`` of the device."""
-        size, recent = self._size(frames), self._recent
-        self._count += 1
-        self._seen[size] = self._count
-        recent[size].append(seconds)
-        learnt = dict(self._learnt)
-        learnt[size] = sorted(recent[size])[max(0, len(recent[size]) - 1 - OUTLIERS)]
-        for other, seen in self._seen.items():
-            if self._count - seen >= FORGET_AFTER:
-                recent[other].clear()
-                learnt.pop(other, None)
-        self._learnt = learnt  # in one step, for readers on another thread
-
-    def estimate(self, frames: int) -> float:
-        """What a batch of ``frames`` will take, in seconds; 0.0 before anything was observed.
-
-        The slowest of the last batches of its size but `OUTLIERS`: rather too much, so that where
-        batches differ nearly all are in time; what that gains is made use of in the next plan. A
-        size never seen is taken to cost in proportion to the next smaller, else as the next larger.
-        """
-        learnt, size = self._learnt, self._size(frames)
-        beyond = max(1.0, frames / size)
-        if size in learnt:
-            return learnt[size] * beyond
-        smaller = max((known for known in learnt if known < size), default=None)
-        if smaller is not None:
-            return learnt[smaller] * size / smaller * beyond
-        return learnt[min(learnt)] if learnt else 0.0
-
-    def _size(self, frames: int) -> int:
-        return next((size for size in self.sizes if size >= frames), self.sizes[-1])
-
-
 @dataclass(slots=True, eq=False)
 class _Waiting(Generic[Work]):
     """A frame in its stream's queue, linked to its neighbours: any of them may leave."""
@@ -151,6 +96,7 @@ class _Waiting(Generic[Work]):
     gap: int
     """Frames lost directly before it."""
     before: _Waiting[Work] | None
+    chunk: WaitingChunk | None
     after: _Waiting[Work] | None = None
     since: int = 0
     """Frames since the last gap; up to date in a plan."""
@@ -174,8 +120,8 @@ class _Stream(Generic[Work]):
     since: int = 0
     """Frames made since the last gap."""
 
-    def append(self, job: FrameJob[Work]) -> None:
-        waiting = _Waiting(job, self, self.gap, self.last)
+    def append(self, job: FrameJob[Work], chunk: WaitingChunk | None) -> None:
+        waiting = _Waiting(job, self, self.gap, self.last, chunk)
         if self.last is None:
             self.first = waiting
         else:
@@ -223,22 +169,64 @@ class _Pace:
 
     first: int
     done_s: tuple[float, ...]
-    """Of the n-th frame, from 0."""
+    """Of the n-th frame, from 0, without the features of chunks."""
     earliest_s: float
     """When the smallest batch would be done: what is due before that is late in any case."""
     lateness_s: float
 
-    def holds(self, count: int, due_s: float) -> bool:
-        """Whether the last of ``count`` frames is in time, or late as it must be and bearably."""
-        done_s = self.done_s[count - 1]
-        return done_s <= due_s or due_s < self.earliest_s and done_s <= due_s + self.lateness_s
-
     def losses(self, drawn: Sequence[_Waiting[Any]]) -> int:
         """How many of these frames, the most urgent first, could not be in time."""
-        kept = 0
+        kept = _Kept[Any](self)
         for waiting in drawn:
-            kept += self.holds(kept + 1, waiting.job.due_s)
-        return len(drawn) - kept
+            kept.add(waiting)
+            if not kept.is_in_time():
+                kept.remove(waiting)
+        return len(drawn) - len(kept.frames)
+
+
+class _Kept(Generic[Work]):
+    """The frames of a plan that are to be made, in order."""
+
+    def __init__(self, pace: _Pace) -> None:
+        self.frames: list[_Waiting[Work]] = []
+        self._pace = pace
+        self._of_chunk: Counter[int] = Counter()  # by id: of those whose features are to be made
+        self._features_s = 0.0
+
+    def add(self, waiting: _Waiting[Work]) -> None:
+        self.frames.append(waiting)
+        self._count(waiting, 1)
+
+    def remove(self, waiting: _Waiting[Work]) -> None:
+        self.frames.remove(waiting)
+        self._count(waiting, -1)
+
+    def is_in_time(self, less: int = 0) -> bool:
+        """Whether the last is in time, or late as it must be and bearably.
+
+        In the first batch its features must not make those before it late beyond that either.
+        ``less``: with so many fewer before it.
+        """
+        pace, last = self._pace, self.frames[-1]
+        count = len(self.frames) - less
+        done_s = pace.done_s[count - 1] + self._features_s
+        own_s = last.chunk.features_s if last.chunk is not None else 0.0
+        due_s = last.job.due_s
+        if due_s < pace.earliest_s + own_s:
+            due_s += pace.lateness_s
+        if own_s and count <= pace.first:
+            bearable_s = min(waiting.job.due_s for waiting in self.frames) + pace.lateness_s
+            due_s = min(due_s, bearable_s)
+        return done_s <= due_s
+
+    def _count(self, waiting: _Waiting[Work], change: int) -> None:
+        chunk = waiting.chunk
+        if chunk is None or not chunk.features_s:
+            return
+        before = self._of_chunk[id(chunk)]
+        self._of_chunk[id(chunk)] += change
+        if not before or not before + change:
+            self._features_s += change * chunk.features_s
 
 
 class FrameScheduler(Generic[Work]):
@@ -257,6 +245,7 @@ class FrameScheduler(Generic[Work]):
         self.max_queued_frames = max_queued_frames
         self.lateness_s = lateness_s
         self._streams: dict[Hashable, _Stream[Work]] = {}
+        self._chunks = ChunkChoice()
         self._count = 0
         self._turn = 0
         self._opened = 0
@@ -273,7 +262,10 @@ class FrameScheduler(Generic[Work]):
             if stream is None:
                 self._opened += 1
                 stream = self._streams[job.stream] = _Stream(job.stream, self._opened, self._turn)
-            stream.append(job)
+            chunk = None
+            if job.chunk is not None:
+                chunk = self._chunks.push(job.stream, job.chunk, job.due_s, job.opens)
+            stream.append(job, chunk)
             self._count += 1
         dropped = []
         while self._count > self.max_queued_frames:
@@ -291,6 +283,8 @@ class FrameScheduler(Generic[Work]):
         jobs, waiting = [], removed.first
         while waiting is not None:
             jobs.append(waiting.job)
+            if waiting.chunk is not None:
+                self._chunks.leave(waiting.chunk)
             waiting = waiting.after
         return jobs
 
@@ -307,9 +301,10 @@ class FrameScheduler(Generic[Work]):
         if not self._count:
             return Batch((), ())
         ceiling = max(1, min(ceiling, self.max_batch_size))
+        late = self._give_up_chunks(now_s, costs, ceiling)
         drawn = self._draw(LOOKAHEAD * ceiling)
         pace = self._pace(drawn, now_s, costs, ceiling)
-        late = self._thin(drawn, pace)
+        late += self._thin(drawn, pace)
         jobs = [self._make(waiting) for waiting in drawn[: pace.first]]
         if not jobs and now_s - self._probed_s >= PROBE_S:
             bearable = [job for job in late if job.due_s + self.lateness_s >= now_s]
@@ -319,6 +314,22 @@ class FrameScheduler(Generic[Work]):
                 probing = set(map(id, jobs))
                 late = [job for job in late if id(job) not in probing]
         return Batch(tuple(jobs), tuple(late))
+
+    def _give_up_chunks(
+        self, now_s: float, costs: BatchCosts, ceiling: int
+    ) -> list[FrameJob[Work]]:
+        """All frames of the chunks that are not worth their features now."""
+        size = self._best_size(self._sizes(ceiling), costs)
+        given_up = self._chunks.plan(now_s, costs.estimate(size) / size, costs.window_s)
+        lost = []
+        for chunk in given_up:
+            waiting = self._streams[chunk.stream].first
+            while waiting is not None:
+                follower = waiting.after
+                if waiting.chunk is chunk:
+                    lost.append(self._lose(waiting))
+                waiting = follower
+        return lost
 
     def _draw(self, limit: int) -> list[_Waiting[Work]]:
         """The most urgent frames, in the order in which they would be made."""
@@ -346,10 +357,8 @@ class FrameScheduler(Generic[Work]):
     ) -> _Pace:
         """How big the next batch is: as big as loses the fewest frames."""
         least = min(self.batch_size, ceiling)
-        sizes = [
-            size for size in doublings(least, ceiling) if size == least or 2 * size <= self._count
-        ]
-        rest = max(sizes, key=lambda size: size / max(costs.estimate(size), 1e-9))
+        sizes = self._sizes(ceiling)
+        rest = self._best_size(sizes, costs)
         if any(waiting.job.opens for waiting in drawn[:least]):
             sizes = sizes[:1]
         earliest_s = now_s + costs.estimate(min(least, len(drawn)))
@@ -363,32 +372,45 @@ class FrameScheduler(Generic[Work]):
             paces.append(_Pace(first, tuple(done_s), earliest_s, self.lateness_s))
         return min(paces, key=lambda pace: pace.losses(drawn))
 
+    def _sizes(self, ceiling: int) -> list[int]:
+        """Batch sizes that as many frames as wait allow."""
+        least = min(self.batch_size, ceiling)
+        sizes = doublings(least, ceiling)
+        return [size for size in sizes if size == least or 2 * size <= self._count]
+
+    @staticmethod
+    def _best_size(sizes: Sequence[int], costs: BatchCosts) -> int:
+        return max(sizes, key=lambda size: size / max(costs.estimate(size), 1e-9))
+
     def _thin(self, drawn: list[_Waiting[Work]], pace: _Pace) -> list[FrameJob[Work]]:
         """Take out the fewest frames that let the rest be in time, where it shows least."""
         lost = []
-        kept: list[_Waiting[Work]] = []
+        kept = _Kept[Work](pace)
         for waiting in drawn:
-            due_s = waiting.job.due_s
-            kept.append(waiting)
-            if pace.holds(len(kept), due_s):
+            kept.add(waiting)
+            if kept.is_in_time():
                 continue
             victim = waiting
-            if len(kept) > 1 and pace.holds(len(kept) - 1, due_s):  # it can take another's place
-                victim = min(kept, key=_Waiting.visibility)
+            if len(kept.frames) > 1 and kept.is_in_time(less=1):  # it can take a place
+                victim = min(kept.frames, key=_Waiting.visibility)
             kept.remove(victim)
             lost.append(self._lose(victim))
-        drawn[:] = kept
+        drawn[:] = kept.frames
         return lost
 
     def _make(self, waiting: _Waiting[Work]) -> FrameJob[Work]:
         self._turn += 1
         waiting.stream.served = self._turn
         waiting.stream.made(waiting)
+        if waiting.chunk is not None:
+            self._chunks.make(waiting.chunk)
         self._forget_one(waiting.stream)
         return waiting.job
 
     def _lose(self, waiting: _Waiting[Work]) -> FrameJob[Work]:
         waiting.stream.lost(waiting)
+        if waiting.chunk is not None:
+            self._chunks.leave(waiting.chunk)
         self._forget_one(waiting.stream)
         return waiting.job
 

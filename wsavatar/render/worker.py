@@ -32,7 +32,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,14 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.machine import yield_to_others
+from wsavatar.render.chunks import ChunkCost
+from wsavatar.render.costs import BatchCosts, doublings
 from wsavatar.render.features import SharedFeatures
 from wsavatar.render.finish.finisher import make_finisher
 from wsavatar.render.finish.host import to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard, is_out_of_memory
-from wsavatar.render.scheduler import BatchCosts, FrameJob, FrameScheduler, doublings
+from wsavatar.render.scheduler import FrameJob, FrameScheduler
 from wsavatar.render.threads import Threads
 from wsavatar.render.work import FaceModel, FrameWork
 
@@ -74,6 +76,8 @@ class _Pass:
     begun_s: float = 0.0
     unfinished: int = 0
     has_failed: bool = False
+    features_s: float = 0.0
+    """How much of its time went into audio features."""
 
 
 class FaceWorker:
@@ -160,7 +164,8 @@ class FaceWorker:
         device that pastes by itself, "features" and "generate" are the time to queue the work,
         "generate" with the paste, and "encode" is the wait until all of it was done.
         ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is None
-        where the device does not say. ``batch_ms`` is what a batch of each size is taken to need.
+        where the device does not say. ``batch_ms`` is what a batch of each size is taken to
+        need, ``window_ms`` what the features of a window of audio are.
         """
         by_size = dict(self._batches)
         return {
@@ -170,6 +175,7 @@ class FaceWorker:
             "batch_ms": {
                 str(size): round(1000 * self._costs.estimate(size), 3) for size in self._sizes
             },
+            "window_ms": round(1000 * self._costs.window_s, 3),
             "batch_ceiling": self._guard.ceiling,
             "memory_share": self._memory_share,
             "stage_ms": {stage: round(ms, 3) for stage, ms in self._stage_ms.items()},
@@ -185,6 +191,7 @@ class FaceWorker:
     def submit(self, jobs: Sequence[FrameJob[FrameWork]]) -> None:
         """Queue frames; those that do not fit, or come after `close`, are posted as dropped."""
         reason: DropReason = "overload"
+        jobs = _with_costs(jobs)
         with self._wake:
             self._owed.update((id(job.work), job.work) for job in jobs)
             dropped: Sequence[FrameJob[FrameWork]] = jobs
@@ -317,7 +324,7 @@ class FaceWorker:
             if self._is_short:
                 self._is_short = False
                 self._give_back_memory()
-            images = self._generate(works)
+            images = self._generate(batch)
         except Exception as error:
             self._fail(batch, works, error)
             self._finished(batch, len(works))
@@ -329,11 +336,15 @@ class FaceWorker:
         for row, work in enumerate(works):
             self._finishers.submit(self._finish, batch, [work], images[row : row + 1])
 
-    def _generate(self, works: Sequence[FrameWork]) -> Any:
+    def _generate(self, batch: _Pass) -> Any:
         """What finishers take: patches, or on a device pictures already."""
+        works = batch.works
         started = time.perf_counter()
-        self._encode_audio(works)
+        windows = self._encode_audio(works)
         encoded = time.perf_counter()
+        if windows:
+            batch.features_s = encoded - started
+            self._costs.observe_windows(windows, batch.features_s)
         images = self._model.generate(
             self._finisher.latents(works), [w.source.condition[w.row] for w in works]
         )
@@ -345,14 +356,15 @@ class FaceWorker:
         self._measure("generate", time.perf_counter() - encoded, len(works))
         return images
 
-    def _encode_audio(self, works: Sequence[FrameWork]) -> None:
+    def _encode_audio(self, works: Sequence[FrameWork]) -> int:
         """Features of the chunks that this batch is the first to touch, all in one call.
 
-        Of each stream's chunk only the blocks that its last chunks here did not have.
+        Of each stream's chunk only the blocks that its last chunks here did not have. Returns how
+        many windows that took.
         """
         new = {id(w.source): w for w in works if w.source.condition is None}.values()
         if not new:
-            return
+            return 0
         block_positions = self._model.spec.grid.block_positions
         known = [self._features.shared(w.spec.number, w.source.chunk) for w in new]
         windows = [
@@ -366,6 +378,7 @@ class FaceWorker:
             work.source.condition = self._model.condition([*parts, fresh], chunk, work.source.fps)
             self._features.keep(work.spec.number, chunk, fresh)
             start = stop
+        return sum(map(len, windows))
 
     def _watch_memory(self) -> None:
         """Read how full the device is; where it is short, give back what is only cached."""
@@ -446,7 +459,8 @@ class FaceWorker:
                 return
             now_s = self._clock()
             if not batch.has_failed:
-                self._costs.observe(len(batch.works), now_s - self._taken_up_s(batch))
+                taken_s = now_s - self._taken_up_s(batch) - batch.features_s
+                self._costs.observe(len(batch.works), max(0.0, taken_s))
             self._freed_s = now_s
             self._passes.remove(batch)
             self._wake.notify()
@@ -492,3 +506,10 @@ class FaceWorker:
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:
         now_ms, before_ms = 1000 * seconds / frames, self._stage_ms[stage]
         self._stage_ms[stage] = now_ms if not before_ms else before_ms + 0.1 * (now_ms - before_ms)
+
+
+def _with_costs(jobs: Sequence[FrameJob[FrameWork]]) -> list[FrameJob[FrameWork]]:
+    """Say of each frame what it shares with the others of its chunk: the audio features."""
+    chunks = {id(job.work.source): job.work.source.chunk for job in jobs}
+    costs = {id: ChunkCost(c.first_block, len(c.windows)) for id, c in chunks.items()}
+    return [replace(job, chunk=costs[id(job.work.source)]) for job in jobs]
