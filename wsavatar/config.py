@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import (
@@ -193,6 +193,9 @@ class Settings(BaseSettings):
     avatars: AvatarSettings = AvatarSettings()
     dialogue: DialogueSettings = DialogueSettings()
 
+    file_values: ClassVar[Mapping[str, Any]] = {}
+    """What a configuration file has; `load_settings` makes a class with it."""
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -202,7 +205,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings)
+        file_settings = InitSettingsSource(settings_cls, init_kwargs=dict(cls.file_values))
+        return (init_settings, env_settings, file_settings)
 
 
 def load_settings(
@@ -217,17 +221,7 @@ def load_settings(
     flat = dict(overrides or {})
 
     class Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            from_file = InitSettingsSource(settings_cls, init_kwargs=source.values)
-            return (init_settings, env_settings, from_file)
+        file_values = source.values
 
     _reject_unknown_environment()
     try:

@@ -6,10 +6,9 @@ random: with zeros a chip draws less power and runs faster than with real data.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsavatar.bench.report import Ceiling, ConvolutionRate
-from wsavatar.bench.timing import stopwatch
+from wsavatar.bench.timing import cudnn_benchmark, stopwatch
 from wsavatar.faces.musetalk.architecture import build
 from wsavatar.faces.musetalk.layout import Part, part_files
 from wsavatar.faces.musetalk.networks import FaceGenerator
@@ -55,7 +54,7 @@ def measure_ceiling(
     decoder: Decoder = "vae",
 ) -> Ceiling:
     """Rates of ``device`` in ``dtype``, and the operations of a frame of the model."""
-    with torch.inference_mode(), _fastest_algorithms():
+    with torch.inference_mode(), cudnn_benchmark(True):
         convolutions = tuple(
             ConvolutionRate(
                 channels, side, round(_convolution_tflops(channels, side, device, dtype, load), 6)
@@ -133,13 +132,3 @@ def _seconds(call: Callable[[], Any], device: torch.device, load: Load) -> float
     group()
     times = [elapsed_ms(group) for _ in range(load.groups)]
     return statistics.median(times) / load.calls / 1000
-
-
-@contextlib.contextmanager
-def _fastest_algorithms() -> Iterator[None]:
-    chosen = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = chosen

@@ -9,10 +9,9 @@ conservative.
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.bench.report import ReferenceSpeed
+from wsavatar.bench.timing import cudnn_benchmark
 from wsavatar.faces.musetalk.checkpoint import load_modules
 from wsavatar.faces.musetalk.networks import patch_of, scaling_of
 from wsavatar.faces.musetalk.spec import Version
@@ -114,7 +114,8 @@ def measure_reference(
     """
     batch = list(conditions[:size])
     speeds, with_jpeg = [], []
-    with _library_defaults():
+    # torch's default, which our model changes to choosing by timing.
+    with cudnn_benchmark(False):
         _run(path, avatar, batch, 1, quality)
         for _ in range(REPETITIONS):
             pasted_s, encoded_s = _run(path, avatar, batch, BATCHES, quality)
@@ -139,14 +140,3 @@ def _run(
         pasted_s += pasted - started
         encoded_s += time.perf_counter() - pasted
     return pasted_s, encoded_s
-
-
-@contextlib.contextmanager
-def _library_defaults() -> Iterator[None]:
-    """cuDNN with torch's default, which our model changes to choosing by timing."""
-    chosen = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = chosen

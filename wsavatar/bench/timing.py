@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["Stopwatch", "is_cuda", "stopwatch"]
+__all__ = ["Stopwatch", "cudnn_benchmark", "is_cuda", "stopwatch"]
 
 Stopwatch = Callable[[Callable[[], Any]], float]
 """Runs a call and returns its milliseconds, after the device has finished the work."""
@@ -43,3 +44,16 @@ def _by_events(device: Any) -> Stopwatch:
             return float(start.elapsed_time(end))
 
     return elapsed_ms
+
+
+@contextlib.contextmanager
+def cudnn_benchmark(enabled: bool) -> Iterator[None]:
+    """Let cuDNN choose its convolution algorithms by timing, or not; restores the setting."""
+    import torch
+
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = enabled
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
