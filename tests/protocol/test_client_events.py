@@ -331,6 +331,12 @@ def test_an_items_audio_arrives_as_bytes() -> None:
             "'text'",
         ),
         (
+            {"role": "user", "content": [{"type": "input_audio", "adio": "AAAA"}]},
+            "unknown_parameter",
+            "content[0].adio",
+            "'audio'",
+        ),
+        (
             {"role": "user", "content": [{"type": "input_audio", "audio": "A"}]},
             "invalid_base64",
             "content[0].audio",

@@ -62,8 +62,9 @@ def new_id(prefix: str) -> str:
 class StrictObject(BaseModel):
     """Immutable, and without fields that it does not know.
 
-    ``moved`` says where a field of the beta API went (empty: nowhere); ``unsupported`` says, for a
-    field of the GA API that this server cannot honour, what to do instead.
+    ``moved`` says where a field of the beta API went (empty: nowhere), or a field belongs that is
+    often put here; ``unsupported`` says, for a field of the GA API that this server cannot honour,
+    what to do instead; ``internal`` names fields that are not on the wire.
     """
 
     model_config = ConfigDict(
@@ -72,6 +73,7 @@ class StrictObject(BaseModel):
 
     moved: ClassVar[dict[str, str]] = {}
     unsupported: ClassVar[dict[str, str]] = {}
+    internal: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
@@ -82,20 +84,20 @@ class StrictObject(BaseModel):
             if key in cls.model_fields:
                 continue
             if key not in cls.unsupported:
-                raise cls.unknown(key)
+                raise cls._unknown(key)
             if data[key] is not None:
                 raise refuse("unsupported_parameter", cls.unsupported[key], field=key)
         return {key: data[key] for key in data if key not in cls.unsupported}
 
     @classmethod
-    def unknown(cls, key: str) -> PydanticCustomError:
+    def _unknown(cls, key: str) -> PydanticCustomError:
         """The error for a field that this object does not have."""
         if key in cls.moved:
             hint = f"Use {cls.moved[key]}." if cls.moved[key] else "Leave it out."
-            message = f"The GA API has no such field. {hint}"
+            message = f"There is no such field. {hint}"
         else:
-            known = [name for name, field in cls.model_fields.items() if not field.exclude]
-            message = f"Unknown field.{suggestion(key, known)} Known: {', '.join(sorted(known))}."
+            known = sorted(cls.model_fields.keys() - cls.internal)
+            message = f"Unknown field.{suggestion(key, known)} Known: {', '.join(known)}."
         return refuse("unknown_parameter", message, field=key[:100])
 
 

@@ -107,6 +107,15 @@ class AudioOutput(StrictObject):
 
 
 class AudioConfig(StrictObject):
+    moved = {
+        "turn_detection": "session.audio.input.turn_detection",
+        "transcription": "session.audio.input.transcription",
+        "noise_reduction": "session.audio.input.noise_reduction",
+        "format": "session.audio.input.format or session.audio.output.format",
+        "voice": "session.audio.output.voice",
+        "speed": "session.audio.output.speed",
+    }
+
     input: AudioInput = AudioInput()
     output: AudioOutput = AudioOutput()
 
@@ -125,6 +134,7 @@ class VideoConfig(StrictObject):
 
 class AvatarConfig(StrictObject):
     model_config = ConfigDict(strict=True)
+    moved = {name: f"session.avatar.video.{name}" for name in VideoConfig.model_fields}
 
     id: AvatarId = ""
     mode: Literal["mirror", "parrot", "chat", "upstream"] = "parrot"
@@ -162,8 +172,11 @@ class SessionConfig(StrictObject):
         "turn_detection": "session.audio.input.turn_detection",
         "max_response_output_tokens": "session.max_output_tokens",
         "temperature": "",
+        "mode": "session.avatar.mode",
+        "video": "session.avatar.video",
     }
     unsupported = {"prompt": NO_PROMPTS}
+    internal = frozenset({"default_turn_detection", "default_voice"})
 
     type: Annotated[Literal["realtime"], BeforeValidator(_realtime_only)] = "realtime"
     model: Annotated[str, AfterValidator(_own_name)] = "wsavatar"
@@ -179,7 +192,7 @@ class SessionConfig(StrictObject):
     truncation: Ignored = None
     include: Ignored = None
     avatar: AvatarConfig = AvatarConfig()
-    # Not on the wire. The first fills in what a turn_detection leaves out where none was in force;
+    # The first fills in what a turn_detection leaves out where none was in force;
     # an empty voice means the second.
     default_turn_detection: SkipJsonSchema[TurnDetection] = Field(
         default=TurnDetection(), exclude=True
@@ -192,7 +205,7 @@ class SessionConfig(StrictObject):
         Raises `ProtocolError`, whose ``param`` is the field's path; this one stays in force.
         """
         patch = {key: value for key, value in patch.items() if key not in _READ_ONLY}
-        for name in _NOT_ON_THE_WIRE & patch.keys():
+        for name in self.internal & patch.keys():
             param = f"session.{name}"
             raise ProtocolError(
                 "unknown_parameter", f"{param}: Unknown field.", param=param, event_id=event_id
@@ -234,7 +247,7 @@ class SessionConfig(StrictObject):
 
     def _with_defaults(self, old: SessionConfig) -> SessionConfig:
         """This configuration with the defaults of ``old``, which fill in for an empty voice."""
-        defaults = {name: getattr(old, name) for name in _NOT_ON_THE_WIRE}
+        defaults = {name: getattr(old, name) for name in self.internal}
         new = self.model_copy(update=defaults)
         if new.audio.output.voice or not old.default_voice:
             return new
@@ -263,7 +276,6 @@ class SessionObject(SessionConfig):
 
 _READ_ONLY = frozenset({"id", "object", "expires_at"})
 """What a client may send back as it came."""
-_NOT_ON_THE_WIRE = frozenset({"default_turn_detection", "default_voice"})
 _REPLACED_WHOLE = {
     "session.audio.input.format",
     "session.audio.output.format",
