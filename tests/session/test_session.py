@@ -12,6 +12,7 @@ from tests.helpers import GRID, FakeFace, tone
 from tests.session.held import holding
 from wsavatar.dialogue.conversation import (
     MAX_AUDIO_BYTES,
+    MAX_ITEM_BYTES,
     MAX_ITEMS,
     Conversation,
     Entry,
@@ -332,6 +333,15 @@ def test_the_audio_of_old_items_is_forgotten_before_the_items() -> None:
     assert [entry.audio is not None for entry in kept] == [False, True, True]
     kept.add(spoken("d", 2 * MAX_AUDIO_BYTES))
     assert [entry.audio is not None for entry in kept] == [False, False, False, True]
+
+
+def test_items_are_bounded_by_what_is_in_them() -> None:
+    """A client that writes megabytes an item makes the session forget the oldest, not grow."""
+    kept = Conversation()
+    for number in range(5):
+        part = InputTextPart(text="x" * (MAX_ITEM_BYTES // 3))
+        kept.add(Entry(UserMessage(id=f"n{number}", content=(part,))))
+    assert [entry.id for entry in kept] == ["n3", "n4"]
 
 
 async def test_a_full_inbox_makes_the_reader_wait_and_loses_nothing() -> None:

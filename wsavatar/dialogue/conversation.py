@@ -26,6 +26,7 @@ from wsavatar.protocol.events import (
 __all__ = [
     "MAX_AUDIO_BYTES",
     "MAX_ITEMS",
+    "MAX_ITEM_BYTES",
     "Conversation",
     "Entry",
     "Recording",
@@ -34,6 +35,8 @@ __all__ = [
 
 MAX_ITEMS = 1000
 """Items that a session remembers. Full: the oldest is forgotten."""
+MAX_ITEM_BYTES = 16 * 1024 * 1024
+"""Texts and images, as JSON, that a session remembers. Full: the oldest item is forgotten."""
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
 """Audio of user items that a session remembers. Full: the oldest items lose theirs."""
 _TRUNCATE_SLACK_MS = 100
@@ -86,6 +89,7 @@ class Conversation:
     def __init__(self) -> None:
         self.id = new_id("conv")
         self._entries: dict[str, Entry] = {}
+        self._sizes: dict[str, int] = {}
 
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._entries
@@ -130,6 +134,7 @@ class Conversation:
         before = self.last_id
         self._entries[entry.id] = entry
         self._entries |= {one.id: one for one in later}
+        self._sizes[entry.id] = len(entry.item.model_dump_json())
         self._forget_oldest()
         return before
 
@@ -142,6 +147,7 @@ class Conversation:
         if entry.heard_ms is not None:
             item = _cut(item, entry)
         self._entries[item.id] = replace(entry, item=item)
+        self._sizes[item.id] = len(item.model_dump_json())
         ids = list(self._entries)
         place = ids.index(item.id)
         return item, ids[place - 1] if place else None
@@ -158,7 +164,7 @@ class Conversation:
     def delete(self, item_id: str) -> None:
         """Forget an item. Raises ProtocolError where there is none."""
         self.get(item_id, code="item_delete_invalid_item_id")
-        del self._entries[item_id]
+        self._remove(item_id)
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> int:
         """The client played only so much of what the avatar said; the item keeps its text.
@@ -188,9 +194,14 @@ class Conversation:
         self._entries[item_id] = replace(entry, item=_cut(entry.item, entry))
         return min(ends)
 
+    def _remove(self, item_id: str) -> None:
+        del self._entries[item_id], self._sizes[item_id]
+
     def _forget_oldest(self) -> None:
-        while len(self._entries) > MAX_ITEMS:
-            del self._entries[next(iter(self._entries))]
+        while len(self._entries) > MAX_ITEMS or (
+            len(self._entries) > 1 and sum(self._sizes.values()) > MAX_ITEM_BYTES
+        ):
+            self._remove(next(iter(self._entries)))
         audio_bytes = 0
         for entry in reversed(list(self._entries.values())):
             if entry.audio is None:

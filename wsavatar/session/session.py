@@ -260,8 +260,10 @@ class Session:
         await self._dialogue.committed(item_id)
 
     def _create_item(self, event: wire.ConversationItemCreate) -> None:
-        item = event.item.model_copy(update={"status": "completed"})
-        audio = recording_of(item, self._config.audio.input.format)
+        audio = recording_of(event.item, self._config.audio.input.format)
+        # Without the audio's bytes, which the recording holds.
+        kept = event.item.model_dump() | {"status": "completed"}
+        item = type(event.item).model_validate(kept)
         previous = self._conversation.insert(Entry(item, audio), event.previous_item_id)
         self._downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         self._downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
