@@ -7,11 +7,9 @@ docs/avatars.md. This module knows no model and no cache.
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -36,7 +34,19 @@ __all__ = [
 FORMAT_VERSION = 1
 ID_PATTERN = "^[a-z0-9][a-z0-9_-]{0,63}$"
 MAX_FRAMES = 3000
+MIN_FPS, MAX_FPS = 5, 60
 _MAX_JSON_BYTES = 16 * 1024 * 1024
+_NORMALISED_BELOW = 2.0
+_INNER = slice(27, 68)  # nose, eyes and mouth
+_OUTSIDE = 0.25  # of the face's size
+_EYES, _NOSE = ("the eyes", slice(36, 48)), ("the nose's base", slice(31, 36))
+_MOUTH, _CHIN = ("the mouth", slice(48, 68)), ("the chin", slice(8, 9))
+_ORDER = (
+    (_EYES, "above", _NOSE, 1),
+    (_NOSE, "above", _MOUTH, 1),
+    (_MOUTH, "above", _CHIN, 1),
+    (("the eye of points 36-41", slice(36, 42)), "left of", ("that of 42-47", slice(42, 48)), 0),
+)
 _IDLE_CRF = 15  # every frame ever shown is made from this video: nearly lossless
 
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -62,7 +72,7 @@ class AvatarFile(BaseModel):
     description: Annotated[str, Field(max_length=2000)] = ""
     video: _FileName = "idle.mp4"
     poster: _FileName | None = None
-    fps: Annotated[float, Field(ge=5, le=60)]
+    fps: Annotated[float, Field(ge=MIN_FPS, le=MAX_FPS)]
     width: Annotated[int, Field(ge=128, le=4096, multiple_of=2)]
     height: Annotated[int, Field(ge=128, le=4096, multiple_of=2)]
     frame_count: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
@@ -112,14 +122,52 @@ def read_landmarks(folder: Path, avatar: AvatarFile) -> np.ndarray:
 
 
 def check_landmarks(landmarks: np.ndarray, width: int, height: int, source: str) -> None:
-    """Raise AvatarError unless they are finite [n, 68, 2] points in or near the picture."""
+    """Raise AvatarError unless every frame's points [n, 68, 2] can be a face in the picture.
+
+    Finite pixels; eyes, nose and mouth inside the picture, and the jaw not far out of it; the eyes
+    above the nose, that above the mouth, that above the chin; the first eye left of the second.
+    """
     if landmarks.ndim != 3 or landmarks.shape[1:] != (68, 2) or not len(landmarks):
         raise AvatarError(f"{source}: landmarks must be [n, 68, 2], not {list(landmarks.shape)}")
-    if not np.isfinite(landmarks).all():
-        raise AvatarError(f"{source}: landmarks hold numbers that are not finite")
+    wrong = np.argwhere(~np.isfinite(landmarks))
+    if len(wrong):
+        frame, point, axis = (int(index) for index in wrong[0])
+        value = landmarks[frame, point, axis]
+        raise AvatarError(f"{source}: frame {frame}, point {point}: {'xy'[axis]} is {value}")
+    if landmarks.max() <= _NORMALISED_BELOW:
+        raise AvatarError(
+            f"{source}: its greatest number is {landmarks.max():g}: landmarks must be pixels, not "
+            f"parts of the picture; multiply x by {width} and y by {height}"
+        )
+    _check_inside(landmarks, width, height, source)
+    _check_order(landmarks, source)
+
+
+def _check_inside(landmarks: np.ndarray, width: int, height: int, source: str) -> None:
     size = np.array([width, height])
-    if (landmarks < -size).any() or (landmarks > 2 * size).any():
-        raise AvatarError(f"{source}: landmarks lie far outside the {width}x{height} picture")
+    # A jaw may reach out of a close-up; so may brows.
+    margin = _OUTSIDE * np.ptp(landmarks, axis=1, keepdims=True) * np.ones((1, 68, 1))
+    margin[:, _INNER] = 0
+    wrong = np.argwhere((landmarks < -margin) | (landmarks > size + margin))
+    if len(wrong):
+        frame, point, axis = (int(index) for index in wrong[0])
+        raise AvatarError(
+            f"{source}: frame {frame}, point {point}: {'xy'[axis]} is "
+            f"{landmarks[frame, point, axis]:.1f}, outside the {width}x{height} picture"
+        )
+
+
+def _check_order(landmarks: np.ndarray, source: str) -> None:
+    for upper, relation, lower, axis in _ORDER:
+        near, far = (landmarks[:, points, axis].mean(axis=1) for _, points in (upper, lower))
+        wrong = np.flatnonzero(near >= far)
+        if len(wrong):
+            frame = int(wrong[0])
+            raise AvatarError(
+                f"{source}: frame {frame}: {upper[0]} ({'xy'[axis]} {near[frame]:.1f}) must be "
+                f"{relation} {lower[0]} ({'xy'[axis]} {far[frame]:.1f}); the iBUG-68 points are "
+                "0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth, of an upright face"
+            )
 
 
 def file_in(folder: Path, name: str) -> Path:
@@ -145,13 +193,21 @@ def _read_bounded(folder: Path, name: str) -> bytes:
         raise AvatarError(f"{path}: cannot be read ({error})") from error
 
 
+def check_new_id(directory: Path, id: str, *, overwrite: bool = False) -> None:
+    """Raise AvatarError unless an avatar of this id may be written into ``directory``."""
+    if not re.fullmatch(ID_PATTERN, id):
+        raise AvatarError(f"id {id[:64]!r}: small letters, digits, - and _ only, 64 at most")
+    if (directory / id).exists() and not overwrite:
+        raise AvatarError(f"{directory / id}: exists already")
+
+
 def write_avatar(
     directory: Path,
     id: str,
     name: str,
     frames: Iterable[np.ndarray],
     fps: float | Fraction,
-    landmarks: np.ndarray,
+    landmarks: Sequence[np.ndarray] | np.ndarray,
     description: str = "",
     license: str = "",
     *,
@@ -160,59 +216,84 @@ def write_avatar(
     """Write the avatar folder ``directory/id`` and return it.
 
     ``frames`` are uint8 [H, W, 3] RGB, mouth at rest; ``landmarks`` float [n, 68, 2], one for each
-    frame. The folder appears complete or not at all. Raises AvatarError.
+    frame, read after the last of them. The folder appears complete or not at all. Raises
+    AvatarError.
     """
-    if not re.fullmatch(ID_PATTERN, id):
-        raise AvatarError(f"id {id[:64]!r}: small letters, digits, - and _ only, 64 at most")
+    check_new_id(directory, id, overwrite=overwrite)
     rate = Fraction(fps).limit_denominator(1001)
     target = directory / id
-    if target.exists() and not overwrite:
-        raise AvatarError(f"{target}: exists already")
-    landmarks = np.round(np.asarray(landmarks, dtype=np.float64), 1)
-    directory.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{id}-", dir=directory))
     try:
-        width, height, count = _write_pictures(building, frames, rate)
-        if count != len(landmarks):
-            raise AvatarError(f"{id}: {count} frames, but {len(landmarks)} of landmarks")
-        check_landmarks(landmarks, width, height, id)
-        avatar = _checked_file(
-            format=FORMAT_VERSION,
-            id=id,
-            name=name,
-            description=description,
-            video="idle.mp4",
-            poster="poster.jpg",
-            fps=float(rate),
-            width=width,
-            height=height,
-            frame_count=count,
-            landmarks="landmarks.json",
-            license=license,
-        )
-        rows = ",\n".join(
-            json.dumps(points, separators=(",", ":")) for points in landmarks.tolist()
-        )
-        (building / "landmarks.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
-        text = avatar.model_dump_json(indent=2, exclude_defaults=False)
-        (building / "avatar.json").write_text(text + "\n", encoding="utf-8")
-        building.chmod(0o755)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(building, target)
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{id}-", dir=directory) as temporary:
+            building = Path(temporary) / id
+            building.mkdir(mode=0o755)
+            width, height, count = _write_pictures(building, frames, rate)
+            points = np.round(np.asarray(landmarks, dtype=np.float64), 1)
+            check_landmarks(points, width, height, str(target))
+            if count != len(points):
+                raise AvatarError(f"{target}: {count} frames, but {len(points)} of landmarks")
+            avatar = _checked_file(
+                target,
+                format=FORMAT_VERSION,
+                id=id,
+                name=name,
+                description=description,
+                video="idle.mp4",
+                poster="poster.jpg",
+                fps=float(rate),
+                width=width,
+                height=height,
+                frame_count=count,
+                landmarks="landmarks.json",
+                license=license,
+            )
+            _write_json(building, avatar, points)
+            return move_avatar(building, directory, overwrite=overwrite)
     except (OSError, VideoError) as error:
         raise AvatarError(f"{target}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+
+
+def move_avatar(folder: Path, directory: Path, *, overwrite: bool = False) -> Path:
+    """Move a complete avatar folder into ``directory``; return its place there. Raises AvatarError.
+
+    An avatar that it replaces is left beside where it was, under a name that ends in ``.replaced``.
+    """
+    target = directory / folder.name
+    check_new_id(directory, folder.name, overwrite=overwrite)
+    aside = folder.with_name(f"{folder.name}.replaced")
+    try:
+        if target.exists():
+            target.rename(aside)
+        try:
+            folder.rename(target)
+        except OSError:
+            if aside.exists():
+                aside.rename(target)
+            raise
+    except OSError as error:
+        raise AvatarError(f"{target}: cannot be written ({error})") from error
     return target
 
 
-def _checked_file(**fields: object) -> AvatarFile:
+def _write_json(folder: Path, avatar: AvatarFile, points: np.ndarray) -> None:
+    rows = ",\n".join(json.dumps(frame, separators=(",", ":")) for frame in points.tolist())
+    (folder / "landmarks.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+    text = avatar.model_dump_json(indent=2, exclude_defaults=False)
+    (folder / "avatar.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _checked_file(target: Path, **fields: object) -> AvatarFile:
     try:
         return AvatarFile.model_validate(fields)
     except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        raise AvatarError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+        raise AvatarError(f"{target}: {_problem(error)}") from error
+
+
+def _problem(error: ValidationError) -> str:
+    """The first thing that is wrong: where, what is there, what should be."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "file"
+    return f"{where} is {str(problem['input'])[:60]!r}: {problem['msg']}"
 
 
 def _write_pictures(

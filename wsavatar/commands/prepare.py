@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import argparse
 import sys
-from fractions import Fraction
-from itertools import islice
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from wsavatar.avatars.format import MAX_FRAMES, AvatarError, check_landmarks, write_avatar
+from wsavatar.avatars.format import (
+    MAX_FPS,
+    MAX_FRAMES,
+    MIN_FPS,
+    AvatarError,
+    check_landmarks,
+    check_new_id,
+    move_avatar,
+    write_avatar,
+)
 from wsavatar.avatars.store import AvatarStore, avatar_directory
 from wsavatar.config import Settings
 from wsavatar.faces.musetalk.configured import load_configured
-from wsavatar.media.video import VideoError, open_video
+from wsavatar.media.video import Shown, VideoError, open_video
 
 __all__ = ["add_arguments", "load_landmarks", "run"]
 
+_NEEDED = ("video", "landmarks", "id")
 _MAX_LANDMARK_BYTES = 64 * 1024 * 1024
 
 
@@ -56,36 +66,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Make and prepare what was asked for. 0: all is ready; 1: something could not be prepared."""
-    given = [name for name in ("video", "landmarks", "id") if getattr(args, name) is not None]
-    if given and len(given) < 3:
-        raise AvatarError("a new avatar needs --video, --landmarks and --id together")
-    ids = [_make(args, avatar_directory(settings.avatars))] if given else []
-    return _prepare(ids, settings)
+    given = [name for name in _NEEDED if getattr(args, name) is not None]
+    if not given:
+        return _prepare_all(settings)
+    if len(given) < 3:
+        missing = " and ".join(f"--{name}" for name in _NEEDED if name not in given)
+        raise AvatarError(
+            f"a new avatar needs --video, --landmarks and --id together; add {missing}"
+        )
+    _make(args, settings)
+    return 0
 
 
-def _make(args: argparse.Namespace, directory: Path) -> str:
+def _make(args: argparse.Namespace, settings: Settings) -> None:
+    """Write and prepare a new avatar. Its folder appears when both have succeeded."""
+    directory = avatar_directory(settings.avatars)
+    check_new_id(directory, args.id, overwrite=args.force)
     landmarks = load_landmarks(args.landmarks)
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{args.id}-", dir=directory) as building:
+        _write(args, Path(building), landmarks)
+        with_new = settings.avatars.model_copy(update={"directory": Path(building)})
+        store = AvatarStore(with_new, load_configured(settings), memory_bytes=0)
+        _prepare(store, args.id)
+        folder = move_avatar(Path(building) / args.id, directory, overwrite=args.force)
+    print(f"wrote {folder}")
+
+
+def _write(args: argparse.Namespace, directory: Path, landmarks: np.ndarray) -> None:
+    """Write the avatar's folder; the landmarks follow the pictures to the video's constant rate."""
+    points: list[np.ndarray] = []
+
+    def pictures(shown: Iterator[Shown], in_shown_pixels: np.ndarray) -> Iterator[np.ndarray]:
+        for number, picture in shown:
+            if number >= len(in_shown_pixels):
+                return
+            if len(points) == MAX_FRAMES:
+                raise AvatarError(
+                    f"{args.video}: over {MAX_FRAMES} frames; cut it, or give fewer landmarks"
+                )
+            points.append(in_shown_pixels[number])
+            yield picture
+
     try:
-        with open_video(args.video) as (info, frames):
-            check_landmarks(landmarks, info.width, info.height, str(args.landmarks))
-            pictures = tqdm(
-                islice(frames, len(landmarks)), total=len(landmarks), desc=args.id, unit="frame"
+        with open_video(args.video, slowest=MIN_FPS, fastest=MAX_FPS) as (info, shown):
+            width, height = info.decoded_size
+            check_landmarks(landmarks, width, height, str(args.landmarks))
+            in_shown_pixels = landmarks * (info.width / width, info.height / height)
+            bar = tqdm(
+                pictures(shown, in_shown_pixels),
+                total=len(landmarks),
+                desc=args.id,
+                unit="frame",
             )
-            folder = write_avatar(
+            write_avatar(
                 directory,
                 args.id,
                 args.name or args.id,
-                pictures,
-                Fraction(info.fps),
-                landmarks,
+                bar,
+                info.fps,
+                points,
                 args.description,
                 args.license,
-                overwrite=args.force,
             )
     except VideoError as error:
         raise AvatarError(str(error)) from error
-    print(f"wrote {folder}")
-    return str(args.id)
 
 
 def load_landmarks(path: Path) -> np.ndarray:
@@ -112,28 +157,30 @@ def load_landmarks(path: Path) -> np.ndarray:
     return landmarks
 
 
-def _prepare(ids: list[str], settings: Settings) -> int:
+def _prepare_all(settings: Settings) -> int:
     store = AvatarStore(settings.avatars, load_configured(settings), memory_bytes=0)
-    ids = ids or [info.id for info in store.list()]
+    ids = [info.id for info in store.list()]
     if not ids:
         raise AvatarError(f"{avatar_directory(settings.avatars)} holds no avatar")
     failed = 0
     for avatar_id in ids:
-        with tqdm(desc=avatar_id, unit="frame") as bar:
-
-            def show(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            try:
-                avatar = store.get(avatar_id, show)
-            except AvatarError as error:
-                failed += 1
-                bar.write(f"error: {error}", file=sys.stderr)
-                continue
-            if not bar.n:  # it came from the cache
-                bar.total = avatar.frame_count
-                bar.update(avatar.frame_count)
-    ready = len(ids) - failed
-    print(f"{ready} of {len(ids)} avatars ready")
+        try:
+            _prepare(store, avatar_id)
+        except AvatarError as error:
+            failed += 1
+            tqdm.write(f"error: {error}", file=sys.stderr)
+    print(f"{len(ids) - failed} of {len(ids)} avatars ready")
     return 1 if failed else 0
+
+
+def _prepare(store: AvatarStore, avatar_id: str) -> None:
+    with tqdm(desc=avatar_id, unit="frame") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        avatar = store.get(avatar_id, show)
+        if not bar.n:  # it came from the cache
+            bar.total = avatar.frame_count
+            bar.update(avatar.frame_count)

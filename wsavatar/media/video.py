@@ -1,27 +1,37 @@
 """Video files in and out: pictures as RGB arrays, H.264 and AAC through PyAV's own codecs.
 
-This module owns containers, timestamps, colour tags and rotation. It knows neither faces nor
-models. Nothing a file claims is believed without a bound: sizes and counts are limited before
-memory is.
+This module owns containers, timestamps, colour tags, rotation and pixel aspect. It knows neither
+faces nor models. Nothing a file claims is believed without a bound: sizes and counts are limited
+before memory is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
 from wsavatar.errors import WsavatarError
 
-__all__ = ["AudioTrack", "VideoError", "VideoInfo", "VideoWriter", "open_video", "read_video"]
+__all__ = [
+    "AudioTrack",
+    "Shown",
+    "VideoError",
+    "VideoInfo",
+    "VideoWriter",
+    "open_video",
+    "read_video",
+]
 
 MAX_SIDE = 4096
 MAX_FRAMES = 9000
@@ -31,6 +41,10 @@ _AAC_BIT_RATE = 192_000
 # libswscale's own rounding darkens a picture by about one level each way. AREA, FULL_CHR_H_INT,
 # FULL_CHR_H_INP and ACCURATE_RND together end that (mean error 1.2 -> 0.05 over a round trip).
 _SWS_ACCURATE = 0x20 | 0x2000 | 0x4000 | 0x40000
+_SWS_LANCZOS = 0x200 | 0x2000 | 0x4000 | 0x40000
+_FASTEST, _SLOWEST = 240, 1
+_MAX_PIXEL_ASPECT = 8
+_DECLARED_RATE_TOLERANCE = 0.1
 
 
 class VideoError(WsavatarError, ValueError):
@@ -39,12 +53,33 @@ class VideoError(WsavatarError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class VideoInfo:
-    """What a file says of itself, rotation already applied. ``frame_count`` 0: it does not say."""
+    """A video as it is shown: upright, in square pixels, at a constant rate.
+
+    ``frame_count`` is what the file says of its frames; 0: it does not say. ``decoded_size`` is
+    (width, height) of the upright frames before the pixel aspect was applied: the pixels that
+    another decoder counts in.
+    """
 
     width: int
     height: int
     fps: Fraction
     frame_count: int
+    decoded_size: tuple[int, int]
+
+
+class Shown(NamedTuple):
+    """What is shown for one period of the constant rate: the ``number``-th frame of the file (from
+    0), uint8 [H, W, 3] RGB."""
+
+    number: int
+    picture: np.ndarray
+
+
+class _Decoded(NamedTuple):
+    time_s: Fraction | None
+    duration_s: Fraction
+    decoded_size: tuple[int, int]
+    picture: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +95,30 @@ class AudioTrack:
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[tuple[VideoInfo, Iterator[np.ndarray]]]:
-    """Open a video; give its facts and an iterator of uint8 [H, W, 3] RGB frames.
+def open_video(
+    path: Path, *, slowest: int = _SLOWEST, fastest: int = _FASTEST
+) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
+    """Open a video; give its facts and an iterator of what is shown, at a constant rate.
+
+    The rate is the file's own, or its mean where it varies, and from ``slowest`` to ``fastest``.
+    Period ``i`` shows the frame whose presentation time is nearest to ``i / fps``; so every frame
+    of a video of constant rate is shown once.
 
     Raises VideoError where the file is missing, is no video, breaks off or exceeds the limits.
     """
     if not path.is_file():
         raise VideoError(f"{path}: no such file")
     try:
-        with av.open(str(path), mode="r") as container:
-            if not container.streams.video:
-                raise VideoError(f"{path}: holds no video stream")
-            stream = container.streams.video[0]
+        fps = min(max(_rate(path), Fraction(slowest)), Fraction(fastest))
+        with _video_stream(path) as (container, stream):
             stream.thread_type = "AUTO"
-            frames = _decoded(path, container, stream)
-            first = next(frames, None)
+            decoded = _decoded(path, container, stream)
+            first = next(decoded, None)
             if first is None:
                 raise VideoError(f"{path}: holds no frame that can be decoded")
-            # A Fraction in PyAV up to 18, a class of its own in 19.
-            rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-            fps = Fraction(rate.numerator, rate.denominator)
-            if not 1 <= fps <= 240:
-                raise VideoError(f"{path}: {float(fps):g} frames/s is outside 1 to 240")
-            height, width = first.shape[:2]
-            info = VideoInfo(width, height, fps, stream.frames)
-            yield info, _chain(first, frames)
+            height, width = first.picture.shape[:2]
+            info = VideoInfo(width, height, fps, stream.frames, first.decoded_size)
+            yield info, _at_constant_rate(chain([first], decoded), fps)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: cannot be read as video ({error})") from error
 
@@ -94,10 +128,10 @@ def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, 
 
     Raises VideoError as `open_video` does, and where the pictures would take over 4 GiB.
     """
-    with open_video(path) as (info, frames):
+    with open_video(path) as (info, shown):
         limit = MAX_DECODED_BYTES // (info.width * info.height * 3)
         pictures: list[np.ndarray] = []
-        for frame in frames:
+        for _, picture in shown:
             if len(pictures) == max_frames:
                 break
             if len(pictures) == limit:
@@ -105,31 +139,106 @@ def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, 
                     f"{path}: over {limit} frames of {info.width}x{info.height} do not fit the "
                     f"{MAX_DECODED_BYTES >> 30} GiB limit; shorten it or scale it down"
                 )
-            pictures.append(frame)
-    return VideoInfo(info.width, info.height, info.fps, len(pictures)), np.stack(pictures)
+            pictures.append(picture)
+    return replace(info, frame_count=len(pictures)), np.stack(pictures)
 
 
-def _chain(first: np.ndarray, rest: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    yield first
-    yield from rest
+@contextmanager
+def _video_stream(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video stream that is no cover picture."""
+    # Titles in other encodings than UTF-8 are common, and not read.
+    with av.open(str(path), mode="r", metadata_errors="replace") as container:
+        for stream in container.streams.video:
+            if not stream.disposition & Disposition.attached_pic:
+                yield container, stream
+                return
+        raise VideoError(f"{path}: holds no video stream")
 
 
-def _decoded(path: Path, container: Any, stream: Any) -> Iterator[np.ndarray]:
+def _rate(path: Path) -> Fraction:
+    """Frames a second: what the file says, or, where its times say otherwise, their mean."""
+    with _video_stream(path) as (container, stream):
+        # A Fraction in PyAV up to 18, a class of its own in 19.
+        rate = stream.average_rate or stream.guessed_rate or 25
+        declared = Fraction(rate.numerator, rate.denominator)
+        packets = islice(container.demux(stream), MAX_FRAMES)
+        times = [packet.pts for packet in packets if packet.pts is not None]
+        span = (max(times) - min(times)) * stream.time_base if times else 0
+    if not span:
+        return declared
+    measured = Fraction(len(times) - 1) / Fraction(span)
+    if abs(declared / measured - 1) <= _DECLARED_RATE_TOLERANCE:
+        return declared
+    return measured.limit_denominator(1001)
+
+
+def _at_constant_rate(decoded: Iterable[_Decoded], fps: Fraction) -> Iterator[Shown]:
+    """For each period of the rate the frame that is nearest in time."""
+    half = 1 / (2 * fps)
+    period = 0
+    start = held_s = Fraction(0)
+    duration_s = Fraction(0)
+    held: Shown | None = None
+    for number, frame in enumerate(decoded):
+        time_s = number / fps if frame.time_s is None else frame.time_s
+        if held is None:
+            start = time_s
+        else:
+            middle_s = (held_s + time_s - start) / 2
+            while period / fps <= middle_s:
+                yield held
+                period += 1
+        held, held_s, duration_s = Shown(number, frame.picture), time_s - start, frame.duration_s
+    duration_s = duration_s or 1 / fps
+    end_s = held_s + duration_s - min(half, duration_s / 2)
+    while held is not None and period / fps <= end_s:
+        yield held
+        period += 1
+
+
+def _decoded(path: Path, container: Any, stream: Any) -> Iterator[_Decoded]:
+    aspect = _pixel_aspect(path, stream)
     size: tuple[int, ...] | None = None
     for frame in container.decode(stream):
-        if max(frame.width, frame.height) > MAX_SIDE:
-            raise VideoError(
-                f"{path}: {frame.width}x{frame.height} is over {MAX_SIDE} pixels a side"
-            )
-        picture = _upright(
-            frame.reformat(format="rgb24", interpolation=_SWS_ACCURATE).to_ndarray(),
-            getattr(frame, "rotation", 0),
+        # Square pixels by enlarging, so that no detail is lost.
+        width = round(frame.width * max(aspect, 1))
+        height = round(frame.height * max(1 / aspect, 1))
+        if max(width, height) > MAX_SIDE:
+            raise VideoError(f"{path}: {width}x{height} is over {MAX_SIDE} pixels a side")
+        is_scaled = (width, height) != (frame.width, frame.height)
+        rgb = frame.reformat(
+            width,
+            height,
+            format="rgb24",
+            interpolation=_SWS_LANCZOS if is_scaled else _SWS_ACCURATE,
         )
+        rotation = getattr(frame, "rotation", 0)
+        picture = _upright(rgb.to_ndarray(), rotation)
         if size is None:
             size = picture.shape
         elif picture.shape != size:
-            raise VideoError(f"{path}: its picture size changes on the way")
-        yield picture
+            raise VideoError(
+                f"{path}: its picture size changes from {size[1]}x{size[0]} to "
+                f"{picture.shape[1]}x{picture.shape[0]}"
+            )
+        is_turned = round(rotation / 90) % 2 == 1
+        yield _Decoded(
+            None if frame.pts is None else Fraction(frame.pts * frame.time_base),
+            Fraction((frame.duration or 0) * frame.time_base) if frame.time_base else Fraction(0),
+            (frame.height, frame.width) if is_turned else (frame.width, frame.height),
+            picture,
+        )
+
+
+def _pixel_aspect(path: Path, stream: Any) -> Fraction:
+    """Width of a pixel over its height."""
+    ratio = stream.sample_aspect_ratio
+    if not ratio:
+        return Fraction(1)
+    aspect = Fraction(ratio.numerator, ratio.denominator)
+    if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
+        raise VideoError(f"{path}: its pixels are {aspect.numerator}:{aspect.denominator} wide")
+    return aspect
 
 
 def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""The prepare command: an avatar of any video, whole or not at all."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.drawn_faces import draw_face, face_landmarks
+from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
+from wsavatar.commands import prepare
+from wsavatar.config import AvatarSettings, ModelSettings, Settings
+from wsavatar.errors import WsavatarError
+from wsavatar.faces.musetalk.random import write_random_model
+
+W, H = 160, 128
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("model")
+    write_random_model(directory, size="mini")
+    return directory
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mini: Path) -> Settings:
+    return Settings(
+        model=ModelSettings(path=str(mini), devices=("cpu",), cpu_backend="torch"),
+        avatars=AvatarSettings(directory=tmp_path / "avatars", cache=tmp_path / "cache"),
+    )
+
+
+def run(settings: Settings, *words: object) -> int:
+    parser = argparse.ArgumentParser()
+    prepare.add_arguments(parser)
+    return prepare.run(parser.parse_args([str(word) for word in words]), settings)
+
+
+def film(
+    path: Path, times_ms: list[int], *, size: float = 70, pixel_aspect: int = 1
+) -> tuple[Path, Path]:
+    """A face that moves to the right by 2 pixels a frame, and its landmarks in decoded pixels."""
+    points = [face_landmarks((W / 2 - 20 + 2 * i, H * 0.45), size) for i in range(len(times_ms))]
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
+        for time_ms, face in zip(times_ms, points, strict=True):
+            frame = av.VideoFrame.from_ndarray(draw_face(W, H, face), format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    np.save(path.with_suffix(".npy"), np.array(points))
+    return path, path.with_suffix(".npy")
+
+
+def words(video: Path, landmarks: Path, *more: str) -> tuple[object, ...]:
+    return ("--video", video, "--landmarks", landmarks, "--id", "eve", *more)
+
+
+def test_landmarks_follow_the_pictures_of_a_varying_rate(
+    tmp_path: Path, settings: Settings
+) -> None:
+    """One landmark a decoded frame; each picture of the avatar has those of its own frame."""
+    times = [*range(0, 320, 40), *range(320, 960, 80)]
+    assert run(settings, *words(*film(tmp_path / "a.mkv", times))) == 0
+    folder = tmp_path / "avatars" / "eve"
+    avatar = read_avatar_file(folder)
+    points = read_landmarks(folder, avatar)
+    assert avatar.frame_count / avatar.fps == pytest.approx(0.96, abs=0.08)
+    for i, face in enumerate(points):
+        number = round((float(face[30, 0]) - (W / 2 - 20)) / 2)
+        assert abs(times[number] - 1000 * i / avatar.fps) <= 41
+
+
+def test_landmarks_follow_the_pictures_of_wide_pixels(tmp_path: Path, settings: Settings) -> None:
+    """Landmarks count in decoded pixels; the avatar has square ones."""
+    video, landmarks = film(tmp_path / "a.mp4", [0, 40, 80], pixel_aspect=2)
+    assert run(settings, *words(video, landmarks)) == 0
+    folder = tmp_path / "avatars" / "eve"
+    avatar = read_avatar_file(folder)
+    assert (avatar.width, avatar.height) == (2 * W, H)
+    wanted = np.load(landmarks) * (2, 1)
+    np.testing.assert_allclose(read_landmarks(folder, avatar), wanted, atol=0.06)
+
+
+def test_a_slow_video_is_shown_at_a_rate_that_avatars_have(
+    tmp_path: Path, settings: Settings
+) -> None:
+    """Two frames a second become five, each shown longer."""
+    assert run(settings, *words(*film(tmp_path / "a.mp4", [0, 500, 1000, 1500]))) == 0
+    avatar = read_avatar_file(tmp_path / "avatars" / "eve")
+    assert (avatar.fps, avatar.frame_count) == (5, 10)
+
+
+@pytest.mark.parametrize("mistake", ["tiny face", "broken video", "no model"])
+def test_a_failed_preparation_leaves_nothing(
+    tmp_path: Path, settings: Settings, mistake: str
+) -> None:
+    """No folder that would then be listed as an avatar; the one to replace stays as it was."""
+    good = film(tmp_path / "good.mp4", [0, 40, 80])
+    video, landmarks = film(
+        tmp_path / "bad.mp4", [0, 40, 80], size=24 if mistake == "tiny face" else 70
+    )
+    if mistake == "broken video":
+        video.write_bytes(video.read_bytes()[:900])
+    failing = settings
+    if mistake == "no model":
+        failing = settings.model_copy(update={"model": ModelSettings(path=str(tmp_path))})
+    with pytest.raises(WsavatarError):
+        run(failing, *words(video, landmarks))
+    assert not (tmp_path / "avatars").exists() or not list((tmp_path / "avatars").iterdir())
+    run(settings, *words(*good))
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "avatars" / "eve").iterdir()}
+    with pytest.raises(WsavatarError):
+        run(failing, *words(video, landmarks, "--force"))
+    assert [path.name for path in (tmp_path / "avatars").iterdir()] == ["eve"]
+    now = {path.name: path.read_bytes() for path in (tmp_path / "avatars" / "eve").iterdir()}
+    assert now == kept
+    assert run(settings, *words(*good, "--force")) == 0
+
+
+def test_a_mistake_costs_no_work(tmp_path: Path, settings: Settings) -> None:
+    """An id in use, a missing word and landmarks of another picture are told before encoding."""
+    video, landmarks = film(tmp_path / "a.mp4", [0, 40, 80])
+    with pytest.raises(AvatarError, match="add --landmarks and --id"):
+        run(settings, "--video", video)
+    with pytest.raises(AvatarError, match="id 'Eve Smith'"):
+        run(settings, "--video", video, "--landmarks", landmarks, "--id", "Eve Smith")
+    np.save(landmarks, np.load(landmarks) / (W, H))
+    with pytest.raises(AvatarError, match=r"a\.npy: .*must be pixels"):
+        run(settings, *words(video, landmarks))
+    assert not list((tmp_path / "avatars").iterdir())

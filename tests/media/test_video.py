@@ -1,0 +1,170 @@
+"""Video files in: shown at a constant rate, upright, in square pixels, whatever the file holds."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from wsavatar.media.video import VideoError, open_video, read_video
+
+W, H = 64, 48
+
+
+def picture(number: int, width: int = W, height: int = H) -> np.ndarray:
+    """Its brightness says which it is."""
+    return np.full((height, width, 3), 20 + 5 * number, np.uint8)
+
+
+def numbers(frames: np.ndarray) -> list[int]:
+    return [round((float(frame.mean()) - 20) / 5) for frame in frames]
+
+
+def write(
+    path: Path,
+    times_ms: Sequence[float],
+    *,
+    rate: int = 25,
+    pixel_aspect: Fraction | None = None,
+    size: tuple[int, int] = (W, H),
+) -> Path:
+    """A video whose frames are shown at these times."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=rate, options={"crf": "8"})
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for number, time_ms in enumerate(times_ms):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame.pts, frame.time_base = round(time_ms * 90), Fraction(1, 90_000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+# -- time -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts"])
+@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30), Fraction(30_000, 1001)], ids=str)
+def test_a_video_of_constant_rate_is_shown_frame_by_frame(
+    tmp_path: Path, name: str, fps: Fraction
+) -> None:
+    """Each frame once, also where the container rounds times to milliseconds or starts late."""
+    times = [1000 + float(1000 * i / fps) for i in range(30)]
+    info, frames = read_video(write(tmp_path / name, times, rate=round(fps)))
+    assert numbers(frames) == list(range(30))
+    assert abs(info.fps / fps - 1) < 0.002
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_varying_rate_keeps_its_times(tmp_path: Path, name: str) -> None:
+    """A frame that was shown for 400 ms is shown for 400 ms: the nearest in time, at the mean rate.
+
+    A camera in the dark, or a screen recorder, makes such files.
+    """
+    times = [*range(0, 400, 40), *range(400, 1200, 100), *range(1200, 1600, 40)]
+    info, frames = read_video(write(tmp_path / name, times))
+    assert 17 <= info.fps <= 19
+    for i, number in enumerate(numbers(frames)):
+        late = abs(float(i / info.fps) * 1000 - times[number])
+        assert late <= min(abs(float(i / info.fps) * 1000 - time) for time in times) + 1
+    assert abs(len(frames) / info.fps - Fraction(1600, 1000)) <= Fraction(60, 1000)
+
+
+def test_a_long_still_is_held(tmp_path: Path) -> None:
+    """A gap of 2 s between two frames takes 2 s."""
+    times = [0, 40, 80, 2080, 2120, 2160]
+    info, frames = read_video(write(tmp_path / "a.mkv", times))
+    seen = numbers(frames)
+    assert abs(seen.count(2) + seen.count(3) - 2 * info.fps) <= 2
+    assert info.fps < 5
+
+
+def test_frames_say_which_of_the_file_they_are(tmp_path: Path) -> None:
+    """So that landmarks of the file's frames can follow; the rate may be given limits."""
+    path = write(tmp_path / "a.mp4", range(0, 2000, 200), rate=5)
+    with open_video(path, slowest=10) as (info, shown):
+        seen = [(number, numbers(rgb[None])[0]) for number, rgb in shown]
+    assert info.fps == 10 and len(seen) == 20
+    assert all(number == drawn for number, drawn in seen)
+    with open_video(write(tmp_path / "b.mp4", range(0, 200, 5), rate=200), fastest=50) as (
+        info,
+        shown,
+    ):
+        assert info.fps == 50 and [number for number, _ in shown] == list(range(0, 40, 4))
+
+
+def test_a_file_that_states_no_rate_gets_its_measured_one(tmp_path: Path) -> None:
+    """A browser's recording (WebM) says 1000 frames/s, or nothing."""
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libvpx", rate=1000)
+        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number in range(31):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            frame.pts, frame.time_base = round(number * 1000 / 30), Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    info, frames = read_video(path)
+    assert abs(info.fps - 30) < 0.1 and numbers(frames) == list(range(31))
+
+
+# -- picture --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pixel_aspect", "shown"),
+    [(Fraction(4, 3), (85, 48)), (Fraction(1, 2), (64, 96)), (Fraction(1), (64, 48))],
+)
+def test_pixels_become_square(
+    tmp_path: Path, pixel_aspect: Fraction, shown: tuple[int, int]
+) -> None:
+    """As a player shows it, without loss; the size before is given too."""
+    info, frames = read_video(write(tmp_path / "a.mp4", [0, 40, 80], pixel_aspect=pixel_aspect))
+    assert (info.width, info.height) == shown and info.decoded_size == (W, H)
+    assert frames.shape == (3, shown[1], shown[0], 3) and numbers(frames) == [0, 1, 2]
+
+
+def test_portrait_video_with_wide_pixels_stands_upright(tmp_path: Path) -> None:
+    """The aspect is that of the stored picture, before it is turned."""
+    path = write(tmp_path / "a.mp4", [0, 40], pixel_aspect=Fraction(2))
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(
+        ">9i", 0, 0x10000, 0, -0x10000, 0, 0, H << 16, 0, 0x40000000
+    )
+    path.write_bytes(data)
+    info, _ = read_video(path)
+    assert (info.width, info.height) == (H, 2 * W) and info.decoded_size == (H, W)
+
+
+def test_an_absurd_pixel_aspect_is_refused(tmp_path: Path) -> None:
+    """The file and the value are named."""
+    path = write(tmp_path / "a.mp4", [0, 40], pixel_aspect=Fraction(1, 20))
+    with pytest.raises(VideoError, match=r"a\.mp4: its pixels are 1:20 wide"):
+        read_video(path)
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    """Music with a cover holds no video."""
+    cover, music = tmp_path / "a.png", tmp_path / "a.mp3"
+    make = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i"]
+    try:
+        subprocess.run([*make, "color=s=64x64", "-frames:v", "1", str(cover)], check=True)
+        subprocess.run(
+            [*make, "sine=d=1", "-i", str(cover), "-map", "0", "-map", "1", str(music)], check=True
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("no ffmpeg")
+    with pytest.raises(VideoError, match="no video stream"):
+        read_video(music)
