@@ -1,4 +1,4 @@
-"""Requests that are refused, over a real socket: each gets a sentence, and nobody is harmed."""
+"""Refused requests over a real socket: each gets an explanation, and other clients go on."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def exchange(server: AvatarServer, request: bytes) -> tuple[int, str]:
 async def test_each_gets_a_status_and_a_sentence(
     server: AvatarServer, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever sends what is no request of ours reads why; the log has no traceback."""
+    """A request that cannot be served gets the reason; the log has no traceback."""
     request, status, sentence = REFUSED[name]
     with caplog.at_level(logging.INFO):
         answer = await exchange(server, request)
@@ -95,7 +95,7 @@ async def test_http_1_0_is_answered(server: AvatarServer) -> None:
     assert (await exchange(server, b"GET /healthz HTTP/1.0\r\n\r\n"))[0] == 200
 
 
-async def test_a_client_that_hangs_up_in_its_request_harms_nobody(
+async def test_a_client_that_closes_within_its_request_affects_nobody(
     server: AvatarServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Half a request, then the end of the stream or a reset: no traceback, and others go on."""
@@ -126,7 +126,7 @@ def test_the_answer_does_not_depend_on_how_the_request_arrives(name: str) -> Non
     assert found == at_once
 
 
-def test_what_follows_a_request_is_not_looked_at() -> None:
+def test_data_after_a_request_is_not_checked() -> None:
     """Frames that a client sends right behind its handshake are no part of the request."""
     check = RequestCheck()
     assert check.refusal(b"GET /v1/realtime HTTP/1.1\r\n\r\n" + bytes(500)) is None

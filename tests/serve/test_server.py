@@ -1,4 +1,4 @@
-"""The server over a real socket: bad input is answered and harms nobody else."""
+"""The server over a real socket: bad input gets an answer and does not affect other clients."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ BAD_EVENTS: dict[str, tuple[str | bytes, str, str | None]] = {
 async def test_a_bad_event_is_an_error_and_the_session_goes_on(
     server: AvatarServer, name: str
 ) -> None:
-    """Each mistake is named with a code and the field at fault; the same session then speaks."""
+    """Each mistake gets a code and the wrong field; the same session then speaks."""
     message, code, param = BAD_EVENTS[name]
     async with client(server) as bad:
         await bad.socket.send(message)
@@ -115,7 +115,7 @@ async def test_a_bad_event_is_an_error_and_the_session_goes_on(
 
 
 async def test_an_error_carries_the_clients_event_id(server: AvatarServer) -> None:
-    """A client finds out which of its events failed, also where the session found the fault."""
+    """An error names the client event that caused it, also if the session found the fault."""
     async with client(server) as bad:
         await bad.send("response.cancel", event_id="mine-1")
         assert (await bad.error())["event_id"] == "mine-1"
@@ -124,7 +124,7 @@ async def test_an_error_carries_the_clients_event_id(server: AvatarServer) -> No
 
 
 async def test_a_bad_update_changes_nothing(server: AvatarServer) -> None:
-    """An update with one wrong field leaves all of the session as it was."""
+    """An update with one wrong field changes nothing of the session."""
     async with client(server) as bad:
         video = {"encoding": "binary", "fps": 30}
         wrong = {"avatar": {"id": "nobody", "video": video}}
@@ -138,7 +138,7 @@ async def test_a_bad_update_changes_nothing(server: AvatarServer) -> None:
 
 
 async def test_a_message_too_big_closes_only_its_connection(server: AvatarServer) -> None:
-    """100 MB are refused at their announcement, with 1009; the others never notice."""
+    """A message of 100 MB is refused by its length, with 1009; other clients are not affected."""
     async with client(server) as good:
         reader, writer = await raw_websocket(server)
         await reader.readuntil(b"session.created")
@@ -166,7 +166,7 @@ async def raw_websocket(
     return reader, writer
 
 
-async def test_a_crash_costs_only_its_own_session(
+async def test_a_crash_ends_its_own_session_only(
     server: AvatarServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A dialogue that raises closes its socket with 1011 and leaves a traceback in the log."""
@@ -179,8 +179,8 @@ async def test_a_crash_costs_only_its_own_session(
         await good.until("response.done")
 
 
-async def test_rubbish_on_the_port_harms_nobody(server: AvatarServer) -> None:
-    """Bytes that are no HTTP, and a request that never ends, leave the server serving."""
+async def test_noise_on_the_port_does_not_affect_clients(server: AvatarServer) -> None:
+    """The server goes on after bytes that are not HTTP and a request that never ends."""
     for rubbish in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"GET /", b"\r\n" * 50):
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(rubbish)
@@ -198,8 +198,8 @@ async def refusal(server: AvatarServer, query: str = "", **options: Any) -> tupl
         return await closed(socket)
 
 
-async def test_the_avatar_of_the_query_is_worn(server: AvatarServer) -> None:
-    """``?avatar=`` picks one; ``model`` is accepted and ignored."""
+async def test_the_avatar_of_the_query_is_used(server: AvatarServer) -> None:
+    """``?avatar=`` chooses the avatar; ``model`` is accepted and ignored."""
     async with client(server, "?model=gpt-realtime&avatar=bob") as chosen:
         assert chosen.log[0]["session"]["avatar"]["id"] == "bob"  # type: ignore[index]
         await chosen.send("avatar.speak", text="440 1")
@@ -207,8 +207,8 @@ async def test_the_avatar_of_the_query_is_worn(server: AvatarServer) -> None:
         assert label_of(chosen.frames()[0][3])["avatar"] == "bob"
 
 
-async def test_an_unknown_avatar_in_the_query_is_refused_in_words(server: AvatarServer) -> None:
-    """The client is told which avatars there are, and the connection ends as a policy matter."""
+async def test_an_unknown_avatar_in_the_query_is_an_error(server: AvatarServer) -> None:
+    """The error names the known avatars, and the connection is closed with 1008."""
     url = f"ws://127.0.0.1:{server.port}/v1/realtime?avatar=nobody"
     async with connect(url) as socket:
         error = json.loads(await socket.recv())["error"]
@@ -218,8 +218,8 @@ async def test_an_unknown_avatar_in_the_query_is_refused_in_words(server: Avatar
     await served_well(server)
 
 
-async def test_one_session_too_many_is_asked_to_come_back() -> None:
-    """Beyond max_sessions a connection is closed with 1013; a place given up is free again."""
+async def test_sessions_over_the_limit_are_closed_with_1013() -> None:
+    """Above max_sessions a connection is closed with 1013; a closed session frees its place."""
     async with running(fake_engine(), settings(server={"max_sessions": 1})) as server:
         async with client(server):
             code, reason = await refusal(server)
@@ -228,8 +228,8 @@ async def test_one_session_too_many_is_asked_to_come_back() -> None:
         await served_well(server)
 
 
-async def test_until_the_model_is_loaded_clients_are_asked_to_come_back() -> None:
-    """The page and its health are there at once; readyz and the WebSocket say that it loads."""
+async def test_until_the_model_is_loaded_clients_get_1013() -> None:
+    """The page and healthz answer at once; readyz and the WebSocket report the loading."""
     loop = asyncio.get_running_loop()
     go: asyncio.Future[None] = loop.create_future()
 
@@ -250,8 +250,8 @@ async def test_until_the_model_is_loaded_clients_are_asked_to_come_back() -> Non
         await served_well(server)
 
 
-async def test_where_no_device_makes_frames_clients_are_asked_to_come_back() -> None:
-    """One of two that fails is named by readyz alone; once both have, it is 503, and 1013."""
+async def test_without_a_working_device_clients_get_1013() -> None:
+    """readyz names one failed device of two; with both failed it is 503, and clients get 1013."""
     engine = fake_engine()
     async with AvatarServer(settings(), lambda *_: engine) as server:
         await server.ready()
@@ -262,11 +262,11 @@ async def test_where_no_device_makes_frames_clients_are_asked_to_come_back() -> 
         engine.face.problems["fake:0"] = "its process is not ready"
         answer = await get(server, "/readyz")
         assert answer.status == 503 and "its process is not ready" in answer.text
-        assert await refusal(server) == (1013, "no device makes frames now; try again later")
+        assert await refusal(server) == (1013, "no device renders frames now; try again later")
 
 
 async def test_a_model_that_cannot_be_loaded_is_reported() -> None:
-    """``ready`` raises LoadError in the loader's words, and readyz shows them."""
+    """``ready`` raises LoadError with the loader's message, and readyz shows it."""
 
     def load(*_: object) -> Any:
         raise ValueError("unet.safetensors is missing: run weights --download")
@@ -280,7 +280,7 @@ async def test_a_model_that_cannot_be_loaded_is_reported() -> None:
 
 
 async def test_a_port_in_use_says_what_to_do() -> None:
-    """One line names the port and the option that takes another."""
+    """The error names the port and the option for another."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -290,8 +290,8 @@ async def test_a_port_in_use_says_what_to_do() -> None:
                 pass
 
 
-async def test_tokens_guard_the_endpoint() -> None:
-    """Where tokens are set, a bearer header or the browser's subprotocol must carry one."""
+async def test_tokens_protect_the_endpoint() -> None:
+    """If tokens are set, a bearer header or the browser's subprotocol must have one."""
     async with running(fake_engine(), settings(server={"auth_tokens": ("s3cret",)})) as server:
         url = f"ws://127.0.0.1:{server.port}/v1/realtime"
         wrong: list[dict[str, Any]] = [
@@ -311,7 +311,7 @@ async def test_tokens_guard_the_endpoint() -> None:
 
 
 async def test_another_sites_page_may_not_connect(server: AvatarServer) -> None:
-    """Without tokens only our own page's origin may: no site may use a visitor's own server."""
+    """Without tokens, of web pages only the server's own may connect."""
     url = f"ws://127.0.0.1:{server.port}/v1/realtime"
     with pytest.raises(InvalidStatus) as caught:
         await connect(url, origin="https://evil.example")
@@ -320,16 +320,16 @@ async def test_another_sites_page_may_not_connect(server: AvatarServer) -> None:
         pass
 
 
-async def test_a_silent_client_is_let_go() -> None:
-    """Nothing received for the idle timeout ends a session that says nothing."""
+async def test_an_idle_session_is_closed() -> None:
+    """A session that received nothing for the idle timeout and is silent is closed."""
     async with running(fake_engine(), settings(server={"idle_timeout_s": 0.05})) as server:
         code, reason = await refusal(server)
         assert code == 1000
         assert reason.startswith("idle")
 
 
-async def test_shutdown_says_goodbye() -> None:
-    """Stopping closes every socket with 1001, the renderer too, and takes no new ones."""
+async def test_shutdown_closes_every_socket() -> None:
+    """Stopping closes every socket with 1001 and the renderer, and accepts no new sockets."""
     face = FakeFace()
     async with AvatarServer(settings(), lambda *_: fake_engine(face)) as server:
         await server.ready()
@@ -344,7 +344,7 @@ async def test_shutdown_says_goodbye() -> None:
 
 
 async def test_shutdown_does_not_wait_for_a_client_that_does_not_answer() -> None:
-    """A peer that never closes is cut off after the grace."""
+    """The connection of a client that does not close is aborted after the grace time."""
     chosen = settings(server={"shutdown_grace_s": 0.1})
     async with AvatarServer(chosen, lambda *_: fake_engine()) as server:
         await server.ready()

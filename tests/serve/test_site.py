@@ -1,4 +1,4 @@
-"""What the server's port answers to plain HTTP: the page, the avatars, numbers, the wire."""
+"""Plain HTTP on the server's port: page, avatars, statistics, the protocol's document."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def site(tmp_path: Path) -> AsyncIterator[AvatarServer]:
 
 
 async def test_the_page_is_served_as_modules(site: AvatarServer) -> None:
-    """``/`` is the page; scripts have a type that browsers take as modules."""
+    """``/`` is the page; scripts have a content type that browsers accept for modules."""
     index = await get(site, "/")
     assert (index.status, index.headers["content-type"]) == (200, "text/html; charset=utf-8")
     script = await get(site, "/js/app.js?v=1")
@@ -60,14 +60,14 @@ async def test_the_page_is_served_as_modules(site: AvatarServer) -> None:
     ],
 )
 async def test_no_path_leaves_the_page(site: AvatarServer, path: str) -> None:
-    """Whatever the path, only files of the page and of avatars are read; the rest is 404."""
+    """Only files of the page and of avatars are read, whatever the path; the rest is 404."""
     answer = await get(site, path)
     assert answer.status == 404
     assert b"secret\n" not in answer.body
 
 
 async def test_methods(site: AvatarServer) -> None:
-    """HEAD has the headers alone, OPTIONS says what is allowed; anything else is 405."""
+    """HEAD has headers only, OPTIONS the allowed methods; any other method is 405."""
     whole, head = await get(site, "/"), await get(site, "/", "HEAD")
     assert head.status == 200
     assert head.body == b""
@@ -80,7 +80,7 @@ async def test_methods(site: AvatarServer) -> None:
 
 
 async def test_a_plain_get_of_the_endpoint_says_that_it_is_a_websocket(site: AvatarServer) -> None:
-    """Someone who opens the endpoint in a browser is told what it is; HEAD has no body there."""
+    """A GET of the endpoint explains that it is a WebSocket; HEAD has no body."""
     answer = await get(site, "/v1/realtime")
     assert answer.status == 426
     head = await get(site, "/v1/realtime", "HEAD")
@@ -133,7 +133,7 @@ async def test_a_video_is_served_in_ranges(site: AvatarServer) -> None:
     assert several.status == 200
 
 
-async def test_avatars_are_listed_and_their_idle_cycle_is_whole(site: AvatarServer) -> None:
+async def test_avatars_are_listed_with_their_whole_idle_cycle(site: AvatarServer) -> None:
     """The page learns each avatar's size and gets its source frames as binary messages."""
     from wsavatar.protocol.binary import unpack
 
@@ -152,8 +152,8 @@ async def test_avatars_are_listed_and_their_idle_cycle_is_whole(site: AvatarServ
     assert messages[3].pts_us == 120_000
 
 
-async def test_numbers_are_the_same_for_people_and_prometheus(site: AvatarServer) -> None:
-    """What a session did stands in /api/stats and in /metrics."""
+async def test_stats_and_metrics_have_the_same_numbers(site: AvatarServer) -> None:
+    """The counters of a session are in /api/stats and in /metrics."""
     await served_well(site)
     stats = (await get(site, "/api/stats")).json
     assert stats["frames"]["sent"] == 25
@@ -167,8 +167,8 @@ async def test_numbers_are_the_same_for_people_and_prometheus(site: AvatarServer
     assert "wsavatar_renderer_streams 1.0" in text
 
 
-async def test_the_wire_is_described(site: AvatarServer) -> None:
-    """/asyncapi.json is an AsyncAPI 3 document whose references all lead somewhere."""
+async def test_the_protocol_is_described(site: AvatarServer) -> None:
+    """/asyncapi.json is an AsyncAPI 3 document with valid references."""
     document = (await get(site, "/asyncapi.json")).json
     assert document["asyncapi"] == "3.0.0"
     names = {message["name"] for message in document["components"]["messages"].values()}

@@ -1,4 +1,4 @@
-"""TLS without a proxy: `server.tls_cert` and `server.tls_key`, and what is said where they fail."""
+"""TLS without a proxy: `server.tls_cert` and `server.tls_key`, and their error messages."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_one_port_speaks_https_and_wss(files: Path) -> None:
         writer.close()
 
 
-async def test_who_speaks_without_tls_is_cut_off_and_harms_nobody(
+async def test_a_plain_client_on_a_tls_port_is_closed(
     files: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A plain client on a TLS port is closed at once; the next one is served."""

@@ -1,6 +1,6 @@
-"""Puts a server's engine together from the settings: models, avatars, renderer, dialogues.
+"""Builds the server's engine from the settings: models, avatars, renderer, dialogues.
 
-The one place that knows every package by name. Slow (it imports torch, loads weights, prepares
+The only module that knows every package. Slow (it imports torch, loads weights and prepares
 avatars), so it is called on a thread.
 """
 
@@ -40,14 +40,14 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 PREPARED_AT_START = 8
-"""Avatars prepared before the server is ready; more are prepared when first asked for."""
+"""Avatars prepared before the server is ready; others are prepared at first use."""
 
 SWITCH_INTERVAL_S = 0.0005
-"""How long a thread may keep Python's lock from another that wants it.
+"""Time after which a thread must give Python's lock to another that waits for it.
 
-A worker queues a batch in dozens of short calls and takes the lock anew for each. Beside an event
-loop that was busy all the time, 60 such calls took up to 70 ms (p99) at Python's own 5 ms and
-0.4 ms at this; the loop got as much done either way.
+A worker queues a batch in dozens of short calls and needs the lock for each. With an event loop
+that is always busy, 60 such calls took up to 70 ms (p99) at Python's default of 5 ms, and 0.4 ms
+at this value, without a loss for the event loop.
 """
 
 Progress = Callable[[str], None]
@@ -56,15 +56,15 @@ _SECTIONS = tuple(Settings.model_fields)
 
 
 def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
-    """Load everything. Raises CheckpointError, AvatarError or ValueError, in words to act on."""
+    """Load everything. Raises CheckpointError, AvatarError or ValueError."""
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.dialogue.registry import create
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    yield_to_others()  # the threads that OpenVINO and torch start for their work inherit it
+    yield_to_others()  # inherited by the threads that OpenVINO and torch start
     progress("loading torch")
     devices = configured_devices(settings)
-    # With processes this one only prepares avatars, which the others then read from the disk.
+    # With processes, this one only prepares avatars; the others read them from the disk.
     in_processes = works_in_processes(settings)
     models = _load_on(settings, devices[:1] if in_processes else devices, progress)
     store = AvatarStore(settings.avatars, models[0])
@@ -87,9 +87,9 @@ def load_models(settings: Settings, progress: Progress = lambda text: None) -> l
 def open_pool(
     settings: Settings, models: Sequence[MuseTalk], at_hand: Sequence[PreparedAvatar] = ()
 ) -> FacePool:
-    """The pool that the settings ask for: of ``models``, one a configured device, or of processes.
+    """The configured pool: of ``models``, one for each device, or of processes.
 
-    Avatars ``at_hand`` go to the devices at its start, so that nobody's first frame waits for that.
+    Avatars ``at_hand`` are copied to the devices at the start, so that no first frame waits.
 
     With processes (`ModelSettings.processes`) no model is used; they load their own at the pool's
     start, at the same time, and every avatar they are asked for must be in the configured folder.
@@ -128,7 +128,7 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWork
 
 
 def load_device(settings: Settings, device: str, threads: int) -> Loaded:
-    """In a device's process: its model, its avatars, the default one read.
+    """In a device's process: load its model and the default avatar.
 
     ``threads``: how many of the machine's cores torch may load a GPU's model with.
     """
@@ -139,8 +139,8 @@ def load_device(settings: Settings, device: str, threads: int) -> Loaded:
     if device.startswith("cuda"):
         import torch
 
-        torch.set_num_threads(threads)  # its neighbours load theirs at the same time
-        torch.cuda.set_device(device)  # else what names no device takes memory of the first GPU
+        torch.set_num_threads(threads)  # other processes load at the same time
+        torch.cuda.set_device(device)  # otherwise the first GPU is used too
     model = load_configured(settings, device)
     store = AvatarStore(settings.avatars, model)
     store.get(store.default_id)
@@ -174,7 +174,7 @@ def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> 
 
 
 def _prepare_avatars(store: AvatarStore, progress: Progress) -> PreparedAvatar:
-    """Build what is not cached; the default, which comes first. Only its faults are fatal."""
+    """Prepare avatars, the default one first. Only its errors are fatal."""
     others = [info.id for info in store.list() if info.id != store.default_id]
     others = others[: PREPARED_AT_START - 1]
     count = 1 + len(others)

@@ -22,7 +22,7 @@ from wsavatar.errors import WsavatarError
 __all__ = ["MAX_RANGE_BYTES", "NotFound", "Reply", "Site", "file_reply", "json_reply"]
 
 MAX_RANGE_BYTES = 4 * 1024 * 1024
-"""Most bytes one ranged answer carries; a player asks again for the rest."""
+"""Maximum bytes of a ranged answer; a player requests the rest."""
 
 _CONTENT_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -57,7 +57,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 class NotFound(WsavatarError, LookupError):
-    """Nothing lies at this path. The message is shown to the client."""
+    """No resource at this path. The message is shown to the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ FileRoute = Callable[[str, Headers], Reply]
 class Site:
     """Answers every request that is not for the WebSocket.
 
-    ``routes``: exact paths whose answers are at hand. ``files``: path prefixes whose answers take
-    a disk, given the decoded path, which holds plain names only; they may raise NotFound.
-    Everything else is a file under ``frontend``. ``origins``: pages elsewhere that may read it all.
+    ``routes``: exact paths with answers that need no disk. ``files``: path prefixes with answers
+    from a disk; the functions get the decoded path, of plain names only, and may raise NotFound.
+    Everything else is a file under ``frontend``. ``origins``: other pages that may read answers.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Site:
         self._origins = origins
 
     def is_at_hand(self, target: str) -> bool:
-        """Whether `reply` reads no disk for this target, and may be called on an event loop."""
+        """Whether `reply` needs no disk for this target, so it may run on the event loop."""
         return target.partition("?")[0] in self._routes
 
     def reply(self, method: str, target: str, headers: Headers) -> Reply:
-        """Answer a request. ``headers``: lower-case names. Never raises for what a client sends."""
+        """Answer a request. ``headers``: lower-case names. Raises for no input."""
         sharing = self._sharing(headers.get("origin"))
         if method == "OPTIONS":
             return _finish(Reply(HTTPStatus.NO_CONTENT), {"Allow": _METHODS, **sharing})
@@ -141,18 +141,18 @@ class Site:
 
 
 def json_reply(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Reply:
-    """A JSON answer that no cache keeps."""
+    """A JSON answer that is not cached."""
     body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return Reply(status, body, "application/json", {"Cache-Control": "no-store"})
 
 
 def file_reply(file: Path, headers: Headers) -> Reply:
-    """A file, revalidated by ETag, in part where a Range asks for it. Raises NotFound."""
+    """A file with an ETag, or the part that a Range asks for. Raises NotFound."""
     try:
         status = file.stat()
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
         caching = {
-            # Always ask, seldom send: a page of modules must never be half old, half new.
+            # Always revalidate, so that modules of a page never have different versions.
             "Cache-Control": "no-cache",
             "ETag": tag,
             "Last-Modified": formatdate(status.st_mtime, usegmt=True),
@@ -220,13 +220,13 @@ def _decoded_path(target: str) -> str:
 
 
 def _safe_file(root: Path, path: str) -> Path:
-    """The file at a URL path below a directory; NotFound for anything that would leave it."""
+    """The file at a URL path below a directory; NotFound for a path that leaves it."""
     _check_plain(path)
     parts = path.strip("/").split("/") if path != "/" else []
     if path.endswith("/"):
         parts.append("index.html")
     base = root.resolve()
-    file = base.joinpath(*parts).resolve()  # a link may not lead out either
+    file = base.joinpath(*parts).resolve()  # also by a link
     if not file.is_relative_to(base) or not file.is_file():
         raise NotFound("no such file")
     return file

@@ -1,11 +1,11 @@
 """Listening, admission and shutdown: the WebSocket and the page on one port.
 
-The server binds first and loads the model on a thread, so the page opens at once; until then
-``/readyz`` is 503, and a WebSocket is closed with 1013 and a reason that says so. The same where
-every device has failed. It knows nothing of what a session says.
+The server listens first and loads the model on a thread, so the page opens at once. Until the model
+is loaded, and when every device has failed, ``/readyz`` is 503 and a WebSocket is closed with 1013
+and the reason. This module does not know what a session says.
 
-Compression (permessage-deflate) is off: JPEG does not shrink, and deflating base64 would cost each
-frame milliseconds of the event loop.
+Compression (permessage-deflate) is off: JPEG does not compress, and deflating base64 would take
+milliseconds of the event loop for each frame.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ _log = logging.getLogger(__name__)
 _TOKEN_PROTOCOL = "openai-insecure-api-key."
 _CLOSE_TIMEOUT_S = 5.0
 _OPEN_TIMEOUT_S = 60.0
-"""For the whole of a request, its answer included: a slow phone fetches a video in it."""
+"""Limit for a request with its answer; long enough for a video to a slow phone."""
 _WRITE_LIMIT = 64 * 1024
-"""Bytes that may wait below the outbox: little, so that what is late is dropped, not sent."""
+"""Bytes that may wait below the outbox. Small, so that late frames are dropped and not sent."""
 
 LoadEngine = Callable[[Settings, Callable[[str], None]], Engine]
 
 
 class ListenError(WsavatarError, OSError):
-    """The address cannot be listened on; the message says what to do."""
+    """Listening on the address failed; the message says what to do."""
 
 
 class LoadError(WsavatarError, RuntimeError):
-    """The model or the avatars cannot be loaded; the message says what to do."""
+    """Loading the model or the avatars failed; the message says what to do."""
 
 
 class AvatarServer:
@@ -99,12 +99,12 @@ class AvatarServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, also where the settings said 0."""
+        """The port of the server, also if the setting is 0."""
         port: int = next(iter(self._server.sockets)).getsockname()[1]
         return port
 
     async def ready(self) -> Engine:
-        """Wait until sessions are taken. Raises LoadError."""
+        """Wait until sessions are accepted. Raises LoadError."""
         return await asyncio.shield(self._ready)
 
     # -- starting and stopping --------------------------------------------------------------------
@@ -135,7 +135,7 @@ class AvatarServer:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        """Stop: no new connections, every socket closed with 1001, all within the grace."""
+        """Stop: refuse new connections and close all with 1001, within the grace time."""
         self._closing = True
         self._server.close(close_connections=False)
         self._loading.cancel()
@@ -159,7 +159,7 @@ class AvatarServer:
         if self._engine is not None:
             await self._engine.face.close()
         if self._ready.done() and not self._ready.cancelled():
-            self._ready.exception()  # whoever did not wait for it has had its log line
+            self._ready.exception()  # the error was logged
 
     async def _load_engine(self) -> None:
         loop = asyncio.get_running_loop()
@@ -172,7 +172,7 @@ class AvatarServer:
         try:
             engine = await _on_daemon_thread(lambda: self._load(self._settings, progress))
             await engine.face.start()
-        except Exception as error:  # whatever a model's files can do to their reader
+        except Exception as error:  # a model's files may raise anything
             if not isinstance(error, LoadError):
                 _log.debug("loading failed", exc_info=True)
             self.progress = f"failed: {error}"
@@ -193,7 +193,7 @@ class AvatarServer:
     async def _process_request(
         self, connection: ServerConnection, request: Request
     ) -> Response | None:
-        """Plain HTTP is answered here; None lets the WebSocket handshake go on."""
+        """Answer plain HTTP; None continues with the WebSocket handshake."""
         if request.path.partition("?")[0] != ENDPOINT or request.method != "GET":
             headers = {name.lower(): value for name, value in request.headers.raw_items()}
             asked = (request.method, request.path, headers)
@@ -224,7 +224,7 @@ class AvatarServer:
             for name in _offered_subprotocols(headers)
             if name.startswith(_TOKEN_PROTOCOL)
         ]
-        # No short cut: the time taken must not say which token was nearly right.
+        # All tokens are compared, in constant time.
         matches = [
             hmac.compare_digest(one.encode("utf-8", "replace"), token.encode("utf-8", "replace"))
             for one in offered
@@ -233,11 +233,10 @@ class AvatarServer:
         return any(matches)
 
     def _is_welcome_origin(self, headers: Headers) -> bool:
-        """Whether the page that connects is ours.
+        """Whether the page that connects is allowed.
 
-        Browsers let any page connect to any WebSocket. Where a token is asked for, that guards;
-        elsewhere only our own page, the origins in the settings, and clients that are no browsers
-        (they send no Origin) may.
+        Browsers let any page connect to any WebSocket. Without tokens, only the server's own page,
+        the origins in the settings, and clients without an Origin (no browsers) may connect.
         """
         origins = headers.get_all("Origin")
         if not origins or self._settings.server.auth_tokens:
@@ -249,7 +248,7 @@ class AvatarServer:
     # -- connections ------------------------------------------------------------------------------
 
     async def _handle(self, connection: ServerConnection) -> None:
-        """One WebSocket, from admission to its close."""
+        """Handle one WebSocket from admission to its close."""
         refusal = self._refusal()
         if refusal is not None:
             self.metrics.refused.labels(refusal[0]).inc()
@@ -271,16 +270,16 @@ class AvatarServer:
                 await _say_goodbye(connection, goodbye)
 
     def _refusal(self) -> tuple[str, str] | None:
-        """Why no session can be had now, as a label and in words; None where one can."""
+        """Why no session is possible now, as label and reason; None if one is."""
         if self._closing:
             return "closing", "the server stops"
         if self._engine is None:
             return "loading", f"not ready yet: {self.progress}"
         if all(self._engine.face.health().values()):
-            return "devices", "no device makes frames now; try again later"
+            return "devices", "no device renders frames now; try again later"
         limit = self._settings.server.max_sessions
         if len(self._sessions) >= limit:
-            return "full", f"all {limit} sessions are taken; try again later"
+            return "full", f"all {limit} sessions are in use; try again later"
         return None
 
     @contextlib.asynccontextmanager
@@ -309,7 +308,7 @@ class AvatarServer:
 
 
 async def _on_daemon_thread(work: Callable[[], Engine]) -> Engine:
-    """The result of slow work that a stopping process need not wait for, as it would for a pool."""
+    """Run slow work on a daemon thread, for which the process does not wait at its end."""
     loop = asyncio.get_running_loop()
     result: asyncio.Future[Engine] = loop.create_future()
 
@@ -326,9 +325,9 @@ async def _on_daemon_thread(work: Callable[[], Engine]) -> Engine:
         failure: Exception | None = None
         try:
             engine = work()
-        except Exception as error:  # handed to whoever awaits
+        except Exception as error:  # raised where the result is awaited
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody awaits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, engine, failure)
 
     threading.Thread(target=run_work, name="load", daemon=True).start()
@@ -343,7 +342,7 @@ def _offered_subprotocols(headers: Headers) -> list[str]:
 def _select_subprotocol(
     connection: ServerConnection, offered: Sequence[Subprotocol]
 ) -> Subprotocol | None:
-    """``realtime`` where it is offered. The token is one too, and is never said back."""
+    """Choose ``realtime`` if offered. The token is a subprotocol too, and is never echoed."""
     return Subprotocol("realtime") if "realtime" in offered else None
 
 
@@ -354,19 +353,21 @@ def _to_response(reply: Reply) -> Response:
 
 
 def _keep_backlog_in_outbox(connection: ServerConnection) -> None:
-    """Let the kernel take only what it can soon send, whatever its buffer's size."""
+    """Let the kernel accept only what it can send soon, whatever its buffer's size."""
     lowat = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     sock = connection.transport.get_extra_info("socket")
     if lowat is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    with contextlib.suppress(OSError):  # a kernel without it only buffers more
+    with contextlib.suppress(OSError):  # without it the kernel only buffers more
         sock.setsockopt(socket.IPPROTO_TCP, lowat, _WRITE_LIMIT)
 
 
 async def _say_goodbye(connection: ServerConnection, goodbye: Goodbye) -> None:
-    """Close with code and reason; a peer that does not answer is cut off."""
+    """Close with code and reason; abort if the peer does not answer."""
     assert goodbye.code is not None
-    reason = goodbye.reason.encode()[:120].decode(errors="ignore")  # a close frame holds 123 bytes
+    reason = goodbye.reason.encode()[:120].decode(
+        errors="ignore"
+    )  # a close frame has at most 123 bytes
     try:
         async with asyncio.timeout(_CLOSE_TIMEOUT_S):
             await connection.close(goodbye.code, reason)
@@ -381,7 +382,7 @@ def _listen_problem(error: OSError, host: str, port: int) -> str:
             f"or take another: --port {port + 1 if port < 65535 else 8765}"
         )
     if error.errno == errno.EACCES:
-        return f"port {port} needs rights that this user lacks: take one from 1024 up with --port"
+        return f"port {port} needs more rights: use a port from 1024 up, with --port"
     return f"cannot listen on {host}, port {port}: {error.strerror or error}"
 
 
@@ -390,12 +391,12 @@ def _listen_problem(error: OSError, host: str, port: int) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``serve``."""
-    parser.add_argument("--host", help="address to listen on; 0.0.0.0 is the whole network")
-    parser.add_argument("--port", type=int, help="port to listen on; 0 takes any free one")
+    parser.add_argument("--host", help="address to listen on; 0.0.0.0: the whole network")
+    parser.add_argument("--port", type=int, help="port to listen on; 0: any free port")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. 0: stopped; 1: loading failed; 2: cannot listen, or no TLS."""
+    """Serve until SIGINT or SIGTERM. Returns 1 if loading fails, 2 if listening or TLS fails."""
     given = {name: getattr(args, name) for name in ("host", "port")}
     server = settings.server.model_copy(update={k: v for k, v in given.items() if v is not None})
     if not 0 <= server.port <= 65535:

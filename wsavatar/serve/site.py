@@ -1,8 +1,7 @@
-"""What this server says over plain HTTP: health, numbers, avatars, the wire's description.
+"""The content of HTTP answers: health, statistics, avatars, the protocol's description.
 
-The answers' content stands here; how an answer is made of a request, in `wsavatar.serve.http`.
-Routes are called on the event loop and only read numbers; `AvatarFiles` reads disks and runs on a
-thread.
+`wsavatar.serve.http` makes answers of requests. Routes are called on the event loop and only read
+numbers; `AvatarFiles` reads the disk and runs on a thread.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ __all__ = ["ENDPOINT", "AvatarFiles", "build_site", "idle_cycle"]
 ENDPOINT = "/v1/realtime"
 
 _IDLE_CYCLES_KEPT = 8
-"""Encoded idle cycles in memory, some megabytes each. Full: the least recently asked for goes."""
+"""Encoded idle cycles in memory, some megabytes each. Full: the least recently used is removed."""
 
 
 def build_site(
@@ -80,7 +79,7 @@ def build_site(
 
 
 class AvatarFiles:
-    """The avatars' list and files, from the store alone: no path of the client's is ever opened."""
+    """The avatars' list and files, from the store. No path of a client is opened."""
 
     def __init__(
         self, engine: Callable[[], Engine | None], progress: Callable[[], str], quality: int
@@ -92,7 +91,7 @@ class AvatarFiles:
         self._cycles: OrderedDict[str, bytes] = OrderedDict()
 
     def listing(self, path: str, headers: Mapping[str, str]) -> Reply:
-        """``/api/avatars``: all of them, and which is taken where none is asked for."""
+        """``/api/avatars``: all avatars, and the default one."""
         if path != "/api/avatars":
             raise NotFound(f"nothing at {path}")
         engine = self._engine()

@@ -1,6 +1,6 @@
-"""Carries a session over one WebSocket: what comes goes in, what waits to be sent goes out.
+"""Connects a session to a WebSocket: passes messages in, and sends the outbox.
 
-It knows a socket's end, its silence and its failures; nothing of what is said.
+It knows the end, the timeout and the failures of a socket, not the content of messages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FLUSH_S = 1.0
 
 
 class Socket(Protocol):
-    """What is used of a WebSocket connection."""
+    """The part of a WebSocket connection that is used."""
 
     async def recv(self) -> str | bytes: ...
 
@@ -40,7 +40,7 @@ class Goodbye:
 
 
 async def hold(socket: Socket, session: Session, *, idle_timeout_s: float) -> Goodbye:
-    """A session's whole life on one socket: started, carried, closed."""
+    """Start a session, connect it to the socket until that ends, and close the session."""
     goodbye = Goodbye(1011, "internal error")
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -65,7 +65,7 @@ async def hold(socket: Socket, session: Session, *, idle_timeout_s: float) -> Go
 
 
 async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> Goodbye:
-    """Attach a socket to a running session until either goes; the session lives on."""
+    """Attach a socket to a running session until the socket ends; the session goes on."""
     goodbye = Goodbye(None)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -86,7 +86,7 @@ async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> G
 
 
 async def _read(socket: Socket, session: Session, idle_timeout_s: float) -> Goodbye:
-    """Read until nothing came for the idle timeout and nothing is being said."""
+    """Read until nothing was received for the idle timeout while the avatar is silent."""
     while True:
         try:
             async with asyncio.timeout(idle_timeout_s):
@@ -103,11 +103,11 @@ async def _flushed(session: Session) -> None:
         async with asyncio.timeout(_FLUSH_S):
             await session.outbox.flushed()
     except TimeoutError:
-        pass  # the socket is being closed; a slow client loses what it did not take
+        pass  # the socket is being closed; a slow client loses the rest
 
 
 async def _flush(socket: Socket, session: Session) -> None:
-    """Send what waits, with nobody reading."""
+    """Send queued messages without reading."""
     sender = asyncio.create_task(session.outbox.run(socket.send), name=f"{session.id} sender")
     await _flushed(session)
     sender.cancel()
