@@ -11,14 +11,13 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 
-from tests.fake_model import LIVE, Collector, FakeModel, chunks, make_avatar, open_stream
+from tests.fake_model import GRID, LIVE, Collector, FakeModel, chunks, make_avatar, open_stream
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import VideoFormat
@@ -41,12 +40,12 @@ class FragileModel(FakeModel):
         self.held_by = gate
         self.doom = doom
 
-    def generate(self, latents, condition) -> np.ndarray:
+    def generate(self, inputs, conditions) -> np.ndarray:
         assert self.held_by is None or self.held_by.wait(20)
         if self.doom is not None and self.doom.exists():
             self.doom.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().generate(latents, condition)
+        return super().generate(inputs, conditions)
 
 
 def avatar_named(avatar_id: str) -> PreparedAvatar:
@@ -66,10 +65,10 @@ class HangingModel(FakeModel):
         super().__init__()
         self.hang = hang
 
-    def generate(self, latents, condition) -> np.ndarray:
+    def generate(self, inputs, conditions) -> np.ndarray:
         if self.hang.exists():
             threading.Event().wait()
-        return super().generate(latents, condition)
+        return super().generate(inputs, conditions)
 
 
 def load_hanging(hang: Path) -> Loaded:
@@ -108,7 +107,7 @@ def make_pool(
     chosen = RenderSettings(**settings)
     make = partial(ProcessWorker, finishers=1, restart_s=restart_s, hung_s=hung_s)
     workers = [partial(make, f"p{number}", load, chosen) for number, load in enumerate(loads)]
-    return FacePool((), chosen, workers=workers)
+    return FacePool((), chosen, workers=workers, windows=GRID)
 
 
 @asynccontextmanager
@@ -152,7 +151,7 @@ def jobs_of(count: int, stream: int = 1) -> list[FrameJob[FrameWork]]:
     chunk = next(c for c in chunks(2.0)[1:] if c.frame_count >= count - 1)
     chunk = replace(chunk, first_frame=0, frame_count=count)
     spec = StreamSpec(stream, make_avatar(), VideoFormat(), 7, 2)
-    source = ChunkWork(chunk, Fraction(25))
+    source = ChunkWork(chunk)
     return [
         FrameJob(stream, math.inf if row % 2 else 1e9 + row, FrameWork(spec, source, row), row < 4)
         for row in range(count)

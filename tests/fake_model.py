@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import asynccontextmanager, contextmanager
 from fractions import Fraction
-from types import SimpleNamespace
 from unittest.mock import patch
 
 import cv2
@@ -15,6 +15,7 @@ import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.render.encoders import raw_picture
 from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
@@ -27,10 +28,6 @@ LIVE = 1e9
 """Due so far off that nothing is late."""
 
 
-def open_chunker(fps: Fraction, chunk_ms: int) -> Chunker:
-    return Chunker(GRID, fps, 16 * chunk_ms)
-
-
 class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
@@ -40,14 +37,16 @@ class FakeModel:
 
     def __init__(self, device: str = "fake") -> None:
         self.device = device
-        self.spec = SimpleNamespace(grid=GRID, open_chunker=open_chunker)
+        self.windows = GRID
+        self.batch_sizes: tuple[int, ...] = ()
         self.warmed: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
         self.progress = threading.Condition()
         self.batches: list[list[int]] = []
-        self.encoded_blocks: list[int] = []
+        self.heard: list[tuple[int, int]] = []
+        """(stream, first frame) of every chunk whose conditions were made."""
         self.bad_frames: set[int] = set()
         self.fail_next: list[str] = []
         self.out_of_memory_next: list[str] = []
@@ -55,26 +54,29 @@ class FakeModel:
         self.releases = 0
         self.finisher: FakeDeviceFinisher | None = None
 
-    def encode_audio(self, windows: np.ndarray) -> np.ndarray:
-        assert windows.dtype == np.float32 and windows.shape[1] == GRID.window_samples
-        self.maybe_fail("encode_audio")
-        self.encoded_blocks.append(len(windows))
-        return np.zeros((len(windows) * GRID.block_positions, 2, 3), np.float32)
+    def conditions(self) -> FakeModel:
+        return self
 
-    def condition(self, features, chunk: Chunk, fps: Fraction) -> np.ndarray:
-        parts = [features] if isinstance(features, np.ndarray) else features
-        assert sum(map(len, parts)) == len(chunk.windows) * GRID.block_positions
-        numbers = np.arange(chunk.first_frame, chunk.first_frame + chunk.frame_count)
-        return np.broadcast_to(numbers[:, None, None], (len(numbers), 20, 3)).astype(np.float32)
+    def make(self, chunks: Sequence[tuple[int, Chunk]]) -> tuple[list[np.ndarray], int]:
+        """A frame's condition is its number."""
+        if chunks:
+            self.maybe_fail("conditions")
+        self.heard += [(stream, chunk.first_frame) for stream, chunk in chunks]
+        made = []
+        for _, chunk in chunks:
+            assert chunk.windows.shape[1] == GRID.window_samples
+            numbers = np.arange(chunk.first_frame, chunk.first_frame + chunk.frame_count)
+            made.append(np.tile(numbers[:, None, None], (1, 20, 3)).astype(np.float32))
+        return made, sum(len(chunk.blocks) for _, chunk in chunks)
 
     def warm_up(self, batch_sizes) -> None:
         self.maybe_fail("warm_up")
         self.warmed = list(batch_sizes)
 
-    def generate(self, latents, condition) -> np.ndarray:
-        assert len(latents) == len(condition)
-        assert all(row.shape == (8, 4, 4) and row.dtype == np.float16 for row in latents)
-        numbers = [int(row[0, 0]) for row in condition]
+    def generate(self, inputs, conditions) -> np.ndarray:
+        assert len(inputs) == len(conditions)
+        assert all(row.shape == (8, 4, 4) and row.dtype == np.float16 for row in inputs)
+        numbers = [int(row[0, 0]) for row in conditions]
         self.entered.set()
         assert self.gate.wait(10)
         with self.progress:
@@ -91,6 +93,9 @@ class FakeModel:
     def wait_until_made(self, frames: int) -> None:
         with self.progress:
             assert self.progress.wait_for(lambda: sum(map(len, self.batches)) >= frames, 10)
+
+    def memory_used(self) -> float:
+        return 0.0
 
     def release(self) -> None:
         self.releases += 1
@@ -128,9 +133,9 @@ class FakeDeviceFinisher(HostFinisher):
         yield
         self.scope_of = None
 
-    def latents(self, works):
+    def inputs(self, works):
         assert self.scope_of == threading.get_ident()
-        return super().latents(works)
+        return super().inputs(works)
 
     def compose(self, works, patches):
         assert self.scope_of == threading.get_ident()
@@ -164,19 +169,9 @@ def make_avatar(frames: int = 5) -> PreparedAvatar:
     pictures = np.zeros((frames, SIZE, SIZE, 3), np.uint8)
     pictures[..., 0] = 40 * np.arange(frames)[:, None, None]
     box = np.tile(np.array([16, 20, 48, 52], np.int32), (frames, 1))
-    return PreparedAvatar(
-        id="a",
-        name="A",
-        width=SIZE,
-        height=SIZE,
-        fps=25.0,
-        frames=pictures,
-        crop_boxes=box,
-        paste_boxes=box,
-        masks=tuple(np.full((32, 32), 255, np.uint8) for _ in range(frames)),
-        latents=np.zeros((frames, 8, 4, 4), np.float16),
-        region=(16, 20, 32, 32),
-    )
+    mask = np.full((32, 32), 255, np.uint8)
+    face = AvatarFace(box, box, (mask,) * frames, np.zeros((frames, 8, 4, 4), np.float16))
+    return PreparedAvatar("a", "A", SIZE, SIZE, 25.0, pictures, (16, 20, 32, 32), face)
 
 
 def chunks(seconds: float, chunk_s: float = 0.5, fps: Fraction = Fraction(25)) -> list[Chunk]:

@@ -30,6 +30,7 @@ from wsavatar.dialogue.base import (
     ResponseRequest,
 )
 from wsavatar.dialogue.registry import DialogueError
+from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Chunk
 from wsavatar.media import jpeg
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
@@ -45,19 +46,14 @@ GRID = FeatureGrid()
 def avatar(avatar_id: str, *, frame_count: int = 8, fps: float = 25.0) -> PreparedAvatar:
     """A prepared avatar of 32x32 pixels; its pictures are all of one grey that its id gives."""
     grey = sum(avatar_id.encode()) % 256
-    return PreparedAvatar(
-        id=avatar_id,
-        name=avatar_id.title(),
-        width=32,
-        height=32,
-        fps=fps,
-        frames=np.full((frame_count, 32, 32, 3), grey, np.uint8),
+    frames = np.full((frame_count, 32, 32, 3), grey, np.uint8)
+    face = AvatarFace(
         crop_boxes=np.tile(np.array([8, 8, 24, 24], np.int32), (frame_count, 1)),
         paste_boxes=np.tile(np.array([4, 4, 28, 28], np.int32), (frame_count, 1)),
         masks=(np.full((24, 24), 255, np.uint8),) * frame_count,
-        latents=np.zeros((frame_count, 8, 2, 2), np.float16),
-        region=(4, 16, 24, 12),
+        inputs=np.zeros((frame_count, 8, 2, 2), np.float16),
     )
+    return PreparedAvatar(avatar_id, avatar_id.title(), 32, 32, fps, frames, (4, 16, 24, 12), face)
 
 
 @dataclass
@@ -177,7 +173,7 @@ class FakeFace:
         self.is_open = False
 
     def open_chunker(self, fps: Fraction, chunk_ms: int) -> Chunker:
-        return Chunker(GRID, fps, GRID.sample_rate * chunk_ms // 1000)
+        return GRID.open_chunker(fps, chunk_ms)
 
     def open_stream(
         self,

@@ -104,13 +104,17 @@ class AudioSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """Weights and devices."""
+    """Which face model, which weights, and where they run."""
 
+    name: str = "musetalk"
+    """A face model by its name in `wsavatar.faces.registry`."""
     path: str = "embedded"
     """A directory in the official layout, or ``embedded`` for the model in the package."""
     version: Literal["v15", "v1"] = "v15"
+    """MuseTalk's."""
     decoder: Literal["vae", "tiny"] = "vae"
-    """tiny: TAESD decodes instead of the VAE, several times faster, softer and less accurate."""
+    """MuseTalk's. tiny: TAESD decodes instead of the VAE, several times faster, softer and less
+    accurate."""
     devices: Annotated[Names, Field(min_length=1)] = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
     processes: Literal["auto", "one", "per_device"] = "auto"

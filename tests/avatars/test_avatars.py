@@ -6,8 +6,10 @@ import argparse
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,21 @@ import pytest
 from tests.drawn_faces import face_video
 from wsavatar.avatars.avatar import cycle_index
 from wsavatar.avatars.cache import FaceCache
-from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks, write_avatar
-from wsavatar.avatars.geometry import in_cells, take_crop
+from wsavatar.avatars.format import (
+    AvatarError,
+    AvatarFile,
+    read_avatar_file,
+    read_landmarks,
+    write_avatar,
+)
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.commands import prepare as prepare_command
 from wsavatar.commands.prepare import load_landmarks
 from wsavatar.config import AvatarSettings, Settings
+from wsavatar.faces.avatar_face import AvatarFace, in_cells
+from wsavatar.faces.base import Progress
+from wsavatar.faces.musetalk.geometry import take_crop
+from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 from wsavatar.media.video import read_video
 from wsavatar.resources import cache_directory
@@ -52,6 +63,23 @@ class CountingModel:
             extra_margin=CropMargin(pixels=10),
             fingerprint=self.fingerprint,
         )
+
+    def prepared_key(self, *, detail: bool) -> str:
+        return prepared_key(self.spec, detail=detail)
+
+    def prepare(
+        self,
+        avatar: AvatarFile,
+        frames: np.ndarray,
+        landmarks: np.ndarray,
+        progress: Progress | None = None,
+        *,
+        detail: bool,
+    ) -> AvatarFace:
+        return prepare_face(avatar, frames, landmarks, self, progress, detail=detail)
+
+    def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
+        return restore_face(avatar, arrays, self.spec)
 
     def encode_crops(self, crops: np.ndarray) -> np.ndarray:
         with self.lock:
@@ -262,18 +290,19 @@ def test_an_unknown_avatar_names_the_known_ones(home: Path, avatar_id: str) -> N
 
 
 def test_a_prepared_avatar_fits_its_contract(home: Path) -> None:
-    """Shapes, types and boxes are as `PreparedAvatar` says, and nobody can write to them."""
+    """Shapes, types and boxes are as `AvatarFace` says, and nobody can write to them."""
     avatar = store_in(home).get("ada")
+    face = avatar.face
     assert avatar.frames.shape == (COUNT, H, W, 3)
-    assert (avatar.latents.shape, avatar.latents.dtype) == ((COUNT, 6, 8, 8), np.float16)
-    for i, mask in enumerate(avatar.masks):
-        left, top, right, bottom = avatar.paste_boxes[i]
+    assert (face.inputs.shape, face.inputs.dtype) == ((COUNT, 6, 8, 8), np.float16)
+    for i, mask in enumerate(face.masks):
+        left, top, right, bottom = face.paste_boxes[i]
         assert (mask.dtype, mask.shape) == (np.uint8, (bottom - top, right - left))
     x, y, w, h = avatar.region
     assert 0 <= x < x + w <= W and 0 <= y < y + h <= H
-    assert avatar.detail is not None
-    arrays = (avatar.frames, avatar.latents, avatar.crop_boxes, avatar.masks[0])
-    for array in (*arrays, avatar.detail.lost, avatar.detail.redrawn):
+    assert face.detail is not None
+    arrays = (avatar.frames, face.inputs, face.crop_boxes, face.masks[0])
+    for array in (*arrays, face.detail.lost, face.detail.redrawn):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -292,17 +321,17 @@ def test_what_the_model_loses_of_a_face_is_kept(home: Path) -> None:
     """What the VAE makes of a crop and what it lost of it give the crop again; so does the disk
     cache, and whoever does not want it has neither."""
     avatar = store_in(home).get("ada")
-    again = store_in(home).get("ada")
-    assert avatar.detail is not None and again.detail is not None
-    crop = take_crop(avatar.frames[3], tuple(avatar.crop_boxes[3]), 64)
-    redrawn = CountingModel().redraw(avatar.latents[3:4])[0]
-    wrong = redrawn.astype(int) + avatar.detail.lost[3] - crop
+    face, again = avatar.face, store_in(home).get("ada").face
+    assert face.detail is not None and again.detail is not None
+    crop = take_crop(avatar.frames[3], tuple(face.crop_boxes[3]), 64)
+    redrawn = CountingModel().redraw(face.inputs[3:4])[0]
+    wrong = redrawn.astype(int) + face.detail.lost[3] - crop
     assert (wrong[np.abs(crop.astype(int) - redrawn) < 127] == 0).all()
-    assert (avatar.detail.redrawn[3] == in_cells(redrawn)).all()
-    np.testing.assert_array_equal(avatar.detail.lost, again.detail.lost)
-    np.testing.assert_array_equal(avatar.detail.redrawn, again.detail.redrawn)
+    assert (face.detail.redrawn[3] == in_cells(redrawn)).all()
+    np.testing.assert_array_equal(face.detail.lost, again.detail.lost)
+    np.testing.assert_array_equal(face.detail.redrawn, again.detail.redrawn)
     plain = AvatarSettings(directory=home / "avatars", cache=home / "cache", detail=False)
-    assert AvatarStore(plain, CountingModel()).get("ada").detail is None
+    assert AvatarStore(plain, CountingModel()).get("ada").face.detail is None
 
 
 def test_memory_holds_what_was_used_last(home: Path, drawn: Path) -> None:
@@ -328,10 +357,11 @@ def test_the_second_start_computes_nothing(home: Path) -> None:
     model = CountingModel()
     second = store_in(home, model).get("ada")
     assert model.crops_seen == 0
-    for name in ("crop_boxes", "paste_boxes", "latents", "frames"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
-    for a, b in zip(first.masks, second.masks, strict=True):
-        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(first.frames, second.frames)
+    kept, read = first.face.arrays(), second.face.arrays()
+    assert list(kept) == list(read)
+    for name, array in kept.items():
+        np.testing.assert_array_equal(array, read[name])
     assert first.region == second.region
 
 
@@ -387,7 +417,7 @@ def test_a_damaged_cache_is_rebuilt_with_a_warning(
         again = store_in(home, model).get("ada")
     assert model.crops_seen == COUNT
     assert any("damaged" in record.message for record in caplog.records)
-    np.testing.assert_array_equal(good.latents, again.latents)
+    np.testing.assert_array_equal(good.face.inputs, again.face.inputs)
     assert path.read_bytes() == whole
 
 
@@ -399,11 +429,13 @@ def test_a_cache_under_a_wrong_name_is_not_believed(home: Path, drawn: Path) -> 
     avatar = read_avatar_file(home / "avatars" / "ada")
     cache = FaceCache(home / "cache")
     key = path.name.split(".")[1]
-    assert cache.load(avatar, key, spec) is not None
+    restore = partial(restore_face, avatar, spec=spec)
+    assert cache.load("ada", key, restore) is not None
     path.rename(cache.path("ada", "0" * 32))
-    assert cache.load(avatar, "0" * 32, spec) is None
+    assert cache.load("ada", "0" * 32, restore) is None
     cache.path("ada", "0" * 32).rename(path)
-    assert cache.load(avatar, key, replace(spec, latent_size=16)) is None
+    other = partial(restore_face, avatar, spec=replace(spec, latent_size=16))
+    assert cache.load("ada", key, other) is None
 
 
 def test_a_disk_that_refuses_costs_only_time(home: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -418,7 +450,7 @@ def test_concurrent_preparers_do_not_clash(home: Path) -> None:
     """Several processes' worth of stores at once: all succeed, one whole file remains."""
     with ThreadPoolExecutor(6) as pool:
         avatars = list(pool.map(lambda _: store_in(home).get("ada"), range(6)))
-    assert all((avatar.latents == avatars[0].latents).all() for avatar in avatars)
+    assert all((avatar.face.inputs == avatars[0].face.inputs).all() for avatar in avatars)
     assert len(cache_files(home)) == 1
     assert [p.name for p in (home / "cache" / "avatars").iterdir()] == [cache_files(home)[0].name]
     model = CountingModel()
@@ -450,7 +482,7 @@ def prepare(home: Path, *words: object) -> int:
 @pytest.fixture
 def command_model(monkeypatch: pytest.MonkeyPatch) -> CountingModel:
     model = CountingModel()
-    monkeypatch.setattr("wsavatar.commands.prepare.load_configured", lambda settings: model)
+    monkeypatch.setattr("wsavatar.commands.prepare.load_face", lambda settings: model)
     return model
 
 

@@ -39,9 +39,7 @@ FULL = ModelSpec("v15", 256, 4, 32, 5, 384, OFFICIAL_GRID, CropMargin(), "")
 
 
 def inputs_for(model: FakeModel, seconds: float = 1.0, **settings: int) -> renderer.BenchInput:
-    return renderer.BenchInput.of(
-        make_avatar(), RenderSettings(**settings), model.spec.grid, seconds
-    )
+    return renderer.BenchInput.of(make_avatar(), RenderSettings(**settings), model.windows, seconds)
 
 
 @pytest.fixture(scope="module")

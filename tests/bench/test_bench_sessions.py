@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def test_frames_count_as_shown_when_they_are_due() -> None:
 
 def test_the_plan_finds_the_packet_that_completes_a_chunk() -> None:
     """A chunk of 0.5 s is cut within a packet after 0.5 s of audio, not before."""
-    plan = plan_chunks(100, RATE // 50, RATE, GRID, 25, 500)
+    plan = plan_chunks(100, RATE // 50, RATE, GRID.open_chunker(Fraction(25), 500))
     assert [chunk.packet // 25 for chunk in plan] in ([1, 2, 3], [0, 1, 2, 3])
     starts = [chunk.first_frame for chunk in plan]
     assert starts == list(np.cumsum([0] + [chunk.frame_count for chunk in plan])[:-1])

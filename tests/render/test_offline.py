@@ -47,7 +47,7 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def model(settings: Settings) -> MuseTalk:
-    return offline.load_configured(settings)
+    return offline.load_face(settings)
 
 
 @pytest.fixture(scope="module")
@@ -71,12 +71,12 @@ def render(
     settings: Settings, model: MuseTalk, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
     """Runs the command as the command line would, but loads its usual model only once."""
-    load = offline.load_configured
+    load = offline.load_face
 
     def load_once(wanted: Settings) -> MuseTalk:
         return model if wanted.model == settings.model else load(wanted)
 
-    monkeypatch.setattr(offline, "load_configured", load_once)
+    monkeypatch.setattr(offline, "load_face", load_once)
 
     def run(*words: object) -> int:
         parser = argparse.ArgumentParser()

@@ -44,7 +44,7 @@ async def test_a_failing_batch_costs_only_its_bad_frame() -> None:
     assert failed == [2, 9]
 
 
-@pytest.mark.parametrize("stage", ["encode_audio", "generate"])
+@pytest.mark.parametrize("stage", ["conditions", "generate"])
 async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
     """Where the second try works, every frame is rendered."""
     model = FakeModel()
@@ -142,7 +142,7 @@ async def test_a_frame_that_never_fits_is_dropped_as_failed() -> None:
     assert not after.reasons()
 
 
-@pytest.mark.parametrize("stage", ["encode_audio", "generate", "compose", "encode"])
+@pytest.mark.parametrize("stage", ["conditions", "generate", "compose", "encode"])
 @pytest.mark.parametrize("kind", ["fail_next", "out_of_memory_next"])
 async def test_a_hiccup_anywhere_on_a_device_costs_nothing(stage: str, kind: str) -> None:
     """Whichever stage fails, on whichever thread: the batch is made again, and no frame is lost."""
@@ -356,7 +356,7 @@ async def test_chunks_that_go_back_in_time_are_refused() -> None:
 async def test_one_outcome_a_frame_whatever_happens(seed: int, on_device: bool) -> None:
     """Faults, cancels, closes and overload at random points: nothing lost, doubled, reordered."""
     chance = random.Random(seed)
-    stages = ["generate", "encode_audio"]
+    stages = ["generate", "conditions"]
     if on_device:
         stages += ["compose", "encode"]
     models = [FakeModel(f"d{n}") for n in range(chance.randint(1, 3))]

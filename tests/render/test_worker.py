@@ -6,7 +6,6 @@ import math
 import sys
 import threading
 from collections import Counter
-from fractions import Fraction
 from unittest.mock import patch
 
 import cv2
@@ -68,7 +67,7 @@ class Bench:
     def submit(self, *dues_s: float) -> None:
         """The first frames of a chunk, with their due times."""
         spec = StreamSpec(1, make_avatar(), VideoFormat(), 7, 0)
-        source = ChunkWork(chunks(1.0, chunk_s=1.0)[0], Fraction(25))
+        source = ChunkWork(chunks(1.0, chunk_s=1.0)[0])
         self.worker.submit(
             [FrameJob(1, due_s, FrameWork(spec, source, row)) for row, due_s in enumerate(dues_s)]
         )

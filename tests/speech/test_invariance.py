@@ -53,14 +53,12 @@ def cut(model: MuseTalk, audio: np.ndarray, fps: Fraction, chunk: int, pushes: l
     yield from chunker.flush()
 
 
-def conditions(model: MuseTalk, chunk: Chunk, fps: Fraction) -> np.ndarray:
-    return np.asarray(model.condition(model.encode_audio(chunk.windows), chunk, fps))
+def conditions(model: MuseTalk, chunk: Chunk) -> np.ndarray:
+    return np.asarray(model.condition(model.encode_audio(chunk.windows), chunk))
 
 
 def stream(model: MuseTalk, audio: np.ndarray, fps: Fraction, chunk: int, pushes: list[int]):
-    return np.concatenate(
-        [conditions(model, c, fps) for c in cut(model, audio, fps, chunk, pushes)]
-    )
+    return np.concatenate([conditions(model, c) for c in cut(model, audio, fps, chunk, pushes)])
 
 
 def film(model: MuseTalk, latents: np.ndarray, conditions: np.ndarray, batch: int) -> np.ndarray:

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from wsavatar.avatars.geometry import crop_box as serving_crop_box
 from wsavatar.faces.musetalk.features import hidden_states
+from wsavatar.faces.musetalk.geometry import crop_box as serving_crop_box
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
@@ -97,7 +97,7 @@ def test_training_and_serving_condition_a_frame_alike(networks: Networks, served
     chunks = [*chunker.push(audio), *chunker.flush()]
     for frame in (30, 31, 33):
         chunk = next(c for c in chunks if c.first_frame <= frame < c.first_frame + c.frame_count)
-        condition = served.condition(served.encode_audio(chunk.windows), chunk, Fraction(25))
+        condition = served.condition(served.encode_audio(chunk.windows), chunk)
         first = 2 * frame - 4
         start = (first - first % BLOCK - LEFT) * STEP
         length = (WINDOW_POSITIONS + 2 * BLOCK) * STEP

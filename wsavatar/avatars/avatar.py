@@ -10,10 +10,10 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["DETAIL_CELL", "AvatarInfo", "Detail", "PreparedAvatar", "cycle_index"]
+from wsavatar.avatars.format import AvatarFile
+from wsavatar.faces.avatar_face import AvatarFace
 
-DETAIL_CELL = 4
-"""The side, in a crop's pixels, of the cells in which `Detail.redrawn` is kept."""
+__all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
 
 
 class AvatarInfo(Protocol):
@@ -36,30 +36,10 @@ class AvatarInfo(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Detail:
-    """What the model's VAE loses of each crop: pores, hair, the edge of a jaw.
-
-    Of the rows that the model draws, the lower ones. ``lost`` is the crop less what the VAE makes
-    of it. ``redrawn`` is what it makes, in means of squares of `DETAIL_CELL` pixels: a mouth drawn
-    later has moved where it differs from that. One frame's has no ``n``.
-    """
-
-    lost: np.ndarray  # int8 [n, rows, S, 3]
-    redrawn: np.ndarray  # uint8 [n, rows / DETAIL_CELL, S / DETAIL_CELL, 3]
-
-    @property
-    def nbytes(self) -> int:
-        return self.lost.nbytes + self.redrawn.nbytes
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedAvatar:
-    """One avatar, ready to speak. Arrays are read-only; n is the number of source frames.
+    """One avatar, ready to speak: its own pictures, and what a face model keeps of it.
 
-    Boxes are (x1, y1, x2, y2) in the avatar's pixels, x2 and y2 exclusive. ``crop_boxes`` is where
-    the model's square crop comes from and goes back to; ``paste_boxes`` encloses it (MuseTalk's
-    square 1.5 times the face box, clipped to the picture) and has the size of ``masks[i]``, uint8
-    alpha. ``region`` (x, y, w, h) encloses every pixel any frame's mask can change, with even
+    ``region`` (x, y, w, h) encloses every pixel that a drawn face can change, with even
     coordinates: what is sent in mouth-region mode.
     """
 
@@ -68,20 +48,24 @@ class PreparedAvatar:
     width: int
     height: int
     fps: float
-    frames: np.ndarray  # uint8 [n, H, W, 3] RGB, mouth at rest
-    crop_boxes: np.ndarray  # int32 [n, 4]
-    paste_boxes: np.ndarray  # int32 [n, 4]
-    masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
-    latents: np.ndarray  # float16 [n, 2C, h, w]: masked latents, then reference latents
+    frames: np.ndarray  # uint8 [n, H, W, 3] RGB, mouth at rest, read-only
     region: tuple[int, int, int, int]
-    detail: Detail | None = None
-    """None: what the VAE loses stays lost."""
+    face: AvatarFace
 
-    def detail_of(self, index: int) -> Detail | None:
-        """One frame's, where it is kept."""
-        if self.detail is None:
-            return None
-        return Detail(self.detail.lost[index], self.detail.redrawn[index])
+    @classmethod
+    def of(cls, avatar: AvatarFile, frames: np.ndarray, face: AvatarFace) -> PreparedAvatar:
+        """Put an avatar's file, its pictures and its face together."""
+        frames.flags.writeable = False
+        return cls(
+            avatar.id,
+            avatar.name,
+            avatar.width,
+            avatar.height,
+            avatar.fps,
+            frames,
+            face.region(avatar.width, avatar.height),
+            face,
+        )
 
     @property
     def frame_count(self) -> int:
@@ -90,9 +74,7 @@ class PreparedAvatar:
     @property
     def nbytes(self) -> int:
         """Of memory, nearly all of it."""
-        arrays = [self.frames, self.latents, *self.masks]
-        kept = self.detail.nbytes if self.detail is not None else 0
-        return sum(array.nbytes for array in arrays) + kept
+        return self.frames.nbytes + self.face.nbytes
 
 
 def cycle_index(frame_index: int, frame_count: int) -> int:

@@ -12,8 +12,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,13 +27,10 @@ from wsavatar.avatars.format import (
     read_avatar_file,
     read_landmarks,
 )
-from wsavatar.avatars.prepare import Progress, assemble, prepare_faces
 from wsavatar.config import AvatarSettings
+from wsavatar.faces.base import AvatarPreparer, Progress
 from wsavatar.media.video import VideoError, read_video
 from wsavatar.resources import cache_directory, resource_dir
-
-if TYPE_CHECKING:
-    from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = ["AvatarError", "AvatarEntry", "AvatarStore", "avatar_directory"]
 
@@ -79,7 +76,7 @@ class AvatarStore:
     def __init__(
         self,
         settings: AvatarSettings,
-        model: MuseTalk,
+        model: AvatarPreparer,
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
@@ -167,14 +164,13 @@ class AvatarStore:
         folder = self._directory / avatar.id
         landmarks = read_landmarks(folder, avatar)
         frames = _read_frames(folder, avatar)
-        key = cache_key(folder, avatar, self._model.spec, detail=self._detail)
-        faces = self._cache.load(avatar, key, self._model.spec)
-        if faces is None:
-            faces = prepare_faces(
-                avatar, frames, landmarks, self._model, progress, detail=self._detail
-            )
-            self._cache.save(avatar.id, key, faces)
-        return assemble(avatar, frames, faces)
+        model, detail = self._model, self._detail
+        key = cache_key(folder, avatar, model.prepared_key(detail=detail))
+        face = self._cache.load(avatar.id, key, partial(model.restore, avatar))
+        if face is None:
+            face = model.prepare(avatar, frames, landmarks, progress, detail=detail)
+            self._cache.save(avatar.id, key, face.arrays())
+        return PreparedAvatar.of(avatar, frames, face)
 
     def _recall(self, avatar_id: str) -> PreparedAvatar | None:
         if avatar_id in self._ready:

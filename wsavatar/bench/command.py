@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wsavatar.bench.renderer import BenchInput
     from wsavatar.bench.report import ReferenceSpeed, Scaling, Throughput
     from wsavatar.faces.musetalk.model import MuseTalk
+    from wsavatar.faces.registry import LoadedFace
 
 __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
 
@@ -169,15 +170,15 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
             "reference: the official script decodes with the VAE only; set model.decoder: vae to "
             "compare the same networks"
         )
-    from wsavatar.faces.musetalk.configured import load_configured
+    from wsavatar.faces.registry import load_face
     from wsavatar.serve.assembly import configured_devices, load_models, works_in_processes
 
     scales = "scaling" in extra | (chosen or set())
     if scales and not works_in_processes(settings):
-        models = load_models(settings, _say)
+        models = _musetalk(load_models(settings, _say))
     else:
         _say("loading the model")
-        models = [load_configured(settings, _first_device(settings))]
+        models = _musetalk([load_face(settings, _first_device(settings))])
     on_cuda = models[0].device.type == "cuda"
     usual = (_ON_CUDA if on_cuda else _ON_CPU) - ({"reference"} if tiny else set())
     parts = extra | (usual if chosen is None else chosen)
@@ -185,6 +186,16 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
     devices = len(configured_devices(settings)) if scales else 1
     seconds = args.seconds or (32.0 if on_cuda else 6.0) * devices
     return measure(models, settings, greatest, seconds, parts)
+
+
+def _musetalk(models: Sequence[LoadedFace]) -> list[MuseTalk]:
+    """The stages, the reference path and the ceiling are MuseTalk's own."""
+    from wsavatar.faces.musetalk.model import MuseTalk
+
+    measured = [model for model in models if isinstance(model, MuseTalk)]
+    if len(measured) < len(models):
+        raise BenchError("model.name: without --sessions, bench measures musetalk only")
+    return measured
 
 
 def _first_device(settings: Settings) -> str:
@@ -217,13 +228,13 @@ def measure(
     """
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.bench import renderer
-    from wsavatar.faces.musetalk.configured import model_directory
+    from wsavatar.faces.registry import model_directory
 
     model, directory = models[0], model_directory(settings)
     store = AvatarStore(settings.avatars, model)
     _say(f"preparing avatar {store.default_id}")
     avatar = store.get(store.default_id)
-    inputs = renderer.BenchInput.of(avatar, settings.render, model.spec.grid, seconds)
+    inputs = renderer.BenchInput.of(avatar, settings.render, model.windows, seconds)
     sizes = renderer.batch_sizes(greatest)
     if parts != {"scaling"}:  # a pool warms up its own models
         _say("warming up")
@@ -378,8 +389,7 @@ def _workload(args: argparse.Namespace, settings: Settings, seconds: float, url:
     from urllib.parse import urlsplit, urlunsplit
 
     from wsavatar.bench.sessions import Workload
-    from wsavatar.faces.musetalk.configured import model_directory
-    from wsavatar.faces.musetalk.spec import read_extras
+    from wsavatar.faces.registry import speech_windows
 
     parts = urlsplit(url)
     if parts.scheme not in ("ws", "wss") or not parts.netloc:
@@ -396,7 +406,7 @@ def _workload(args: argparse.Namespace, settings: Settings, seconds: float, url:
         avatar=settings.avatars.default,
         fps=settings.render.fps,
         chunk_ms=settings.audio.chunk_ms,
-        grid=read_extras(model_directory(settings), settings.model.version).grid,
+        windows=speech_windows(settings),
     )
 
 

@@ -70,14 +70,14 @@ class ReferencePath:
         indices = [
             cycle_index(first_frame + row, avatar.frame_count) for row in range(len(conditions))
         ]
-        patches = self.patches(avatar.latents[indices], conditions)
+        patches = self.patches(avatar.face.inputs[indices], conditions)
         return [
             paste_by_pil(
                 avatar.frames[index].copy(),
                 patch,
-                avatar.crop_boxes[index],
-                avatar.paste_boxes[index],
-                avatar.masks[index],
+                avatar.face.crop_boxes[index],
+                avatar.face.paste_boxes[index],
+                avatar.face.masks[index],
             )
             for index, patch in zip(indices, patches, strict=True)
         ]

@@ -24,11 +24,11 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.bench.report import BenchError, FirstFrame, Scaling, StageTimes, Throughput
 from wsavatar.bench.timing import is_cuda, stopwatch
 from wsavatar.config import RenderSettings
+from wsavatar.faces.base import Chunk, FaceModel, SpeechWindows
 from wsavatar.render.finish.finisher import Finisher, make_finisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool
-from wsavatar.render.work import ChunkWork, FaceModel, FrameWork, StreamSpec
-from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
+from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
 __all__ = [
     "REPETITIONS",
@@ -44,7 +44,7 @@ __all__ = [
 REPETITIONS = 3
 BATCHES = 50
 """Batches of a repetition, if the audio is long enough."""
-CHUNK_S = 0.5
+CHUNK_MS = 500
 LATENCY_CHUNKS = 40
 _LATENCY_DUE_S = 5.0
 """A finite due time, so that batches form as in a conversation; large, so that nothing is late."""
@@ -56,17 +56,21 @@ class BenchInput:
 
     avatar: PreparedAvatar
     settings: RenderSettings
-    grid: FeatureGrid
+    windows: SpeechWindows
     chunks: tuple[Chunk, ...]
 
     @classmethod
     def of(
-        cls, avatar: PreparedAvatar, settings: RenderSettings, grid: FeatureGrid, seconds: float
+        cls,
+        avatar: PreparedAvatar,
+        settings: RenderSettings,
+        windows: SpeechWindows,
+        seconds: float,
     ) -> BenchInput:
         """With ``seconds`` of noise; all audio costs the same."""
-        chunker = Chunker(grid, Fraction(settings.fps), round(CHUNK_S * grid.sample_rate))
-        chunks = chunker.push(_noise(round(seconds * grid.sample_rate))) + chunker.flush()
-        return cls(avatar, settings, grid, tuple(chunks))
+        chunker = windows.open_chunker(Fraction(settings.fps), CHUNK_MS)
+        chunks = [*chunker.push(_noise(round(seconds * chunker.sample_rate))), *chunker.flush()]
+        return cls(avatar, settings, windows, tuple(chunks))
 
     @property
     def video(self) -> VideoFormat:
@@ -103,7 +107,7 @@ def make_conditions(model: FaceModel, inputs: BenchInput, frames: int) -> list[F
     spec = StreamSpec(0, inputs.avatar, inputs.video, 0, 0)
     works: list[FrameWork] = []
     for chunk in inputs.chunks_for(frames):
-        source = ChunkWork(chunk, inputs.video.fps)
+        source = ChunkWork(chunk)
         _make_condition(model, source)
         works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
     return works
@@ -129,7 +133,7 @@ def _stage_passes(
     model: FaceModel, finisher: Finisher, inputs: BenchInput, size: int
 ) -> Iterator[dict[str, float]]:
     """Milliseconds a frame of each stage for each repetition, after a warm-up."""
-    elapsed_ms = stopwatch(getattr(model, "device", None))
+    elapsed_ms = stopwatch(model.device)
     chunks = inputs.chunks_for(BATCHES * size)
     spec = StreamSpec(0, inputs.avatar, inputs.video, 0, 0)
     for repetition in range(-1, REPETITIONS):
@@ -137,7 +141,7 @@ def _stage_passes(
         works: list[FrameWork] = []
         with finisher.scope():
             for chunk in chunks:
-                source = ChunkWork(chunk, inputs.video.fps)
+                source = ChunkWork(chunk)
                 total["features"] += elapsed_ms(partial(_make_condition, model, source))
                 works += [FrameWork(spec, source, row) for row in range(chunk.frame_count)]
         total["features"] /= len(works)
@@ -159,7 +163,7 @@ def _time_batch(
     made: dict[str, Any] = {}
 
     def generate() -> None:
-        made["patches"] = model.generate(finisher.latents(batch), conditions)
+        made["patches"] = model.generate(finisher.inputs(batch), conditions)
 
     def paste() -> None:
         made["pictures"] = finisher.compose(batch, made["patches"])
@@ -172,8 +176,7 @@ def _time_batch(
 
 
 def _make_condition(model: FaceModel, source: ChunkWork) -> None:
-    encoded = model.encode_audio(source.chunk.windows)
-    source.condition = model.condition(encoded, source.chunk, source.fps)
+    (source.condition,), _ = model.conditions().make([(0, source.chunk)])
 
 
 def _full_batches(works: Sequence[FrameWork], size: int) -> list[Sequence[FrameWork]]:
@@ -189,7 +192,7 @@ def measure_throughput(models: Sequence[FaceModel], inputs: BenchInput, size: in
 
     Raises BenchError where a frame failed, since it would count as a fast one.
     """
-    device = getattr(models[0], "device", None)
+    device = models[0].device
     _reset_memory_peak(device)
     pool = FacePool(models, inputs.at_batch(size))
     speed = asyncio.run(_throughput(pool, inputs, BATCHES * size * len(models)))
@@ -255,12 +258,12 @@ def measure_first_frame(model: FaceModel, inputs: BenchInput) -> FirstFrame:
     latencies = asyncio.run(_latencies(model, inputs))
     cuts = statistics.quantiles(latencies, n=20, method="inclusive")
     median = statistics.median(latencies)
-    return FirstFrame(CHUNK_S, len(latencies), round(median, 1), round(cuts[18], 1))
+    return FirstFrame(CHUNK_MS / 1000, len(latencies), round(median, 1), round(cuts[18], 1))
 
 
 async def _latencies(model: FaceModel, inputs: BenchInput) -> list[float]:
-    step = round(CHUNK_S * inputs.grid.sample_rate)
-    chunker = Chunker(inputs.grid, inputs.video.fps, step)
+    chunker = inputs.windows.open_chunker(inputs.video.fps, CHUNK_MS)
+    step = CHUNK_MS * chunker.sample_rate // 1000
     samples = _noise(step * (LATENCY_CHUNKS + 2))
     latencies = []
     settings = inputs.settings.model_copy(update={"max_lateness_ms": 10_000})

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,8 +27,8 @@ from wsavatar.bench.clients import RATE, ClientJob, ClientResult, Results
 from wsavatar.bench.report import BenchError
 from wsavatar.bench.server_process import child_environment, fetch_json
 from wsavatar.bench.viewer import plan_chunks
+from wsavatar.faces.base import SpeechWindows
 from wsavatar.media.audio import encode
-from wsavatar.speech.chunker import FeatureGrid
 
 __all__ = [
     "LAG_LIMIT_MS",
@@ -61,7 +62,7 @@ class Workload:
     avatar: str
     fps: int
     chunk_ms: int
-    grid: FeatureGrid
+    windows: SpeechWindows
 
     @property
     def packets(self) -> int:
@@ -181,9 +182,8 @@ def _parse(output: str) -> Results:
 
 def _client_jobs(workload: Workload, recording: Path) -> list[ClientJob]:
     packet_samples = RATE * PACKET_MS // 1000
-    plan = plan_chunks(
-        workload.packets, packet_samples, RATE, workload.grid, workload.fps, workload.chunk_ms
-    )
+    chunker = workload.windows.open_chunker(Fraction(workload.fps), workload.chunk_ms)
+    plan = plan_chunks(workload.packets, packet_samples, RATE, chunker)
     pcm = {"format": {"type": "audio/pcm", "rate": RATE}}
     session = {
         "type": "realtime",

@@ -17,13 +17,12 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import numpy as np
 
+from wsavatar.faces.base import SpeechChunker
 from wsavatar.protocol.session_config import AudioFormat
 from wsavatar.session.timeline import SpeechTimeline
-from wsavatar.speech.chunker import Chunker, FeatureGrid
 
 __all__ = ["PREROLL_S", "PlannedChunk", "Playback", "Viewer", "plan_chunks"]
 
@@ -45,9 +44,7 @@ def plan_chunks(
     packets: int,
     packet_samples: int,
     rate: int,
-    grid: FeatureGrid,
-    fps: int,
-    chunk_ms: int,
+    chunker: SpeechChunker,
 ) -> list[PlannedChunk]:
     """The chunks that mode ``mirror`` cuts from ``packets`` packets of ``packet_samples`` each.
 
@@ -55,7 +52,6 @@ def plan_chunks(
     not on their values. Chunks that are cut after the end of the speech are left out, because
     nobody waits for them.
     """
-    chunker = Chunker(grid, Fraction(fps), grid.sample_rate * chunk_ms // 1000)
     timeline = SpeechTimeline(rate, AudioFormat(), chunker)
     silence = np.zeros(packet_samples, np.float32)
     return [

@@ -197,8 +197,7 @@ def _page(settings: Settings) -> Iterator[Finding]:
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    from wsavatar.faces.musetalk.checkpoint import find_problems
-    from wsavatar.faces.musetalk.configured import model_directory
+    from wsavatar.faces.registry import find_problems, model_directory
 
     directory = model_directory(settings)
     remedy = (
@@ -209,7 +208,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     if not directory.is_dir():
         yield Finding("weights", "missing", f"no directory {directory}", remedy)
         return
-    problems = find_problems(directory, settings.model.version, settings.model.decoder)
+    problems = find_problems(settings)
     for problem in problems:
         yield Finding("weights", "missing", f"{directory}: {problem}", remedy)
     if not problems:

@@ -26,7 +26,7 @@ from wsavatar.avatars.format import (
 )
 from wsavatar.avatars.store import AvatarStore, avatar_directory
 from wsavatar.config import Settings
-from wsavatar.faces.musetalk.configured import load_configured
+from wsavatar.faces.registry import load_face
 from wsavatar.media.video import Shown, VideoError, open_video
 
 __all__ = ["add_arguments", "load_landmarks", "run"]
@@ -87,7 +87,7 @@ def _make(args: argparse.Namespace, settings: Settings) -> None:
     with tempfile.TemporaryDirectory(prefix=f".{args.id}-", dir=directory) as building:
         _write(args, Path(building), landmarks)
         with_new = settings.avatars.model_copy(update={"directory": Path(building)})
-        store = AvatarStore(with_new, load_configured(settings), memory_bytes=0)
+        store = AvatarStore(with_new, load_face(settings), memory_bytes=0)
         _prepare(store, args.id)
         folder = move_avatar(Path(building) / args.id, directory, overwrite=args.force)
     print(f"wrote {folder}")
@@ -158,7 +158,7 @@ def load_landmarks(path: Path) -> np.ndarray:
 
 
 def _prepare_all(settings: Settings) -> int:
-    store = AvatarStore(settings.avatars, load_configured(settings), memory_bytes=0)
+    store = AvatarStore(settings.avatars, load_face(settings), memory_bytes=0)
     ids = [info.id for info in store.list()]
     if not ids:
         raise AvatarError(f"{avatar_directory(settings.avatars)} holds no avatar")

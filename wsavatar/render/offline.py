@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import soxr  # type: ignore[import-untyped]
@@ -22,15 +22,12 @@ from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
-from wsavatar.faces.musetalk.configured import load_configured
+from wsavatar.faces.base import Chunk, FaceModel
+from wsavatar.faces.registry import load_face
 from wsavatar.media.audio_file import read_audio
 from wsavatar.media.video import AudioTrack, VideoWriter
 from wsavatar.render.finish.host import to_numpy
 from wsavatar.render.finish.paste import paste
-from wsavatar.speech.chunker import Chunk, Chunker
-
-if TYPE_CHECKING:
-    from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = ["RenderError", "add_arguments", "frame_total", "render_frames", "run"]
 
@@ -81,7 +78,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if args.model is not None:
         chosen = settings.model.model_copy(update={"path": args.model})
         settings = settings.model_copy(update={"model": chosen})
-    model = load_configured(settings)
+    model = load_face(settings)
     store = AvatarStore(settings.avatars, model)
     avatar = store.get(args.avatar or store.default_id)
     total = frame_total(audio, fps)
@@ -148,7 +145,7 @@ def _speech(audio: AudioTrack, fps: Fraction, sample_rate: int) -> np.ndarray:
 
 
 def render_frames(
-    model: MuseTalk,
+    model: FaceModel,
     avatar: PreparedAvatar,
     audio: AudioTrack,
     fps: Fraction,
@@ -157,43 +154,46 @@ def render_frames(
     colour_match: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yield `frame_total` frames, uint8 [H, W, 3] RGB, in order."""
-    grid = model.spec.grid
-    chunker = Chunker(grid, fps, _CHUNK_S * grid.sample_rate)
-    speech = _speech(audio, fps, grid.sample_rate)
-    for start in range(0, len(speech), _CHUNK_S * grid.sample_rate):
-        for chunk in chunker.push(speech[start : start + _CHUNK_S * grid.sample_rate]):
-            yield from _speak(model, avatar, chunk, fps, batch_size, sharpness, colour_match)
+    chunker, conditions = model.windows.open_chunker(fps, 1000 * _CHUNK_S), model.conditions()
+    speech = _speech(audio, fps, chunker.sample_rate)
+    step = _CHUNK_S * chunker.sample_rate
+    for start in range(0, len(speech), step):
+        for chunk in chunker.push(speech[start : start + step]):
+            (made,), _ = conditions.make([(0, chunk)])
+            yield from _speak(model, avatar, chunk, made, fps, batch_size, sharpness, colour_match)
     for chunk in chunker.flush():
-        yield from _speak(model, avatar, chunk, fps, batch_size, sharpness, colour_match)
+        (made,), _ = conditions.make([(0, chunk)])
+        yield from _speak(model, avatar, chunk, made, fps, batch_size, sharpness, colour_match)
 
 
 def _speak(
-    model: MuseTalk,
+    model: FaceModel,
     avatar: PreparedAvatar,
     chunk: Chunk,
+    condition: Any,
     fps: Fraction,
     batch_size: int,
     sharpness: float,
     colour_match: bool,
 ) -> Iterator[np.ndarray]:
-    condition = model.condition(model.encode_audio(chunk.windows), chunk, fps)
+    face = avatar.face
     rate = Fraction(avatar.fps).limit_denominator(1001) / fps
     for first in range(0, chunk.frame_count, batch_size):
         rows = range(first, min(first + batch_size, chunk.frame_count))
         sources = [
             cycle_index(int((chunk.first_frame + row) * rate), avatar.frame_count) for row in rows
         ]
-        patches = model.generate(avatar.latents[sources], condition[rows.start : rows.stop])
+        patches = model.generate(face.inputs[sources], condition[rows.start : rows.stop])
         for source, patch in zip(sources, to_numpy(patches), strict=True):
             yield paste(
                 avatar.frames[source],
                 patch,
-                avatar.crop_boxes[source],
-                avatar.paste_boxes[source],
-                avatar.masks[source],
+                face.crop_boxes[source],
+                face.paste_boxes[source],
+                face.masks[source],
                 sharpness,
                 colour_match,
-                avatar.detail_of(source),
+                face.detail_of(source),
             )
 
 

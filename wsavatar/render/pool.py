@@ -31,12 +31,12 @@ from typing import Any, Protocol, get_args
 from wsavatar.avatars.avatar import AvatarInfo, PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
-from wsavatar.faces.base import Chunk, SpeechChunker
+from wsavatar.faces.base import Chunk, FaceModel, SpeechChunker, SpeechWindows
 from wsavatar.render.encoders import encoder_for
 from wsavatar.render.jobs import DroppedFrame, DropReason, FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
 from wsavatar.render.scheduler import FrameJob
-from wsavatar.render.work import ChunkWork, FaceModel, FaceSpec, FrameWork, StreamSpec
+from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.render.worker import FaceWorker, Post
 
 __all__ = ["FacePool", "FaceStream", "MakeWorker", "PoolError", "Worker", "finisher_threads"]
@@ -158,8 +158,8 @@ class FacePool:
     """One worker a device; chunks go to them in turn, past one that has fallen far behind.
 
     The workers run ``models`` in this process, or are what ``workers`` make, called once each with
-    where outcomes go; then ``spec`` is their model's. Avatars ``at_hand`` go to the devices at the
-    start.
+    where outcomes go; then ``windows`` are their model's. Avatars ``at_hand`` go to the devices at
+    the start.
     """
 
     def __init__(
@@ -168,26 +168,26 @@ class FacePool:
         settings: RenderSettings,
         *,
         workers: Sequence[MakeWorker] = (),
-        spec: FaceSpec | None = None,
+        windows: SpeechWindows | None = None,
         at_hand: Sequence[PreparedAvatar] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if bool(models) == bool(workers):
             raise ValueError("a pool needs models, or workers in their place")
-        self._spec = models[0].spec if models else spec
+        self._windows = models[0].windows if models else windows
         self._at_hand = tuple(at_hand)
         self._opening_frames = settings.batch_size
         self._mailbox = _Mailbox(self._receive)
         self._here = [  # in this process; others watch over themselves
             FaceWorker(
-                str(getattr(model, "device", number)),
+                str(model.device),
                 model,
                 settings,
                 self._mailbox.post,
                 finishers=finisher_threads(len(models)),
                 clock=clock,
             )
-            for number, model in enumerate(models)
+            for model in models
         ]
         self._workers: list[Worker] = [make(self._mailbox.post) for make in workers]
         self._workers += self._here
@@ -234,9 +234,9 @@ class FacePool:
 
     def open_chunker(self, fps: Fraction, chunk_ms: int) -> SpeechChunker:
         """For one response's audio, as the model wants it. Raises ValueError for an unfit rate."""
-        if self._spec is None:
-            raise RuntimeError("a pool of workers needs their model's spec to cut audio")
-        return self._spec.open_chunker(fps, chunk_ms)
+        if self._windows is None:
+            raise RuntimeError("a pool of workers needs their model's windows to cut audio")
+        return self._windows.open_chunker(fps, chunk_ms)
 
     def open_stream(
         self,
@@ -299,7 +299,7 @@ class FacePool:
     # For FaceStream.
 
     def _submit(self, spec: StreamSpec, chunk: Chunk, due_s: float) -> None:
-        source = ChunkWork(chunk, spec.video.fps)
+        source = ChunkWork(chunk)
         interval_s = float(1 / spec.video.fps)
         jobs = []
         for row in range(chunk.frame_count):

@@ -1,51 +1,19 @@
-"""What a worker works on: the model it asks, a stream, a chunk of it, one frame of that.
+"""What a worker works on: a stream, a chunk of it, one frame of that.
 
 Plain data and what follows from it. It knows neither queues nor threads nor how a face is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
-from wsavatar.faces.base import SpeechChunker
+from wsavatar.faces.base import Chunk
 from wsavatar.render.jobs import DroppedFrame, DropReason, RenderedFrame, VideoFormat
-from wsavatar.speech.chunker import Chunk, FeatureGrid
 
-__all__ = ["ChunkWork", "FaceModel", "FaceSpec", "FrameWork", "StreamSpec"]
-
-
-class FaceSpec(Protocol):
-    """What of a model's spec the renderer uses."""
-
-    @property
-    def grid(self) -> FeatureGrid: ...
-
-    def open_chunker(self, fps: Fraction, chunk_ms: int, /) -> SpeechChunker: ...
-
-
-class FaceModel(Protocol):
-    """What the renderer asks of a model; `wsavatar.faces.musetalk.model.MuseTalk` is one.
-
-    Arrays are the model's own kind: numpy on a CPU, tensors elsewhere. Rows of conditions go back
-    into `generate` as they came.
-    """
-
-    @property
-    def spec(self) -> FaceSpec: ...
-
-    def warm_up(self, batch_sizes: Sequence[int], /) -> None: ...
-
-    def encode_audio(self, windows: np.ndarray, /) -> Any: ...
-
-    def condition(self, features: Any, chunk: Chunk, fps: Fraction, /) -> Any: ...
-
-    def generate(self, latents: Any, condition: Sequence[Any], /) -> Any: ...
+__all__ = ["ChunkWork", "FrameWork", "StreamSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +61,7 @@ class StreamSpec:
 class ChunkWork:
     """A chunk and what its frames are conditioned on, once the worker has made it."""
 
-    chunk: Any
-    """The model's own."""
-    fps: Fraction
+    chunk: Chunk
     condition: Any = None
 
 
@@ -109,8 +75,7 @@ class FrameWork:
 
     @property
     def frame_index(self) -> int:
-        first: int = self.source.chunk.first_frame
-        return first + self.row
+        return self.source.chunk.first_frame + self.row
 
     @property
     def source_index(self) -> int:

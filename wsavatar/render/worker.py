@@ -4,7 +4,7 @@ It owns the device's queue, its model and its thread. It knows nothing of asynci
 finished frame is posted to whoever made the worker, from whichever thread finished it.
 
 A frame goes through four stages. *Features* (of its whole chunk, once, with other chunks of the
-batch) and *generate* (UNet and VAE) run on the worker's thread, batch by batch. *Paste* and
+batch) and *generate* (the networks) run on the worker's thread, batch by batch. *Paste* and
 *encode* run beside it while the worker already makes the next batch:
 
 * On a CPU frame by frame, on a few threads. At most two batches may wait for them, then the worker
@@ -35,21 +35,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.faces.base import FaceModel
 from wsavatar.machine import yield_to_others
 from wsavatar.render.chunks import ChunkCost
 from wsavatar.render.costs import BatchCosts, doublings
-from wsavatar.render.features import SharedFeatures
 from wsavatar.render.finish.finisher import make_finisher
 from wsavatar.render.finish.host import to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard, is_out_of_memory
 from wsavatar.render.scheduler import FrameJob, FrameScheduler
 from wsavatar.render.threads import Threads
-from wsavatar.render.work import FaceModel, FrameWork
+from wsavatar.render.work import FrameWork
 
 __all__ = ["HUNG_S", "FaceWorker", "Post"]
 
@@ -110,7 +108,7 @@ class FaceWorker:
         self._read_s = -math.inf
         self._sizes = self._choose_sizes(settings.batch_size)
         self._costs = BatchCosts(self._sizes)
-        self._features = SharedFeatures(model.spec.grid.block_positions)
+        self._conditions = model.conditions()
         # Held for a fraction of a millisecond at a time, so the event loop may take it.
         self._wake = threading.Condition()
         self._queue: FrameScheduler[FrameWork] = FrameScheduler(
@@ -275,7 +273,7 @@ class FaceWorker:
     def _choose_sizes(self, batch_size: int) -> list[int]:
         """Batch sizes that will be run: by the scheduler's growth, and those the model has."""
         greatest = self._guard.max_batch_size
-        native = getattr(self._model, "batch_sizes", ())
+        native = self._model.batch_sizes
         sizes = {1, *doublings(batch_size, greatest), *(n for n in native if n <= greatest)}
         return sorted(sizes)
 
@@ -340,13 +338,13 @@ class FaceWorker:
         """What finishers take: patches, or on a device pictures already."""
         works = batch.works
         started = time.perf_counter()
-        windows = self._encode_audio(works)
+        blocks = self._condition(works)
         encoded = time.perf_counter()
-        if windows:
+        if blocks:
             batch.features_s = encoded - started
-            self._costs.observe_windows(windows, batch.features_s)
+            self._costs.observe_windows(blocks, batch.features_s)
         images = self._model.generate(
-            self._finisher.latents(works), [w.source.condition[w.row] for w in works]
+            self._finisher.inputs(works), [w.source.condition[w.row] for w in works]
         )
         if len(images) != len(works):
             raise RuntimeError(f"the model made {len(images)} frames of {len(works)}")
@@ -356,29 +354,18 @@ class FaceWorker:
         self._measure("generate", time.perf_counter() - encoded, len(works))
         return images
 
-    def _encode_audio(self, works: Sequence[FrameWork]) -> int:
-        """Features of the chunks that this batch is the first to touch, all in one call.
+    def _condition(self, works: Sequence[FrameWork]) -> int:
+        """Make the conditions of the chunks that this batch is the first to touch, in one call.
 
-        Of each stream's chunk only the blocks that its last chunks here did not have. Returns how
-        many windows that took.
+        Returns how many blocks of features that took.
         """
-        new = {id(w.source): w for w in works if w.source.condition is None}.values()
+        new = list({id(w.source): w for w in works if w.source.condition is None}.values())
         if not new:
             return 0
-        block_positions = self._model.spec.grid.block_positions
-        known = [self._features.shared(w.spec.number, w.source.chunk) for w in new]
-        windows = [
-            w.source.chunk.windows[blocks:] for w, (blocks, _) in zip(new, known, strict=True)
-        ]
-        features = self._model.encode_audio(np.concatenate(windows))
-        start = 0
-        for work, (_, parts), unknown in zip(new, known, windows, strict=True):
-            stop = start + len(unknown) * block_positions
-            fresh, chunk = features[start:stop], work.source.chunk
-            work.source.condition = self._model.condition([*parts, fresh], chunk, work.source.fps)
-            self._features.keep(work.spec.number, chunk, fresh)
-            start = stop
-        return sum(map(len, windows))
+        made, blocks = self._conditions.make([(w.spec.number, w.source.chunk) for w in new])
+        for work, condition in zip(new, made, strict=True):
+            work.source.condition = condition
+        return blocks
 
     def _watch_memory(self) -> None:
         """Read how full the device is; where it is short, give back what is only cached."""
@@ -386,23 +373,19 @@ class FaceWorker:
         if now_s - self._read_s < MEMORY_READ_S:
             return
         self._read_s = now_s
-        memory_used = getattr(self._model, "memory_used", None)
-        if memory_used is not None:
-            self._memory_share = memory_used()
-        if self._guard.update(now_s, self._memory_share or 0.0):
+        self._memory_share = self._model.memory_used()
+        if self._guard.update(now_s, self._memory_share):
             _log.warning(
                 "%s: %.0f %% of its memory is in use: batches of at most %d",
                 self.name,
-                100 * (self._memory_share or 0.0),
+                100 * self._memory_share,
                 self._guard.ceiling,
             )
             self._give_back_memory()
 
     def _give_back_memory(self) -> None:
         self._finisher.evict()
-        release = getattr(self._model, "release", None)
-        if release is not None:
-            release()
+        self._model.release()
 
     def _end(self) -> None:
         """Post what waits as cancelled, and what is still to be made again after a failure."""
@@ -511,5 +494,5 @@ class FaceWorker:
 def _with_costs(jobs: Sequence[FrameJob[FrameWork]]) -> list[FrameJob[FrameWork]]:
     """Say of each frame what it shares with the others of its chunk: the audio features."""
     chunks = {id(job.work.source): job.work.source.chunk for job in jobs}
-    costs = {id: ChunkCost(c.first_block, len(c.windows)) for id, c in chunks.items()}
+    costs = {id: ChunkCost(c.blocks.start, len(c.blocks)) for id, c in chunks.items()}
     return [replace(job, chunk=costs[id(job.work.source)]) for job in jobs]

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
-from wsavatar.faces.musetalk.configured import load_configured
+from wsavatar.faces.registry import LoadedFace, load_face, speech_windows
 from wsavatar.machine import yield_to_others
 from wsavatar.session.engine import Engine
 
 if TYPE_CHECKING:
     from wsavatar.avatars.avatar import PreparedAvatar
     from wsavatar.avatars.store import AvatarStore
-    from wsavatar.faces.musetalk.model import MuseTalk
     from wsavatar.render.pool import FacePool, MakeWorker
     from wsavatar.render.remote.device_process import Loaded
 
@@ -78,14 +77,14 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     )
 
 
-def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[MuseTalk]:
+def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[LoadedFace]:
     """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
     progress("loading torch")
     return _load_on(settings, configured_devices(settings), progress)
 
 
 def open_pool(
-    settings: Settings, models: Sequence[MuseTalk], at_hand: Sequence[PreparedAvatar] = ()
+    settings: Settings, models: Sequence[LoadedFace], at_hand: Sequence[PreparedAvatar] = ()
 ) -> FacePool:
     """The configured pool: of ``models``, one for each device, or of processes.
 
@@ -98,8 +97,8 @@ def open_pool(
 
     if works_in_processes(settings):
         workers = process_workers(settings, configured_devices(settings))
-        spec = models[0].spec
-        return FacePool((), settings.render, workers=workers, spec=spec, at_hand=at_hand)
+        windows = speech_windows(settings)
+        return FacePool((), settings.render, workers=workers, windows=windows, at_hand=at_hand)
     return FacePool(models, settings.render, at_hand=at_hand)
 
 
@@ -141,7 +140,7 @@ def load_device(settings: Settings, device: str, threads: int) -> Loaded:
 
         torch.set_num_threads(threads)  # other processes load at the same time
         torch.cuda.set_device(device)  # otherwise the first GPU is used too
-    model = load_configured(settings, device)
+    model = load_face(settings, device)
     store = AvatarStore(settings.avatars, model)
     store.get(store.default_id)
     return Loaded(model, store.get)
@@ -165,11 +164,11 @@ def works_in_processes(settings: Settings) -> bool:
     return settings.model.processes == "per_device"
 
 
-def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> list[MuseTalk]:
+def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> list[LoadedFace]:
     models = []
     for device in devices:
         progress(f"loading the model on {device}")
-        models.append(load_configured(settings, device))
+        models.append(load_face(settings, device))
     return models
 
 

@@ -56,6 +56,10 @@ class FeatureGrid:
             self.position_samples
         )
 
+    def open_chunker(self, fps: Fraction, chunk_ms: int) -> Chunker:
+        """For one response's audio, cut about every ``chunk_ms`` of it."""
+        return Chunker(self, fps, self.sample_rate * chunk_ms // 1000)
+
     def first_position(self, frame_index: int, fps: Fraction) -> int:
         """First of the positions that condition a frame; negative ones are zeros.
 
@@ -84,6 +88,12 @@ class Chunk:
     windows: np.ndarray
     end_position: int | None
     audio_end: int
+    fps: Fraction
+
+    @property
+    def blocks(self) -> range:
+        """The feature blocks that its windows are of."""
+        return range(self.first_block, self.first_block + len(self.windows))
 
 
 class Chunker:
@@ -172,6 +182,7 @@ class Chunker:
             windows=self._windows(audio, first_block, stop_block),
             end_position=end_position,
             audio_end=self._end,
+            fps=self._fps,
         )
         self._next_frame = stop_frame
         self._drop_before(audio, max(0, grid.first_position(stop_frame, self._fps)))

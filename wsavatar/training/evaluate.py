@@ -26,11 +26,10 @@ from tqdm import tqdm
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError, AvatarFile
-from wsavatar.avatars.geometry import take_crop
-from wsavatar.avatars.prepare import assemble, prepare_faces
 from wsavatar.config import ConfigError, RenderSettings, Settings, load_settings, parse_override
 from wsavatar.faces.musetalk.checkpoint import CheckpointError
 from wsavatar.faces.musetalk.configured import load_configured, model_directory
+from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media import jpeg
 from wsavatar.media.video import AudioTrack
@@ -97,8 +96,8 @@ def prepare_clip(clip: Clip, model: MuseTalk, *, detail: bool = True) -> Prepare
         )
     except ValidationError as error:
         raise ClipError(f"{clip.name}: cannot be an avatar: {error}") from error
-    faces = prepare_faces(avatar, clip.rest, clip.rest_landmarks, model, detail=detail)
-    return assemble(avatar, clip.rest, faces)
+    face = model.prepare(avatar, clip.rest, clip.rest_landmarks, detail=detail)
+    return PreparedAvatar.of(avatar, clip.rest, face)
 
 
 def render_clip(
@@ -115,14 +114,15 @@ def render_clip(
 
 def paste_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarray:
     """The result of a perfect model: the true crops, pasted; uint8 [n, H, W, 3]."""
+    face = avatar.face
     return np.stack(
         [
             paste(
                 avatar.frames[i],
-                take_crop(frame, avatar.crop_boxes[i], crop_size),
-                avatar.crop_boxes[i],
-                avatar.paste_boxes[i],
-                avatar.masks[i],
+                take_crop(frame, face.crop_boxes[i], crop_size),
+                face.crop_boxes[i],
+                face.paste_boxes[i],
+                face.masks[i],
             )
             for i, frame in enumerate(clip.truth)
         ]

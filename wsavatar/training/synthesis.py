@@ -45,8 +45,8 @@ _LICENSE = "Synthetic: a random sample of a face model (ICT-FaceKit, MIT); no re
 
 
 def crop_box(landmarks: np.ndarray, margin: float = MARGIN) -> tuple[int, int, int, int]:
-    """The crop box of `wsavatar.avatars.geometry.crop_box`, but not clipped to the picture: a
-    close-up may be smaller than the box.
+    """The crop box of `wsavatar.faces.musetalk.geometry.crop_box`, but not clipped to the picture:
+    a close-up may be smaller than the box.
     """
     x1, x2 = landmarks[:, 0].min(), landmarks[:, 0].max()
     chin, middle = landmarks[:, 1].max(), landmarks[29, 1]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from tests.fake_model import GRID
+from wsavatar.faces.musetalk.conditions import ChunkConditions
 from wsavatar.faces.musetalk.model import MuseTalk
-from wsavatar.render.features import BLOCKS, SharedFeatures
+from wsavatar.faces.musetalk.shared_features import BLOCKS, SharedFeatures
 from wsavatar.resources import embedded_weights
 from wsavatar.speech.chunker import Chunk, Chunker, FeatureGrid
 
@@ -79,11 +80,29 @@ def test_conditions_from_shared_blocks_are_the_same_bit_for_bit() -> None:
     """On a CPU a frame's condition does not depend on which chunk computed its blocks."""
     model = MuseTalk.load(embedded_weights(), cpu_backend="torch")
     grid = model.spec.grid
-    features = SharedFeatures(grid.block_positions)
-    for chunk in speak(0.5, 2.2, grid):
-        blocks, parts = features.shared(1, chunk)
-        fresh = model.encode_audio(chunk.windows[blocks:])
-        features.keep(1, chunk, fresh)
-        shared = model.condition([*parts, fresh], chunk, FPS)
-        whole = model.condition(model.encode_audio(chunk.windows), chunk, FPS)
+    chunks, conditions = speak(0.5, 2.2, grid), model.conditions()
+    made = [conditions.make([(1, chunk)])[0][0] for chunk in chunks]
+    made += model.conditions().make([(2, chunk) for chunk in chunks])[0]  # one call, one stream
+    for chunk, shared in zip([*chunks, *chunks], made, strict=True):
+        whole = model.condition(model.encode_audio(chunk.windows), chunk)
         assert np.array_equal(np.asarray(shared), np.asarray(whole))
+
+
+def test_a_call_encodes_each_block_once() -> None:
+    """Chunks of several streams go to the encoder together, without what their streams have."""
+    model = MuseTalk.load(embedded_weights(), cpu_backend="torch")
+    encoded: list[int] = []
+
+    class Counting:
+        spec = model.spec
+        condition = staticmethod(model.condition)
+
+        def encode_audio(self, windows: np.ndarray) -> np.ndarray:
+            encoded.append(len(windows))
+            return np.asarray(model.encode_audio(windows))
+
+    first, second = speak(0.5, grid=model.spec.grid)[:2]
+    conditions = ChunkConditions(Counting())
+    assert conditions.make([]) == ([], 0) and encoded == []
+    blocks = [conditions.make(some)[1] for some in ([(1, first), (2, first)], [(1, second)])]
+    assert encoded == blocks == [2 * len(first.blocks), second.blocks.stop - len(first.blocks)]

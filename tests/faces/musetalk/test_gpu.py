@@ -52,7 +52,7 @@ def psnr(made: np.ndarray, true: np.ndarray) -> float:
 def inputs(model: MuseTalk) -> tuple[np.ndarray, np.ndarray]:
     """Latents of random crops and the conditions of a chunk, computed on the CPU."""
     chunk = speech_chunk(model)
-    condition = np.asarray(model.condition(model.encode_audio(chunk.windows), chunk, Fraction(25)))
+    condition = np.asarray(model.condition(model.encode_audio(chunk.windows), chunk))
     shape = (len(condition), model.spec.crop_size, model.spec.crop_size, 3)
     crops = np.random.default_rng(11).integers(0, 256, shape, np.uint8)
     return model.encode_crops(crops), condition
@@ -72,8 +72,8 @@ def test_features_are_those_of_float32(embedded) -> None:
     """Features and conditions agree closely with the CPU's."""
     here, there = embedded
     chunk = speech_chunk(here)
-    true = np.asarray(here.condition(here.encode_audio(chunk.windows), chunk, Fraction(25)))
-    made = there.condition(there.encode_audio(chunk.windows), chunk, Fraction(25))
+    true = np.asarray(here.condition(here.encode_audio(chunk.windows), chunk))
+    made = there.condition(there.encode_audio(chunk.windows), chunk)
     assert np.abs(made.cpu().numpy() - true).max() < 0.05
 
 

@@ -138,18 +138,20 @@ def test_at_25_fps_a_frame_is_conditioned_as_musetalk_conditions_it() -> None:
         padded[i * 50 // fps : i * 50 // fps + 10].reshape(10 * layers, dim)
         for i in range(seconds * fps)
     ]
-    chunk = Chunk(0, seconds * fps, 0, np.zeros((20, 1), np.float32), 50 * seconds, 32_000)
-    made = gather_conditions(features, chunk, GRID, Fraction(fps))
+    chunk = Chunk(
+        0, seconds * fps, 0, np.zeros((20, 1), np.float32), 50 * seconds, 32_000, Fraction(fps)
+    )
+    made = gather_conditions(features, chunk, GRID)
     assert np.array_equal(made, expected)
-    as_tensor = gather_conditions(torch.from_numpy(features), chunk, GRID, Fraction(fps))
+    as_tensor = gather_conditions(torch.from_numpy(features), chunk, GRID)
     assert np.array_equal(np.asarray(as_tensor), expected)
 
 
 def test_features_of_other_blocks_are_refused() -> None:
     """A mix-up of chunks raises; it never conditions a frame on the wrong audio."""
-    chunk = Chunk(10, 5, 3, np.zeros((4, 1), np.float32), None, 0)
+    chunk = Chunk(10, 5, 3, np.zeros((4, 1), np.float32), None, 0, Fraction(25))
     with pytest.raises(ValueError, match="do not hold"):
-        gather_conditions(np.zeros((5, 1, 1)), chunk, GRID, Fraction(25))
+        gather_conditions(np.zeros((5, 1, 1)), chunk, GRID)
 
 
 def test_positional_encoding_is_the_sinusoid() -> None:

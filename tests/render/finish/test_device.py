@@ -20,16 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.drawn_faces import draw_face, face_landmarks
 from tests.fake_model import FakeModel
-from wsavatar.avatars.avatar import Detail, PreparedAvatar
-from wsavatar.avatars.geometry import (
-    crop_box,
-    in_cells,
-    lower_face_mask,
-    mask_region,
-    paste_box,
-    take_crop,
-)
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.faces.avatar_face import AvatarFace, Detail, in_cells
+from wsavatar.faces.musetalk.geometry import crop_box, lower_face_mask, paste_box, take_crop
 from wsavatar.faces.musetalk.spec import CropMargin
 from wsavatar.render.finish import device_jpeg
 from wsavatar.render.finish.device import DeviceFinisher, check_finisher
@@ -53,7 +47,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 def prepared(frames: np.ndarray, landmarks: np.ndarray, seed: int = 0) -> PreparedAvatar:
-    """An avatar as `prepare` makes it, without a model: its latents are noise."""
+    """An avatar as a model prepares it, without one: its inputs are noise."""
     height, width = frames.shape[1:3]
     crops = [crop_box(points, CropMargin(pixels=10), width, height) for points in landmarks]
     pastes = [paste_box(crop, width, height) for crop in crops]
@@ -62,7 +56,7 @@ def prepared(frames: np.ndarray, landmarks: np.ndarray, seed: int = 0) -> Prepar
         for points, crop, square in zip(landmarks, crops, pastes, strict=True)
     )
     random = np.random.default_rng(seed)
-    latents = random.normal(size=(len(frames), 8, 4, 4)).astype(np.float16)
+    inputs = random.normal(size=(len(frames), 8, 4, 4)).astype(np.float16)
     detail = None
     if seed % 2 == 0:  # every second avatar has detail, so that batches are of both kinds
         pairs = zip(frames, crops, strict=True)
@@ -70,20 +64,10 @@ def prepared(frames: np.ndarray, landmarks: np.ndarray, seed: int = 0) -> Prepar
         lower = np.stack(seen)[:, SIZE // 4 :]
         lost = random.integers(-30, 30, lower.shape).astype(np.int8)
         detail = Detail(lost, np.stack([in_cells(picture) for picture in lower]))
-    return PreparedAvatar(
-        id=f"drawn-{seed}",
-        name="Drawn",
-        width=width,
-        height=height,
-        fps=25.0,
-        frames=frames,
-        crop_boxes=np.array(crops, np.int32),
-        paste_boxes=np.array(pastes, np.int32),
-        masks=masks,
-        latents=latents,
-        region=mask_region(masks, np.array(pastes), width, height),
-        detail=detail,
-    )
+    boxes = np.array(crops, np.int32), np.array(pastes, np.int32)
+    face = AvatarFace(*boxes, masks, inputs, detail)
+    region = face.region(width, height)
+    return PreparedAvatar(f"drawn-{seed}", "Drawn", width, height, 25.0, frames, region, face)
 
 
 def drawn(face: float = 90, seed: int = 0, size: tuple[int, int] = (240, 200)) -> PreparedAvatar:
@@ -112,7 +96,7 @@ def batch(
     avatars: list[PreparedAvatar], videos: list[VideoFormat], count: int
 ) -> tuple[list[FrameWork], np.ndarray]:
     """Frames of as many streams, avatars and formats in turn, with patches near the truth."""
-    source = ChunkWork(Chunk(0, count, 0, np.zeros((0, 0), np.float32), None, 0), Fraction(25))
+    source = ChunkWork(Chunk(0, count, 0, np.zeros((0, 0), np.float32), None, 0, Fraction(25)))
     specs = [
         StreamSpec(i, avatars[i % len(avatars)], videos[i % len(videos)], 0, i)
         for i in range(count)
@@ -122,7 +106,7 @@ def batch(
     patches = []
     for work in works:
         avatar, index = work.spec.avatar, work.source_index
-        box = np.clip(avatar.crop_boxes[index], 0, [avatar.width, avatar.height] * 2)
+        box = np.clip(avatar.face.crop_boxes[index], 0, [avatar.width, avatar.height] * 2)
         crop = take_crop(avatar.frames[index], tuple(box), SIZE).astype(int)
         patches.append(np.clip(crop + random.integers(-12, 8, crop.shape), 0, 255))
     return works, np.stack(patches).astype(np.uint8)
@@ -207,13 +191,13 @@ def test_boxes_may_leave_the_picture(device: torch.device) -> None:
     """A crop half outside is pasted as far as there is a picture, as on the CPU."""
     avatar = drawn(90)
     moved = np.array([-40, 30, -40, 30], np.int32)
-    edge = replace(
-        avatar,
-        crop_boxes=avatar.crop_boxes + moved,
-        paste_boxes=avatar.paste_boxes + moved,
-        region=(0, 0, avatar.width, avatar.height),
+    face = replace(
+        avatar.face,
+        crop_boxes=avatar.face.crop_boxes + moved,
+        paste_boxes=avatar.face.paste_boxes + moved,
     )
-    assert edge.crop_boxes[:, 0].min() < 40
+    edge = replace(avatar, face=face, region=(0, 0, avatar.width, avatar.height))
+    assert face.crop_boxes[:, 0].min() < 40
     works, patches = batch([edge], [VideoFormat()], 3)
     assert_close(compose_both(device, works, patches), levels=1, share=0.005)
 
@@ -221,9 +205,8 @@ def test_boxes_may_leave_the_picture(device: torch.device) -> None:
 def test_a_crop_of_nothing_changes_nothing(device: torch.device) -> None:
     """An empty box makes no hole in the picture."""
     avatar = drawn(90)
-    empty = replace(
-        avatar, crop_boxes=np.repeat(avatar.crop_boxes[:, :2], 2, axis=1)[:, [0, 2] * 2]
-    )
+    corners = np.repeat(avatar.face.crop_boxes[:, :2], 2, axis=1)[:, [0, 2] * 2]
+    empty = replace(avatar, face=replace(avatar.face, crop_boxes=corners))
     works, _ = batch([avatar], [VideoFormat()], 1)
     works = [replace(works[0], spec=replace(works[0].spec, avatar=empty))]
     (made, _), *_ = compose_both(device, works, np.zeros((1, SIZE, SIZE, 3), np.uint8))
@@ -239,12 +222,12 @@ def test_patches_that_do_not_fit_the_works_are_refused(device: torch.device) -> 
             finisher.compose(works, torch.from_numpy(wrong).to(device))
 
 
-def test_latents_are_those_of_the_avatar_s_frames(device: torch.device) -> None:
-    """One float16 tensor, rows in the order of the works, bit for bit."""
+def test_inputs_are_those_of_the_avatar_s_frames(device: torch.device) -> None:
+    """One tensor, rows in the order of the works, bit for bit."""
     works, _ = batch([drawn(seed=1), drawn(seed=2)], [VideoFormat()], 5)
-    made = DeviceFinisher(device, RenderSettings()).latents(works)
+    made = DeviceFinisher(device, RenderSettings()).inputs(works)
     assert made.dtype == torch.float16 and made.device.type == device.type
-    right = np.stack(HostFinisher(RenderSettings()).latents(works))
+    right = np.stack(HostFinisher(RenderSettings()).inputs(works))
     assert (made.cpu().numpy() == right).all()
 
 
@@ -252,8 +235,9 @@ def test_latents_are_those_of_the_avatar_s_frames(device: torch.device) -> None:
 
 
 def bytes_of(avatar: PreparedAvatar) -> int:
-    detail = avatar.detail.nbytes if avatar.detail is not None else 0
-    return 4 * avatar.frame_count * avatar.width * avatar.height + avatar.latents.nbytes + detail
+    face = avatar.face
+    detail = face.detail.nbytes if face.detail is not None else 0
+    return 4 * avatar.frame_count * avatar.width * avatar.height + face.inputs.nbytes + detail
 
 
 def test_an_avatar_is_copied_once(device: torch.device) -> None:
@@ -271,19 +255,19 @@ def test_the_least_recently_used_avatar_makes_room(device: torch.device) -> None
     avatars = DeviceAvatars(device, 2 * bytes_of(a))
     kept = avatars.picture(a, 0)
     avatars.picture(b, 0)
-    avatars.latents(a, 0)
+    avatars.inputs(a, 0)
     avatars.picture(c, 0)
     assert avatars.used_bytes == 2 * bytes_of(a)
     assert avatars.picture(a, 0).data_ptr() == kept.data_ptr()
 
 
 def test_an_avatar_over_the_budget_is_never_held(device: torch.device) -> None:
-    """It goes to the device frame by frame, with the same pictures and latents."""
+    """It goes to the device frame by frame, with the same pictures and inputs."""
     avatar = drawn()
     small, large = DeviceAvatars(device, 1000), DeviceAvatars(device, BIG)
     for index in range(avatar.frame_count):
         assert torch.equal(small.picture(avatar, index), large.picture(avatar, index))
-        assert torch.equal(small.latents(avatar, index), large.latents(avatar, index))
+        assert torch.equal(small.inputs(avatar, index), large.inputs(avatar, index))
         details = small.detail(avatar, index), large.detail(avatar, index)
         assert all(torch.equal(a, b) for a, b in zip(*map(tuple, details), strict=True))
     assert small.used_bytes == 0
@@ -481,7 +465,7 @@ def test_a_batch_is_few_launches(rows: int, region, detail: bool) -> None:
     their VAE lost, under 65."""
     avatars = [drawn(seed=seed) for seed in (0, 2, 4)]
     if not detail:
-        avatars = [replace(avatar, detail=None) for avatar in avatars]
+        avatars = [replace(a, face=replace(a.face, detail=None)) for a in avatars]
     works, patches = batch(avatars, [VideoFormat(region=region)], rows)
     finisher = DeviceFinisher(torch.device("cpu"), RenderSettings())
     finisher.compose(works, torch.from_numpy(patches))  # copies avatars, makes constant weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from tests.fake_model import CROP, FakeModel, make_avatar
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.media.video import AudioTrack
 from wsavatar.render.finish.finisher import make_finisher
@@ -22,15 +24,24 @@ from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.speech.chunker import Chunk
 
 
-def works_of(*videos: VideoFormat) -> list[FrameWork]:
+def works_of(*videos: VideoFormat, avatar: PreparedAvatar | None = None) -> list[FrameWork]:
     source = ChunkWork(
-        Chunk(0, len(videos), 0, np.zeros((0, 0), np.float32), None, 0), Fraction(25)
+        Chunk(0, len(videos), 0, np.zeros((0, 0), np.float32), None, 0, Fraction(25))
     )
-    avatar = make_avatar()
+    avatar = avatar or make_avatar()
     return [
         FrameWork(StreamSpec(row, avatar, video, 7, 0), source, row)
         for row, video in enumerate(videos)
     ]
+
+
+def with_soft_border() -> PreparedAvatar:
+    """All of one grey, its patch blended at the left."""
+    avatar = make_avatar()
+    mask = np.full((32, 32), 255, np.uint8)
+    mask[:, :4] = 128
+    face = replace(avatar.face, masks=(mask,) * avatar.frame_count)
+    return replace(avatar, frames=np.full_like(avatar.frames, 120), face=face)
 
 
 def test_a_picture_is_cut_and_scaled_to_what_its_stream_asked_for() -> None:
@@ -63,21 +74,17 @@ def test_an_outcome_names_its_frame_and_the_region_it_covers() -> None:
     assert (frame.codec, frame.data) == ("jpeg", b"jpeg")
 
 
-def test_latents_are_the_avatar_s_rows() -> None:
+def test_inputs_are_the_avatar_s_rows() -> None:
     """Row by row what lies under each frame."""
     works = works_of(VideoFormat(), VideoFormat())
-    rows = HostFinisher(RenderSettings()).latents(works)
+    rows = HostFinisher(RenderSettings()).inputs(works)
     for work, row in zip(works, rows, strict=True):
-        assert (row == work.spec.avatar.latents[work.source_index]).all()
+        assert (row == work.spec.avatar.face.inputs[work.source_index]).all()
 
 
 def test_colour_match_is_a_setting() -> None:
     """With it, a mouth a little too dark is pasted in the frame's own colours."""
-    works = works_of(VideoFormat())
-    avatar = works[0].spec.avatar
-    avatar.frames[:] = 120
-    for mask in avatar.masks:
-        mask[:, :4] = 128  # a soft border
+    works = works_of(VideoFormat(), avatar=with_soft_border())
     dark = np.full((1, CROP, CROP, 3), 117, np.uint8)
     centre = (36, 32)
     for match, level in ((False, 117), (True, 120)):
@@ -87,10 +94,7 @@ def test_colour_match_is_a_setting() -> None:
 
 def test_finished_videos_match_colours_too() -> None:
     """`render` shows the frames that a live session would, with the same setting."""
-    avatar = make_avatar()
-    avatar.frames[:] = 120
-    for mask in avatar.masks:
-        mask[:, :4] = 128
+    avatar = with_soft_border()
     silence = AudioTrack(np.zeros((16_000, 1), np.float32), 16_000)
     plain, matched = (
         list(render_frames(FakeModel(), avatar, silence, Fraction(25), 4, 0.0, match))

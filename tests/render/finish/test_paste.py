@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from tests.drawn_faces import draw_face, face_landmarks
-from wsavatar.avatars.avatar import Detail
-from wsavatar.avatars.geometry import (
+from wsavatar.faces.avatar_face import AvatarFace, Detail, in_cells
+from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
-    in_cells,
     lower_face_mask,
-    mask_region,
     paste_box,
     smooth_landmarks,
     take_crop,
@@ -173,7 +171,8 @@ def test_the_region_holds_every_mask_and_is_even(landmarks: np.ndarray) -> None:
         crop = crop_box(points, V15, W, H)
         boxes.append(paste_box(crop, W, H))
         masks.append(lower_face_mask(points, crop, boxes[-1], W, H))
-    x, y, w, h = mask_region(tuple(masks), np.array(boxes), W, H)
+    squares = np.array(boxes)
+    x, y, w, h = AvatarFace(squares, squares, tuple(masks), np.zeros(3)).region(W, H)
     assert not (x % 2 or y % 2 or w % 2 or h % 2)
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         full = np.zeros((H, W), np.uint8)
@@ -221,7 +220,8 @@ def test_a_frame_cut_to_its_region_pastes_as_the_whole_one_does(landmarks: np.nd
     square = paste_box(crop, W, H)
     mask = lower_face_mask(landmarks, crop, square, W, H)
     patch = np.random.default_rng(3).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    x, y, w, h = mask_region((mask,), np.array([square]), W, H)
+    squares = np.array([square])
+    x, y, w, h = AvatarFace(squares, squares, (mask,), np.zeros(1)).region(W, H)
     offset = np.array([x, y, x, y])
     whole = paste(frame, patch, crop, square, mask)
     part = paste(frame[y : y + h, x : x + w], patch, crop - offset, square - offset, mask)

@@ -1,4 +1,4 @@
-"""From settings to a loaded model: the one reading of ``settings.model`` for every command."""
+"""The settings of ``model``, read for MuseTalk: where its files are, and how it is loaded."""
 
 from __future__ import annotations
 
@@ -6,18 +6,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsavatar.config import Settings
+from wsavatar.faces.musetalk.spec import read_extras
 from wsavatar.resources import embedded_weights
+from wsavatar.speech.chunker import FeatureGrid
 
 if TYPE_CHECKING:
     from wsavatar.faces.musetalk.model import MuseTalk
 
-__all__ = ["load_configured", "model_directory"]
+__all__ = ["find_problems", "load_configured", "model_directory", "speech_windows"]
 
 
 def model_directory(settings: Settings) -> Path:
-    """Where the configured weights lie."""
+    """Where the configured weights are."""
     path = settings.model.path
     return embedded_weights() if path == "embedded" else Path(path)
+
+
+def find_problems(settings: Settings) -> list[str]:
+    """What is missing, misnamed or of the wrong shape, one line each; empty: all is well."""
+    from wsavatar.faces.musetalk import checkpoint  # torch and diffusers: seconds to import
+
+    model = settings.model
+    return checkpoint.find_problems(model_directory(settings), model.version, model.decoder)
+
+
+def speech_windows(settings: Settings) -> FeatureGrid:
+    """How the configured model takes speech; its weights are not read. Raises SpecError."""
+    return read_extras(model_directory(settings), settings.model.version).grid
 
 
 def load_configured(settings: Settings, device: str | None = None) -> MuseTalk:

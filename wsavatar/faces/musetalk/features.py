@@ -7,7 +7,6 @@ This module knows windows and positions. It does not know how windows are cut
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import cast
 
 import numpy as np
@@ -158,7 +157,7 @@ def positional_encoding(length: int, dim: int) -> Tensor:
 
 
 def gather_conditions(
-    features: np.ndarray | Tensor, chunk: Chunk, grid: FeatureGrid, fps: Fraction
+    features: np.ndarray | Tensor, chunk: Chunk, grid: FeatureGrid
 ) -> np.ndarray | Tensor:
     """Lay out what conditions each frame of ``chunk``: [frames, 10 * layers, dim].
 
@@ -167,7 +166,7 @@ def gather_conditions(
     with 10 positions and 5 layers). Positions before the audio and after its end are zeros.
     """
     frames = range(chunk.first_frame, chunk.first_frame + chunk.frame_count)
-    starts = np.array([grid.first_position(frame, fps) for frame in frames], np.int64)
+    starts = np.array([grid.first_position(frame, chunk.fps) for frame in frames], np.int64)
     positions = starts[:, None] + np.arange(grid.frame_positions)
     silent = positions < 0
     if chunk.end_position is not None:

@@ -1,7 +1,7 @@
 """One loaded model on one device: audio windows and crops in, faces out.
 
-This module knows which stages there are and where they run. It does not know who asks, what an
-avatar is, or how batches are chosen.
+This module knows which stages there are and where they run. It does not know who asks, or how
+batches are chosen.
 
 Arrays are numpy on a CPU and torch tensors on that device elsewhere. Every call may come from any
 thread; a call blocks until its result is there (on a CPU) or on its way (on a GPU).
@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,7 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wsavatar.avatars.format import AvatarFile
+from wsavatar.faces.avatar_face import AvatarFace
+from wsavatar.faces.base import Progress
 from wsavatar.faces.musetalk.checkpoint import CheckpointError, LoadedModules, load_modules
+from wsavatar.faces.musetalk.conditions import ChunkConditions
 from wsavatar.faces.musetalk.features import (
     AudioFeatures,
     LogMel,
@@ -36,9 +39,10 @@ from wsavatar.faces.musetalk.fused import FusedFaces, UnfusableError
 from wsavatar.faces.musetalk.fused_audio import FusedAudio
 from wsavatar.faces.musetalk.graphs import GRAPH_SIZES, GraphedStage
 from wsavatar.faces.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
+from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import Decoder, ModelSpec, Version
 from wsavatar.resources import cache_directory
-from wsavatar.speech.chunker import Chunk
+from wsavatar.speech.chunker import Chunk, FeatureGrid
 
 __all__ = ["Array", "CheckpointError", "CpuBackend", "DType", "MuseTalk"]
 
@@ -115,6 +119,39 @@ class MuseTalk:
             stages["audio"] = _own_block(stages["audio"], modules)
         return cls(modules.spec, place, chosen, stages)
 
+    # -- as the renderer and the avatars' store see it (`wsavatar.faces.base`) --------------------
+
+    @property
+    def windows(self) -> FeatureGrid:
+        """The windows in which it takes speech."""
+        return self.spec.grid
+
+    def conditions(self) -> ChunkConditions:
+        """New, for one thread of whoever draws."""
+        return ChunkConditions(self)
+
+    def prepared_key(self, *, detail: bool) -> str:
+        """Changes with all that `prepare` depends on beside the avatar itself."""
+        return prepared_key(self.spec, detail=detail)
+
+    def prepare(
+        self,
+        avatar: AvatarFile,
+        frames: np.ndarray,
+        landmarks: np.ndarray,
+        progress: Progress | None = None,
+        *,
+        detail: bool,
+    ) -> AvatarFace:
+        """See `prepare_face`."""
+        return prepare_face(avatar, frames, landmarks, self, progress, detail=detail)
+
+    def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
+        """See `restore_face`."""
+        return restore_face(avatar, arrays, self.spec)
+
+    # -- its stages -------------------------------------------------------------------------------
+
     @torch.inference_mode()
     def encode_audio(self, windows: Array) -> Array:
         """float32 [b, grid.window_samples] -> float32 [b * block_positions, layers, dim].
@@ -136,7 +173,7 @@ class MuseTalk:
         return self._array(torch.cat([empty, *parts]).flatten(0, 1))
 
     @torch.inference_mode()
-    def condition(self, features: Array | Sequence[Array], chunk: Chunk, fps: Fraction) -> Array:
+    def condition(self, features: Array | Sequence[Array], chunk: Chunk) -> Array:
         """A chunk's features -> float32 [frames, 10 * layers, dim], positional encoding added.
 
         ``features`` may come in parts, in order. Raises ValueError where they are not those of the
@@ -144,7 +181,7 @@ class MuseTalk:
         """
         if not isinstance(features, np.ndarray | Tensor):
             features = self._array(torch.cat([self._tensor(part) for part in features]))
-        gathered: Any = gather_conditions(features, chunk, self.spec.grid, fps)
+        gathered: Any = gather_conditions(features, chunk, self.spec.grid)
         return cast("Array", gathered + self._encoding)
 
     @torch.inference_mode()

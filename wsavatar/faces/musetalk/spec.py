@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from wsavatar.errors import WsavatarError
-from wsavatar.speech.chunker import Chunker, FeatureGrid
+from wsavatar.speech.chunker import FeatureGrid
 
 __all__ = [
     "VERSIONS",
@@ -89,10 +88,6 @@ class ModelSpec:
     fingerprint: str
     """Changes with any weight or setting; cached latents are keyed by it."""
     decode_from_row: int = 0
-
-    def open_chunker(self, fps: Fraction, chunk_ms: int) -> Chunker:
-        """For one response's audio, cut about every ``chunk_ms`` of it."""
-        return Chunker(self.grid, fps, self.grid.sample_rate * chunk_ms // 1000)
 
     @property
     def decoded_from_y(self) -> int:

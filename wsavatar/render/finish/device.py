@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wsavatar.avatars.avatar import DETAIL_CELL, Detail, PreparedAvatar
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.faces.avatar_face import DETAIL_CELL, AvatarFace, Detail
 from wsavatar.render.finish import images
 from wsavatar.render.finish.device_avatars import DeviceAvatars, DeviceDetail, to_device
 from wsavatar.render.finish.device_jpeg import DeviceEncoder, new_stream
@@ -31,7 +31,6 @@ from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.finish.paste import COLOUR_MATCH_LEVELS, RESTORED_SHARPNESS, STILL_LEVELS
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
-from wsavatar.speech.chunker import Chunk
 
 __all__ = ["DeviceFinisher", "DevicePictures", "check_finisher"]
 
@@ -69,7 +68,7 @@ class DeviceFinisher:
         self._sharpness = settings.sharpness
         self._colour_match = settings.colour_match
         self._stream = new_stream(device)
-        # `latents` and `compose` read avatars on that stream; what `encode` reads is made of them.
+        # `inputs` and `compose` read avatars on that stream; what `encode` reads is made of them.
         self.avatars = DeviceAvatars(device, settings.device_avatar_mb * 2**20, self._stream)
         self._encoder = DeviceEncoder(device)
 
@@ -82,9 +81,9 @@ class DeviceFinisher:
         return torch.cuda.stream(self._stream) if self._cuda else contextlib.nullcontext()
 
     @torch.inference_mode()
-    def latents(self, works: Sequence[FrameWork]) -> Tensor:
-        """float16 [b, 2C, h, w] on the device."""
-        return torch.stack([self.avatars.latents(w.spec.avatar, w.source_index) for w in works])
+    def inputs(self, works: Sequence[FrameWork]) -> Tensor:
+        """Each frame's row of its avatar's `AvatarFace.inputs`: [b, ...] on the device."""
+        return torch.stack([self.avatars.inputs(w.spec.avatar, w.source_index) for w in works])
 
     @torch.inference_mode()
     def compose(self, works: Sequence[FrameWork], patches: Tensor) -> DevicePictures:
@@ -242,7 +241,7 @@ def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
 
 def _crop(work: FrameWork, left: int, top: int, patch_size: int) -> np.ndarray:
     """float32 [3, 2]: one row of `_Group.crops`, in a window at (left, top)."""
-    x1, y1, x2, y2 = (int(edge) for edge in work.spec.avatar.crop_boxes[work.source_index])
+    x1, y1, x2, y2 = (int(edge) for edge in work.spec.avatar.face.crop_boxes[work.source_index])
     h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # a crop of nothing is never seen, but divided by
     cubic = images.cubic_enlarges((w, h), (patch_size, patch_size))
     maps = [
@@ -297,7 +296,7 @@ def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
     """Finish two small frames both ways. Raises RuntimeError where the pictures differ."""
     works, patches = _small_batch()
     with finisher.scope():
-        finisher.latents(works)
+        finisher.inputs(works)
         made = finisher.compose(works, to_device(patches, finisher.avatars._device))
     data = finisher.encode(works, made)
     for row, right in zip(made.rows, reference.compose(works, patches), strict=True):
@@ -311,30 +310,33 @@ def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
     finisher.evict()
 
 
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    """A chunk that no model is asked about."""
+
+    first_frame: int
+    frame_count: int
+    blocks: range = range(0)
+
+
 def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
     """Two frames of noise, one whole and one of the mouth, and their patches."""
     random = np.random.default_rng(0)
     mask = np.zeros((32, 40), np.uint8)
     mask[4:28, 4:36] = random.integers(0, 256, (24, 32), dtype=np.uint8)
-    avatar = PreparedAvatar(
-        id="check",
-        name="check",
-        width=64,
-        height=48,
-        fps=25.0,
-        frames=random.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8),
+    frames = random.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    face = AvatarFace(
         crop_boxes=np.array([[12, 6, 52, 40], [12, 7, 42, 39]], np.int32),
         paste_boxes=np.array([[10, 8, 50, 40]] * 2, np.int32),
         masks=(mask, mask),
-        latents=np.zeros((2, 8, 4, 4), np.float16),
-        region=(10, 8, 40, 32),
+        inputs=np.zeros((2, 8, 4, 4), np.float16),
         detail=Detail(
             random.integers(-128, 128, (2, 16, 32, 3), dtype=np.int8),
             random.integers(96, 160, (2, 4, 8, 3), dtype=np.uint8),
         ),
     )
-    chunk = Chunk(0, 2, 0, np.zeros((0, 0), np.float32), None, 0)
-    source = ChunkWork(chunk, Fraction(25))
+    avatar = PreparedAvatar("check", "check", 64, 48, 25.0, frames, (10, 8, 40, 32), face)
+    source = ChunkWork(_Frames(0, 2))
     works = [
         FrameWork(StreamSpec(0, avatar, video, 0, 0), source, row)
         for row, video in enumerate((VideoFormat(), VideoFormat(region="mouth")))

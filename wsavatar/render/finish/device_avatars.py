@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.render.finish.device_jpeg import new_stream
 
 __all__ = ["DeviceAvatars", "DeviceDetail", "to_device"]
@@ -36,14 +37,14 @@ class DeviceDetail(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class _Held:
     pictures: Tensor
-    latents: Tensor
+    inputs: Tensor
     detail: DeviceDetail | None
-    source: np.ndarray
-    """The avatar's own latents. Kept, so that their id, by which this is found, stays theirs."""
+    source: AvatarFace
+    """Kept, so that its id, by which this is found, stays its own."""
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [self.pictures, self.latents, *(self.detail or ())]
+        return [self.pictures, self.inputs, *(self.detail or ())]
 
     @property
     def bytes(self) -> int:
@@ -89,12 +90,12 @@ class DeviceAvatars:
             return self._copy_pictures(avatar, range(index, index + 1))[0]
         return held.pictures[index]
 
-    def latents(self, avatar: PreparedAvatar, index: int) -> Tensor:
-        """float16 [2C, h, w]."""
+    def inputs(self, avatar: PreparedAvatar, index: int) -> Tensor:
+        """The frame's row of `AvatarFace.inputs`."""
         held = self._hold(avatar)
         if held is None:
-            return to_device(avatar.latents[index], self._device)
-        return held.latents[index]
+            return to_device(avatar.face.inputs[index], self._device)
+        return held.inputs[index]
 
     def detail(self, avatar: PreparedAvatar, index: int) -> DeviceDetail | None:
         """One frame's, or None where the avatar has none."""
@@ -123,14 +124,14 @@ class DeviceAvatars:
 
     def _hold(self, avatar: PreparedAvatar) -> _Held | None:
         """The avatar on the device, copied there where it is not; None where it is too large."""
-        key = id(avatar.latents)
+        key = id(avatar.face)
         with self._lock:
             held = self._held.get(key)
             if held is not None:
                 self._held.move_to_end(key)
                 return held
-        size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.latents.nbytes
-        size += avatar.detail.nbytes if avatar.detail is not None else 0
+        size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.face.inputs.nbytes
+        size += avatar.face.detail.nbytes if avatar.face.detail is not None else 0
         if size > self._budget:
             return None
         with self._uploading:  # one at a time; those that are there can be had meanwhile
@@ -160,15 +161,15 @@ class DeviceAvatars:
     def _copy(self, avatar: PreparedAvatar) -> _Held:
         return _Held(
             self._copy_pictures(avatar, range(avatar.frame_count)),
-            to_device(avatar.latents, self._device),
+            to_device(avatar.face.inputs, self._device),
             self._copy_detail(avatar, slice(None)),
-            avatar.latents,
+            avatar.face,
         )
 
     def _copy_detail(self, avatar: PreparedAvatar, frames: slice) -> DeviceDetail | None:
-        if avatar.detail is None:
+        if avatar.face.detail is None:
             return None
-        arrays = avatar.detail.lost[frames], avatar.detail.redrawn[frames]
+        arrays = avatar.face.detail.lost[frames], avatar.face.detail.redrawn[frames]
         copies = (to_device(array, self._device) for array in arrays)
         return DeviceDetail(*(copy.permute(0, 1, 3, 2).contiguous() for copy in copies))
 
@@ -190,13 +191,13 @@ class DeviceAvatars:
 def _region_alpha(avatar: PreparedAvatar, index: int) -> np.ndarray:
     """uint8 [h, w] over the avatar's region: the mask, as far as the crop reaches."""
     x, y, w, h = avatar.region
-    left, top, right, bottom = (int(edge) for edge in avatar.paste_boxes[index])
-    x1, y1, x2, y2 = (int(edge) for edge in avatar.crop_boxes[index])
+    left, top, right, bottom = (int(edge) for edge in avatar.face.paste_boxes[index])
+    x1, y1, x2, y2 = (int(edge) for edge in avatar.face.crop_boxes[index])
     start_x, start_y = max(left, x1, x), max(top, y1, y)
     end_x, end_y = min(right, x2, x + w), min(bottom, y2, y + h)
     alpha = np.zeros((h, w), np.uint8)
     if start_x < end_x and start_y < end_y:
-        alpha[start_y - y : end_y - y, start_x - x : end_x - x] = avatar.masks[index][
+        alpha[start_y - y : end_y - y, start_x - x : end_x - x] = avatar.face.masks[index][
             start_y - top : end_y - top, start_x - left : end_x - left
         ]
     return alpha

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.faces.base import FaceModel
 from wsavatar.render.finish.host import HostFinisher
-from wsavatar.render.work import FaceModel, FrameWork
+from wsavatar.render.work import FrameWork
 
 __all__ = ["Finisher", "make_finisher"]
 
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 class Finisher(Protocol):
     """What turns a batch of patches into encoded pictures.
 
-    ``latents``, then the model's ``generate``, then ``compose`` for the same works run on one
+    ``inputs``, then the model's ``generate``, then ``compose`` for the same works run on one
     thread, in that order; ``encode`` may run on another, for one batch at a time each.
     """
 
@@ -36,7 +37,7 @@ class Finisher(Protocol):
     def scope(self) -> AbstractContextManager[Any]:
         """What the thread that makes batches runs under, from its first call to its last."""
 
-    def latents(self, works: Sequence[FrameWork]) -> Any:
+    def inputs(self, works: Sequence[FrameWork]) -> Any:
         """The rows that `FaceModel.generate` takes, in the order of ``works``."""
 
     def compose(self, works: Sequence[FrameWork], patches: Any) -> Any:
@@ -60,7 +61,7 @@ def make_finisher(model: FaceModel, settings: RenderSettings) -> Finisher:
     On a CUDA device it first finishes two small frames; where that fails, or they differ from what
     this machine makes of them, pictures are finished here, and a warning says so.
     """
-    device: Any = getattr(model, "device", None)
+    device = model.device
     if getattr(device, "type", "") != "cuda":
         return HostFinisher(settings)
     from wsavatar.render.finish.device import (  # torch, not needed elsewhere

@@ -35,9 +35,9 @@ class HostFinisher:
         """Nothing is needed here."""
         return contextlib.nullcontext()
 
-    def latents(self, works: Sequence[FrameWork]) -> list[np.ndarray]:
-        """float16 [2C, h, w] each."""
-        return [work.spec.avatar.latents[work.source_index] for work in works]
+    def inputs(self, works: Sequence[FrameWork]) -> list[np.ndarray]:
+        """Each frame's row of its avatar's `AvatarFace.inputs`."""
+        return [work.spec.avatar.face.inputs[work.source_index] for work in works]
 
     def compose(self, works: Sequence[FrameWork], patches: Any) -> list[np.ndarray]:
         """uint8 [h, w, 3] each, of the size that its stream sends."""
@@ -59,18 +59,18 @@ class HostFinisher:
         """Nothing is kept on a device."""
 
     def _picture(self, work: FrameWork, patch: np.ndarray) -> np.ndarray:
-        avatar, index = work.spec.avatar, work.source_index
+        avatar, face, index = work.spec.avatar, work.spec.avatar.face, work.source_index
         x, y, w, h = work.spec.region
         offset = np.array([x, y, x, y])
         picture = paste(
             avatar.frames[index][y : y + h, x : x + w],
             patch,
-            avatar.crop_boxes[index] - offset,
-            avatar.paste_boxes[index] - offset,
-            avatar.masks[index],
+            face.crop_boxes[index] - offset,
+            face.paste_boxes[index] - offset,
+            face.masks[index],
             self._sharpness,
             self._colour_match,
-            avatar.detail_of(index),
+            face.detail_of(index),
         )
         size = work.spec.picture_size
         return (

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from wsavatar.avatars.avatar import Detail
-from wsavatar.avatars.geometry import in_cells
+from wsavatar.faces.avatar_face import Detail, in_cells
 
 __all__ = [
     "COLOUR_MATCH_LEVELS",

@@ -16,18 +16,14 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.render.jobs import DropReason, VideoFormat
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
-from wsavatar.speech.chunker import Chunk
 
 __all__ = [
     "Cancel",
@@ -46,6 +42,9 @@ ENVELOPE = 32
 """Messages sent as one. More would keep the first of them waiting for the last."""
 
 
+Blob = bytes | memoryview
+
+
 # -- messages to the process ----------------------------------------------------------------------
 
 
@@ -53,8 +52,8 @@ ENVELOPE = 32
 class Work:
     """Frames wanted of a chunk. It says all of its stream, so that no stream need be remembered.
 
-    ``chunk`` has no windows: they come as bytes behind the message. ``frames`` are
-    (row, due_s, opens).
+    ``chunk`` is pickled, without the memory of its arrays: that comes as bytes behind the message.
+    ``frames`` are (row, due_s, opens).
     """
 
     number: int
@@ -62,34 +61,32 @@ class Work:
     video: VideoFormat
     generation: int
     first_cycle_index: int
-    chunk: Chunk
-    fps: Fraction
+    first_frame: int
+    chunk: bytes
     frames: tuple[tuple[int, float, bool], ...]
 
     @classmethod
-    def of(cls, jobs: Sequence[FrameJob[FrameWork]]) -> tuple[Work, bytes]:
-        """Jobs of one chunk as a message, and the windows to send behind it."""
-        spec, source = jobs[0].work.spec, jobs[0].work.source
-        chunk = source.chunk
-        windows = np.ascontiguousarray(chunk.windows, np.float32)
+    def of(cls, jobs: Sequence[FrameJob[FrameWork]]) -> tuple[Work, list[Blob]]:
+        """Jobs of one chunk as a message, and what to send behind it."""
+        spec, chunk = jobs[0].work.spec, jobs[0].work.source.chunk
+        buffers: list[pickle.PickleBuffer] = []
+        pickled = pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
         message = cls(
             spec.number,
             spec.avatar.id,
             spec.video,
             spec.generation,
             spec.first_cycle_index,
-            replace(chunk, windows=windows[:0]),
-            source.fps,
+            chunk.first_frame,
+            pickled,
             tuple((job.work.row, job.due_s, job.opens) for job in jobs),
         )
-        return message, windows.tobytes()
+        return message, [buffer.raw() for buffer in buffers]
 
-    def jobs(self, avatar: PreparedAvatar, windows: bytes) -> list[FrameJob[FrameWork]]:
+    def jobs(self, avatar: PreparedAvatar, blobs: Sequence[bytes]) -> list[FrameJob[FrameWork]]:
         """The jobs again, of one new `ChunkWork`."""
         spec = StreamSpec(self.number, avatar, self.video, self.generation, self.first_cycle_index)
-        samples = np.frombuffer(windows, np.float32)
-        rows = samples.reshape(-1, self.chunk.windows.shape[1])
-        source = ChunkWork(replace(self.chunk, windows=rows), self.fps)
+        source = ChunkWork(pickle.loads(self.chunk, buffers=blobs))
         return [
             FrameJob(self.number, due_s, FrameWork(spec, source, row), opens)
             for row, due_s, opens in self.frames
@@ -158,12 +155,12 @@ class Channel:
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
         self._wake = threading.Condition()
-        self._posted: deque[tuple[Message, Sequence[bytes]]] = deque()
+        self._posted: deque[tuple[Message, Sequence[Blob]]] = deque()
         self._ending = False
         self._sender = threading.Thread(target=self._send_all, name=f"send-{name}", daemon=True)
         self._sender.start()
 
-    def post(self, message: Message, *blobs: bytes) -> None:
+    def post(self, message: Message, *blobs: Blob) -> None:
         """Send soon; any thread may call. After `finish`, or when nobody listens, it is lost."""
         with self._wake:
             if not self._ending:
@@ -203,7 +200,7 @@ class Channel:
                     self._ending = True
                     self._posted.clear()
 
-    def _next_envelope(self) -> list[tuple[Message, Sequence[bytes]]]:
+    def _next_envelope(self) -> list[tuple[Message, Sequence[Blob]]]:
         """Wait for messages to send; none when it is to end."""
         with self._wake:
             while not (self._posted or self._ending):

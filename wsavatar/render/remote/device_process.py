@@ -21,6 +21,7 @@ from typing import NamedTuple, NoReturn
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.faces.base import FaceModel
 from wsavatar.machine import yield_to_others
 from wsavatar.render.jobs import DropReason, FrameOutcome, RenderedFrame
 from wsavatar.render.remote.device_channel import (
@@ -36,7 +37,6 @@ from wsavatar.render.remote.device_channel import (
     Work,
 )
 from wsavatar.render.threads import Threads
-from wsavatar.render.work import FaceModel
 from wsavatar.render.worker import HUNG_S, FaceWorker
 
 __all__ = ["BROKEN_AFTER", "BROKEN_EXIT_CODE", "DevicePlan", "Load", "Loaded", "run_device"]
@@ -103,7 +103,9 @@ class _DeviceProcess:
         self._loaders.start()
         self._lock = threading.Lock()  # over the two below and the order of a stream's frames
         self._avatars: OrderedDict[str, PreparedAvatar] = OrderedDict()
-        self._awaited: dict[str, list[tuple[Work, bytes]]] = {}  # by avatar, on its way here
+        self._awaited: dict[
+            str, list[tuple[Work, Sequence[bytes]]]
+        ] = {}  # by avatar, on its way here
 
     def run(self) -> None:
         try:
@@ -180,7 +182,7 @@ class _DeviceProcess:
     def _take(self, message: Message, blobs: Sequence[bytes]) -> None:
         match message:
             case Work():
-                self._submit(message, blobs[0])
+                self._submit(message, blobs)
             case Prepare(avatar_id):
                 self._prepare(avatar_id)
             case Cancel(number):
@@ -191,13 +193,13 @@ class _DeviceProcess:
             case Close():
                 self._closing.set()
 
-    def _submit(self, work: Work, windows: bytes) -> None:
+    def _submit(self, work: Work, blobs: Sequence[bytes]) -> None:
         with self._lock:
             avatar = self._avatar_at_hand(work.avatar_id)
             if avatar is None:
-                self._awaited[work.avatar_id].append((work, windows))
+                self._awaited[work.avatar_id].append((work, blobs))
             else:
-                self._worker.submit(work.jobs(avatar, windows))
+                self._worker.submit(work.jobs(avatar, blobs))
 
     def _prepare(self, avatar_id: str) -> None:
         with self._lock:
@@ -222,8 +224,8 @@ class _DeviceProcess:
             avatar = self._get_avatar(avatar_id)
             self._worker.prepare(avatar)
             with self._lock:
-                for work, windows in self._awaited[avatar_id]:
-                    self._worker.submit(work.jobs(avatar, windows))
+                for work, blobs in self._awaited[avatar_id]:
+                    self._worker.submit(work.jobs(avatar, blobs))
                 del self._awaited[avatar_id]
                 self._avatars[avatar_id] = avatar
                 while len(self._avatars) > AVATARS_AT_HAND:
@@ -242,7 +244,7 @@ class _DeviceProcess:
         for work, _ in awaited:
             if which(work):
                 for row, _, _ in work.frames:
-                    index = work.chunk.first_frame + row
+                    index = work.first_frame + row
                     self._channel.post(Done(work.number, index, reason))
         self._awaited[avatar_id] = [pair for pair in awaited if not which(pair[0])]
 

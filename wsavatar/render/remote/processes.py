@@ -188,7 +188,8 @@ class ProcessWorker:
     def _send(self, channel: Channel, jobs: Sequence[FrameJob[FrameWork]]) -> None:
         for job in jobs:
             self._sent[job.work.spec.number, job.work.frame_index] = job.work
-        channel.post(*Work.of(jobs))
+        message, blobs = Work.of(jobs)
+        channel.post(message, *blobs)
 
     # The process's thread.
 

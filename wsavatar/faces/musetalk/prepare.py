@@ -1,64 +1,69 @@
-"""Prepares an avatar once: where its face lies in every frame, and the latents to start from.
+"""Prepares an avatar once: where its face is in every frame, and the latents to start from.
 
 This module knows the model by its contract alone, and neither disk caches nor sessions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from wsavatar.avatars.avatar import DETAIL_CELL, Detail, PreparedAvatar
 from wsavatar.avatars.format import AvatarError, AvatarFile
-from wsavatar.avatars.geometry import (
+from wsavatar.faces.avatar_face import DETAIL_CELL, AvatarFace, Detail, in_cells
+from wsavatar.faces.base import Progress
+from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
-    in_cells,
     lower_face_mask,
-    mask_region,
     paste_box,
     smooth_landmarks,
     take_crop,
 )
+from wsavatar.faces.musetalk.spec import ModelSpec
 
-if TYPE_CHECKING:
-    from wsavatar.faces.musetalk.model import MuseTalk
-    from wsavatar.faces.musetalk.spec import ModelSpec
+__all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
-__all__ = ["FaceData", "assemble", "detail_shapes", "prepare_faces"]
-
+PREPARE_VERSION = 1
+"""Raise it with any change to what `prepare_face` computes."""
 _ENCODE_BATCH = 8
 
-Progress = Callable[[int, int], None]
-"""Called with (frames done, frames in all)."""
+
+class CropCoder(Protocol):
+    """What of `wsavatar.faces.musetalk.model.MuseTalk` is needed here."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    def encode_crops(self, crops: np.ndarray, /) -> np.ndarray: ...
+
+    def redraw(self, latents: np.ndarray, /) -> np.ndarray: ...
 
 
-@dataclass(frozen=True, slots=True)
-class FaceData:
-    """All that is computed of an avatar, as `PreparedAvatar` has it: what the disk cache holds."""
-
-    crop_boxes: np.ndarray  # int32 [n, 4]
-    paste_boxes: np.ndarray  # int32 [n, 4]
-    masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
-    latents: np.ndarray  # float16 [n, 2C, h, w]
-    detail: Detail | None
+def prepared_key(spec: ModelSpec, *, detail: bool) -> str:
+    """Digest of all of the model that `prepare_face` depends on."""
+    margin = spec.extra_margin
+    parts = [PREPARE_VERSION, spec.fingerprint, spec.version, spec.crop_size, spec.decoded_from_y]
+    parts += [margin.pixels, margin.relative, detail]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def prepare_faces(
+def prepare_face(
     avatar: AvatarFile,
     frames: np.ndarray,
     landmarks: np.ndarray,
-    model: MuseTalk,
+    model: CropCoder,
     progress: Progress | None = None,
     *,
     detail: bool,
-) -> FaceData:
+) -> AvatarFace:
     """Find crops and masks of ``frames`` uint8 [n, H, W, 3] and encode them, with `Detail` or not.
 
-    Raises AvatarError naming the frame whose face has no place in the picture.
+    The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference. Raises
+    AvatarError naming the frame whose face has no place in the picture.
     """
     spec = model.spec
     crops, pastes, masks = _place_faces(avatar, smooth_landmarks(landmarks, avatar.fps), spec)
@@ -71,19 +76,30 @@ def prepare_faces(
             details.append(_detail(pictures, model.redraw(latents[-1]), spec.decoded_from_y))
         if progress is not None:
             progress(batch.stop, len(frames))
-    return FaceData(
+    return AvatarFace(
         crop_boxes=np.array(crops, dtype=np.int32),
         paste_boxes=np.array(pastes, dtype=np.int32),
         masks=tuple(masks),
-        latents=np.concatenate(latents),
+        inputs=np.concatenate(latents),
         detail=_joined(details) if detail else None,
     )
 
 
-def detail_shapes(count: int, spec: ModelSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The shapes of a `Detail`'s two arrays, for so many frames."""
-    width, rows = spec.crop_size, spec.crop_size - spec.decoded_from_y
-    return (count, rows, width, 3), (count, rows // DETAIL_CELL, width // DETAIL_CELL, 3)
+def restore_face(
+    avatar: AvatarFile, arrays: Mapping[str, np.ndarray], spec: ModelSpec
+) -> AvatarFace:
+    """What `prepare_face` made, from its arrays. Raises ValueError or KeyError if unfit."""
+    count, side = avatar.frame_count, spec.latent_size
+    face = AvatarFace.from_arrays(arrays, count)
+    if face.inputs.shape != (count, 2 * spec.latent_channels, side, side):
+        raise ValueError(f"its latents are {face.inputs.shape}")
+    if face.detail is not None:
+        width, rows = spec.crop_size, spec.crop_size - spec.decoded_from_y
+        found = face.detail.lost.shape, face.detail.redrawn.shape
+        lost = (count, rows, width, 3)
+        if found != (lost, (count, rows // DETAIL_CELL, width // DETAIL_CELL, 3)):
+            raise ValueError(f"its detail's shapes are {found}")
+    return face
 
 
 def _detail(crops: np.ndarray, redrawn: np.ndarray, first_row: int) -> Detail:
@@ -120,26 +136,3 @@ def _place_faces(
         pastes.append(square)
         masks.append(mask)
     return crops, pastes, masks
-
-
-def assemble(avatar: AvatarFile, frames: np.ndarray, faces: FaceData) -> PreparedAvatar:
-    """Put frames and face data together, read-only, for any thread to use."""
-    arrays = [frames, faces.crop_boxes, faces.paste_boxes, faces.latents, *faces.masks]
-    if faces.detail is not None:
-        arrays += [faces.detail.lost, faces.detail.redrawn]
-    for array in arrays:
-        array.flags.writeable = False
-    return PreparedAvatar(
-        id=avatar.id,
-        name=avatar.name,
-        width=avatar.width,
-        height=avatar.height,
-        fps=avatar.fps,
-        frames=frames,
-        crop_boxes=faces.crop_boxes,
-        paste_boxes=faces.paste_boxes,
-        masks=faces.masks,
-        latents=faces.latents,
-        region=mask_region(faces.masks, faces.paste_boxes, avatar.width, avatar.height),
-        detail=faces.detail,
-    )

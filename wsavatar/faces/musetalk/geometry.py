@@ -6,23 +6,16 @@ Pure arithmetic on iBUG-68 landmarks (0-16 jaw, 29 nose bridge, 33 nose base). B
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 
-from wsavatar.avatars.avatar import DETAIL_CELL
 from wsavatar.errors import WsavatarError
-
-if TYPE_CHECKING:
-    from wsavatar.faces.musetalk.spec import CropMargin
+from wsavatar.faces.musetalk.spec import CropMargin
 
 __all__ = [
     "GeometryError",
     "crop_box",
-    "in_cells",
     "lower_face_mask",
-    "mask_region",
     "paste_box",
     "smooth_landmarks",
     "take_crop",
@@ -111,13 +104,6 @@ def take_crop(frame: np.ndarray, crop: Box, size: int) -> np.ndarray:
     return cv2.resize(frame[y1:y2, x1:x2], (size, size), interpolation=cv2.INTER_LANCZOS4)
 
 
-def in_cells(picture: np.ndarray) -> np.ndarray:
-    """Means of squares of `DETAIL_CELL` pixels: uint8 [h, w, 3], what is left over is cut off."""
-    height, width = (side // DETAIL_CELL for side in picture.shape[:2])
-    whole = picture[: height * DETAIL_CELL, : width * DETAIL_CELL]
-    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
-
-
 def lower_face_mask(
     landmarks: np.ndarray,
     crop: Box,
@@ -164,17 +150,3 @@ def _fade_in(distance: np.ndarray, length: float) -> np.ndarray:
     t = np.clip(distance / length, 0, 1) if length else (distance >= 0).astype(np.float64)
     faded: np.ndarray = t * t * (3 - 2 * t)
     return faded
-
-
-def mask_region(
-    masks: tuple[np.ndarray, ...], paste_boxes: np.ndarray, width: int, height: int
-) -> tuple[int, int, int, int]:
-    """(x, y, w, h) around all that any mask can change, even coordinates (4:2:0 chroma)."""
-    boxes = []
-    for mask, (left, top, _, _) in zip(masks, paste_boxes, strict=True):
-        x, y, w, h = cv2.boundingRect(mask)
-        boxes.append((left + x, top + y, left + x + w, top + y + h))
-    corners = np.array(boxes)
-    x, y = (int(value) // 2 * 2 for value in corners[:, :2].min(axis=0))
-    right, bottom = (-(-int(value) // 2) * 2 for value in corners[:, 2:].max(axis=0))
-    return x, y, min(right, width) - x, min(bottom, height) - y

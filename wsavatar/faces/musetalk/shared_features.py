@@ -3,7 +3,7 @@
 Frames look 80 ms back and 120 ms ahead, so neighbouring chunks share a few feature blocks: at 0.5 s
 three of eight. A block's features are the same whichever chunk asks for them
 (`wsavatar.speech.chunker`), so what one chunk computed on a device need not be computed there
-again. This room knows chunks and arrays, not models.
+again. This module knows chunks and arrays, not models.
 """
 
 from __future__ import annotations

@@ -1,0 +1,127 @@
+"""What a face model keeps of one avatar: where its patch goes, and what it starts from.
+
+A model draws a square patch for each frame, and the renderer puts it back into the picture: that is
+the contract between them, and this module its data. A model that draws whole pictures has boxes as
+large as the picture. Nothing here knows a model or how a patch is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+__all__ = ["DETAIL_CELL", "AvatarFace", "Detail", "in_cells"]
+
+DETAIL_CELL = 4
+"""The side, in a patch's pixels, of the cells in which `Detail.redrawn` is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What the model loses of each frame at rest: pores, hair, the edge of a jaw.
+
+    Of the rows that the model draws, the lower ones. ``lost`` is the true crop less what the model
+    makes of it. ``redrawn`` is what it makes, in means of squares of `DETAIL_CELL` pixels: a mouth
+    drawn later has moved where it differs from that. One frame's has no ``n``.
+    """
+
+    lost: np.ndarray  # int8 [n, rows, S, 3]
+    redrawn: np.ndarray  # uint8 [n, rows / DETAIL_CELL, S / DETAIL_CELL, 3]
+
+    @property
+    def nbytes(self) -> int:
+        return self.lost.nbytes + self.redrawn.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class AvatarFace:
+    """One avatar's face, as its model keeps it. Arrays are read-only; n is the number of frames.
+
+    Boxes are (x1, y1, x2, y2) in the avatar's pixels, x2 and y2 exclusive. ``crop_boxes`` is where
+    a patch goes; ``paste_boxes`` encloses it and has the size of ``masks[i]``, the alpha that it is
+    blended with. ``inputs`` is the model's own: a row for each frame, with which it draws.
+    """
+
+    crop_boxes: np.ndarray  # int32 [n, 4]
+    paste_boxes: np.ndarray  # int32 [n, 4]
+    masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
+    inputs: np.ndarray  # [n, ...]
+    detail: Detail | None = None
+    """None: what the model loses stays lost."""
+
+    def __post_init__(self) -> None:
+        for array in (*self._arrays().values(), *self.masks):
+            array.flags.writeable = False
+
+    def detail_of(self, index: int) -> Detail | None:
+        """One frame's, where it is kept."""
+        if self.detail is None:
+            return None
+        return Detail(self.detail.lost[index], self.detail.redrawn[index])
+
+    @property
+    def nbytes(self) -> int:
+        """Of memory, nearly all of it."""
+        kept = self.detail.nbytes if self.detail is not None else 0
+        return self.inputs.nbytes + sum(mask.nbytes for mask in self.masks) + kept
+
+    def region(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """(x, y, w, h) around every pixel that any mask can change, in a picture of that size.
+
+        Even coordinates, as 4:2:0 chroma needs them.
+        """
+        boxes = []
+        for mask, (left, top, _, _) in zip(self.masks, self.paste_boxes, strict=True):
+            x, y, w, h = cv2.boundingRect(mask)
+            boxes.append((left + x, top + y, left + x + w, top + y + h))
+        corners = np.array(boxes)
+        x, y = (int(value) // 2 * 2 for value in corners[:, :2].min(axis=0))
+        right, bottom = (-(-int(value) // 2) * 2 for value in corners[:, 2:].max(axis=0))
+        return x, y, min(right, width) - x, min(bottom, height) - y
+
+    # As named arrays, to be kept on a disk.
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, for `from_arrays`."""
+        return self._arrays() | {"masks": np.concatenate([mask.ravel() for mask in self.masks])}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], frame_count: int) -> AvatarFace:
+        """What `arrays` gave, again. Raises ValueError or KeyError where it cannot be that."""
+        crop_boxes, paste_boxes = arrays["crop_boxes"], arrays["paste_boxes"]
+        shapes = crop_boxes.shape, paste_boxes.shape, arrays["inputs"].shape[:1]
+        if shapes != ((frame_count, 4), (frame_count, 4), (frame_count,)):
+            raise ValueError(f"its shapes are {shapes}")
+        detail = Detail(arrays["lost"], arrays["redrawn"]) if "lost" in arrays else None
+        masks = _split_masks(arrays["masks"], paste_boxes)
+        return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], detail)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {
+            "crop_boxes": self.crop_boxes,
+            "paste_boxes": self.paste_boxes,
+            "inputs": self.inputs,
+        }
+        if self.detail is not None:
+            arrays |= {"lost": self.detail.lost, "redrawn": self.detail.redrawn}
+        return arrays
+
+
+def in_cells(picture: np.ndarray) -> np.ndarray:
+    """Means of squares of `DETAIL_CELL` pixels: uint8 [h, w, 3], what is left over is cut off."""
+    height, width = (side // DETAIL_CELL for side in picture.shape[:2])
+    whole = picture[: height * DETAIL_CELL, : width * DETAIL_CELL]
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _split_masks(flat: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, ...]:
+    sizes = (boxes[:, 2:] - boxes[:, :2])[:, ::-1].astype(np.int64)
+    if (sizes < 1).any() or sizes.prod(axis=1).sum() != len(flat):
+        raise ValueError("its masks do not fit its boxes")
+    pieces = np.split(flat, np.cumsum(sizes.prod(axis=1))[:-1])
+    return tuple(
+        piece.reshape(height, width) for piece, (height, width) in zip(pieces, sizes, strict=True)
+    )
