@@ -161,7 +161,7 @@ class FaceWorker:
         ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds. On a
         device that pastes by itself, "features" and "generate" are the time to queue the work,
         "generate" with the paste, and "encode" is the wait until all of it was done.
-        ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is None
+        ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is 0
         where the device does not say. ``batch_ms`` is what a batch of each size is taken to
         need, ``window_ms`` what the features of a window of audio are.
         """

@@ -157,8 +157,8 @@ def test_an_avatar_that_cannot_be_prepared_there_fails_its_frames() -> None:
     process = _DeviceProcess(theirs, plan)
     process._get_avatar = avatar_named
     process._worker = SimpleNamespace()  # prepares nothing
-    message, windows = Work.of(jobs_of(13))
-    process._take(message, [windows])
+    message, blobs = Work.of(jobs_of(13))
+    process._take(message, [bytes(blob) for blob in blobs])
     answers = Channel(ours, "test")
     outcomes: list[Done] = []
     while len(outcomes) < 13:

@@ -215,20 +215,16 @@ async def test_a_start_that_is_given_up_leaves_no_process() -> None:
 def test_a_chunk_is_the_same_on_the_other_side() -> None:
     """Windows, frames, due times and openings survive; a chunk's frames still share it."""
     jobs = jobs_of(13)
-    message, windows = Work.of(jobs)
-    made = message.jobs(make_avatar(), windows)
+    message, blobs = Work.of(jobs)
+    made = message.jobs(make_avatar(), message.source([bytes(blob) for blob in blobs]))
     assert [(j.stream, j.due_s, j.opens, j.work.row) for j in made] == [
         (j.stream, j.due_s, j.opens, j.work.row) for j in jobs
     ]
     assert len({id(job.work.source) for job in made}) == 1
     before, after = jobs[0].work.source.chunk, made[0].work.source.chunk
     assert np.array_equal(before.windows, after.windows) and after.windows.dtype == np.float32
-    assert (after.first_frame, after.frame_count, after.first_block, after.end_position) == (
-        before.first_frame,
-        before.frame_count,
-        before.first_block,
-        before.end_position,
-    )
+    assert replace(after, windows=before.windows) == before
+    assert len(message.chunk) < 1000, "the windows do not go through the pickle"
     assert [job.work.frame_index for job in made] == [job.work.frame_index for job in jobs]
 
 

@@ -85,7 +85,7 @@ def restored(patch: np.ndarray, detail: Detail, sharpness: float = 0.0) -> np.nd
 
     ``detail`` is its frame's. Where the mouth has moved nobody knows what pores are there now;
     elsewhere they are the video's, and so is the jaw's edge. How far something moved is seen in
-    cells, in which the VAE's own errors count little.
+    cells, in which the model's own errors count little.
     """
     rows, columns = detail.lost.shape[:2]
     plain = patch[-rows:]

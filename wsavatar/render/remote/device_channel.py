@@ -83,10 +83,13 @@ class Work:
         )
         return message, [buffer.raw() for buffer in buffers]
 
-    def jobs(self, avatar: PreparedAvatar, blobs: Sequence[bytes]) -> list[FrameJob[FrameWork]]:
-        """The jobs again, of one new `ChunkWork`."""
+    def source(self, blobs: Sequence[bytes]) -> ChunkWork:
+        """Its chunk again, of what came behind the message."""
+        return ChunkWork(pickle.loads(self.chunk, buffers=blobs))
+
+    def jobs(self, avatar: PreparedAvatar, source: ChunkWork) -> list[FrameJob[FrameWork]]:
+        """The jobs again, of that `source`."""
         spec = StreamSpec(self.number, avatar, self.video, self.generation, self.first_cycle_index)
-        source = ChunkWork(pickle.loads(self.chunk, buffers=blobs))
         return [
             FrameJob(self.number, due_s, FrameWork(spec, source, row), opens)
             for row, due_s, opens in self.frames

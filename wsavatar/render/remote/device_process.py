@@ -37,6 +37,7 @@ from wsavatar.render.remote.device_channel import (
     Work,
 )
 from wsavatar.render.threads import Threads
+from wsavatar.render.work import ChunkWork
 from wsavatar.render.worker import HUNG_S, FaceWorker
 
 __all__ = ["BROKEN_AFTER", "BROKEN_EXIT_CODE", "DevicePlan", "Load", "Loaded", "run_device"]
@@ -103,9 +104,7 @@ class _DeviceProcess:
         self._loaders.start()
         self._lock = threading.Lock()  # over the two below and the order of a stream's frames
         self._avatars: OrderedDict[str, PreparedAvatar] = OrderedDict()
-        self._awaited: dict[
-            str, list[tuple[Work, Sequence[bytes]]]
-        ] = {}  # by avatar, on its way here
+        self._awaited: dict[str, list[tuple[Work, ChunkWork]]] = {}  # by avatar on its way
 
     def run(self) -> None:
         try:
@@ -182,7 +181,7 @@ class _DeviceProcess:
     def _take(self, message: Message, blobs: Sequence[bytes]) -> None:
         match message:
             case Work():
-                self._submit(message, blobs)
+                self._submit(message, message.source(blobs))
             case Prepare(avatar_id):
                 self._prepare(avatar_id)
             case Cancel(number):
@@ -193,13 +192,13 @@ class _DeviceProcess:
             case Close():
                 self._closing.set()
 
-    def _submit(self, work: Work, blobs: Sequence[bytes]) -> None:
+    def _submit(self, work: Work, source: ChunkWork) -> None:
         with self._lock:
             avatar = self._avatar_at_hand(work.avatar_id)
             if avatar is None:
-                self._awaited[work.avatar_id].append((work, blobs))
+                self._awaited[work.avatar_id].append((work, source))
             else:
-                self._worker.submit(work.jobs(avatar, blobs))
+                self._worker.submit(work.jobs(avatar, source))
 
     def _prepare(self, avatar_id: str) -> None:
         with self._lock:
@@ -224,8 +223,8 @@ class _DeviceProcess:
             avatar = self._get_avatar(avatar_id)
             self._worker.prepare(avatar)
             with self._lock:
-                for work, blobs in self._awaited[avatar_id]:
-                    self._worker.submit(work.jobs(avatar, blobs))
+                for work, source in self._awaited[avatar_id]:
+                    self._worker.submit(work.jobs(avatar, source))
                 del self._awaited[avatar_id]
                 self._avatars[avatar_id] = avatar
                 while len(self._avatars) > AVATARS_AT_HAND:
