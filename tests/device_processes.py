@@ -58,6 +58,16 @@ def load(gate: Event | None = None, doom: Path | None = None) -> Loaded:
     return Loaded(FragileModel(gate, doom), avatar_named)
 
 
+def load_waiting(gate: Event) -> Loaded:
+    """Reads no avatar before the gate opens."""
+
+    def get_avatar(avatar_id: str) -> PreparedAvatar:
+        assert gate.wait(20)
+        return avatar_named(avatar_id)
+
+    return Loaded(FragileModel(None, None), get_avatar)
+
+
 class HangingModel(FakeModel):
     """Hangs for ever while ``hang`` is a file, as a device does."""
 

@@ -128,7 +128,7 @@ def _overrides(args: argparse.Namespace, settings: Settings, directory: Path) ->
 def _resized(args: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
     """Write an avatars' folder for this run with the avatar at ``--avatar-size``."""
     from wsavatar.avatars.format import read_avatar_file
-    from wsavatar.avatars.store import avatar_directory
+    from wsavatar.avatars.library import avatar_directory
     from wsavatar.bench.resized import parse_size, write_resized
 
     if args.url:

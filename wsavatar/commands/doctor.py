@@ -217,7 +217,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 
 def _avatars(settings: Settings) -> Iterator[Finding]:
     from wsavatar.avatars.format import AvatarError, read_avatar_file
-    from wsavatar.avatars.store import avatar_directory
+    from wsavatar.avatars.library import avatar_directory
     from wsavatar.resources import cache_directory
 
     directory = avatar_directory(settings.avatars)

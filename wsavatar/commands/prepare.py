@@ -24,7 +24,8 @@ from wsavatar.avatars.format import (
     move_avatar,
     write_avatar,
 )
-from wsavatar.avatars.store import AvatarStore, avatar_directory
+from wsavatar.avatars.library import avatar_directory
+from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import Settings
 from wsavatar.faces.registry import load_face
 from wsavatar.media.video import Shown, VideoError, open_video

@@ -134,7 +134,7 @@ class Worker(Protocol):
 
     def submit(self, jobs: Sequence[FrameJob[FrameWork]]) -> None: ...
 
-    def prepare(self, avatar: PreparedAvatar) -> None: ...
+    def prepare(self, avatar: AvatarInfo) -> None: ...
 
     def cancel(self, stream: int) -> None: ...
 
@@ -253,13 +253,12 @@ class FacePool:
         if self._loop is None:
             raise RuntimeError("the pool was not started")
         encoder_for(video.encoder)
-        assert isinstance(avatar, PreparedAvatar)  # as the store gives them
         spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
         stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
         self._prepare(avatar)
         return stream
 
-    def _prepare(self, avatar: PreparedAvatar) -> None:
+    def _prepare(self, avatar: AvatarInfo) -> None:
         for worker in self._workers:
             worker.prepare(avatar)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.avatars.avatar import AvatarInfo, PreparedAvatar, cycle_index
 from wsavatar.faces.base import Chunk
 from wsavatar.render.jobs import DroppedFrame, DropReason, RenderedFrame, VideoFormat
 
@@ -21,16 +21,23 @@ class StreamSpec:
     """What is the same for every frame of a stream."""
 
     number: int
-    avatar: PreparedAvatar
+    avatar: AvatarInfo
+    """Prepared, where its frames are made; where they are only asked for it need not be."""
     video: VideoFormat
     generation: int
     first_cycle_index: int
 
     @property
+    def prepared(self) -> PreparedAvatar:
+        """The avatar, where its frames are made."""
+        assert isinstance(self.avatar, PreparedAvatar)
+        return self.avatar
+
+    @property
     def region(self) -> tuple[int, int, int, int]:
         """(x, y, w, h) in the avatar's pixels: what of its picture is sent."""
         if self.video.region == "mouth":
-            return self.avatar.region
+            return self.prepared.region
         return 0, 0, self.avatar.width, self.avatar.height
 
     @property

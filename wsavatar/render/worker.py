@@ -35,7 +35,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.avatar import AvatarInfo, PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.faces.base import FaceModel
 from wsavatar.machine import yield_to_others
@@ -202,13 +202,14 @@ class FaceWorker:
                 self._wake.notify()
         self._drop(dropped, reason)
 
-    def prepare(self, avatar: PreparedAvatar) -> None:
+    def prepare(self, avatar: AvatarInfo) -> None:
         """A stream of this avatar begins: have it on the device before its frames are due.
 
         At most once an avatar waits for that.
         """
         if not self._finisher.on_device:
             return
+        assert isinstance(avatar, PreparedAvatar)  # as whoever renders gives them
         with self._wake:
             if self._closing or id(avatar) in self._preparing:
                 return

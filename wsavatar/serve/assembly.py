@@ -1,7 +1,8 @@
 """Builds the server's engine from the settings: models, avatars, renderer, dialogues.
 
-The only module that knows every package. Slow (it imports torch, loads weights and prepares
-avatars), so it is called on a thread.
+The only module that knows every package. Slow (it loads weights and prepares
+avatars), so it is called on a thread. Where devices have processes of their own, only those load a
+model.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
@@ -23,8 +24,11 @@ from wsavatar.session.engine import Engine
 if TYPE_CHECKING:
     from wsavatar.avatars.avatar import PreparedAvatar
     from wsavatar.avatars.store import AvatarStore
-    from wsavatar.render.pool import FacePool, MakeWorker
+    from wsavatar.render.pool import FacePool
+    from wsavatar.render.remote.avatars import RemoteAvatars
     from wsavatar.render.remote.device_process import Loaded
+    from wsavatar.render.remote.processes import ProcessWorker
+    from wsavatar.render.worker import Post
 
 __all__ = [
     "configured_devices",
@@ -50,6 +54,7 @@ at this value, without a loss for the event loop.
 """
 
 Progress = Callable[[str], None]
+MakeProcess: TypeAlias = "Callable[[Post], ProcessWorker]"
 
 _SECTIONS = tuple(Settings.model_fields)
 
@@ -60,21 +65,43 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     from wsavatar.dialogue.registry import create
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if works_in_processes(settings):
+        face, avatars = _in_processes(settings, progress)
+        return Engine(face=face, avatars=avatars, create_dialogue=create)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
-    progress("loading torch")
-    devices = configured_devices(settings)
-    # With processes, this one only prepares avatars; the others read them from the disk.
-    in_processes = works_in_processes(settings)
-    models = _load_on(settings, devices[:1] if in_processes else devices, progress)
+    models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
     default = _prepare_avatars(store, progress)
-    if in_processes:
-        progress(f"starting {len(devices)} processes, for {', '.join(devices)}")
     return Engine(
         face=open_pool(settings, models, [default]),
         avatars=store,
         create_dialogue=create,
     )
+
+
+def _in_processes(settings: Settings, progress: Progress) -> tuple[FacePool, RemoteAvatars]:
+    """A pool of processes. This one loads no model: it knows the avatars' files alone."""
+    from wsavatar.render.pool import FacePool
+    from wsavatar.render.remote.avatars import RemoteAvatars
+    from wsavatar.render.remote.processes import prepare_avatar
+
+    devices = configured_devices(settings)
+    progress(f"starting {len(devices)} processes, for {', '.join(devices)}")
+    workers: list[ProcessWorker] = []
+
+    def kept(make: MakeProcess, post: Post) -> ProcessWorker:
+        workers.append(make(post))
+        return workers[-1]
+
+    pool = FacePool(
+        (),
+        settings.render,
+        workers=[partial(kept, make) for make in process_workers(settings, devices)],
+        windows=speech_windows(settings),
+    )
+    avatars = RemoteAvatars(settings.avatars, partial(prepare_avatar, workers))
+    avatars.read(avatars.default_id)  # without one no process would start
+    return pool, avatars
 
 
 def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[LoadedFace]:
@@ -92,6 +119,7 @@ def open_pool(
 
     With processes (`ModelSettings.processes`) no model is used; they load their own at the pool's
     start, at the same time, and every avatar they are asked for must be in the configured folder.
+    Raises ValueError without models and without processes.
     """
     from wsavatar.render.pool import FacePool
 
@@ -102,7 +130,7 @@ def open_pool(
     return FacePool(models, settings.render, at_hand=at_hand)
 
 
-def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWorker]:
+def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeProcess]:
     """For `FacePool`: a worker in a process of its own for each device."""
     from wsavatar.render.pool import finisher_threads
     from wsavatar.render.remote.processes import ProcessWorker
@@ -111,14 +139,14 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWork
     plain = Settings.model_construct(**{name: getattr(settings, name) for name in _SECTIONS})
     share_of_cores = max(1, (os.cpu_count() or 1) // len(devices))
     seen: Counter[str] = Counter()
-    workers: list[MakeWorker] = []
-    for device in devices:
+    workers: list[MakeProcess] = []
+    for number, device in enumerate(devices):
         seen[device] += 1
         workers.append(
             partial(
                 ProcessWorker,
                 device if seen[device] == 1 else f"{device} ({seen[device]})",
-                partial(load_device, plain, device, share_of_cores),
+                partial(load_device, plain, device, share_of_cores, is_first=not number),
                 settings.render,
                 finishers=finisher_threads(len(devices)),
             )
@@ -126,10 +154,11 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeWork
     return workers
 
 
-def load_device(settings: Settings, device: str, threads: int) -> Loaded:
+def load_device(settings: Settings, device: str, threads: int, is_first: bool) -> Loaded:
     """In a device's process: load its model and the default avatar.
 
-    ``threads``: how many of the machine's cores torch may load a GPU's model with.
+    ``threads``: how many of the machine's cores torch may load a GPU's model with. The first
+    process prepares more avatars, for all: the others then read them from the disk.
     """
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.render.remote.device_process import Loaded
@@ -142,25 +171,27 @@ def load_device(settings: Settings, device: str, threads: int) -> Loaded:
         torch.cuda.set_device(device)  # otherwise the first GPU is used too
     model = load_face(settings, device)
     store = AvatarStore(settings.avatars, model)
-    store.get(store.default_id)
+    if is_first:
+        _prepare_avatars(store, lambda text: _log.info("%s: %s", device, text))
+    else:
+        store.get(store.default_id)
     return Loaded(model, store.get)
 
 
 def configured_devices(settings: Settings) -> list[str]:
     """Their names; ``auto`` is every CUDA device, or the CPU where there is none."""
-    import torch
-
     devices = list(settings.model.devices)
     if devices == ["auto"]:
+        import torch  # takes seconds; where devices are named it is not needed to count them
+
         devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
     return devices
 
 
 def works_in_processes(settings: Settings) -> bool:
     """Whether each configured device gets a process of its own."""
-    devices = configured_devices(settings)
     if settings.model.processes == "auto":
-        return len({device for device in devices if device.startswith("cuda")}) > 1
+        return len({name for name in configured_devices(settings) if name.startswith("cuda")}) > 1
     return settings.model.processes == "per_device"
 
 

@@ -83,7 +83,7 @@ class DeviceFinisher:
     @torch.inference_mode()
     def inputs(self, works: Sequence[FrameWork]) -> Tensor:
         """Each frame's row of its avatar's `AvatarFace.inputs`: [b, ...] on the device."""
-        return torch.stack([self.avatars.inputs(w.spec.avatar, w.source_index) for w in works])
+        return torch.stack([self.avatars.inputs(w.spec.prepared, w.source_index) for w in works])
 
     @torch.inference_mode()
     def compose(self, works: Sequence[FrameWork], patches: Tensor) -> DevicePictures:
@@ -139,7 +139,7 @@ class DeviceFinisher:
         """The patches sharpened and restored, as `images.to_lines` has them, in floats."""
         plain = images.to_lines(patches)
         lines = images.unsharp_lines(plain, self._sharpness)
-        details = [self.avatars.detail(w.spec.avatar, w.source_index) for w in works]
+        details = [self.avatars.detail(w.spec.prepared, w.source_index) for w in works]
         rows = [row for row, detail in enumerate(details) if detail is not None]
         if rows:
             detail = DeviceDetail(*map(torch.stack, zip(*filter(None, details), strict=True)))
@@ -155,7 +155,7 @@ class DeviceFinisher:
         self, group: _Group, lines: Tensor, crops: Tensor
     ) -> Iterator[tuple[int, Tensor]]:
         """Each row of the group with its picture, uint8 [3, h, w]. ``lines`` are its patches'."""
-        frames = [self.avatars.picture(w.spec.avatar, w.source_index) for w in group.works]
+        frames = [self.avatars.picture(w.spec.prepared, w.source_index) for w in group.works]
         left, top, right, bottom = group.window
         window = torch.stack([frame[:, top:bottom, left:right] for frame in frames])
         blended = self._paste(window, lines, *group.weights(crops, lines.shape[1]))
@@ -229,7 +229,7 @@ def _groups(works: Sequence[FrameWork], patch_size: int) -> list[_Group]:
 
 
 def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
-    regions = [_box(work.spec.avatar.region) for work in works]
+    regions = [_box(work.spec.prepared.region) for work in works]
     left, top = (min(box[edge] for box in regions) for edge in (0, 1))
     right, bottom = (max(box[edge] for box in regions) for edge in (2, 3))
     formats: defaultdict[tuple[Box, tuple[int, int]], list[int]] = defaultdict(list)
@@ -241,7 +241,7 @@ def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
 
 def _crop(work: FrameWork, left: int, top: int, patch_size: int) -> np.ndarray:
     """float32 [3, 2]: one row of `_Group.crops`, in a window at (left, top)."""
-    x1, y1, x2, y2 = (int(edge) for edge in work.spec.avatar.face.crop_boxes[work.source_index])
+    x1, y1, x2, y2 = (int(edge) for edge in work.spec.prepared.face.crop_boxes[work.source_index])
     h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # a crop of nothing is never seen, but divided by
     cubic = images.cubic_enlarges((w, h), (patch_size, patch_size))
     maps = [

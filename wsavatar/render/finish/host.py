@@ -37,7 +37,7 @@ class HostFinisher:
 
     def inputs(self, works: Sequence[FrameWork]) -> list[np.ndarray]:
         """Each frame's row of its avatar's `AvatarFace.inputs`."""
-        return [work.spec.avatar.face.inputs[work.source_index] for work in works]
+        return [work.spec.prepared.face.inputs[work.source_index] for work in works]
 
     def compose(self, works: Sequence[FrameWork], patches: Any) -> list[np.ndarray]:
         """uint8 [h, w, 3] each, of the size that its stream sends."""
@@ -59,7 +59,8 @@ class HostFinisher:
         """Nothing is kept on a device."""
 
     def _picture(self, work: FrameWork, patch: np.ndarray) -> np.ndarray:
-        avatar, face, index = work.spec.avatar, work.spec.avatar.face, work.source_index
+        avatar, index = work.spec.prepared, work.source_index
+        face = avatar.face
         x, y, w, h = work.spec.region
         offset = np.array([x, y, x, y])
         picture = paste(

@@ -33,6 +33,7 @@ __all__ = [
     "Failed",
     "Message",
     "Prepare",
+    "Prepared",
     "Ready",
     "Stats",
     "Work",
@@ -98,7 +99,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """A stream of this avatar begins."""
+    """Have this avatar ready; the answer is `Prepared`."""
 
     avatar_id: str
 
@@ -136,6 +137,17 @@ class Done(NamedTuple):
     number: int
     frame_index: int
     reason: DropReason | None
+    region: tuple[int, int, int, int] = (0, 0, 0, 0)
+    size: tuple[int, int] = (0, 0)
+    """As `RenderedFrame` has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An avatar is ready, or cannot be used: then ``error`` says why."""
+
+    avatar_id: str
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,7 @@ class Stats:
     values: dict[str, Any]
 
 
-Message = Work | Prepare | Cancel | Close | Ready | Failed | Done | Stats
+Message = Work | Prepare | Cancel | Close | Ready | Failed | Done | Prepared | Stats
 
 
 class Channel:

@@ -32,6 +32,7 @@ from wsavatar.render.remote.device_channel import (
     Failed,
     Message,
     Prepare,
+    Prepared,
     Ready,
     Stats,
     Work,
@@ -205,6 +206,7 @@ class _DeviceProcess:
             avatar = self._avatar_at_hand(avatar_id)
         if avatar is not None:
             self._worker.prepare(avatar)
+            self._channel.post(Prepared(avatar_id))
 
     def _avatar_at_hand(self, avatar_id: str) -> PreparedAvatar | None:
         """The avatar, or None while it is being loaded: others' frames do not wait for that."""
@@ -229,11 +231,13 @@ class _DeviceProcess:
                 self._avatars[avatar_id] = avatar
                 while len(self._avatars) > AVATARS_AT_HAND:
                     self._avatars.popitem(last=False)
+            self._channel.post(Prepared(avatar_id))
         except Exception as error:  # a second outcome, of what was submitted, is not read there
             _log.error("avatar %s cannot be used here: %s", avatar_id, error)
             with self._lock:
                 self._drop_awaited(avatar_id, lambda work: True, "failed")
                 self._awaited.pop(avatar_id, None)
+            self._channel.post(Prepared(avatar_id, f"{error}" or type(error).__name__))
 
     def _drop_awaited(
         self, avatar_id: str, which: Callable[[Work], bool], reason: DropReason
@@ -251,7 +255,8 @@ class _DeviceProcess:
         """What the worker calls for each frame."""
         if isinstance(outcome, RenderedFrame):
             self._failed_in_a_row = 0
-            self._channel.post(Done(number, outcome.frame_index, None), outcome.data)
+            done = Done(number, outcome.frame_index, None, outcome.region, outcome.size)
+            self._channel.post(done, outcome.data)
             return
         self._channel.post(Done(number, outcome.frame_index, outcome.reason))
         if outcome.reason == "failed":

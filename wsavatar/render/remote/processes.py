@@ -23,15 +23,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from itertools import groupby
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.avatar import AvatarInfo
+from wsavatar.avatars.format import AvatarError
 from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
-from wsavatar.render.jobs import DropReason
+from wsavatar.render.jobs import DropReason, RenderedFrame
 from wsavatar.render.remote.device_channel import (
     Cancel,
     Channel,
@@ -40,6 +42,7 @@ from wsavatar.render.remote.device_channel import (
     Failed,
     Message,
     Prepare,
+    Prepared,
     Ready,
     Stats,
     Work,
@@ -49,7 +52,7 @@ from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import FrameWork
 from wsavatar.render.worker import HUNG_S, Post
 
-__all__ = ["ProcessError", "ProcessWorker"]
+__all__ = ["ProcessError", "ProcessWorker", "prepare_avatar"]
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +98,7 @@ class ProcessWorker:
         # Held for a few list operations, so the event loop may take it.
         self._wake = threading.Condition()
         self._sent: dict[tuple[int, int], FrameWork] = {}  # by stream and index: no outcome yet
+        self._asked: dict[str, list[Future[None]]] = {}  # by avatar: no answer yet
         self._channel: Channel | None = None  # of a process that is ready
         self._process: BaseProcess | None = None
         self._closing = False
@@ -114,6 +118,10 @@ class ProcessWorker:
         """Why no process makes frames now; empty while one does."""
         if self._channel is not None:
             return ""
+        return self._not_up
+
+    @property
+    def _not_up(self) -> str:
         return self._failure or "its process is not ready"
 
     @property
@@ -152,9 +160,20 @@ class ProcessWorker:
                     self._send(self._channel, list(same))
         self._drop([job.work for job in jobs[room:]], reason)
 
-    def prepare(self, avatar: PreparedAvatar) -> None:
+    def prepare(self, avatar: AvatarInfo) -> None:
         """A stream of this avatar begins: have it there before its frames are due."""
         self._tell(Prepare(avatar.id))
+
+    def ask_for(self, avatar_id: str) -> Future[None]:
+        """Have the process prepare an avatar; the future's error is an AvatarError."""
+        answer: Future[None] = Future()
+        with self._wake:
+            if self._channel is None or self._closing:
+                answer.set_exception(AvatarError(f"device {self.name}: {self._not_up}"))
+            else:
+                self._asked.setdefault(avatar_id, []).append(answer)
+                self._channel.post(Prepare(avatar_id))
+        return answer
 
     def cancel(self, stream: int) -> None:
         """Forget a stream's waiting frames; they are posted as cancelled, soon."""
@@ -232,7 +251,7 @@ class ProcessWorker:
         except Exception:  # what came was not a message, or could not be posted
             _log.exception("device %s: its process is given up", self.name)
             process.kill()
-        self._bury(process, channel)
+        self._ended(process, channel)
         connection.close()
 
     def _patience_s(self) -> float | None:
@@ -267,7 +286,7 @@ class ProcessWorker:
             if work is None:
                 continue
             if outcome.reason is None:
-                self._post(outcome.number, work.rendered(pictures[0]))
+                self._post(outcome.number, _rendered(work, outcome, pictures[0]))
             else:
                 self._drop([work], outcome.reason)
         for message, _ in received:
@@ -278,6 +297,8 @@ class ProcessWorker:
                     self._failure = error
                 case Stats(values):
                     self._stats = values
+                case Prepared(avatar_id, error):
+                    self._answer(avatar_id, error)
 
     def _open(self, channel: Channel, seconds: float) -> None:
         _log.info("device %s: its process is ready after %.1f s", self.name, seconds)
@@ -287,11 +308,23 @@ class ProcessWorker:
                 channel.post(Close())
         self._tell_started(None)
 
-    def _bury(self, process: BaseProcess, channel: Channel) -> None:
+    def _answer(self, avatar_id: str, error: str) -> None:
+        with self._wake:
+            answers = self._asked.pop(avatar_id, [])
+        for answer in answers:
+            if error:
+                answer.set_exception(AvatarError(error))
+            else:
+                answer.set_result(None)
+
+    def _ended(self, process: BaseProcess, channel: Channel) -> None:
         """The process has left the pipe: see it off, and give its frames their outcome."""
         with self._wake:
             was_up, self._channel = self._channel is not None, None
             self._stats = {}
+            asked = list(self._asked)
+        for avatar_id in asked:
+            self._answer(avatar_id, f"{avatar_id}: device {self.name} ended while it prepared it")
         lost = self._settle("cancelled" if self._closing else "failed")
         process.join(self._grace_s)
         if process.exitcode is None:
@@ -336,6 +369,27 @@ class ProcessWorker:
     def _drop(self, works: Sequence[FrameWork], reason: DropReason) -> None:
         for work in works:
             self._post(work.spec.number, work.spec.dropped(work.frame_index, reason))
+
+
+def prepare_avatar(workers: Sequence[ProcessWorker], avatar_id: str) -> None:
+    """Have the first process that is up prepare an avatar, and wait for it. Raises AvatarError."""
+    up = [worker for worker in workers if not worker.problem]
+    if not up:
+        raise AvatarError(f"{avatar_id}: no device is up to prepare it; try again")
+    up[0].ask_for(avatar_id).result()
+
+
+def _rendered(work: FrameWork, done: Done, data: bytes) -> RenderedFrame:
+    spec, index = work.spec, done.frame_index
+    return RenderedFrame(
+        generation=spec.generation,
+        frame_index=index,
+        pts_us=spec.pts_us(index),
+        region=done.region,
+        size=done.size,
+        codec=spec.video.encoder,
+        data=data,
+    )
 
 
 def _hold_interrupts() -> None:

@@ -1,0 +1,39 @@
+"""Avatars in a process that renders nothing: their files are read here, devices' processes prepare.
+
+It does not know how a face is prepared, nor how a process is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from wsavatar.avatars.format import AvatarFile
+from wsavatar.avatars.library import AvatarLibrary
+from wsavatar.config import AvatarSettings
+
+__all__ = ["RemoteAvatars"]
+
+
+class RemoteAvatars(AvatarLibrary):
+    """``prepare`` has a device's process prepare an avatar by its id, and waits for it.
+
+    It raises AvatarError where that cannot be done.
+    """
+
+    def __init__(self, settings: AvatarSettings, prepare: Callable[[str], None]) -> None:
+        super().__init__(settings)
+        self._ask = prepare
+        self._guard = threading.Lock()
+        self._prepared: set[str] = set()  # bounded by the folders that there are
+
+    def get(self, avatar_id: str) -> AvatarFile:
+        """The avatar, once it is prepared; seconds where it is not cached. Raises AvatarError."""
+        avatar = self.read(avatar_id)
+        with self._guard:
+            is_prepared = avatar_id in self._prepared
+        if not is_prepared:
+            self._ask(avatar_id)
+            with self._guard:
+                self._prepared.add(avatar_id)
+        return avatar
