@@ -137,7 +137,8 @@ def measure(report: dict[str, Any], generation: int) -> Sync:
     unpainted = [
         index
         for index in range(max(indices))
-        if index + 1 in frames
+        if index in frames
+        and index + 1 in frames
         # Its turn begins at the refresh nearest to its pts.
         and not np.any((heard >= frames[index] - refresh_ms / 2) & (heard < frames[index + 1]))
     ]
