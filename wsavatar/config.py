@@ -120,6 +120,9 @@ class ModelSettings(_Section):
     processes: Literal["auto", "one", "per_device"] = "auto"
     """per_device: each device has a process of its own. auto: the same with several GPUs."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: float16 on a GPU. On a CPU bfloat16 where OpenVINO runs, the processor computes in it
+    (AVX512-BF16, AMX) and the model's wsavatar.json says that its pictures stay true; else float32.
+    """
     cpu_backend: Literal["auto", "openvino", "torch"] = "auto"
     cpu_threads: Annotated[int, Field(ge=0)] = 0
     """0: all cores."""

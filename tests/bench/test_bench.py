@@ -14,7 +14,7 @@ import torch
 from tests.fake_model import FakeModel, make_avatar
 from tests.page_server import light_settings
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.bench import ceiling, reference, renderer
+from wsavatar.bench import ceiling, precision, reference, renderer
 from wsavatar.bench.command import parse_parts
 from wsavatar.bench.report import (
     BenchError,
@@ -103,6 +103,22 @@ def test_the_json_has_every_part_asked_for(light: list[str], capsys) -> None:
         assert f"batch {row['batch_size']}: {row['frames_per_s']} frames/s" in err
     assert f"1 device: {report['scaling'][0]['frames_per_s']} frames/s" in err
     assert report["ceiling"] is None
+
+
+def test_precision_compares_pictures_of_the_same_speech(light: list[str], capsys) -> None:
+    """Float32 comes first and equals itself; bfloat16 has its speed and its distance beside it."""
+    words = ["bench", "--json", "--batch-size", "2", "--seconds", "1", "--parts", "precision"]
+    assert main([*words, *light]) == 0
+    whole, half = json.loads(capsys.readouterr().out)["precision"]
+    assert (whole["dtype"], half["dtype"]) == ("float32", "bfloat16")
+    assert whole["psnr_db"] == precision.SAME_DB and whole["greatest_difference"] == 0
+    assert 20 < half["worst_frame_db"] <= half["psnr_db"] < precision.SAME_DB
+    assert min(whole["frame_ms"], half["frame_ms"], whole["block_ms"], half["block_ms"]) > 0
+
+
+def test_a_level_of_255_everywhere_is_48_db() -> None:
+    """The unit of the pictures' distance: 20 log10 255."""
+    assert precision.psnr_db(1.0) == pytest.approx(48.13, abs=0.01)
 
 
 @pytest.mark.usefixtures("brief")

@@ -274,6 +274,7 @@ def test_official_models_need_no_extra_file(tmp_path: Path) -> None:
         ({"grid": {"block_positions": 0, "left_positions": 1, "right_positions": 1}}, "block"),
         ({"grid": {"block_positions": 5}}, "exactly the keys"),
         ({"window_positions": 10}, "does not fit"),
+        ({"bfloat16": 1}, "bfloat16 must be true or false"),
         ([], "keys among"),
     ],
 )

@@ -19,8 +19,9 @@ from wsavatar.bench.report import BenchError, Report, as_json, compare, table
 from wsavatar.config import Settings
 
 if TYPE_CHECKING:
+    from wsavatar.avatars.store import AvatarStore
     from wsavatar.bench.renderer import BenchInput
-    from wsavatar.bench.report import ReferenceSpeed, Scaling, Throughput
+    from wsavatar.bench.report import Precision, ReferenceSpeed, Scaling, Throughput
     from wsavatar.faces.musetalk.model import MuseTalk
     from wsavatar.faces.registry import LoadedFace
 
@@ -28,7 +29,7 @@ __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
 
 Row = TypeVar("Row")
 
-PARTS = ("stages", "throughput", "latency", "reference", "ceiling", "scaling")
+PARTS = ("stages", "throughput", "latency", "reference", "ceiling", "scaling", "precision")
 _ON_CPU = {"stages", "throughput", "latency"}
 _ON_CUDA = {*_ON_CPU, "reference", "ceiling"}
 _CUDA_BATCH = 16
@@ -261,6 +262,8 @@ def measure(
         found["ceiling"] = _measure_ceiling(model, directory, settings)
     if "scaling" in parts:
         found["scaling"] = _measure_scaling(models, settings, inputs, greatest)
+    if "precision" in parts:
+        found["precision"] = _measure_precision(model, settings, store, greatest, seconds)
     found["comparison"] = compare(
         found.get("throughput", ()), found.get("reference", ()), found.get("ceiling")
     )
@@ -272,6 +275,31 @@ def measure(
         repetitions=renderer.REPETITIONS,
         **found,
     )
+
+
+def _measure_precision(
+    model: MuseTalk, settings: Settings, store: AvatarStore, size: int, seconds: float
+) -> tuple[Precision, ...]:
+    """Float32 beside the configured dtype, or beside the next faster one where that is float32."""
+    from wsavatar.bench.precision import measure_precision
+    from wsavatar.bench.speech import synthesised_speech
+    from wsavatar.dialogue.base import SPEECH_RATE
+    from wsavatar.faces.registry import load_face
+    from wsavatar.media.audio import resample
+
+    def load(dtype: str) -> MuseTalk:
+        _say(f"loading the model in {dtype}")
+        chosen = settings.model.model_copy(update={"dtype": dtype})
+        return _musetalk([load_face(settings.model_copy(update={"model": chosen}), place)])[0]
+
+    place = str(model.device)
+    name = str(model.dtype).removeprefix("torch.")
+    other = "bfloat16" if model.device.type == "cpu" else "float16"
+    models = [model, load(other)] if name == "float32" else [load("float32"), model]
+    speech = synthesised_speech()[: round(seconds * SPEECH_RATE)]
+    rate = models[0].spec.grid.sample_rate
+    avatars = [store.get(entry.id) for entry in store.list()]
+    return measure_precision(models, avatars, resample(speech, SPEECH_RATE, rate), size, _say)
 
 
 def _measure_scaling(

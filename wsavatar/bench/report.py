@@ -17,6 +17,7 @@ __all__ = [
     "Comparison",
     "ConvolutionRate",
     "FirstFrame",
+    "Precision",
     "ReferenceSpeed",
     "Report",
     "Scaling",
@@ -81,6 +82,23 @@ class Scaling:
     frames_per_s: float
     ratio: float
     """To the speed of one device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """The model in one dtype: its speed, and its pictures against float32's."""
+
+    dtype: str
+    frames: int
+    block_ms: float
+    """Audio features of a block (0.1 s of audio), the median."""
+    frame_ms: float
+    """UNet and VAE, the median."""
+    psnr_db: float
+    """Of all frames together."""
+    worst_frame_db: float
+    greatest_difference: int
+    """Of 255 levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,8 @@ class Report:
     ceiling: Ceiling | None = None
     comparison: tuple[Comparison, ...] = ()
     scaling: tuple[Scaling, ...] = ()
+    precision: tuple[Precision, ...] = ()
+    """The first row is float32."""
 
 
 def compare(
@@ -209,6 +229,7 @@ def table(report: Report) -> str:
         _ceiling_lines(report.ceiling),
         _comparison_lines(report.comparison),
         _scaling_lines(report.scaling),
+        _precision_lines(report.precision),
     )
     for block in blocks:
         lines += ["", *block] if block else []
@@ -312,3 +333,19 @@ def _scaling_lines(rows: Iterable[Scaling]) -> list[str]:
         for row in rows
     ]
     return ["over devices, chunks in turn", *lines] if lines else []
+
+
+def _precision_lines(rows: Iterable[Precision]) -> list[str]:
+    lines = [
+        _columns(
+            row.dtype,
+            row.block_ms,
+            row.frame_ms,
+            f"{row.psnr_db:.1f}",
+            f"{row.worst_frame_db:.1f}",
+            row.greatest_difference,
+        )
+        for row in rows
+    ]
+    head = _columns("", "ms a block", "ms a frame", "dB", "worst frame", "levels")
+    return ["pictures against float32", head, *lines] if lines else []

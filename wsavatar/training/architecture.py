@@ -80,6 +80,7 @@ MODEL: dict[str, Any] = dict(
     grid=dict(block_positions=BLOCK, left_positions=LEFT, right_positions=RIGHT),
     window_positions=WINDOW_POSITIONS,
     decode_from_row=DECODE_FROM_ROW,
+    bfloat16=True,  # as `bench --parts precision` shows
 )
 
 

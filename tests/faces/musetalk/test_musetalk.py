@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,13 +20,14 @@ from torch.overrides import TorchFunctionMode
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from wsavatar.faces.musetalk import model as model_module
 from wsavatar.faces.musetalk.features import (
     AudioEncoder,
     LogMel,
     gather_conditions,
     positional_encoding,
 )
-from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.model import CpuBackend, DType, MuseTalk
 from wsavatar.faces.musetalk.networks import CropEncoder, FaceDecoder, FaceGenerator, fold_timestep
 from wsavatar.faces.musetalk.random import _ARCHITECTURES, write_random_model
 from wsavatar.speech.chunker import Chunk, FeatureGrid
@@ -311,6 +313,38 @@ def test_half_precision_makes_the_same_face(mini: Path, model: MuseTalk, dtype: 
     assert np.abs(made - expected).mean() < 3
     windows = np.zeros((1, model.spec.grid.window_samples), np.float32)
     assert np.isfinite(half.encode_audio(windows)).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "flagged", "processor", "backend", "chosen"),
+    [
+        ("auto", True, True, "openvino", torch.bfloat16),
+        ("auto", True, False, "openvino", torch.float32),
+        ("auto", False, True, "openvino", torch.float32),
+        ("auto", True, True, "torch", torch.float32),
+        ("float32", True, True, "openvino", torch.float32),
+        ("bfloat16", False, False, "openvino", torch.bfloat16),
+    ],
+)
+def test_bfloat16_is_taken_where_processor_and_files_allow_it(
+    mini: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: DType,
+    flagged: bool,
+    processor: bool,
+    backend: CpuBackend,
+    chosen: torch.dtype,
+) -> None:
+    """Only by OpenVINO, where its files say that pictures stay true; float32 can be asked for."""
+    pytest.importorskip("openvino")
+    directory = shutil.copytree(mini, tmp_path / "model")
+    extras = config_of(directory, "wsavatar.json") | {"bfloat16": flagged}
+    (directory / "wsavatar.json").write_text(json.dumps(extras))
+    stages = dict.fromkeys(("audio", "crops", "redraw", "faces"), lambda *tensors: tensors[0])
+    monkeypatch.setattr(model_module, "_openvino_stages", lambda *args: stages)
+    monkeypatch.setattr(model_module, "_has_bfloat16", lambda: processor)
+    assert MuseTalk.load(directory, dtype=asked, cpu_backend=backend).dtype is chosen
 
 
 def test_a_device_that_is_not_there_is_named(mini: Path) -> None:

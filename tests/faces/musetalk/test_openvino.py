@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +18,8 @@ pytest.importorskip("openvino")
 
 from wsavatar.faces.musetalk.openvino_backend import (  # noqa: E402
     CompiledStage,
+    Precision,
+    StageConfig,
     StageSource,
     compile_stages,
 )
@@ -44,8 +49,16 @@ class Factory:
         return [StageSource("blend", Blend().eval(), example)]
 
 
-def compiled(cache: Path, factory: Factory, key: str = "model") -> CompiledStage:
-    return compile_stages(factory, {"blend": "f32"}, key=key, cache=cache, threads=1)["blend"]
+def compiled(
+    cache: Path,
+    factory: Factory,
+    key: str = "model",
+    config: StageConfig = StageConfig(),  # noqa: B008 - frozen
+    threads: int = 1,
+) -> CompiledStage:
+    return compile_stages(factory, {"blend": config}, key=key, cache=cache, threads=threads)[
+        "blend"
+    ]
 
 
 def inputs(batch: int) -> tuple[Tensor, Tensor]:
@@ -67,6 +80,57 @@ def test_any_batch_gives_what_torch_gives(tmp_path: Path) -> None:
     stage.specialise(4)
     for batch in (1, 3, 4, 7):
         assert torch.allclose(stage(*inputs(batch)), expected(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("rows_alone", [False, True])
+def test_rows_keep_their_order_however_they_are_shared_out(
+    tmp_path: Path, rows_alone: bool, threads: int
+) -> None:
+    """Over groups of cores, in waves of eight where each runs alone: each row gets its own."""
+    stage = compiled(tmp_path, Factory(), config=StageConfig("f32", rows_alone), threads=threads)
+    stage.specialise(2)
+    stage.specialise(5)
+    for batch in (1, 2, 5, 19):
+        assert torch.allclose(stage(*inputs(batch)), expected(batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_a_row_that_runs_alone_is_the_same_in_any_company(
+    tmp_path: Path, precision: Precision
+) -> None:
+    """Bit for bit, whatever the batch and its place in it."""
+    stage = compiled(tmp_path, Factory(), config=StageConfig(precision, True), threads=2)
+    left, right = inputs(11)
+    whole = stage(left, right)
+    for row in range(11):
+        assert torch.equal(stage(left[row : row + 1], right[row : row + 1])[0], whole[row])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives each thread a priority")
+def test_what_computes_yields_to_the_event_loop(tmp_path: Path) -> None:
+    """Threads that OpenVINO starts have a lower priority, though the main thread started it."""
+    code = """
+import os, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.faces.musetalk.test_openvino import Factory, StageConfig, compiled, inputs
+before = set(os.listdir("/proc/self/task"))
+stage = compiled(Path(sys.argv[1]), Factory(), config=StageConfig("f32", True), threads=2)
+stage(*inputs(8))
+new = set(os.listdir("/proc/self/task")) - before
+print(sorted(os.getpriority(os.PRIO_PROCESS, int(thread)) for thread in new))
+"""
+    compiled(tmp_path, Factory())  # what torch and the conversion start is not asked about
+    root = str(Path(__file__).parents[3])
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), root],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    nices = json.loads(found.stdout)
+    assert nices and min(nices) >= 10
 
 
 def test_a_result_is_the_callers(tmp_path: Path) -> None:

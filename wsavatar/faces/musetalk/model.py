@@ -7,9 +7,14 @@ Arrays are numpy on a CPU and torch tensors on that device elsewhere. Every call
 thread; a call blocks until its result is there (on a CPU) or on its way (on a GPU).
 
 What is exact: on a CPU each audio window runs alone, so features and conditions are the same bit
-for bit whatever a chunk holds. Pictures are made in batches of any composition; a row's values may
-differ by the rounding of another batch size's kernels, at most one of 255 levels in float32. On a
-GPU both are batched: features differ by float rounding with the batch's size.
+for bit whatever a chunk holds. Pictures are made in batches of any composition. In float32 a row's
+values may differ by the rounding of another batch size's kernels, at most one of 255 levels. In
+bfloat16 that would be six levels and more, so there each row runs alone too (OpenVINO), and
+pictures are the same bit for bit in any batch. On a GPU both are batched: features differ by float
+rounding with the batch's size.
+
+On a CPU bfloat16 is for Whisper's encoder and for pictures. The spectrogram is float32, and so are
+an avatar's latents: what is kept of an avatar is the same whatever the processor can do.
 """
 
 from __future__ import annotations
@@ -94,8 +99,10 @@ class MuseTalk:
     ) -> MuseTalk:
         """Load an official-layout directory.
 
-        ``dtype`` auto is float32 on a CPU and float16 elsewhere. ``cpu_backend`` auto is OpenVINO
-        where it is installed and can compute in that dtype. ``cpu_threads`` 0: all cores.
+        ``dtype`` auto is float16 on a GPU. On a CPU it is float32, or bfloat16 where OpenVINO runs,
+        the processor computes in it, and the model's files say that its pictures stay true
+        (`ModelExtras.bfloat16`). ``cpu_backend`` auto is OpenVINO where it is installed and can
+        compute in that dtype. ``cpu_threads`` 0: all cores.
         ``cache`` (None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``) keeps what OpenVINO
         compiled. Raises CheckpointError with every problem of the files, ValueError for a device
         or backend that is not there.
@@ -108,6 +115,8 @@ class MuseTalk:
         )
         fold_timestep(modules.unet)
         if with_openvino:
+            if dtype == "auto" and modules.extras.bfloat16 and _has_bfloat16():
+                chosen = torch.bfloat16
             stages = _openvino_stages(
                 modules, cache or cache_directory(), cpu_threads, chosen is torch.bfloat16
             )
@@ -164,13 +173,9 @@ class MuseTalk:
             raise ValueError(
                 f"expected windows [b, {grid.window_samples}], got {list(audio.shape)}"
             )
-        # On a CPU one by one: a window's features must not depend on its company.
-        step = 1 if self.device.type == "cpu" else max(1, len(audio))
-        parts = [
-            self._audio(audio[start : start + step]).float() for start in range(0, len(audio), step)
-        ]
-        empty = audio.new_zeros(0, grid.block_positions, spec.layers, spec.dim)
-        return self._array(torch.cat([empty, *parts]).flatten(0, 1))
+        if not len(audio):
+            return self._array(audio.new_zeros(0, spec.layers, spec.dim))
+        return self._array(self._audio(audio).float().flatten(0, 1))
 
     @torch.inference_mode()
     def condition(self, features: Array | Sequence[Array], chunk: Chunk) -> Array:
@@ -344,7 +349,9 @@ def _torch_stages(modules: LoadedModules, device: torch.device) -> dict[str, Sta
         part.eval().to(device)
     # Audio stays float32 up to the log-mel spectrogram; the module casts behind it.
     stages = {name: part if name == "audio" else _cast_to(part) for name, part in parts.items()}
-    return stages if device.type != "cuda" else stages | _cuda_stages(modules, parts)
+    if device.type == "cuda":
+        return stages | _cuda_stages(modules, parts)
+    return stages | {"audio": _one_by_one(stages["audio"])}
 
 
 def _cuda_stages(modules: LoadedModules, parts: dict[str, nn.Module]) -> dict[str, Stage]:
@@ -390,6 +397,11 @@ def _own_block(stage: Stage, modules: LoadedModules) -> Stage:
     return features
 
 
+def _one_by_one(stage: Stage) -> Stage:
+    """A window's features must not depend on the windows that come with it."""
+    return lambda audio: torch.cat([stage(window) for window in audio.split(1)])
+
+
 def _cast_to(module: nn.Module) -> Stage:
     dtype = next(module.parameters()).dtype
 
@@ -400,33 +412,54 @@ def _cast_to(module: nn.Module) -> Stage:
     return stage
 
 
+def _has_bfloat16() -> bool:
+    from wsavatar.faces.musetalk.openvino_backend import has_bfloat16
+
+    return has_bfloat16()
+
+
 def _openvino_stages(
     modules: LoadedModules, cache: Path, threads: int, bfloat16: bool
 ) -> dict[str, Stage]:
-    from wsavatar.faces.musetalk.openvino_backend import Precision, StageSource, compile_stages
+    from wsavatar.faces.musetalk.openvino_backend import (
+        Precision,
+        StageConfig,
+        StageSource,
+        compile_stages,
+    )
 
     spec, size = modules.spec, modules.spec.latent_size
 
     def sources() -> list[StageSource]:
         samples = modules.extras.window_positions * spec.grid.position_samples
-        audio = torch.zeros(1, samples)
+        mel = LogMel(modules.audio.config.num_mel_bins)
+        audio = torch.zeros(2, samples)
         crops = torch.zeros(2, spec.crop_size, spec.crop_size, 3, dtype=torch.uint8)
         latents = torch.zeros(2, 2 * spec.latent_channels, size, size)
         condition = torch.zeros(2, spec.grid.frame_positions * spec.layers, spec.dim)
         faces = FaceGenerator(modules.unet, modules.vae, spec.decode_from_row, modules.tiny)
         return [
-            StageSource("audio", _audio_features(modules), (audio,), batch=1),
+            StageSource("mel", mel, (audio,)),
+            StageSource("encoder", modules.audio, (mel(audio),)),
             StageSource("crops", CropEncoder(modules.vae), (crops,)),
             StageSource("redraw", faces.decode, (latents[:, : spec.latent_channels],)),
             StageSource("faces", faces, (latents, condition)),
         ]
 
-    pictures: Precision = "bf16" if bfloat16 else "f32"
+    small: Precision = "bf16" if bfloat16 else "f32"
     compiled = compile_stages(
         sources,
-        {"audio": "f32", "crops": pictures, "redraw": pictures, "faces": pictures},
+        {
+            # Sums of squares over 80 dB: bfloat16 would fill quiet bands with its rounding.
+            "mel": StageConfig("f32", rows_alone=True),
+            "encoder": StageConfig(small, rows_alone=True),
+            "crops": StageConfig("f32"),
+            "redraw": StageConfig("f32"),
+            "faces": StageConfig(small, rows_alone=bfloat16),
+        },
         key=spec.fingerprint,
         cache=cache,
         threads=threads,
     )
-    return dict(compiled)
+    mel, encoder = compiled.pop("mel"), compiled.pop("encoder")
+    return {**compiled, "audio": lambda audio: encoder(mel(audio))}

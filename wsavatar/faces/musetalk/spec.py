@@ -69,6 +69,8 @@ class ModelExtras:
     """Encoder positions an audio window is zero-padded to (1500: Whisper's 30 s)."""
     decode_from_row: int = 0
     """Latent rows above this one are not decoded: they are never pasted, and come back black."""
+    bfloat16: bool = False
+    """Its pictures in bfloat16 were measured, and stay at 50 dB or better of those in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def read_extras(directory: Path, version: Version) -> ModelExtras:
         grid=_grid(values.get("grid")),
         window_positions=_integer(values, "window_positions", 1500, low=1, high=1500),
         decode_from_row=_integer(values, "decode_from_row", 0, low=0, high=1024),
+        bfloat16=_boolean(values, "bfloat16"),
     )
     grid = extras.grid
     heard = grid.left_positions + grid.block_positions + grid.right_positions
@@ -132,6 +135,13 @@ def _integer(values: dict[str, Any], key: str, default: int, *, low: int, high: 
     value = values.get(key, default)
     if type(value) is not int or not low <= value <= high:
         raise SpecError(f"{EXTRAS_FILE}: {key} must be an integer from {low} to {high}")
+    return value
+
+
+def _boolean(values: dict[str, Any], key: str) -> bool:
+    value = values.get(key, False)
+    if not isinstance(value, bool):
+        raise SpecError(f"{EXTRAS_FILE}: {key} must be true or false")
     return value
 
 

@@ -1,0 +1,35 @@
+"""The model that ships, in bfloat16, on a processor that computes in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("openvino")
+
+from wsavatar.avatars.store import AvatarStore
+from wsavatar.bench.precision import measure_precision
+from wsavatar.config import AvatarSettings
+from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.openvino_backend import has_bfloat16
+from wsavatar.resources import embedded_weights
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor does not compute in bfloat16")
+def test_pictures_in_bfloat16_stay_at_50_db_of_float32(tmp_path: Path, samples_dir: Path) -> None:
+    """Three seconds of a real voice on every bundled avatar: 50 dB or better in every frame."""
+    models = [
+        MuseTalk.load(embedded_weights(), dtype=dtype, cache=tmp_path)
+        for dtype in ("float32", "bfloat16")
+    ]
+    store = AvatarStore(AvatarSettings(cache=tmp_path), models[0])
+    avatars = [store.get(entry.id) for entry in store.list()]
+    speech, rate = soundfile.read(samples_dir / "eng.wav", dtype="float32", frames=5 * 16_000)
+    assert rate == 16_000
+    _, half = measure_precision(models, avatars, np.ascontiguousarray(speech[2 * rate :]), 4)
+    assert half.dtype == "bfloat16" and half.frames == 75 * len(avatars)
+    assert half.worst_frame_db >= 50
