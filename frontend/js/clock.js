@@ -1,8 +1,8 @@
 // @ts-check
 /**
- * Time, without a clock: what will be heard when this paint reaches the screen?
+ * Arithmetic of time: what will be heard when this paint reaches the screen?
  *
- * Pure. Nothing here reads a clock or the DOM; the caller hands every reading in, so each rule is
+ * Pure. Nothing here reads a clock or the DOM; the caller passes every reading in, so each rule is
  * tested with numbers. Three steps lead from a paint to a moment of the response:
  *
  *   paint (performance ms) --OutputClock--> context time heard --PlayedTimeline--> media time
@@ -99,8 +99,8 @@ export class OutputClock {
 }
 
 /**
- * Which moment of the response is output at which context time. The playback worklet reports an anchor
- * whenever the relation changes: it started, ran dry, went on, ended.
+ * Which moment of the response is output at which context time. The playback worklet reports an
+ * anchor whenever the relation changes: it started, ran dry, went on, ended.
  */
 export class PlayedTimeline {
   constructor() {

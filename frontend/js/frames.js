@@ -2,7 +2,8 @@
 /**
  * One response's frames, from JPEG to the bitmap that is due.
  *
- * Knows nothing of the network, the canvas or clocks: given what is heard, it returns a frame. Decoding is handed in, so the rules run under `node --test`.
+ * Knows nothing of the network, the canvas or clocks: given what is heard, it returns a frame.
+ * Decoding is passed in, so the rules run under `node --test`.
  *
  * Bounds: at most `ahead` frames are decoded or being decoded beyond the head; at most
  * `maxWaiting` JPEGs wait. When full, the oldest waiting frame is dropped and counted.

@@ -3,7 +3,7 @@
  * Stateful resampling between any two rates, without seams between blocks. Pure.
  *
  * A Kaiser-windowed sinc, evaluated at the exact position of every output sample; its delay is
- * made up for, so output sample n lies at n / outRate on the input's own timeline.
+ * made up for, so output sample n is at n / outRate on the input's own timeline.
  */
 
 const HALF_WIDTH = 16; // zero crossings on each side

@@ -1,7 +1,7 @@
 // @ts-check
 /// <reference types="audioworklet" />
 /**
- * One response's audio, played without gaps, and the truth about which sample is played when.
+ * One response's audio, played without gaps, and which sample is output when.
  *
  * Messages in:
  *   {type: "audio", turn, samples: Float32Array}  more samples, at the context's rate
