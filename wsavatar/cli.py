@@ -46,7 +46,7 @@ COMMANDS = {
         """,
     ),
     "render": Command(
-        "wsavatar.render.offline",
+        "wsavatar.commands.render",
         "write a finished video of an avatar speaking an audio file",
         """
         {prog} render --avatar ID --audio speech.wav -o out.mp4

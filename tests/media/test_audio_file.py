@@ -13,7 +13,7 @@ import soundfile
 
 from wsavatar.media import audio_file
 from wsavatar.media.audio_file import AudioFileError, read_audio
-from wsavatar.media.video import AudioTrack, VideoWriter
+from wsavatar.media.video import SoundFormat, VideoWriter
 
 RATE = 16_000
 
@@ -57,13 +57,14 @@ def test_samples_are_those_of_the_file(tmp_path: Path, subtype: str) -> None:
 def test_the_sound_of_a_video_is_read(tmp_path: Path) -> None:
     """m4a, mp4, webm."""
     path = tmp_path / "talk.mp4"
-    track = AudioTrack(tone(0.4, 24_000), 24_000)
-    with VideoWriter(path, width=32, height=32, fps=Fraction(25), audio=track) as video:
-        for _ in range(10):
-            video.write(np.zeros((32, 32, 3), np.uint8))
+    samples = tone(0.4, 24_000)
+    sound = SoundFormat(24_000, samples.shape[1])
+    with VideoWriter(path, width=32, height=32, fps=Fraction(25), sound=sound) as video:
+        for piece in np.split(samples, 10):
+            video.write(np.zeros((32, 32, 3), np.uint8), piece)
     made = read_audio(path)
     assert made.sample_rate == 24_000
-    assert np.abs(made.samples[2000:8000] - track.samples[2000:8000]).max() < 0.02
+    assert np.abs(made.samples[2000:8000] - samples[2000:8000]).max() < 0.02
 
 
 # -- many channels --------------------------------------------------------------------------------

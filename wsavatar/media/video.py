@@ -26,6 +26,7 @@ from wsavatar.errors import WsavatarError
 __all__ = [
     "AudioTrack",
     "Shown",
+    "SoundFormat",
     "VideoError",
     "VideoInfo",
     "VideoWriter",
@@ -247,10 +248,18 @@ def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
-def _mp4_options(audio: AudioTrack | None) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class SoundFormat:
+    """Of the sound that goes with a written video: one channel or two."""
+
+    sample_rate: int
+    channels: int
+
+
+def _mp4_options(sound: SoundFormat | None) -> dict[str, str]:
     options = {"movflags": "+faststart"}
-    if audio is not None:  # durations in whole samples; the default rounds them to milliseconds
-        options["movie_timescale"] = str(audio.sample_rate)
+    if sound is not None:  # durations in whole samples; the default rounds them to milliseconds
+        options["movie_timescale"] = str(sound.sample_rate)
     return options
 
 
@@ -273,7 +282,7 @@ class VideoWriter:
         height: int,
         fps: Fraction,
         crf: int = 18,
-        audio: AudioTrack | None = None,
+        sound: SoundFormat | None = None,
     ) -> None:
         if not (2 <= width <= MAX_SIDE and 2 <= height <= MAX_SIDE):
             raise VideoError(f"{path}: cannot write pictures of {width}x{height}")
@@ -281,16 +290,16 @@ class VideoWriter:
         self._size = (height, width)
         self._fps = fps
         self._frame_count = 0
-        self._audio = audio
-        self._audio_sent = 0
+        self._sound = sound
+        self._samples_sent = 0
         try:
             self._container = av.open(
-                str(path), mode="w", format="mp4", options=_mp4_options(audio)
+                str(path), mode="w", format="mp4", options=_mp4_options(sound)
             )
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{path}: cannot be written ({error})") from error
         self._video_stream = self._add_video(crf)
-        self._audio_stream = self._add_audio(audio) if audio is not None else None
+        self._audio_stream = self._add_audio(sound) if sound is not None else None
 
     def _add_video(self, crf: int) -> Any:
         stream: Any = self._container.add_stream(
@@ -305,12 +314,11 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         return stream
 
-    def _add_audio(self, audio: AudioTrack) -> Any:
-        channels = audio.samples.shape[1] if audio.samples.ndim == 2 else 0
-        if channels not in (1, 2):
-            raise VideoError(f"{self._path}: sound must be [n, 1] or [n, 2]")
-        stream: Any = self._container.add_stream("aac", rate=audio.sample_rate)
-        stream.layout = "mono" if channels == 1 else "stereo"
+    def _add_audio(self, sound: SoundFormat) -> Any:
+        if sound.channels not in (1, 2):
+            raise VideoError(f"{self._path}: sound has one channel or two, not {sound.channels}")
+        stream: Any = self._container.add_stream("aac", rate=sound.sample_rate)
+        stream.layout = "mono" if sound.channels == 1 else "stereo"
         stream.bit_rate = _AAC_BIT_RATE
         return stream
 
@@ -335,8 +343,11 @@ class VideoWriter:
     def frame_count(self) -> int:
         return self._frame_count
 
-    def write(self, picture: np.ndarray) -> None:
-        """Append one uint8 [H, W, 3] RGB frame of the size given at the start."""
+    def write(self, picture: np.ndarray, sound: np.ndarray | None = None) -> None:
+        """Append one uint8 [H, W, 3] RGB frame of the size given at the start.
+
+        And the sound that goes with it, float32 [n, channels] in [-1, 1].
+        """
         if picture.shape != (*self._size, 3) or picture.dtype != np.uint8:
             raise VideoError(f"{self._path}: frame is {picture.dtype} {picture.shape}")
         height, width = self._size
@@ -353,28 +364,27 @@ class VideoWriter:
         frame.time_base = 1 / self._fps
         self._mux(self._video_stream, frame)
         self._frame_count += 1
-        self._write_audio_until(self._frame_count / self._fps)
+        if sound is not None and len(sound):
+            self._write_sound(sound)
 
-    def _write_audio_until(self, seconds: Fraction) -> None:
-        audio = self._audio
-        if audio is None or self._audio_stream is None:
-            return
-        end = min(int(seconds * audio.sample_rate), len(audio.samples))
-        if end <= self._audio_sent:
-            return
-        planar = np.ascontiguousarray(audio.samples[self._audio_sent : end].T, dtype=np.float32)
+    def _write_sound(self, samples: np.ndarray) -> None:
+        sound = self._sound
+        if sound is None or samples.shape[1:] != (sound.channels,):
+            raise VideoError(f"{self._path}: sound is {samples.shape}, the file has {sound}")
+        planar = np.ascontiguousarray(samples.T, dtype=np.float32)
         frame = av.AudioFrame.from_ndarray(
-            np.clip(planar, -1, 1), format="fltp", layout=self._audio_stream.layout.name
+            np.clip(planar, -1, 1),
+            format="fltp",
+            layout="mono" if sound.channels == 1 else "stereo",
         )
-        frame.sample_rate = audio.sample_rate
-        frame.pts = self._audio_sent
-        frame.time_base = Fraction(1, audio.sample_rate)
+        frame.sample_rate = sound.sample_rate
+        frame.pts = self._samples_sent
+        frame.time_base = Fraction(1, sound.sample_rate)
         self._mux(self._audio_stream, frame)
-        self._audio_sent = end
+        self._samples_sent += len(samples)
 
     def _finish(self) -> None:
-        if self._audio is not None:
-            self._write_audio_until(self._audio.seconds + 1)
+        if self._audio_stream is not None:
             self._mux(self._audio_stream, None)
         self._mux(self._video_stream, None)
 

@@ -33,8 +33,8 @@ from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media import jpeg
 from wsavatar.media.video import AudioTrack
+from wsavatar.render.film import film, frame_total
 from wsavatar.render.finish.paste import paste
-from wsavatar.render.offline import frame_total, render_frames
 from wsavatar.training.architecture import CROP_SIZE
 from wsavatar.training.clips import Clip, ClipError, load_clip
 from wsavatar.training.figures import (
@@ -108,8 +108,14 @@ def render_clip(
     total = frame_total(sound, fps)
     if total != len(clip.rest):
         raise ClipError(f"{clip.name}: {len(clip.rest)} frames, but sound for {total}")
-    frames = render_frames(model, avatar, sound, fps, settings.batch_size, settings.sharpness)
-    return np.stack(list(tqdm(frames, total=total, desc=clip.name, unit="frame", leave=False)))
+    ticks = tqdm(
+        film(model, avatar, sound, fps, settings),
+        total=total,
+        desc=clip.name,
+        unit="frame",
+        leave=False,
+    )
+    return np.stack([tick.picture for tick in ticks])
 
 
 def paste_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarray:

@@ -16,10 +16,10 @@ from tests.fake_model import CROP, FakeModel, make_avatar
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.media.video import AudioTrack
+from wsavatar.render.film import film
 from wsavatar.render.finish.finisher import make_finisher
 from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
-from wsavatar.render.offline import render_frames
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.speech.chunker import Chunk
 
@@ -97,7 +97,16 @@ def test_finished_videos_match_colours_too() -> None:
     avatar = with_soft_border()
     silence = AudioTrack(np.zeros((16_000, 1), np.float32), 16_000)
     plain, matched = (
-        list(render_frames(FakeModel(), avatar, silence, Fraction(25), 4, 0.0, match))
+        [
+            tick.picture
+            for tick in film(
+                FakeModel(),
+                avatar,
+                silence,
+                Fraction(25),
+                RenderSettings(sharpness=0, colour_match=match),
+            )
+        ]
         for match in (False, True)
     )
     # The model draws frame 14 in 112 where the picture has 120: it may come 6 levels nearer.

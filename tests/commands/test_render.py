@@ -17,12 +17,15 @@ from tests.drawn_faces import face_video
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError, write_avatar
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.config import AvatarSettings, ModelSettings, Settings
+from wsavatar.commands import render as command
+from wsavatar.commands.render import RenderError
+from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings
 from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
-from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
-from wsavatar.render import offline
-from wsavatar.render.offline import RenderError, frame_total, render_frames
+from wsavatar.media.video import AudioTrack, SoundFormat, VideoError, VideoWriter, read_video
+from wsavatar.render import film as film_module
+from wsavatar.render.film import film, frame_total
+from wsavatar.render.player import Tick
 
 W, H = 160, 128
 
@@ -47,7 +50,7 @@ def settings(home: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def model(settings: Settings) -> MuseTalk:
-    return offline.load_face(settings)
+    return command.load_face(settings)
 
 
 @pytest.fixture(scope="module")
@@ -71,17 +74,17 @@ def render(
     settings: Settings, model: MuseTalk, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
     """Runs the command as the command line would, but loads its usual model only once."""
-    load = offline.load_face
+    load = command.load_face
 
     def load_once(wanted: Settings) -> MuseTalk:
         return model if wanted.model == settings.model else load(wanted)
 
-    monkeypatch.setattr(offline, "load_face", load_once)
+    monkeypatch.setattr(command, "load_face", load_once)
 
     def run(*words: object) -> int:
         parser = argparse.ArgumentParser()
-        offline.add_arguments(parser)
-        return offline.run(parser.parse_args([str(word) for word in words]), settings)
+        command.add_arguments(parser)
+        return command.run(parser.parse_args([str(word) for word in words]), settings)
 
     return run
 
@@ -165,11 +168,18 @@ def test_only_the_mouth_changes(
     assert difference.mean() < 1.5
 
 
+def pictures(
+    model: MuseTalk, avatar: PreparedAvatar, audio: AudioTrack, settings: RenderSettings
+) -> np.ndarray:
+    return np.stack([tick.picture for tick in film(model, avatar, audio, Fraction(25), settings)])
+
+
 def test_frames_do_not_depend_on_the_batch(model: MuseTalk, ada: PreparedAvatar) -> None:
     """Batches of 1, 4 and 5 give the same pictures, to one level of 255 (other kernels)."""
     audio = AudioTrack(tone(0.6), 16_000)
     made = [
-        np.stack(list(render_frames(model, ada, audio, Fraction(25), size))) for size in (1, 4, 5)
+        pictures(model, ada, audio, RenderSettings(batch_size=size, max_batch_size=size))
+        for size in (1, 4, 5)
     ]
     assert made[0].shape == (15, H, W, 3)
     for other in made[1:]:
@@ -180,8 +190,29 @@ def test_frames_follow_the_audio(model: MuseTalk, ada: PreparedAvatar) -> None:
     """Other sound, other mouths: the audio really reaches the pictures."""
     quiet = AudioTrack(np.zeros((9600, 1), np.float32), 16_000)
     loud = AudioTrack(tone(0.6), 16_000)
-    a, b = (list(render_frames(model, ada, track, Fraction(25), 4)) for track in (quiet, loud))
-    assert max(np.abs(x.astype(int) - y).max() for x, y in zip(a, b, strict=True)) > 0
+    a, b = (pictures(model, ada, track, RenderSettings()) for track in (quiet, loud))
+    assert np.abs(a.astype(int) - b).max() > 0
+
+
+def test_rest_frames_the_speech(tmp_path: Path, render: Callable[..., int]) -> None:
+    """`--rest`: so many seconds of the idle cycle, in silence, before and after, to the sample."""
+    audio = save_tone(tmp_path / "a.wav", 0.513)
+    out = tmp_path / "out.mp4"
+    assert render("--avatar", "ada", "--audio", audio, "-o", out, "--rest", 0.4) == 0
+    video = play(out)
+    assert len(video.frame_times) == 10 + 13 + 10
+    sound = video.audio[:, 0]
+    assert np.abs(sound[: round(0.38 * 16_000)]).max() < 0.01
+    assert np.abs(sound[round(0.95 * 16_000) :]).max() < 0.01
+    spoken = sound[round(0.4 * 16_000) :][:8208]
+    assert np.abs(spoken[2000:6000] - tone(0.513)[2000:6000, 0]).max() < 0.02
+
+
+def test_an_hour_of_rest_is_refused(tmp_path: Path, render: Callable[..., int]) -> None:
+    """A film is about speech."""
+    audio = save_tone(tmp_path / "a.wav", 0.1)
+    with pytest.raises(RenderError, match="--rest 3600: from 0 to 60"):
+        render("--audio", audio, "-o", tmp_path / "out.mp4", "--rest", 3600)
 
 
 @pytest.mark.parametrize("rate", [7999, 11_025, 16_000, 22_050, 44_100, 47_999])
@@ -192,7 +223,7 @@ def test_resampling_never_adds_or_loses_a_frame(rate: int, fps: int) -> None:
         for extra in (-1, 0, 1):
             samples = -(-frames * rate // fps) + extra
             track = AudioTrack(np.zeros((samples, 1), np.float32), rate)
-            heard = len(offline._speech(track, Fraction(fps), 16_000))
+            heard = len(film_module._resampled(track, Fraction(fps), 16_000))
             assert -(-heard * fps // 16_000) == frame_total(track, Fraction(fps))
 
 
@@ -295,10 +326,10 @@ def test_a_failure_midway_leaves_nothing_behind(tmp_path: Path, ada: PreparedAva
     """No half video appears under the name that was asked for."""
 
     def breaks() -> object:
-        yield ada.frames[0]
+        yield Tick(0, ada.frames[0], tone(0.04), True)
         raise RuntimeError("the device went away")
 
-    audio = AudioTrack(tone(1.0), 16_000)
+    sound = SoundFormat(16_000, 1)
     with pytest.raises(RuntimeError, match="went away"):
-        offline.write_video(tmp_path / "out.mp4", breaks(), ada, audio, Fraction(25))
+        command.write_video(tmp_path / "out.mp4", breaks(), ada, sound, Fraction(25))
     assert list(tmp_path.iterdir()) == []

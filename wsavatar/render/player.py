@@ -1,0 +1,311 @@
+"""An avatar as a track of constant rate: at rest while nothing is said, speaking when there is.
+
+For outputs that need a clock: H.264, RTMP, WebRTC, a video file. Each tick gives exactly one
+picture, and the sound that belongs to it. Pure: it reads no clock and has no threads; whoever
+drives it asks for the next tick, or for those that are due by a time that is handed in. It does
+not know how pictures are made, nor what is done with them: pictures of any kind pass through it.
+
+* At rest the idle cycle is shown, and the sound is silence.
+* A speech begins once its first picture is there, or was dropped, or `PATIENCE_S` after its first
+  sound; it goes on in the idle cycle's place, and the cycle goes on from where it ends.
+* Sound is never dropped and never repeated. Where too little of it is in hand for a tick, the last
+  picture is held, silence is given, and the speech waits.
+* Pictures yield to sound: one that was dropped, or is late, is replaced by the one before it.
+* `Player.clear` interrupts: the next tick is at rest. Each speech's end is told once, with how much
+  of it was heard.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from wsavatar.avatars.avatar import cycle_index
+from wsavatar.errors import WsavatarError
+
+__all__ = ["MAX_AHEAD_S", "Finished", "Player", "PlayerError", "Speech", "Tick"]
+
+PATIENCE_S = 1.0
+MAX_AHEAD_S = 60.0
+"""Of sound and pictures that one speech may have in hand. Who gives it more is told so."""
+MAX_WAITING = 8
+"""Speeches behind the one that is heard."""
+
+Picture = TypeVar("Picture")
+
+
+class PlayerError(WsavatarError, RuntimeError):
+    """A speech was given more than it can hold, or something after its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(Generic[Picture]):
+    """One picture of the track and its sound: float32 [samples, channels]."""
+
+    index: int
+    picture: Picture
+    sound: np.ndarray
+    speaking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A speech has ended, after ``position_s`` of its sound."""
+
+    position_s: float
+    interrupted: bool
+
+
+class Speech(Generic[Picture]):
+    """One response on its way into the track; made by `Player.begin`. Push in any order, then end.
+
+    Sound is pushed from its start on, pictures by their index at the player's rate.
+    """
+
+    def __init__(
+        self,
+        first_cycle_index: int,
+        rate: int,
+        fps: Fraction,
+        channels: int,
+        on_finished: Callable[[Finished], None],
+    ) -> None:
+        self.first_cycle_index = first_cycle_index
+        self._rate, self._fps, self._channels = rate, fps, channels
+        self._on_finished = on_finished
+        self._pieces: deque[np.ndarray] = deque()
+        self._in_hand = 0  # samples
+        self._heard = 0  # samples
+        self._ticks = 0
+        self._pictures: dict[int, Picture | None] = {}  # not shown yet; None: dropped
+        self._shown: Picture | None = None
+        self._started = self._ended = self._over = False
+        self._waited = 0  # ticks with sound, without a picture
+
+    @property
+    def position_s(self) -> float:
+        """How much of its sound was heard."""
+        return self._heard / self._rate
+
+    @property
+    def ahead_s(self) -> float:
+        """How much of its sound is in hand."""
+        return self._in_hand / self._rate
+
+    @property
+    def over(self) -> bool:
+        """It was heard to its end, or interrupted. What is pushed now is ignored."""
+        return self._over
+
+    def push_sound(self, samples: np.ndarray) -> None:
+        """Add float32 [n] or [n, channels]. Raises PlayerError beyond `MAX_AHEAD_S` or its end."""
+        if self._over:
+            return
+        if self._ended:
+            raise PlayerError("the sound of this speech has already ended")
+        if self.ahead_s > MAX_AHEAD_S:
+            raise PlayerError(f"a speech may be {MAX_AHEAD_S:g} s ahead: wait until it is heard")
+        if len(samples):
+            self._pieces.append(samples.reshape(len(samples), self._channels))
+            self._in_hand += len(samples)
+
+    def push_picture(self, index: int, picture: Picture | None) -> None:
+        """Add a picture; None: it was dropped. One that comes after its time is not shown.
+
+        Raises PlayerError beyond `MAX_AHEAD_S`.
+        """
+        if self._over or index < self._index:
+            return
+        if index > self._index + MAX_AHEAD_S * self._fps:
+            raise PlayerError(f"a picture may be {MAX_AHEAD_S:g} s ahead: wait until it is due")
+        self._pictures[index] = picture
+
+    def end(self) -> None:
+        """All sound was pushed."""
+        self._ended = True
+
+    # For Player.
+
+    @property
+    def _index(self) -> int:
+        """Of the picture that belongs to the next sound."""
+        return round(self._heard * self._fps / self._rate)
+
+    def _has_picture(self) -> bool:
+        """Whether the next sound's picture is there, or known never to come."""
+        return self._index in self._pictures
+
+    def _has_sound(self, samples: int) -> bool:
+        return self._in_hand >= samples or self._ended
+
+    def _may_start(self, samples: int) -> bool:
+        if not self._has_sound(samples):
+            return False
+        self._waited += 1
+        patience = PATIENCE_S * self._fps
+        self._started = self._has_picture() or self._waited > patience
+        return self._started
+
+    def _take_picture(self) -> Picture | None:
+        """What to show with the next sound: the newest that is due; None before any was there."""
+        index = self._index
+        for due in sorted(number for number in self._pictures if number <= index):
+            picture = self._pictures.pop(due)
+            self._shown = self._shown if picture is None else picture
+        self._ticks += 1
+        return self._shown
+
+    def _take_sound(self, samples: int) -> np.ndarray:
+        """The next sound, and silence behind its end: float32 [samples, channels]."""
+        sound = np.zeros((samples, self._channels), np.float32)
+        filled = 0
+        while filled < samples and self._pieces:
+            piece = self._pieces.popleft()
+            used = min(len(piece), samples - filled)
+            sound[filled : filled + used] = piece[:used]
+            if used < len(piece):
+                self._pieces.appendleft(piece[used:])
+            filled += used
+        self._in_hand -= filled
+        self._heard += filled
+        return sound
+
+    def _finish(self, *, interrupted: bool) -> None:
+        self._over = True
+        self._pieces.clear()
+        self._pictures.clear()
+        self._in_hand = 0
+        self._on_finished(Finished(self.position_s, interrupted))
+
+
+class Player(Generic[Picture]):
+    """One avatar's track. ``idle`` are the pictures of its idle cycle, forward, at ``idle_fps``.
+
+    Sound is float32 [n, channels] at ``sample_rate``. One thread or event loop owns it.
+    """
+
+    def __init__(
+        self,
+        idle: Sequence[Picture],
+        idle_fps: Fraction,
+        *,
+        fps: Fraction,
+        sample_rate: int,
+        channels: int = 1,
+    ) -> None:
+        if not idle:
+            raise ValueError("an idle cycle has one picture or more")
+        self._idle = idle
+        self._step = idle_fps / fps
+        self._fps = fps
+        self._rate = sample_rate
+        self._channels = channels
+        self._cycle = Fraction(0)  # where the idle cycle is, in its pictures
+        self._speeches: deque[Speech[Picture]] = deque()
+        self._ticks = 0
+        self._origin_s: float | None = None
+
+    @property
+    def speaking(self) -> bool:
+        """A speech is under way, or waits for its turn."""
+        return bool(self._speeches)
+
+    @property
+    def waiting(self) -> bool:
+        """What the next tick would show or give of a speech is not there yet."""
+        if not self._speeches:
+            return False
+        speech = self._speeches[0]
+        return not (speech._has_sound(self._samples()) and speech._has_picture())
+
+    def begin(
+        self,
+        first_cycle_index: int,
+        on_finished: Callable[[Finished], None] = lambda finished: None,
+    ) -> Speech[Picture]:
+        """Add a speech behind those that wait. Its first picture is at that index of the cycle.
+
+        Raises PlayerError where `MAX_WAITING` wait already.
+        """
+        if len(self._speeches) > MAX_WAITING:
+            raise PlayerError(f"{MAX_WAITING} speeches wait already")
+        speech: Speech[Picture] = Speech(
+            first_cycle_index, self._rate, self._fps, self._channels, on_finished
+        )
+        self._speeches.append(speech)
+        return speech
+
+    def cycle_index_in(self, seconds: float) -> int:
+        """Where the idle cycle will be, if nothing is said until then: for `begin`."""
+        return int(self._cycle + round(seconds * self._fps) * self._step)
+
+    def clear(self) -> None:
+        """Interrupt: whatever is said or waits is over. The next tick is at rest."""
+        while self._speeches:
+            self._speeches.popleft()._finish(interrupted=True)
+
+    def tick(self) -> Tick[Picture]:
+        """The next picture and its sound."""
+        samples = self._samples()
+        while self._speeches and self._is_over(self._speeches[0]):
+            self._speeches.popleft()._finish(interrupted=False)
+        speech = self._speeches[0] if self._speeches else None
+        if speech is not None and not speech._started and speech._may_start(samples):
+            self._cycle = Fraction(speech.first_cycle_index)
+        if speech is None or not speech._started:
+            made = self._rest(samples)
+        elif speech._has_sound(samples):
+            made = self._speak(speech, samples)
+        else:
+            held = self._at_rest if speech._shown is None else speech._shown
+            made = self._made(held, self._silence(samples), speaking=True)
+        self._ticks += 1
+        return made
+
+    def until(self, now_s: float) -> Iterator[Tick[Picture]]:
+        """All ticks that are due by ``now_s``; the first call sets when the track began."""
+        if self._origin_s is None:
+            self._origin_s = now_s
+        while self._ticks <= (now_s - self._origin_s) * self._fps:
+            yield self.tick()
+
+    @property
+    def _at_rest(self) -> Picture:
+        return self._idle[cycle_index(int(self._cycle), len(self._idle))]
+
+    def _rest(self, samples: int) -> Tick[Picture]:
+        picture = self._at_rest
+        self._cycle += self._step
+        return self._made(picture, self._silence(samples), speaking=False)
+
+    def _speak(self, speech: Speech[Picture], samples: int) -> Tick[Picture]:
+        picture = speech._take_picture()
+        made = self._made(
+            self._at_rest if picture is None else picture,
+            speech._take_sound(samples),
+            speaking=True,
+        )
+        self._cycle += self._step
+        if self._is_over(speech):
+            self._speeches.popleft()._finish(interrupted=False)
+        return made
+
+    def _is_over(self, speech: Speech[Picture]) -> bool:
+        return speech._ended and not speech._in_hand
+
+    def _made(self, picture: Picture, sound: np.ndarray, *, speaking: bool) -> Tick[Picture]:
+        return Tick(self._ticks, picture, sound, speaking)
+
+    def _silence(self, samples: int) -> np.ndarray:
+        return np.zeros((samples, self._channels), np.float32)
+
+    def _samples(self) -> int:
+        """Of the next tick: together they are exactly the sample rate, at any frame rate."""
+        return int((self._ticks + 1) * self._rate / self._fps) - int(
+            self._ticks * self._rate / self._fps
+        )
