@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2] / "wsavatar"
 MUSETALKS_OWN = (
     "bench/ceiling.py",  # what the chip could do, with MuseTalk's networks
     "bench/command.py",  # its stages, one by one
+    "bench/precision.py",  # its arithmetic, in float32 and less
     "bench/reference.py",  # the official script's way to run it
     "commands/weights.py",  # the official files and their layout
     "training",  # trains a MuseTalk
