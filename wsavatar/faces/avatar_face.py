@@ -1,8 +1,8 @@
-"""What a face model keeps of one avatar: where its patch goes, and what it starts from.
+"""A face model's data of one avatar: the place of its patch, and the model's inputs.
 
-A model draws a square patch for each frame, and the renderer puts it back into the picture: that is
-the contract between them, and this module its data. A model that draws whole pictures has boxes as
-large as the picture. Nothing here knows a model or how a patch is drawn.
+A model draws a square patch for each frame, and the renderer pastes it into the picture; this
+module has the data of that contract. A model that draws whole pictures has boxes as large as the
+picture. Nothing here knows a model or how a patch is drawn.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 __all__ = ["DETAIL_CELL", "AvatarFace", "Detail", "in_cells"]
 
 DETAIL_CELL = 4
-"""The side, in a patch's pixels, of the cells in which `Detail.redrawn` is kept."""
+"""Side, in pixels of a patch, of the cells of `Detail.redrawn`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What the model loses of each frame at rest: pores, hair, the edge of a jaw.
+    """Detail that the model loses of each frame at rest: pores, hair, the edge of the jaw.
 
-    Of the rows that the model draws, the lower ones. ``lost`` is the true crop less what the model
-    makes of it. ``redrawn`` is what it makes, in means of squares of `DETAIL_CELL` pixels: a mouth
-    drawn later has moved where it differs from that. One frame's has no ``n``.
+    For the lower rows, which the model draws. ``lost`` is the true crop minus the model's picture
+    of it. ``redrawn`` is that picture, as means of squares of `DETAIL_CELL` pixels: where a later
+    picture differs from it, the mouth has moved. The arrays of one frame have no ``n``.
     """
 
     lost: np.ndarray  # int8 [n, rows, S, 3]
@@ -38,11 +38,11 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class AvatarFace:
-    """One avatar's face, as its model keeps it. Arrays are read-only; n is the number of frames.
+    """A model's data of one avatar. Arrays are read-only; n is the number of frames.
 
-    Boxes are (x1, y1, x2, y2) in the avatar's pixels, x2 and y2 exclusive. ``crop_boxes`` is where
-    a patch goes; ``paste_boxes`` encloses it and has the size of ``masks[i]``, the alpha that it is
-    blended with. ``inputs`` is the model's own: a row for each frame, with which it draws.
+    Boxes are (x1, y1, x2, y2) in the avatar's pixels, x2 and y2 exclusive. ``crop_boxes`` is the
+    place of a patch; ``paste_boxes`` encloses it and has the size of ``masks[i]``, the alpha for
+    blending. ``inputs`` has the model's input for each frame.
     """
 
     crop_boxes: np.ndarray  # int32 [n, 4]
@@ -50,21 +50,21 @@ class AvatarFace:
     masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
     inputs: np.ndarray  # [n, ...]
     detail: Detail | None = None
-    """None: what the model loses stays lost."""
+    """None: lost detail is not restored."""
 
     def __post_init__(self) -> None:
         for array in (*self._arrays().values(), *self.masks):
             array.flags.writeable = False
 
     def detail_of(self, index: int) -> Detail | None:
-        """One frame's, where it is kept."""
+        """The detail of one frame, if stored."""
         if self.detail is None:
             return None
         return Detail(self.detail.lost[index], self.detail.redrawn[index])
 
     @property
     def nbytes(self) -> int:
-        """Of memory, nearly all of it."""
+        """Memory of the arrays."""
         kept = self.detail.nbytes if self.detail is not None else 0
         return self.inputs.nbytes + sum(mask.nbytes for mask in self.masks) + kept
 
@@ -82,15 +82,15 @@ class AvatarFace:
         right, bottom = (-(-int(value) // 2) * 2 for value in corners[:, 2:].max(axis=0))
         return x, y, min(right, width) - x, min(bottom, height) - y
 
-    # As named arrays, to be kept on a disk.
+    # As named arrays, for the disk.
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of it, for `from_arrays`."""
+        """All arrays, for `from_arrays`."""
         return self._arrays() | {"masks": np.concatenate([mask.ravel() for mask in self.masks])}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], frame_count: int) -> AvatarFace:
-        """What `arrays` gave, again. Raises ValueError or KeyError where it cannot be that."""
+        """The inverse of `arrays`. Raises ValueError or KeyError for unfit arrays."""
         crop_boxes, paste_boxes = arrays["crop_boxes"], arrays["paste_boxes"]
         shapes = crop_boxes.shape, paste_boxes.shape, arrays["inputs"].shape[:1]
         if shapes != ((frame_count, 4), (frame_count, 4), (frame_count,)):
@@ -111,7 +111,7 @@ class AvatarFace:
 
 
 def in_cells(picture: np.ndarray) -> np.ndarray:
-    """Means of squares of `DETAIL_CELL` pixels: uint8 [h, w, 3], what is left over is cut off."""
+    """Means of squares of `DETAIL_CELL` pixels: uint8 [h, w, 3]; incomplete squares are cut off."""
     height, width = (side // DETAIL_CELL for side in picture.shape[:2])
     whole = picture[: height * DETAIL_CELL, : width * DETAIL_CELL]
     return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)

@@ -1,7 +1,7 @@
-"""What every face model has in common, as the renderer, the avatars' store and a session see it.
+"""Interfaces of face models for the renderer, the avatars' store and sessions.
 
-Shapes only: a model is a package beside this module, named in `wsavatar.faces.registry`. Nothing
-here knows a model, its weights or torch.
+A model is a package beside this module, named in `wsavatar.faces.registry`. Nothing here knows a
+model, its weights or torch.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Progress = Callable[[int, int], None]
 
 
 class Chunk(Protocol):
-    """Consecutive frames of one response, with all the audio that they depend on.
+    """Consecutive frames of one response, with all audio that they depend on.
 
-    What else it holds is its model's own. It can be pickled, to be sent to a device's process.
+    Other members are the model's. It can be pickled for a device's process.
     """
 
     @property
@@ -45,9 +45,9 @@ class Chunk(Protocol):
 
     @property
     def blocks(self) -> range:
-        """Which blocks of the response's audio its frames depend on; neighbours share some.
+        """Blocks of the response's audio that its frames depend on; neighbours share some.
 
-        A block's features cost the same wherever they are made, and are made once for a stream.
+        Features of all blocks cost the same, and are computed once for a stream.
         """
 
 
@@ -56,46 +56,43 @@ class SpeechChunker(Protocol):
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second that `push` takes."""
+        """Samples per second of `push`."""
 
     def push(self, samples: np.ndarray, /) -> Sequence[Chunk]:
         """Add float32 mono samples [n]; return the chunks now complete."""
 
     def flush(self) -> Sequence[Chunk]:
-        """The audio has ended: return the rest, so that frames total ``ceil(seconds * fps)``."""
+        """End of the audio: return the rest, ``ceil(seconds * fps)`` frames in all."""
 
 
 class SpeechWindows(Protocol):
-    """The sample rate and the windows in which a model takes speech.
-
-    Known from its small files, without its weights.
-    """
+    """How a model takes speech: sample rate and windows. Known without loading its weights."""
 
     def open_chunker(self, fps: Fraction, chunk_ms: int, /) -> SpeechChunker:
-        """For one response's audio, cut about every ``chunk_ms`` of it.
+        """A chunker for one response's audio, with chunks of about ``chunk_ms``.
 
         Raises ValueError for a rate or a length that is not positive.
         """
 
 
 class SpeechConditions(Protocol):
-    """Turns chunks into what conditions their frames. For one thread.
+    """Computes the conditions of a chunk's frames. Not thread-safe.
 
-    It may keep what a stream's next chunk will need again.
+    It may cache features that a stream's next chunk needs again.
     """
 
     def make(self, chunks: Sequence[tuple[int, Any]], /) -> tuple[Sequence[Any], int]:
-        """(stream, chunk) each -> for each chunk, a row for each of its frames.
+        """Pairs (stream, chunk) -> for each chunk, a row for each of its frames.
 
-        And how many blocks' features had to be made for it.
+        And the number of blocks whose features were computed.
         """
 
 
 class FaceModel(Protocol):
-    """A loaded model on one device, as the renderer sees it.
+    """A loaded model on one device, for the renderer.
 
-    Arrays are the model's own kind: numpy on a CPU, tensors elsewhere. Rows of conditions go back
-    into `generate` as they came.
+    Arrays are of the model's kind: numpy on a CPU, tensors elsewhere. Rows of conditions are passed
+    to `generate` unchanged.
     """
 
     @property
@@ -103,33 +100,33 @@ class FaceModel(Protocol):
 
     @property
     def device(self) -> Any:
-        """Where it runs. ``str`` names it; on a GPU it is torch's device."""
+        """Its device. ``str`` names it; on a GPU it is torch's device."""
 
     @property
     def batch_sizes(self) -> Sequence[int]:
-        """Batch sizes that run as they are; empty: any. Others are filled up to the next."""
+        """Batch sizes that run without padding; empty: any. Others are padded to the next."""
 
     def warm_up(self, batch_sizes: Sequence[int], /) -> None:
-        """Make `generate` as fast as it gets at these batch sizes, the first call included."""
+        """Prepare `generate` for these batch sizes, so that the first call is fast too."""
 
     def conditions(self) -> SpeechConditions:
-        """New, for one thread of whoever draws."""
+        """A new instance, for one thread."""
 
     def generate(self, inputs: Any, conditions: Sequence[Any], /) -> Any:
         """b rows of `AvatarFace.inputs` and b conditions -> patches, uint8 [b, S, S, 3] RGB."""
 
     def memory_used(self) -> float:
-        """Share of the device's memory in use, by anyone, 0 to 1; 0 where it is not known."""
+        """Share of the device's memory in use by any program, 0 to 1; 0 where unknown."""
 
     def release(self) -> None:
-        """Give memory that is only cached back to the device."""
+        """Release cached memory of the device."""
 
 
 class AvatarPreparer(Protocol):
-    """A loaded model, as the avatars' store sees it. Any thread may call."""
+    """A loaded model, for the avatars' store. Thread-safe."""
 
     def prepared_key(self, *, detail: bool) -> str:
-        """Changes with all that `prepare` depends on beside the avatar itself."""
+        """Identifies everything but the avatar that `prepare` depends on."""
 
     def prepare(
         self,
@@ -140,11 +137,11 @@ class AvatarPreparer(Protocol):
         *,
         detail: bool,
     ) -> AvatarFace:
-        """Find the face in ``frames`` uint8 [n, H, W, 3], by landmarks [n, 68, 2]. Takes seconds.
+        """Prepare ``frames`` uint8 [n, H, W, 3] with landmarks [n, 68, 2]. Takes seconds.
 
-        With `wsavatar.faces.avatar_face.Detail`, or without. Raises AvatarError naming the frame
-        whose face has no place in the picture.
+        With or without `wsavatar.faces.avatar_face.Detail`. Raises AvatarError with the frame whose
+        face is not usable.
         """
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
-        """What `AvatarFace.arrays` gave, checked. Raises ValueError or KeyError if unfit."""
+        """The face of `AvatarFace.arrays`, checked. Raises ValueError or KeyError if unfit."""

@@ -1,6 +1,6 @@
-"""The face models there are, by name. A new one is a package and a line here.
+"""The face models by name. A new model is a package and a line here.
 
-A model's package is imported when it is asked for: some import torch, which takes seconds.
+A model's package is imported when used, because importing torch takes seconds.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ __all__ = [
 FACES = {
     "musetalk": "wsavatar.faces.musetalk.configured",
 }
-"""By the name that ``model.name`` asks for: the module that reads the settings of ``model``."""
+"""By ``model.name``: the module that reads the settings of ``model``."""
 
 
 class FaceError(WsavatarError, ValueError):
-    """There is no such face model; the message says which there are."""
+    """Unknown face model; the message names the known ones."""
 
 
 class LoadedFace(FaceModel, AvatarPreparer, Protocol):
-    """A loaded model: it draws, and prepares avatars."""
+    """A loaded model that draws and prepares avatars."""
 
 
 class _Configured(Protocol):
-    """What such a module has."""
+    """The interface of such a module."""
 
     def model_directory(self, settings: Settings, /) -> Path: ...
 
@@ -50,19 +50,19 @@ class _Configured(Protocol):
 
 
 def model_directory(settings: Settings) -> Path:
-    """Where the configured model's files are."""
+    """The directory of the configured model's files."""
     return _configured(settings).model_directory(settings)
 
 
 def find_problems(settings: Settings) -> list[str]:
-    """What is wrong with the configured model's files, one line each; empty: all is well."""
+    """Problems of the configured model's files, one line each; empty: none."""
     return _configured(settings).find_problems(settings)
 
 
 def speech_windows(settings: Settings) -> SpeechWindows:
     """How the configured model takes speech. Loads no weights, and does not import torch.
 
-    Raises the model's own error where its files are not what they should be.
+    Raises the model's error if its files are unfit.
     """
     return _configured(settings).speech_windows(settings)
 
@@ -70,7 +70,7 @@ def speech_windows(settings: Settings) -> SpeechWindows:
 def load_face(settings: Settings, device: str | None = None) -> LoadedFace:
     """Load the configured model on ``device``, or on the first of the configured devices.
 
-    Takes seconds. Raises what the model's own loader raises.
+    Takes seconds. Raises errors of the model's loader.
     """
     return _configured(settings).load_configured(settings, device)
 

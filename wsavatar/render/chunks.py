@@ -1,29 +1,27 @@
-"""Which chunks to give up whole where a device cannot make all it is asked for.
+"""Chooses chunks to drop as a whole when a device is overloaded.
 
-Before the first of a chunk's frames can be made, the features of its audio must be computed: some
-windows, fewer where the chunk before it was made, since neighbours share some. The cost is the same
-for one frame of the chunk as for all of them. So an overload may not be spread over all chunks:
-with enough sessions, features alone would fill the device. Pure policy, like the scheduler that
-asks it: no clock, no threads, no model.
+Before the first frame of a chunk, the features of its audio are computed: some windows, fewer if
+the chunk before was rendered, because neighbours share some. The cost is the same for one frame of
+the chunk as for all. So an overload must not be spread over all chunks: with enough sessions,
+features alone would take all the time. Pure policy, like the scheduler that uses it: no clock, no
+threads, no model.
 
 The rule:
 
-* A chunk is *worth its features* where so many of its frames are made that a device which worked
-  like this all the time would show at least `EFFICIENCY` of the frames that it shows of whole
-  chunks. How many that is follows from what features and frames take: most of them where features
-  are dear, few where they are cheap, none where they cost nothing.
-* Whenever it is asked, it plays through all chunks that wait, the first to end first, each with
-  its features and as many frames as make it worth them. Where one cannot be done by its end, one
-  whose features were not begun is given up with all its frames, until the rest fits. The scheduler
-  then thins out the frames of what is left, evenly. So a light overload costs every session some
-  frames here and there, and a heavy one stills each session's mouth for a second or more at a time.
-* *Streams take turns.* The chunk given up is one of the stream that has had most of its speech
-  made, not counting `TURN_S` of it where the chunk before was made too: what goes on shares
-  features.
-* A chunk that has lost most of its frames already goes before others, and one that opens a stream
-  goes last.
+* A chunk is *worth its features* if so many of its frames are rendered that a device which always
+  worked like this would show at least `EFFICIENCY` of the frames that it shows with whole chunks.
+  That number follows from the costs: most frames if features are expensive, few if they are cheap,
+  none if they cost nothing.
+* A plan takes all waiting chunks, the first to end first, each with its features and the frames
+  that make it worth them. If one cannot be finished by its end, a chunk without features is dropped
+  with all its frames, until the rest fits. The scheduler then drops single frames of the rest,
+  evenly. So a light overload costs every session some frames, and a heavy one stops each session's
+  mouth for a second or more at a time.
+* *Streams take turns.* The chunk dropped is of the stream with most of its speech rendered, not
+  counting `TURN_S` of it if the chunk before was rendered too, because it shares features.
+* A chunk that has lost most of its frames is dropped before others, one that opens a stream last.
 
-Chunks due at infinity (finished videos) are never given up, and not counted.
+Chunks due at infinity (finished videos) are never dropped, and not counted.
 """
 
 from __future__ import annotations
@@ -35,16 +33,16 @@ from dataclasses import dataclass
 __all__ = ["EFFICIENCY", "TURN_S", "ChunkChoice", "ChunkCost", "WaitingChunk"]
 
 EFFICIENCY = 0.97
-"""Share of the frames that whole chunks one after another would give."""
+"""Minimum share of the frames that whole chunks would give."""
 TURN_S = 0.5
-"""How much more than others a stream may have had and go on with what it made last."""
+"""Lead over other streams with which a stream may continue after its last chunk."""
 PRESENT_S = 1.0
-"""A stream none of whose chunks ended later than so long ago has left the round of turns."""
+"""Time without chunks after which a stream leaves the round of turns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkCost:
-    """What a chunk's frames share: the features of blocks ``first`` to ``first + count``."""
+    """The features that a chunk's frames share: blocks ``first`` to ``first + count``."""
 
     first: int
     count: int
@@ -54,36 +52,36 @@ class ChunkCost:
         return self.first + self.count
 
     def behind(self, block: int) -> int:
-        """How many of them are ``block`` or come after it."""
+        """The number of blocks from ``block`` on."""
         return self.stop - min(max(self.first, block), self.stop)
 
 
 @dataclass(slots=True, eq=False)
 class _Turns:
-    """A stream's place in the round."""
+    """A stream in the round of turns."""
 
     made_s: float | None = None
-    """How much of its speech was made; None until it is compared with the others'."""
+    """Seconds of its speech that were rendered; None until compared with others."""
     known_to: int = 0
-    """The block behind the last whose features were computed."""
+    """The block after the last one with features."""
     pushed_to: int = 0
-    """The block behind the last that a chunk came for."""
+    """The block after the last one of a chunk."""
     ends_s: float = -math.inf
     planned_s: float = 0.0
-    """``made_s`` with what a plan makes of it, so far."""
+    """``made_s`` including the current plan."""
 
 
 @dataclass(slots=True, eq=False)
 class WaitingChunk:
-    """A chunk of which frames wait."""
+    """A chunk with waiting frames."""
 
     stream: Hashable
     cost: ChunkCost
     turns: _Turns
     own: int
-    """Blocks that the chunk before it does not touch."""
+    """Blocks that the chunk before does not have."""
     frames: int = 0
-    """When it came."""
+    """Its arrival."""
     waiting: int = 0
     made: int = 0
     opens: bool = False
@@ -91,18 +89,18 @@ class WaitingChunk:
     begins_s: float = math.inf
     ends_s: float = -math.inf
     features_s: float = 0.0
-    """What its features will take, up to date in a plan; 0.0 once they were begun."""
+    """Time of its features, updated in a plan; 0.0 once they were started."""
     worth: int = 0
-    """How many of its frames must be made to be worth its features."""
+    """Frames that must be rendered for it to be worth its features."""
     before_s: float = 0.0
-    """How much of its stream's speech is made before it, in a plan."""
+    """Speech of its stream that is rendered before it, in a plan."""
 
     @property
     def span_s(self) -> float:
         return self.ends_s - self.begins_s
 
     def estimate(self, frame_s: float, window_s: float) -> None:
-        """Bring ``features_s`` and ``worth`` up to date."""
+        """Update ``features_s`` and ``worth``."""
         if self.has_features:
             return
         self.features_s = self.cost.behind(self.turns.known_to) * window_s
@@ -112,19 +110,19 @@ class WaitingChunk:
             self.worth = math.ceil(min(1.0, share) * self.frames)
 
     def needed_s(self, frame_s: float) -> float:
-        """Seconds of the device: its features and the frames still to be made to be worth them."""
+        """Device time of its features and of the frames still needed to be worth them."""
         frames = min(self.waiting, max(0, self.worth - self.made))
         return self.features_s + frames * frame_s
 
     def standing(self) -> tuple[bool, bool, float]:
-        """Who is given up first: the greatest."""
+        """Sort key: the largest is dropped first."""
         goes_on = self.turns.known_to > self.cost.first
         made_s = self.before_s - TURN_S if goes_on else self.before_s
         return not self.opens, 2 * self.waiting < self.worth, made_s
 
 
 class ChunkChoice:
-    """The chunks before one device. Not thread-safe: the scheduler's owner holds a lock."""
+    """The chunks waiting for one device. Not thread-safe: the scheduler's owner holds a lock."""
 
     def __init__(self) -> None:
         self._chunks: dict[ChunkCost, WaitingChunk] = {}
@@ -133,7 +131,7 @@ class ChunkChoice:
     def push(
         self, stream: Hashable, cost: ChunkCost, due_s: float, opens: bool
     ) -> WaitingChunk | None:
-        """One more frame of a chunk waits. None for a frame due at infinity."""
+        """Count a waiting frame of a chunk. None for a frame due at infinity."""
         if math.isinf(due_s):
             return None
         chunk = self._chunks.get(cost)
@@ -151,7 +149,7 @@ class ChunkChoice:
         return chunk
 
     def make(self, chunk: WaitingChunk) -> None:
-        """One of its frames is made, and with the first its features."""
+        """Count a frame that is rendered, and with the first the features."""
         if not chunk.has_features:
             chunk.has_features = True
             chunk.features_s = 0.0
@@ -161,15 +159,15 @@ class ChunkChoice:
         self.leave(chunk)
 
     def leave(self, chunk: WaitingChunk) -> None:
-        """One of its frames waits no more."""
+        """Count a frame that no longer waits."""
         chunk.waiting -= 1
         if not chunk.waiting:
             del self._chunks[chunk.cost]
 
     def plan(self, now_s: float, frame_s: float, window_s: float) -> list[WaitingChunk]:
-        """The chunks to give up, none of whose features were begun.
+        """The chunks to drop; their features were not started.
 
-        ``frame_s``: what a frame takes at the best pace; ``window_s``: an audio window's features.
+        ``frame_s``: time of a frame at the best rate; ``window_s``: time of an audio window.
         """
         self._take_turns(now_s)
         for chunk in self._chunks.values():
@@ -192,7 +190,7 @@ class ChunkChoice:
         return given_up
 
     def _take_turns(self, now_s: float) -> None:
-        """Who comes new begins where those stand who have had least."""
+        """Let a new stream start with the least share of the others."""
         present = [t for t in self._turns.values() if t.ends_s >= now_s - PRESENT_S]
         least_s = min((t.made_s for t in present if t.made_s is not None), default=0.0)
         for turns in present:

@@ -12,9 +12,9 @@ __all__ = ["FORGET_AFTER", "BatchCosts", "doublings"]
 
 RECENT = 8
 OUTLIERS = 2
-"""One compilation, one page fault: the slowest of the last `RECENT` say nothing of the next."""
+"""The slowest of the last `RECENT` batches are ignored: a compilation, a page fault."""
 FORGET_AFTER = 256
-"""Batches. A size not run for so long, perhaps as it once seemed slow, is unknown again."""
+"""Batches after which a size that was not run is unknown again; it may have seemed slow once."""
 
 
 def doublings(least: int, most: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""Finished pictures to the bytes that a client asked for: one class and one registry line a format.
+"""Encoders of finished pictures: one class and one registry line for each format.
 
-An encoder here makes each picture by itself, in any order and on any thread. A format whose
-pictures depend on each other (H.264) is made where they come in order, behind
-`wsavatar.render.player`. It knows neither avatars nor frames' numbers.
+An encoder here encodes single pictures, in any order and on any thread. A format whose pictures
+depend on each other (H.264) needs them in order, after the frames' delivery. This module knows
+neither avatars nor frame numbers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DEFAULT = "jpeg"
 
 
 class EncoderError(WsavatarError, ValueError):
-    """There is no such encoder; the message says which there are."""
+    """Unknown encoder; the message names the known ones."""
 
 
 class Encoder(Protocol):
-    """Makes bytes of single pictures. Holds no state: any thread may call."""
+    """Encodes single pictures. Stateless and thread-safe."""
 
     def encode(self, picture: np.ndarray, quality: int) -> bytes:
-        """uint8 [h, w, 3] RGB to bytes. ``quality``: 1 to 100, for formats that lose something."""
+        """uint8 [h, w, 3] RGB to bytes. ``quality``: 1 to 100, for lossy formats."""
 
 
 class _Jpeg:
@@ -38,7 +38,7 @@ class _Jpeg:
 
 
 class _Raw:
-    """The pixels as they are, row by row: red, green, blue, a byte each. See `raw_picture`."""
+    """Uncompressed pixels, row by row: red, green, blue, a byte each. See `raw_picture`."""
 
     def encode(self, picture: np.ndarray, quality: int) -> bytes:
         return picture.tobytes()
@@ -48,17 +48,17 @@ ENCODERS: dict[str, Encoder] = {
     "jpeg": _Jpeg(),
     "raw": _Raw(),
 }
-"""By the name that `VideoFormat.encoder` asks for and `RenderedFrame.codec` says."""
+"""By name, as in `VideoFormat.encoder` and `RenderedFrame.codec`."""
 
 
 def encoder_for(name: str) -> Encoder:
-    """Raises EncoderError for a name that is not registered."""
+    """The encoder of this name. Raises EncoderError."""
     if name not in ENCODERS:
-        raise EncoderError(f"no encoder {name[:32]!r}; there are {', '.join(ENCODERS)}")
+        raise EncoderError(f"unknown encoder {name[:32]!r}; known are {', '.join(ENCODERS)}")
     return ENCODERS[name]
 
 
 def raw_picture(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """The picture that "raw" made of ``size`` (w, h): uint8 [h, w, 3], read-only."""
+    """The picture of ``size`` (w, h) from bytes of encoder "raw": uint8 [h, w, 3], read-only."""
     width, height = size
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)

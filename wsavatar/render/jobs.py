@@ -1,7 +1,7 @@
-"""What passes between a session and the renderer. Plain data, no behaviour.
+"""Data between a session and the renderer.
 
 Every frame that enters the renderer leaves it exactly once: as a `RenderedFrame` or as a
-`DroppedFrame`. Credit and counters rest on that.
+`DroppedFrame`. Counters rely on that.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ DropReason = Literal["cancelled", "late", "overload", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class VideoFormat:
-    """What a client asked its frames to be."""
+    """The frames that a client asked for."""
 
     fps: Fraction = Fraction(25)
     region: Literal["full", "mouth"] = "full"
     quality: int = 85
     max_width: int | None = None
     encoder: str = encoders.DEFAULT
-    """What makes the frames' bytes: a name of `wsavatar.render.encoders.ENCODERS`."""
+    """Encoder of the frames: a name of `wsavatar.render.encoders.ENCODERS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RenderedFrame:
 
 @dataclass(frozen=True, slots=True)
 class DroppedFrame:
-    """A frame that will never come, and why."""
+    """A frame that is not delivered, and why."""
 
     generation: int
     frame_index: int

@@ -1,12 +1,12 @@
-"""Whether the renderer makes all the frames it is asked for.
+"""Detects whether more frames are wanted than the renderer makes.
 
-A pure count of what became of live frames, and the rule that tells an overload from a moment's
-stall. It knows no device, no session and no wire, and reads no clock: times are handed in.
+Counts the outcomes of live frames and distinguishes an overload from a short stall. It knows no
+device, no session and no protocol, and reads no clock: times are arguments.
 
-The server is *over its capacity* once frames have been given up, as late or for want of room, for
-`BEGIN_S` without a pause of `PAUSE_S`, and they were at least `LOST_SHARE` of what was wanted
-meanwhile. It is that until no frame has been given up for `END_S`. So one stall says nothing, and
-an overload that comes and goes is told once.
+The server is *over its capacity* once frames have been dropped, as late or overload, for `BEGIN_S`
+without a pause of `PAUSE_S`, and were at least `LOST_SHARE` of those wanted in that time. This ends
+when no frame has been dropped for `END_S`. So a single stall is not reported, and an overload that
+comes and goes is reported once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Load:
     """Whether the server is over its capacity, and the rates of the last `BEGIN_S`.
 
-    Frames count as they end: ``wanted`` are those made and those given up.
+    Frames are counted when they end: ``wanted`` are those rendered and those dropped.
     """
 
     over: bool = False
@@ -49,27 +49,27 @@ class _Slot:
 
 
 class LoadMeter:
-    """Counts frames as they end. Times are seconds of one clock that does not go back."""
+    """Counts outcomes of frames. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
         self._slots: deque[_Slot] = deque()  # of the last `BEGIN_S`
         self._losing_since_s: float | None = None
-        self._lost_s = 0.0  # when the last frame was given up
+        self._lost_s = 0.0  # when the last frame was dropped
         self._over = False
 
     def made(self, now_s: float) -> None:
-        """A frame was made."""
+        """A frame was rendered."""
         self._slot(now_s).made += 1
 
     def lost(self, now_s: float) -> None:
-        """A frame was given up, as late or for want of room."""
+        """A frame was dropped as late or overload."""
         self._slot(now_s).lost += 1
         if self._losing_since_s is None or now_s - self._lost_s > PAUSE_S:
             self._losing_since_s = now_s
         self._lost_s = now_s
 
     def load(self, now_s: float) -> Load:
-        """How things stand. Ask now and then: time alone ends an overload."""
+        """The load now. Call it regularly: an overload ends by time alone."""
         self._forget(now_s)
         made = sum(slot.made for slot in self._slots)
         lost = sum(slot.lost for slot in self._slots)
@@ -95,7 +95,7 @@ class LoadMeter:
 
 
 class Capacity:
-    """What the renderer tells of its load. For one thread: the event loop's.
+    """The renderer's load, with notifications. For the event loop only.
 
     ``on_change`` callbacks are called as ``over`` changes, within about a second.
     """
@@ -108,7 +108,7 @@ class Capacity:
 
     @property
     def over(self) -> bool:
-        """Whether frames are being given up for want of time."""
+        """Whether the server is over its capacity."""
         return self._over
 
     def load(self) -> Load:
@@ -116,20 +116,20 @@ class Capacity:
         return self._meter.load(self._clock())
 
     def on_change(self, callback: Callable[[Load], None]) -> Callable[[], None]:
-        """Call ``callback`` whenever ``over`` changes; the function returned ends that."""
+        """Call ``callback`` when ``over`` changes; returns a function that removes it."""
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback)
 
     def made(self) -> None:
-        """A frame was made."""
+        """A frame was rendered."""
         self._meter.made(self._clock())
 
     def lost(self) -> None:
-        """A frame was given up, as late or for want of room."""
+        """A frame was dropped as late or overload."""
         self._meter.lost(self._clock())
 
     def check(self) -> None:
-        """Tell of a change. Called about once a second."""
+        """Call the callbacks after a change. Called about once a second."""
         load = self.load()
         if load.over == self._over:
             return
@@ -144,5 +144,5 @@ class Capacity:
         for callback in list(self._callbacks):
             try:
                 callback(load)
-            except Exception:  # one session's mistake must not cost the others their notice
+            except Exception:  # an error of one callback must not affect others
                 _log.exception("a callback for a change of load failed")

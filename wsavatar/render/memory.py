@@ -1,9 +1,8 @@
-"""What a device's memory lets pass: which errors it means, and how big a batch may be while it is
-short. Pure policy: no clock, no torch.
+"""Limits the batch size while a device is short of memory. Pure policy: no clock, no torch.
 
-A batch's memory grows with its size, so the ceiling steps down by halves before the device runs
-out, and up again once there is room. Between `HIGH` and `LOW` nothing changes, and after a step
-nothing changes for a while: what was given back must show in the next reading first.
+A batch's memory grows with its size, so the limit is halved before the device runs out of memory,
+and doubled once memory is free again. Between `HIGH` and `LOW` nothing changes, nor for some time
+after a step: released memory must first show in the next reading.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ __all__ = ["HIGH", "LOW", "MemoryGuard", "is_out_of_memory"]
 HIGH, LOW = 0.9, 0.7
 """Shares of the device's memory in use: above one the ceiling falls, below the other it rises."""
 LEAST = 4
-"""A full memory lowers the ceiling no further; only what failed at this size does."""
+"""Full memory alone does not lower the limit below this; only a failure at this size does."""
 STEP_S = 1.0
 HOLD_S = 30.0
-"""After an out-of-memory error, or with the ceiling at its least, nothing changes for so long: a
-device filled by others would else lose its caches every second, and gain nothing."""
+"""Time without changes after an out-of-memory error or at the lowest limit: otherwise a device that
+other programs fill would lose its caches every second, without a gain."""
 
 NO_ROOM = (
     "out of memory",
-    "allocate memory",  # torch's allocator for CPUs, and the system's own words
+    "allocate memory",  # torch's CPU allocator, and the system
     "not enough memory",
     "insufficient memory",  # OpenCV
     "alloc_failed",  # cuBLAS and cuDNN
 )
-"""What errors say where a device, or this machine, had no room."""
+"""Texts of out-of-memory errors."""
 
 
 class MemoryGuard:
-    """The greatest batch allowed now, as `ceiling`, from ``max_batch_size`` down by halves."""
+    """`ceiling` is the largest batch allowed now: ``max_batch_size``, halved repeatedly."""
 
     def __init__(self, max_batch_size: int) -> None:
         if max_batch_size < 1:
@@ -44,7 +43,7 @@ class MemoryGuard:
     def update(self, now_s: float, used: float) -> bool:
         """Take a reading, 0 to 1; 0 where it is not known.
 
-        True: memory is short, and whoever caches on the device should give some of it back.
+        Returns True if memory is short and caches on the device should be released.
         """
         if now_s < self._settled_s:
             return False
@@ -65,7 +64,7 @@ class MemoryGuard:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or this machine, had no room; no library is imported to ask."""
+    """Whether an error means out of memory; imports no library."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     said = str(error).lower()

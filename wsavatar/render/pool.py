@@ -1,18 +1,18 @@
-"""All devices behind one door: chunks go in on the event loop, frames come out on it, in order.
+"""All devices behind one interface: chunks go in and frames come out on the event loop, in order.
 
-It owns the workers, the turn that chunks take over them, the way back to the event loop, and each
-stream's order. It knows nothing of the protocol or of how a face is made.
+It owns the workers, the distribution of chunks, the return to the event loop, and the order of each
+stream. It knows neither the protocol nor how a face is made.
 
-The event loop never waits here: submitting is a few list operations, and what workers finish comes
-back by `loop.call_soon_threadsafe`, many frames at a time where many are done.
+The event loop never waits here: submitting is a few list operations, and finished frames come back
+by `loop.call_soon_threadsafe`, several at a time.
 
 Every frame submitted has exactly one outcome, and a stream's outcomes come in the order of its
-frames, even where two devices make them: what is done early waits in the stream for its
-predecessors. That buffer is bounded by the frames the stream has in flight.
+frames, even with two devices: a frame that is early waits in the stream for its predecessors. That
+buffer is bounded by the stream's frames in flight.
 
-Chunks go to the devices in turn. Only where the next in turn has fallen far behind the least busy
-one (a slower device, or one that others use) does a chunk go to that instead: such a device would
-else drop frames while another idles.
+Chunks go to the devices in turn. If the next device is far behind the least busy one (a slower
+device, or one with other users), the chunk goes to the latter; otherwise the slow device would drop
+frames while another idles.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class FaceStream:
 
     @property
     def frames_in_flight(self) -> int:
-        """Frames submitted whose outcome has not come yet."""
+        """Frames submitted without an outcome yet."""
         return len(self._in_flight)
 
     def submit(self, chunk: Chunk, due_s: float) -> None:
         """Render a chunk whose first frame is due at ``due_s`` (`time.monotonic`; inf: never late).
 
-        Chunks come in order. On a stream that is over, their frames are dropped as cancelled, soon,
-        never inside this call. Raises ValueError where a chunk goes back in time.
+        Chunks must be in order. On a closed stream their frames are dropped as cancelled, after
+        this call. Raises ValueError for a chunk out of order.
         """
         if chunk.first_frame < self._next_index:
             raise ValueError(f"frame {chunk.first_frame} came after frame {self._next_index - 1}")
@@ -88,7 +88,7 @@ class FaceStream:
             self._pool._call_soon(self._receive_all, outcomes)
 
     def cancel(self) -> None:
-        """Drop every frame not yet delivered; their outcomes have come when this returns."""
+        """Drop every frame not yet delivered; their outcomes are delivered before this returns."""
         self._open = False
         self._pool._cancel(self._spec.number)
         self._early.clear()
@@ -105,7 +105,7 @@ class FaceStream:
             self._receive(outcome)
 
     def _receive(self, outcome: FrameOutcome) -> None:
-        """Take an outcome from a worker; deliver all whose turn has come."""
+        """Take an outcome from a worker; deliver those that are next in order."""
         self._early[outcome.frame_index] = outcome
         while self._in_flight and self._in_flight[0] in self._early:
             self._deliver(self._early.pop(self._in_flight.popleft()))
@@ -116,12 +116,12 @@ class FaceStream:
         self._pool._count(outcome)
         try:
             self._on_frame(outcome)
-        except Exception:  # one session's mistake must not cost another its frames
+        except Exception:  # an error of one session must not affect others
             _log.exception("a stream's on_frame failed at frame %d", outcome.frame_index)
 
 
 class Worker(Protocol):
-    """One device, as the pool sees it: `FaceWorker`, or a `ProcessWorker` in its place."""
+    """One device as the pool sees it: `FaceWorker` or `ProcessWorker`."""
 
     name: str
 
@@ -149,13 +149,13 @@ MakeWorker = Callable[[Post], Worker]
 
 
 def finisher_threads(workers: int) -> int:
-    """How many threads each of so many workers may paste and encode on, of this machine's cores."""
+    """Threads for paste and encode of each of so many workers, by this machine's cores."""
     spare = max(1, (os.cpu_count() or 1) - 1)
     return max(1, min(8, spare // workers))
 
 
 class FacePool:
-    """One worker a device; chunks go to them in turn, past one that has fallen far behind.
+    """One worker for each device. Chunks go to them in turn, except to one that is far behind.
 
     The workers run ``models`` in this process, or are what ``workers`` make, called once each with
     where outcomes go; then ``windows`` are their model's. Avatars ``at_hand`` go to the devices at
@@ -199,10 +199,10 @@ class FacePool:
         self._rendered = 0
         self._dropped: Counter[DropReason] = Counter()
         self.capacity = Capacity(clock)
-        """Whether more is wanted than the devices make; to be asked, and to be told by."""
+        """Whether more frames are wanted than the devices render; also calls back on changes."""
 
     async def start(self) -> None:
-        """Start every worker and run each model once. Raises PoolError where one cannot run."""
+        """Start every worker and warm up the models. Raises PoolError if a device cannot run."""
         self._loop = asyncio.get_running_loop()
         self._mailbox.open(self._loop)
         ready = [asyncio.Event() for _ in self._workers]
@@ -263,16 +263,16 @@ class FacePool:
             worker.prepare(avatar)
 
     def use_devices(self, count: int) -> None:
-        """From now on chunks go to the first ``count`` devices alone: to measure what each adds."""
+        """Use only the first ``count`` devices from now on, for measurements."""
         self._used = self._workers[:count]
         self._turn = itertools.cycle(self._used)
 
     def health(self) -> dict[str, str]:
-        """By device: why it makes no frames now; empty where it does. Any thread may ask."""
+        """By device: why it renders no frames now; empty if it does. Thread-safe."""
         return {worker.name: worker.problem for worker in self._workers}
 
     def stats(self) -> dict[str, Any]:
-        """Counters since the start and gauges of now, as JSON has them; call it on the loop.
+        """Counters since the start and current gauges, as plain data. Call it on the event loop.
 
         By device: what `FaceWorker.stats` says, or `ProcessWorker.stats`.
         """
@@ -361,13 +361,13 @@ class FacePool:
             try:
                 loop.call_soon_threadsafe(on_loop, error)
             except RuntimeError:
-                _log.debug("the event loop is gone: nobody waits for device %s", worker.name)
+                _log.debug("the event loop is closed: device %s was not awaited", worker.name)
 
         return from_worker
 
 
 class _Mailbox:
-    """From any thread to the event loop: one wake-up for all that was posted meanwhile.
+    """Passes outcomes from any thread to the event loop, with one wake-up for several.
 
     Bounded by the frames in flight: each is posted once.
     """
@@ -390,7 +390,7 @@ class _Mailbox:
         try:
             self._loop.call_soon_threadsafe(self._empty)
         except RuntimeError:
-            _log.debug("the event loop is gone: frame %d has no reader", outcome.frame_index)
+            _log.debug("the event loop is closed: frame %d is not delivered", outcome.frame_index)
 
     def _empty(self) -> None:
         with self._lock:

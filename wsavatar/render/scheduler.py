@@ -1,44 +1,42 @@
-"""Which frames a device makes next. Pure policy: no clock, no threads, no torch, no asyncio.
+"""Chooses the frames that a device renders next. Pure policy: no clock, threads, torch or asyncio.
 
-One scheduler stands before one device and holds the frames of every session that waits for it.
-Time is an argument, so a test plays an hour in a second.
+Each device has a scheduler with the waiting frames of all sessions. Time is an argument, so a test
+simulates an hour in a second.
 
-What it promises:
+Guarantees:
 
-* **Urgency.** A batch holds the frames that are due soonest, whichever streams they belong to
+* **Urgency.** A batch has the frames that are due soonest, of any streams
   (earliest deadline first). Equally urgent streams take turns, so two finished videos (due never)
   share a device evenly, and get only what live streams leave.
-* **Openings.** The frames that open a stream count as due `HEAD_START_S` sooner when it comes to
-  whose turn it is, and a batch with one does not grow: who waits for a face to begin moving notices
-  every millisecond, while the others have frames in hand.
-* **Order.** The frames of one stream leave in the order they came.
-* **Batches.** A batch never waits for company: it takes what is there, up to ``batch_size``. It
-  grows by doubling, up to ``max_batch_size``, where twice as many frames wait and growing costs no
-  deadline: neither of a frame in the batch nor of one that waits behind it. As the queue empties it
-  shrinks by itself.
-* **One end.** Every frame pushed comes out once: from `next_batch` to be made or as late, from
-  `push` as overload, or from `cancel`.
+* **Openings.** For the order, the first frames of a stream count as due `HEAD_START_S` sooner, and
+  a batch with one does not grow: a viewer waits for the first frame, while others have frames
+  buffered.
+* **Order.** The frames of one stream leave in the order of arrival.
+* **Batches.** A batch never waits for more frames: it takes those available, up to ``batch_size``.
+  It grows by doubling, up to ``max_batch_size``, if twice as many frames wait and no deadline
+  suffers, in the batch or after it. It shrinks when the queue is short.
+* **One outcome.** Every frame pushed is returned once: by `next_batch` to render or as late, by
+  `push` as overload, or by `cancel`.
 
-When it drops:
+Rules for dropping:
 
-* **Late.** Before each batch the most urgent frames (`LOOKAHEAD` of the greatest batch) are played
-  through at what batches were seen to take. Where they cannot all be done by their due times, the
-  fewest that let the rest be in time are given up at once, before they cost anything (Moore and
-  Hodgson's rule; all frames cost alike, so there is a choice). The first frame of a chunk costs the
-  chunk's audio features besides. The choice falls where it shows
-  least: on a frame whose neighbours are shown, of the stream that has lost nothing for longest. So
-  an overload costs every session the same, one frame here and there, instead of making all late.
-  And as batches grow where that loses fewer, an overloaded device runs at its best pace.
-* **Chunks.** Where that would leave so few frames of each chunk that features take up the device,
-  whole chunks go instead, of each session in turn (`wsavatar.render.chunks`).
-* **Tolerance.** A frame that even the next batch cannot make in time is still made where it will be
-  at most ``lateness_s`` late: a moment's stall costs no frames. Nothing later than that is made.
-* **Nothing in time.** Where no frame that waits would be in time, one batch each `PROBE_S` is made
-  all the same, unless by the clock alone it is too late: were the estimate wrong, nothing else
-  would ever correct it. Frames due at infinity (finished videos) are never late.
-* **Overload.** Beyond ``max_queued_frames`` the stream with the most frames waiting loses its
-  *newest*. The deepest, so that a greedy session pays for itself and cannot starve the others; its
-  newest, so that what is heard next stays whole.
+* **Late.** Before each batch the most urgent frames (`LOOKAHEAD` of the largest batch) are
+  simulated with the measured times of batches. If not all can be ready at their due times, the
+  fewest whose loss lets the rest be in time are dropped at once, before they cost anything (Moore
+  and Hodgson's rule; all frames cost the same, so there is a choice). The first frame of a chunk
+  also costs the chunk's audio features. The frame chosen is the least visible loss: its neighbours
+  are shown, and its stream has lost nothing for longest. So an overload costs every session single
+  frames and does not make all late. Batches grow if that loses fewer frames, so an overloaded
+  device runs at its best rate.
+* **Chunks.** If that would leave so few frames of each chunk that features take most of the time,
+  whole chunks are dropped, of each session in turn (`wsavatar.render.chunks`).
+* **Tolerance.** A frame that even the next batch cannot render in time is still rendered if it will
+  be at most ``lateness_s`` late: a short stall costs no frames. Later ones are dropped.
+* **Nothing in time.** If no waiting frame would be in time, one batch in `PROBE_S` is rendered
+  anyway, unless it is too late already: otherwise a wrong estimate would never be corrected. Frames
+  due at infinity (finished videos) are never late.
+* **Overload.** Above ``max_queued_frames`` the stream with most waiting frames loses its *newest*
+  ones, so that no session can take the place of others, and what is heard next is complete.
 """
 
 from __future__ import annotations
@@ -64,7 +62,7 @@ PROBE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FrameJob(Generic[Work]):
-    """One frame to make. ``due_s`` is on the caller's clock; ``work`` is the caller's own."""
+    """One frame to render. ``due_s`` is on the caller's clock; ``work`` is the caller's object."""
 
     stream: Hashable
     due_s: float
@@ -81,7 +79,7 @@ class FrameJob(Generic[Work]):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[Work]):
-    """What `FrameScheduler.next_batch` decided: frames to make now, and frames to give up."""
+    """Result of `FrameScheduler.next_batch`: frames to render now, and frames to drop."""
 
     jobs: tuple[FrameJob[Work], ...]
     late: tuple[FrameJob[Work], ...]
@@ -230,7 +228,7 @@ class _Kept(Generic[Work]):
 
 
 class FrameScheduler(Generic[Work]):
-    """The queue before one device. Not thread-safe: its owner holds a lock."""
+    """The queue of one device. Not thread-safe: its owner holds a lock."""
 
     def __init__(
         self,
@@ -256,7 +254,7 @@ class FrameScheduler(Generic[Work]):
         return self._count
 
     def push(self, jobs: Iterable[FrameJob[Work]]) -> list[FrameJob[Work]]:
-        """Queue frames, each stream's in its order; return what overload drops for them."""
+        """Queue frames, each stream's in its order; returns frames dropped as overload."""
         for job in jobs:
             stream = self._streams.get(job.stream)
             if stream is None:
@@ -275,7 +273,7 @@ class FrameScheduler(Generic[Work]):
         return dropped
 
     def cancel(self, stream: Hashable) -> list[FrameJob[Work]]:
-        """Remove all that waits for a stream, at once."""
+        """Remove and return all waiting frames of a stream."""
         removed = self._streams.pop(stream, None)
         if removed is None:
             return []
@@ -289,14 +287,14 @@ class FrameScheduler(Generic[Work]):
         return jobs
 
     def clear(self) -> list[FrameJob[Work]]:
-        """Remove all that waits for anyone."""
+        """Remove and return all waiting frames."""
         return [job for name in list(self._streams) for job in self.cancel(name)]
 
     def next_batch(self, now_s: float, costs: BatchCosts, ceiling: int) -> Batch[Work]:
-        """Take the most urgent frames, at most ``ceiling``; give up those that cannot be in time.
+        """Take the most urgent frames, at most ``ceiling``; drop those that cannot be in time.
 
-        ``now_s`` is when the device can begin with them. Where all of the most urgent are late it
-        returns them and no more, so that a call is short; ask again while frames wait.
+        ``now_s``: when the device can start with them. If all of the most urgent are late, only
+        these are returned, so that a call is short; call again while frames wait.
         """
         if not self._count:
             return Batch((), ())
@@ -373,7 +371,7 @@ class FrameScheduler(Generic[Work]):
         return min(paces, key=lambda pace: pace.losses(drawn))
 
     def _sizes(self, ceiling: int) -> list[int]:
-        """Batch sizes that as many frames as wait allow."""
+        """Batch sizes that the number of waiting frames allows."""
         least = min(self.batch_size, ceiling)
         sizes = doublings(least, ceiling)
         return [size for size in sizes if size == least or 2 * size <= self._count]
@@ -383,7 +381,7 @@ class FrameScheduler(Generic[Work]):
         return max(sizes, key=lambda size: size / max(costs.estimate(size), 1e-9))
 
     def _thin(self, drawn: list[_Waiting[Work]], pace: _Pace) -> list[FrameJob[Work]]:
-        """Take out the fewest frames that let the rest be in time, where it shows least."""
+        """Remove the fewest frames that let the rest be in time, with the least visible loss."""
         lost = []
         kept = _Kept[Work](pace)
         for waiting in drawn:

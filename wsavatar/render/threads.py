@@ -1,7 +1,7 @@
-"""A few threads that make calls in turn, and never keep the process from ending.
+"""A small thread pool that does not keep the process from ending.
 
-`concurrent.futures` waits at the process's end for every call, and a call to a device that hangs
-does not return. It knows nothing of what is called.
+`concurrent.futures` waits for every call at the end of the process, and a call to a device that
+hangs does not return.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Threads:
-    """``count`` threads, which yield to others. What waits is bounded by whoever submits."""
+    """``count`` threads of low priority. The caller bounds the number of queued calls."""
 
     def __init__(self, count: int, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -31,16 +31,16 @@ class Threads:
         ]
 
     def start(self) -> None:
-        """Raises RuntimeError where the system has no more threads."""
+        """Raises RuntimeError if the system has no more threads."""
         for thread in self._threads:
             thread.start()
 
     def submit(self, call: Callable[..., None], *args: Any) -> None:
-        """Call soon, on one of the threads. What it raises is logged."""
+        """Queue a call for one of the threads. Its exceptions are logged."""
         self._calls.put(lambda: call(*args))
 
     def join(self, timeout_s: float) -> bool:
-        """Forget calls not begun, wait for the others; whether all threads ended. Blocks."""
+        """Drop queued calls and wait for running ones. Returns whether all ended. Blocks."""
         while not self._calls.empty():
             self._calls.get()
         for _ in self._threads:

@@ -1,6 +1,6 @@
-"""What a worker works on: a stream, a chunk of it, one frame of that.
+"""The worker's view of its work: a stream, a chunk, a frame.
 
-Plain data and what follows from it. It knows neither queues nor threads nor how a face is made.
+Plain data. It knows neither queues nor threads nor how a face is made.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["ChunkWork", "FrameWork", "StreamSpec"]
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """What is the same for every frame of a stream."""
+    """Values that are equal for all frames of a stream."""
 
     number: int
     avatar: AvatarInfo
@@ -35,7 +35,7 @@ class StreamSpec:
 
     @property
     def region(self) -> tuple[int, int, int, int]:
-        """(x, y, w, h) in the avatar's pixels: what of its picture is sent."""
+        """The part of the picture that is sent: (x, y, w, h) in the avatar's pixels."""
         if self.video.region == "mouth":
             return self.prepared.region
         return 0, 0, self.avatar.width, self.avatar.height
@@ -46,12 +46,12 @@ class StreamSpec:
         _, _, w, h = self.region
         if self.video.max_width is None or self.video.max_width >= self.avatar.width:
             return w, h
-        # One scale for whole pictures and mouths, so that both have the same sharpness.
+        # The same scale for full pictures and mouths, so that both are equally sharp.
         scale = self.video.max_width / self.avatar.width
         return max(1, round(w * scale)), max(1, round(h * scale))
 
     def source_index(self, frame_index: int) -> int:
-        """Which of the avatar's frames lies under a video frame, whatever the two rates are."""
+        """Index of the avatar's frame for a video frame, for any two frame rates."""
         rate = Fraction(self.avatar.fps).limit_denominator(1001) / self.video.fps
         return cycle_index(
             self.first_cycle_index + int(frame_index * rate), self.avatar.frame_count
@@ -66,7 +66,7 @@ class StreamSpec:
 
 @dataclass(slots=True, eq=False)
 class ChunkWork:
-    """A chunk and what its frames are conditioned on, once the worker has made it."""
+    """A chunk and its conditions, once the worker has computed them."""
 
     chunk: Chunk
     condition: Any = None
@@ -74,7 +74,7 @@ class ChunkWork:
 
 @dataclass(frozen=True, slots=True)
 class FrameWork:
-    """One frame of a chunk. Chunks wait as frames: one queue, one policy, one bound."""
+    """One frame of a chunk. Chunks are queued as frames: one queue, one policy, one bound."""
 
     spec: StreamSpec
     source: ChunkWork
@@ -86,7 +86,7 @@ class FrameWork:
 
     @property
     def source_index(self) -> int:
-        """Which of the avatar's frames lies under this one."""
+        """Index of the avatar's frame for this one."""
         return self.spec.source_index(self.frame_index)
 
     def rendered(self, data: bytes) -> RenderedFrame:

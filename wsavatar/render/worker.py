@@ -1,26 +1,25 @@
-"""One device's thread: takes the most urgent frames, makes them, hands each on as it is done.
+"""The thread of one device: takes the most urgent frames, renders them and posts the outcomes.
 
-It owns the device's queue, its model and its thread. It knows nothing of asyncio or of sessions: a
-finished frame is posted to whoever made the worker, from whichever thread finished it.
+It owns the device's queue, its model and its threads. It knows neither asyncio nor sessions: an
+outcome is posted by the function that the worker was given, from the thread that finished it.
 
-A frame goes through four stages. *Features* (of its whole chunk, once, with other chunks of the
+A frame has four stages. *Features* (of its whole chunk, once, together with other chunks of the
 batch) and *generate* (the networks) run on the worker's thread, batch by batch. *Paste* and
-*encode* run beside it while the worker already makes the next batch:
+*encode* run on other threads while the worker renders the next batch:
 
-* On a CPU frame by frame, on a few threads. At most two batches may wait for them, then the worker
+* On a CPU frame by frame, on a few threads. At most two batches wait for them; then the worker
   waits too.
-* On a device that pastes and encodes by itself, the worker queues all up to the paste and does not
-  wait for it; one thread waits for the bytes. At most two batches are on the device, one running
-  and one behind it, and a batch is chosen as late as that allows, so that it is the most urgent.
+* On a device that pastes and encodes by itself, the worker queues the work up to the paste and does
+  not wait; one thread waits for the bytes. At most two batches are on the device, one running and
+  one queued. A batch is chosen as late as that allows, so that it has the most urgent frames.
 
-What fails is made again, nothing is lost for it. Out of memory: in halves, down to one frame, after
-the device has got back what it can spare. Anything else: each frame of the batch once more, alone.
-Only a frame that fails alone too is dropped as failed.
+A failed batch is rendered again. Out of memory: in halves, down to one frame, after caches were
+released. Any other error: each frame of the batch once more, alone. Only a frame that fails alone
+is dropped as failed.
 
-A device that hangs cannot be helped from here: whoever owns the worker calls `FaceWorker.watch`
-now and then, which gives up a device that has ended no batch for `HUNG_S`; `FaceWorker.join` waits
-no longer than that either. No frame is lost for it, nor for an error of the worker's own: it owes
-each an outcome from `submit` on, and settles what it owes at its end.
+A device that hangs is given up: the worker's owner calls `FaceWorker.watch` regularly, which fails
+a device that has ended no batch for `HUNG_S`; `FaceWorker.join` waits no longer than that. Every
+frame has exactly one outcome even then, and after an error of the worker itself.
 """
 
 from __future__ import annotations
@@ -56,21 +55,21 @@ _log = logging.getLogger(__name__)
 STAGES = ("features", "generate", "paste", "encode")
 
 MEMORY_READ_S = 0.25
-"""The device's memory is read no more often: to ask takes some of the time of a batch."""
+"""Minimum time between two readings of the device's memory, because a reading takes time."""
 
 HUNG_S = 60.0
-"""A device that ends no batch for so long will end none. Generous: a CPU is slow."""
+"""A device that ends no batch for this time hangs. Long, because a CPU is slow."""
 
 Post = Callable[[int, FrameOutcome], None]
 
 
 @dataclass(slots=True, eq=False)
 class _Pass:
-    """A batch on its way through the device, or waiting to go there again."""
+    """A batch in progress on the device, or waiting for another try."""
 
     works: Sequence[FrameWork]
     is_retry: bool = False
-    """Its one frame has failed before: if it fails again it is dropped."""
+    """It has one frame, which has failed before and is dropped if it fails again."""
     begun_s: float = 0.0
     unfinished: int = 0
     has_failed: bool = False
@@ -81,7 +80,7 @@ class _Pass:
 class FaceWorker:
     """One model on one device. ``post(stream, outcome)`` is called once for every frame.
 
-    Its queue holds at most ``max_queued_frames``; `FrameScheduler` says what goes when it is full.
+    Its queue has at most ``max_queued_frames``; `FrameScheduler` decides what is dropped when full.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class FaceWorker:
             max_queued_frames=settings.max_queued_frames,
             lateness_s=settings.max_lateness_ms / 1000,
         )
-        self._owed: dict[int, FrameWork] = {}  # by id: no outcome was posted yet
+        self._unsettled: dict[int, FrameWork] = {}  # by id: no outcome was posted yet
         self._closing = False
         self._problem = ""  # why it makes no more frames
         self._preparing: set[int] = set()  # ids of avatars that wait for it
@@ -133,30 +132,30 @@ class FaceWorker:
         self._started: Callable[[BaseException | None], None] = lambda error: None
 
     def __len__(self) -> int:
-        """Frames waiting; `sys.maxsize` once it makes no more."""
+        """Frames waiting; `sys.maxsize` once the worker has failed."""
         return sys.maxsize if self._problem else len(self._queue)
 
     @property
     def problem(self) -> str:
-        """Why it makes no more frames, every one being dropped as failed; empty while it does."""
+        """Why the worker has failed and drops every frame; empty while it works."""
         return self._problem
 
     def busy_s(self) -> float:
-        """For how long the device has worked without ending a batch; 0.0 where it has none."""
+        """How long the device has worked without ending a batch; 0.0 without one."""
         with self._wake:
             if not self._passes:
                 return 0.0
             return self._clock() - self._taken_up_s(self._passes[0])
 
     def watch(self) -> None:
-        """Give up a device that hangs: what it owes is posted as failed, and it gets no more."""
+        """Give up a device that hangs: its frames are posted as failed, and it gets no more."""
         if not self._problem and self.busy_s() > self._hung_s:
             problem = f"the device has ended no batch for {self._hung_s:g} s"
             _log.critical("%s: %s: it makes no more frames", self.name, problem)
             self._break(problem)
 
     def stats(self) -> dict[str, Any]:
-        """Counters since the start and gauges of now; any thread may ask.
+        """Counters since the start and current gauges. Thread-safe.
 
         ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds. On a
         device that pastes by itself, "features" and "generate" are the time to queue the work,
@@ -180,7 +179,7 @@ class FaceWorker:
         }
 
     def start(self, started: Callable[[BaseException | None], None]) -> None:
-        """Start the thread; ``started`` is called from it once the model is warm, or failed."""
+        """Start the thread; it calls ``started`` once the model is warm, or with the error."""
         self._started = started
         self._finishers.start()
         self._preparers.start()
@@ -191,7 +190,7 @@ class FaceWorker:
         reason: DropReason = "overload"
         jobs = _with_costs(jobs)
         with self._wake:
-            self._owed.update((id(job.work), job.work) for job in jobs)
+            self._unsettled.update((id(job.work), job.work) for job in jobs)
             dropped: Sequence[FrameJob[FrameWork]] = jobs
             if self._problem:
                 reason = "failed"
@@ -203,9 +202,9 @@ class FaceWorker:
         self._drop(dropped, reason)
 
     def prepare(self, avatar: AvatarInfo) -> None:
-        """A stream of this avatar begins: have it on the device before its frames are due.
+        """Copy the avatar of a new stream to the device before its frames are due.
 
-        At most once an avatar waits for that.
+        An avatar is queued for this once at most.
         """
         if not self._finisher.on_device:
             return
@@ -217,13 +216,13 @@ class FaceWorker:
         self._preparers.submit(self._prepare, avatar)
 
     def cancel(self, stream: int) -> None:
-        """Forget a stream's waiting frames; they are posted as cancelled."""
+        """Remove a stream's waiting frames; they are posted as cancelled."""
         with self._wake:
             removed = self._queue.cancel(stream)
         self._drop(removed, "cancelled")
 
     def close(self) -> None:
-        """Stop after the batches in progress; what still waits is posted as cancelled."""
+        """Stop after the batches in progress; waiting frames are posted as cancelled."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -231,8 +230,8 @@ class FaceWorker:
     def join(self) -> None:
         """Wait until the thread has ended and its last frames are posted. Blocks.
 
-        A device that hangs is left to itself after `HUNG_S`, and the log says so: its threads end
-        with the process, and what it owes is posted as cancelled.
+        A device that hangs is abandoned after `HUNG_S`, which is logged: its threads end with the
+        process, and its frames are posted as cancelled.
         """
         if self._thread.ident is not None:
             self._thread.join(self._hung_s)
@@ -240,8 +239,8 @@ class FaceWorker:
         for threads in (self._preparers, self._finishers):
             has_ended = threads.join(self._hung_s if has_ended else 0.0) and has_ended
         if not has_ended:
-            _log.error("%s: did not end in %g s: left to itself", self.name, self._hung_s)
-        self._drop_works(list(self._owed.values()), "cancelled")
+            _log.error("%s: did not end in %g s: abandoned", self.name, self._hung_s)
+        self._drop_works(list(self._unsettled.values()), "cancelled")
 
     # The worker's thread.
 
@@ -257,9 +256,9 @@ class FaceWorker:
             self._started(None)
             try:
                 self._work()
-            except Exception:  # its own mistake, or the machine's: nobody else could tell
+            except Exception:  # the thread's boundary
                 _log.critical("%s: it makes no more frames", self.name, exc_info=True)
-                self._break("its worker ended by an error, which the log has")
+                self._break("its worker ended with an error; see the log")
                 return
         self._end()
 
@@ -279,7 +278,7 @@ class FaceWorker:
         return sorted(sizes)
 
     def _next_pass(self) -> _Pass | None:
-        """Wait for room and for frames, and take the most urgent; None where it is to end."""
+        """Wait for a free place and for frames, and take the most urgent. None: stop."""
         while True:
             with self._wake:
                 while not (self._closing or self._has_room() and (self._again or self._queue)):
@@ -298,7 +297,7 @@ class FaceWorker:
                 return taken
 
     def _has_room(self) -> bool:
-        """What failed goes alone: what else is on the device may be what left it no room."""
+        """A retry runs alone: other batches may have used up the memory."""
         return len(self._passes) < (1 if self._again else self._most_passes)
 
     def _begin(self, batch: _Pass) -> _Pass:
@@ -307,7 +306,7 @@ class FaceWorker:
         return batch
 
     def _device_free_s(self) -> float:
-        """When the device can begin with another batch."""
+        """When the device can start another batch."""
         now_s = self._clock()
         if not self._passes or not self._finisher.on_device:
             return now_s
@@ -317,7 +316,7 @@ class FaceWorker:
         )
 
     def _make(self, batch: _Pass) -> None:
-        """Generate, and hand on to the finishers."""
+        """Generate, and pass the result to the finishers."""
         works = batch.works
         try:
             if self._is_short:
@@ -336,7 +335,7 @@ class FaceWorker:
             self._finishers.submit(self._finish, batch, [work], images[row : row + 1])
 
     def _generate(self, batch: _Pass) -> Any:
-        """What finishers take: patches, or on a device pictures already."""
+        """Patches for the finishers, or composed pictures on a device."""
         works = batch.works
         started = time.perf_counter()
         blocks = self._condition(works)
@@ -369,7 +368,7 @@ class FaceWorker:
         return blocks
 
     def _watch_memory(self) -> None:
-        """Read how full the device is; where it is short, give back what is only cached."""
+        """Read the device's memory; release caches while it is short."""
         now_s = self._clock()
         if now_s - self._read_s < MEMORY_READ_S:
             return
@@ -389,7 +388,7 @@ class FaceWorker:
         self._model.release()
 
     def _end(self) -> None:
-        """Post what waits as cancelled, and what is still to be made again after a failure."""
+        """Post waiting frames and retries as cancelled."""
         with self._wake:
             self._drop(self._queue.clear(), "cancelled")
             while self._passes:
@@ -398,17 +397,17 @@ class FaceWorker:
                 self._drop_works(batch.works, "cancelled")
 
     def _break(self, problem: str) -> None:
-        """Make no more, and post all that is owed as failed, wherever it was."""
+        """Stop for good, and post all frames without an outcome as failed."""
         with self._wake:
             self._closing, self._problem = True, problem
             self._wake.notify()
-        self._drop_works(list(self._owed.values()), "failed")
+        self._drop_works(list(self._unsettled.values()), "failed")
 
     def _prepare(self, avatar: PreparedAvatar) -> None:
         try:
             self._finisher.prepare(avatar)
-        except Exception as error:  # its first frame will try again, and know what to do
-            _log.warning("%s: avatar %s is not there yet: %s", self.name, avatar.id, error)
+        except Exception as error:  # its first frame tries again
+            _log.warning("%s: avatar %s was not copied yet: %s", self.name, avatar.id, error)
         finally:
             self._preparing.discard(id(avatar))
 
@@ -436,7 +435,7 @@ class FaceWorker:
     # Any thread.
 
     def _finished(self, batch: _Pass, frames: int) -> None:
-        """So many frames of a pass came to an end. With the last the device has room again."""
+        """Count ended frames of a batch. After the last one the device has a free place."""
         with self._wake:
             batch.unfinished -= frames
             if batch.unfinished:
@@ -450,11 +449,11 @@ class FaceWorker:
             self._wake.notify()
 
     def _taken_up_s(self, batch: _Pass) -> float:
-        """When the device began with its oldest pass: one behind another had to wait for it."""
+        """When the device started this batch: not before the one in front of it had ended."""
         return max(batch.begun_s, self._freed_s)
 
     def _fail(self, batch: _Pass, works: Sequence[FrameWork], error: Exception) -> None:
-        """Make frames again in smaller batches, or give up the one that failed alone."""
+        """Retry frames in smaller batches, or drop one that has failed alone."""
         batch.has_failed = True
         if out_of_memory := is_out_of_memory(error):
             self._guard.failed(self._clock(), len(batch.works))
@@ -483,8 +482,8 @@ class FaceWorker:
             self._settle(work, work.spec.dropped(work.frame_index, reason))
 
     def _settle(self, work: FrameWork, outcome: FrameOutcome) -> None:
-        """Post a frame's outcome, unless it had one: two threads may end a frame at the end."""
-        if self._owed.pop(id(work), None) is not None:  # in one step, whoever calls
+        """Post a frame's outcome, unless it has one: at the end two threads may settle a frame."""
+        if self._unsettled.pop(id(work), None) is not None:  # in one step, whoever calls
             self._post(work.spec.number, outcome)
 
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:

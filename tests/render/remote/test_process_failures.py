@@ -103,7 +103,7 @@ async def test_a_process_that_says_nothing_is_killed(caplog) -> None:
     async with processes(load, hung_s=2.0) as pool:
         os.kill(pool._workers[0].pid, signal.SIGSTOP)
         await fails_and_serves_again(pool)
-    assert "has said nothing for 2 s" in caplog.text
+    assert "silent for 2 s" in caplog.text
 
 
 async def test_a_process_that_was_sent_nonsense_is_replaced(tmp_path: Path, caplog) -> None:

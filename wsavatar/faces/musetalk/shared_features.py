@@ -1,9 +1,8 @@
-"""Features that a stream's next chunk will need again.
+"""Cache of features that a stream's next chunk needs again.
 
-Frames look 80 ms back and 120 ms ahead, so neighbouring chunks share a few feature blocks: at 0.5 s
-three of eight. A block's features are the same whichever chunk asks for them
-(`wsavatar.speech.chunker`), so what one chunk computed on a device need not be computed there
-again. This module knows chunks and arrays, not models.
+Frames use 80 ms before and 120 ms after their time, so neighbouring chunks share feature blocks: at
+0.5 s three of eight. A block's features do not depend on the chunk (`wsavatar.speech.chunker`), so
+a device computes them once. This module knows chunks and arrays, not models.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ __all__ = ["SharedFeatures"]
 
 STREAMS = 256
 BLOCKS = 4
-"""Kept for so many streams, the last used, and of each at least so many blocks: a frame's ten
-positions touch no more than three."""
+"""Number of recently used streams in the cache, and minimum blocks of each: a frame's ten positions
+are in three blocks at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class _Part:
 
 
 class SharedFeatures:
-    """The last features of each stream's last chunks, copies of its own. For one thread.
+    """Copies of the last features of each stream. Not thread-safe.
 
     They take up to ``2 * BLOCKS - 1`` blocks a stream: 270 kB in float32 of Whisper tiny's five
     layers of 384, five positions a block.
@@ -45,7 +44,7 @@ class SharedFeatures:
         self._streams: OrderedDict[int, list[_Part]] = OrderedDict()
 
     def shared(self, stream: int, chunk: Chunk) -> tuple[int, list[Any]]:
-        """How many of the chunk's first blocks are known, and their features, in order."""
+        """Number of the chunk's first blocks in the cache, and their features in order."""
         block, stop = chunk.first_block, chunk.first_block + len(chunk.windows)
         found = []
         for part in self._streams.get(stream, ()):
@@ -59,7 +58,7 @@ class SharedFeatures:
         return block - chunk.first_block, found
 
     def keep(self, stream: int, chunk: Chunk, fresh: Any) -> None:
-        """Remember what was computed for the chunk's last blocks."""
+        """Store features that were computed for the chunk's last blocks."""
         stop = chunk.first_block + len(chunk.windows)
         first = stop - len(fresh) // self._positions
         if first == stop:
@@ -77,5 +76,5 @@ class SharedFeatures:
 
 
 def _copied(features: Any) -> Any:
-    """Of numpy's or torch's: a view would keep all that was computed with them."""
+    """Copy an array of numpy or torch; a view would keep the whole computation's memory."""
     return features.copy() if isinstance(features, np.ndarray) else features.clone()

@@ -1,12 +1,11 @@
-"""What passes between the server and a device's process: messages, and the channel for them.
+"""Messages between the server and a device's process, and the channel for them.
 
-It owns their shape and their way over a connection. It does not know what either side does.
+It owns their format and their transport over a connection, not what either side does.
 
-Chunks go to the process once each, with the audio they need and the frames wanted of them. Outcomes
-come back as they are made; as many as wait go as one. Avatars do not travel: the process reads them
-from the disk by their ids.
+A chunk is sent once, with its audio and the frames wanted. Outcomes are sent back when ready,
+several in one message. Avatars are not sent: the process reads them from the disk by id.
 
-Due times travel as they are. On Linux `time.monotonic` counts from the same moment in all processes
+Due times are sent unchanged. On Linux `time.monotonic` counts from the same moment in all processes
 of a machine, as do the clocks behind it on macOS and Windows.
 """
 
@@ -40,7 +39,7 @@ __all__ = [
 ]
 
 ENVELOPE = 32
-"""Messages sent as one. More would keep the first of them waiting for the last."""
+"""Maximum messages sent together. More would delay the first of them."""
 
 
 Blob = bytes | memoryview
@@ -51,9 +50,9 @@ Blob = bytes | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Frames wanted of a chunk. It says all of its stream, so that no stream need be remembered.
+    """Frames wanted of a chunk, with all values of its stream, so that no state is needed.
 
-    ``chunk`` is pickled, without the memory of its arrays: that comes as bytes behind the message.
+    ``chunk`` is pickled without the memory of its arrays, which follows the message as bytes.
     ``frames`` are (row, due_s, opens).
     """
 
@@ -68,7 +67,7 @@ class Work:
 
     @classmethod
     def of(cls, jobs: Sequence[FrameJob[FrameWork]]) -> tuple[Work, list[Blob]]:
-        """Jobs of one chunk as a message, and what to send behind it."""
+        """A message with jobs of one chunk, and the bytes that follow it."""
         spec, chunk = jobs[0].work.spec, jobs[0].work.source.chunk
         buffers: list[pickle.PickleBuffer] = []
         pickled = pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
@@ -85,11 +84,11 @@ class Work:
         return message, [buffer.raw() for buffer in buffers]
 
     def source(self, blobs: Sequence[bytes]) -> ChunkWork:
-        """Its chunk again, of what came behind the message."""
+        """The chunk, from the bytes that followed the message."""
         return ChunkWork(pickle.loads(self.chunk, buffers=blobs))
 
     def jobs(self, avatar: PreparedAvatar, source: ChunkWork) -> list[FrameJob[FrameWork]]:
-        """The jobs again, of that `source`."""
+        """The jobs, with that `source`."""
         spec = StreamSpec(self.number, avatar, self.video, self.generation, self.first_cycle_index)
         return [
             FrameJob(self.number, due_s, FrameWork(spec, source, row), opens)
@@ -106,14 +105,14 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Forget a stream's frames."""
+    """Remove a stream's frames."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """End, once every frame has its outcome."""
+    """End once every frame has an outcome."""
 
 
 # -- messages from the process --------------------------------------------------------------------
@@ -132,7 +131,7 @@ class Failed:
 
 
 class Done(NamedTuple):
-    """A frame's outcome. Where ``reason`` is None its picture comes as bytes behind the message."""
+    """A frame's outcome. If ``reason`` is None, its picture follows the message as bytes."""
 
     number: int
     frame_index: int
@@ -152,7 +151,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What `FaceWorker.stats` says, every half second."""
+    """`FaceWorker.stats`, every half second."""
 
     values: dict[str, Any]
 
@@ -161,10 +160,10 @@ Message = Work | Prepare | Cancel | Close | Ready | Failed | Done | Prepared | S
 
 
 class Channel:
-    """Messages over one end of a connection, with bytes behind them that are never pickled.
+    """One end of a connection: messages, followed by bytes that are not pickled.
 
-    `post` never waits: one thread sends. What waits to be sent is bounded by the frames that have
-    no outcome yet. Its owner receives, on a thread of its own.
+    `post` never waits: one thread sends. Its queue is bounded by the frames without an outcome. The
+    owner receives on a thread of its own.
     """
 
     def __init__(self, connection: Connection, name: str) -> None:
@@ -176,26 +175,26 @@ class Channel:
         self._sender.start()
 
     def post(self, message: Message, *blobs: Blob) -> None:
-        """Send soon; any thread may call. After `finish`, or when nobody listens, it is lost."""
+        """Queue a message. Thread-safe. Dropped after `finish` or without a receiver."""
         with self._wake:
             if not self._ending:
                 self._posted.append((message, blobs))
                 self._wake.notify()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Whether there is something to receive, be it the end; None waits for ever."""
+        """Whether a message or the end of the connection is available; None: wait without limit."""
         return self._connection.poll(timeout_s)
 
     def receive(self) -> list[tuple[Message, list[bytes]]]:
-        """Wait for messages. Raises EOFError or OSError when the other side is gone."""
+        """Wait for messages. Raises EOFError or OSError when the connection has ended."""
         take = self._connection.recv_bytes
         envelope: list[tuple[Message, int]] = pickle.loads(take())
         return [(message, [take() for _ in range(blobs)]) for message, blobs in envelope]
 
     def finish(self, timeout_s: float | None = None) -> None:
-        """Send what was posted, as far as somebody listens, then nothing more.
+        """Send queued messages if there is a receiver, then stop.
 
-        Blocks, for at most ``timeout_s``: a process that lives and does not read holds it up.
+        Blocks for at most ``timeout_s``, because a process may not read.
         """
         with self._wake:
             self._ending = True
@@ -210,13 +209,13 @@ class Channel:
                 for _, blobs in envelope:
                     for blob in blobs:
                         self._connection.send_bytes(blob)
-            except OSError:  # nobody listens: who receives on this channel finds out
+            except OSError:  # no receiver: receiving raises too
                 with self._wake:
                     self._ending = True
                     self._posted.clear()
 
     def _next_envelope(self) -> list[tuple[Message, Sequence[Blob]]]:
-        """Wait for messages to send; none when it is to end."""
+        """Wait for messages to send; none: stop."""
         with self._wake:
             while not (self._posted or self._ending):
                 self._wake.wait()

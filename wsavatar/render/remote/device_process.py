@@ -1,10 +1,10 @@
-"""One device's worker in a process of its own: that process's life, from its first line on.
+"""The main program of a device's process.
 
-It loads its model, runs an ordinary `FaceWorker`, and stands between that and the server's
-messages. It does not know who started it: `wsavatar.render.remote.processes` does.
+It loads the model, runs a `FaceWorker`, and connects it to the server's messages.
+`wsavatar.render.remote.processes` is the other side.
 
-What it cannot mend it leaves to whoever started it, by ending at once: a device that hangs, one in
-which frame after frame fails, an error of its own. Frames lost so get their outcome there.
+It ends at once when its device hangs, when frame after frame fails, or after an error of its own.
+The other side then settles its frames and starts another process.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ _log = logging.getLogger(__name__)
 
 STATS_S = 0.5
 AVATARS_AT_HAND = 8
-"""Avatars used without asking the store, which may go to the disk for one it has let go of."""
+"""Avatars kept here; others are asked of the store, which may read the disk."""
 
 BROKEN_AFTER = 64
-"""So many frames failed in a row, with none made: the device is lost to this process. After some
-CUDA errors every further call fails until the process ends."""
+"""Failed frames in a row after which the process ends: after some CUDA errors every further call
+fails until the process ends."""
 BROKEN_EXIT_CODE = 3
 
 
 class Loaded(NamedTuple):
-    """What a device's process works with. ``get_avatar`` may block, and raises what it likes."""
+    """A loaded model and its avatars. ``get_avatar`` may block and raise anything."""
 
     model: FaceModel
     get_avatar: Callable[[str], PreparedAvatar]
@@ -67,8 +67,7 @@ Load = Callable[[], Loaded]
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """How to become a device's process. Picklable: ``load`` is a module's function, or a partial
-    of one."""
+    """Arguments of a device's process. Picklable: ``load`` is a module's function or a partial."""
 
     name: str
     load: Load
@@ -79,13 +78,13 @@ class DevicePlan:
 
 
 def run_device(connection: Connection, plan: DevicePlan) -> None:
-    """A device's process, from its first line to its last."""
-    # Ctrl-C in a terminal reaches every process; the one that listens there says when to end. It
-    # was held back until here, so that it could not interrupt the imports.
+    """Run a device's process to its end."""
+    # Ctrl-C in a terminal reaches every process; the server decides when this one ends. The signal
+    # was blocked until here, so that it could not interrupt the imports.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    # Straight to the terminal: the last lines of a process that dies are the ones that matter.
+    # Directly to the terminal, so that the last lines of a crashing process are not lost.
     logging.basicConfig(
         level=plan.log_level,
         format=f"%(asctime)s %(levelname)s %(name)s [{plan.name}]: %(message)s",
@@ -94,7 +93,7 @@ def run_device(connection: Connection, plan: DevicePlan) -> None:
 
 
 class _DeviceProcess:
-    """A `FaceWorker` and what stands between it and the pipe."""
+    """A `FaceWorker` and its connection to the pipe."""
 
     def __init__(self, connection: Connection, plan: DevicePlan) -> None:
         self._plan = plan
@@ -126,7 +125,7 @@ class _DeviceProcess:
         self._end()
 
     def _start(self) -> FaceWorker:
-        """Load the model and make it warm. Raises what either raises."""
+        """Load and warm up the model. Raises their errors."""
         yield_to_others()  # the threads that the model starts inherit it
         model, self._get_avatar = self._plan.load()
         plan = self._plan
@@ -152,7 +151,7 @@ class _DeviceProcess:
         return worker
 
     def _end(self) -> None:
-        """Settle every frame; where the device hangs meanwhile, end without, for nobody watches."""
+        """Settle every frame; if the device hangs, end the process."""
         reason = f"it did not end in {self._plan.hung_s:g} s"
         last_resort = threading.Timer(self._plan.hung_s, _give_up, [reason])
         last_resort.daemon = True
@@ -172,7 +171,7 @@ class _DeviceProcess:
             while not self._closing.is_set():
                 for message, blobs in self._channel.receive():
                     self._take(message, blobs)
-        except (EOFError, OSError):  # who started this process is gone
+        except (EOFError, OSError):  # the server has ended
             pass
         except Exception as error:
             _give_up("what was sent could not be taken", error)
@@ -209,7 +208,7 @@ class _DeviceProcess:
             self._channel.post(Prepared(avatar_id))
 
     def _avatar_at_hand(self, avatar_id: str) -> PreparedAvatar | None:
-        """The avatar, or None while it is being loaded: others' frames do not wait for that."""
+        """The avatar, or None while it is loaded on another thread, so that other frames go on."""
         avatar = self._avatars.get(avatar_id)
         if avatar is not None:
             self._avatars.move_to_end(avatar_id)
@@ -252,7 +251,7 @@ class _DeviceProcess:
         self._awaited[avatar_id] = [pair for pair in awaited if not which(pair[0])]
 
     def _post(self, number: int, outcome: FrameOutcome) -> None:
-        """What the worker calls for each frame."""
+        """Called by the worker for each frame."""
         if isinstance(outcome, RenderedFrame):
             self._failed_in_a_row = 0
             done = Done(number, outcome.frame_index, None, outcome.region, outcome.size)
@@ -266,6 +265,6 @@ class _DeviceProcess:
 
 
 def _give_up(reason: str, error: BaseException | None = None) -> NoReturn:
-    """End the process now: no thread that hangs is waited for."""
+    """End the process now, without waiting for threads."""
     _log.critical("%s: giving up", reason, exc_info=error)
     os._exit(BROKEN_EXIT_CODE)

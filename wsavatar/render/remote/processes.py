@@ -1,17 +1,15 @@
-"""A device's worker behind a pipe: to the pool it looks like a `FaceWorker`.
+"""A device's worker in another process, with the interface of `FaceWorker`.
 
-It owns the device's process (`wsavatar.render.remote.device_process` says what runs there), the
-frames that were sent to it, and what happens when it dies. Why processes: several GPUs in one
-process would wait for each other at Python's lock, and at an encoder of which a process has only
-one.
+It owns the device's process (`wsavatar.render.remote.device_process` runs there), the frames sent
+to it, and restarts. Processes are used because several GPUs in one process would wait for each
+other at Python's lock and at nvJPEG, of which a process has one.
 
-Every frame that goes in has one outcome, whatever becomes of the process. Where that ends by itself
-(it crashed, was killed, or gave up its device), or once ready says nothing for `HUNG_S` and is
-killed, the frames it had are dropped as failed, the log says so, and another is started, at most
-one each `RESTART_S`. Meanwhile its length is beyond any other's, so that the pool passes over it.
+Every frame has exactly one outcome, whatever happens to the process. If it ends (a crash, a kill, a
+device that was given up), or is silent for `HUNG_S` and is killed, its frames are dropped as
+failed, which is logged, and another process is started, at most one in `RESTART_S`. Until that is
+ready, the pool uses other devices.
 
-Three threads share the work, and none of them is the caller's: one starts the process and receives
-from it until it ends, one sends (`Channel`), and whoever asks in `join` waits.
+Two threads: one starts the process and receives from it until it ends, one sends (`Channel`).
 """
 
 from __future__ import annotations
@@ -58,21 +56,20 @@ _log = logging.getLogger(__name__)
 
 RESTART_S = 30.0
 GRACE_S = 5.0
-"""How long a process that was told to end may take."""
+"""Time that a process has to end when told to."""
 
 _spawn = multiprocessing.get_context("spawn")  # a fork would copy CUDA's state, and threads' locks
 
 
 class ProcessError(WsavatarError, RuntimeError):
-    """A device's process could not load its model, or ended before it had."""
+    """A device's process could not load its model, or ended before."""
 
 
 class ProcessWorker:
-    """What `FaceWorker` offers, in a process of its own. ``post`` is called from its threads.
+    """The interface of `FaceWorker`, with a process. ``post`` is called from its threads.
 
     ``load`` is called in the process, so it must be picklable. At most twice ``max_queued_frames``
-    may be on their way there, in the queue there, or on their way back; beyond that, frames are
-    dropped as overload.
+    are sent and without an outcome; more are dropped as overload.
     """
 
     def __init__(
@@ -106,16 +103,16 @@ class ProcessWorker:
         self._stats: dict[str, Any] = {}
         self._failure = ""  # the process's own words
         self._started: Callable[[BaseException | None], None] = lambda error: None
-        self._told = False
+        self._has_reported = False
         self._thread = threading.Thread(target=self._run, name=f"process-{name}", daemon=True)
 
     def __len__(self) -> int:
-        """Frames sent whose outcome has not come back; `sys.maxsize` while no process is ready."""
+        """Frames sent without an outcome yet; `sys.maxsize` while no process is ready."""
         return sys.maxsize if self._channel is None else len(self._sent)
 
     @property
     def problem(self) -> str:
-        """Why no process makes frames now; empty while one does."""
+        """Why no process renders frames now; empty while one does."""
         if self._channel is not None:
             return ""
         return self._not_up
@@ -130,7 +127,7 @@ class ProcessWorker:
         return None if self._process is None else self._process.pid
 
     def stats(self) -> dict[str, Any]:
-        """`FaceWorker.stats` as the process said last, half a second ago at most; any thread.
+        """The process' last `FaceWorker.stats`, half a second old at most. Thread-safe.
 
         With ``is_up``, whether a process is ready, and ``process_starts``.
         """
@@ -138,31 +135,31 @@ class ProcessWorker:
         return known | {"is_up": self._channel is not None, "process_starts": self._starts}
 
     def start(self, started: Callable[[BaseException | None], None]) -> None:
-        """Start the process; ``started`` is called from a thread once its model is warm, or not."""
+        """Start the process; ``started`` is called once its model is warm, or with the error."""
         self._started = started
         self._thread.start()
 
     def submit(self, jobs: Sequence[FrameJob[FrameWork]]) -> None:
-        """Send frames, each chunk once. Those that cannot go are posted as dropped.
+        """Send frames, each chunk once. Frames over the limit are posted as dropped.
 
-        Where there is room for some of a chunk's frames its first go, as `FrameScheduler` has it.
+        If the limit allows a part of a chunk's frames, the first are sent, as in `FrameScheduler`.
         """
         reason: DropReason = "overload"
         with self._wake:
-            room = 0
+            free = 0
             if self._closing:
                 reason = "cancelled"
             elif self._channel is None:
                 reason = "failed"
             else:
-                room = self._most_frames - len(self._sent)
-                for _, same in groupby(jobs[:room], key=lambda job: id(job.work.source)):
-                    self._send(self._channel, list(same))
-        self._drop([job.work for job in jobs[room:]], reason)
+                free = self._most_frames - len(self._sent)
+                for _, same in groupby(jobs[:free], key=lambda job: id(job.work.source)):
+                    self._send_jobs(self._channel, list(same))
+        self._drop([job.work for job in jobs[free:]], reason)
 
     def prepare(self, avatar: AvatarInfo) -> None:
-        """A stream of this avatar begins: have it there before its frames are due."""
-        self._tell(Prepare(avatar.id))
+        """Load the avatar of a new stream before its frames are due."""
+        self._send(Prepare(avatar.id))
 
     def ask_for(self, avatar_id: str) -> Future[None]:
         """Have the process prepare an avatar; the future's error is an AvatarError."""
@@ -176,11 +173,11 @@ class ProcessWorker:
         return answer
 
     def cancel(self, stream: int) -> None:
-        """Forget a stream's waiting frames; they are posted as cancelled, soon."""
-        self._tell(Cancel(stream))
+        """Remove a stream's waiting frames; they are posted as cancelled."""
+        self._send(Cancel(stream))
 
     def close(self) -> None:
-        """Let the process end after its batches in progress; what waits is posted as cancelled."""
+        """End the process after its batches in progress; waiting frames are posted as cancelled."""
         with self._wake:
             self._closing = True
             if self._channel is not None:
@@ -190,7 +187,7 @@ class ProcessWorker:
             self._wake.notify_all()
 
     def join(self) -> None:
-        """Wait until the process has ended and all is posted; kill it after a grace. Blocks."""
+        """Wait until the process has ended and all outcomes are posted; kill it if late. Blocks."""
         if self._thread.ident is None:
             return
         self._thread.join(self._grace_s)
@@ -199,12 +196,12 @@ class ProcessWorker:
             self._process.kill()
         self._thread.join(self._hung_s)
         if self._thread.is_alive():
-            _log.error("%s: its process was killed and does not end: left to itself", self.name)
+            _log.error("%s: its process was killed and does not end: abandoned", self.name)
             self._settle("cancelled")
 
     # Under the lock.
 
-    def _send(self, channel: Channel, jobs: Sequence[FrameJob[FrameWork]]) -> None:
+    def _send_jobs(self, channel: Channel, jobs: Sequence[FrameJob[FrameWork]]) -> None:
         for job in jobs:
             self._sent[job.work.spec.number, job.work.frame_index] = job.work
         message, blobs = Work.of(jobs)
@@ -213,20 +210,20 @@ class ProcessWorker:
     # The process's thread.
 
     def _run(self) -> None:
-        """Start processes, one after the other, and receive from each until it ends."""
+        """Start processes one after another, and receive from each until it ends."""
         _hold_interrupts()
         while True:
             begun_s = time.monotonic()
             self._live()
             with self._wake:
-                if not self._told or self._closing:  # it never ran, or shall not run again
+                if not self._has_reported or self._closing:  # it never ran, or must not run again
                     break
                 self._wake.wait_for(
                     lambda: self._closing, begun_s + self._restart_s - time.monotonic()
                 )
                 if self._closing:
                     break
-        self._tell_started(
+        self._report_started(
             ProcessError(self._failure or "its process was stopped before it was ready")
         )
 
@@ -244,18 +241,18 @@ class ProcessWorker:
         try:
             while channel.wait(self._patience_s()):
                 self._take(channel, begun_s, channel.receive())
-            _log.error("device %s: it has said nothing for %g s: killed", self.name, self._hung_s)
+            _log.error("device %s: process silent for %g s: killed", self.name, self._hung_s)
             process.kill()
         except (EOFError, OSError):
             pass
-        except Exception:  # what came was not a message, or could not be posted
+        except Exception:  # an invalid message
             _log.exception("device %s: its process is given up", self.name)
             process.kill()
         self._ended(process, channel)
         connection.close()
 
     def _patience_s(self) -> float | None:
-        """How long the process may be silent: once ready it says every half second how it is."""
+        """Time that the process may be silent: once ready it sends stats every half second."""
         return None if self._channel is None else self._hung_s
 
     def _start_process(self) -> tuple[BaseProcess, Connection]:
@@ -264,7 +261,7 @@ class ProcessWorker:
             target=run_device, args=(theirs, self._plan), name=f"device-{self.name}", daemon=True
         )
         process.start()
-        theirs.close()  # so that its end is the pipe's end
+        theirs.close()  # so that the pipe ends with the process
         with self._wake:
             self._process = process
             self._starts += 1
@@ -306,7 +303,7 @@ class ProcessWorker:
             self._channel = channel
             if self._closing:
                 channel.post(Close())
-        self._tell_started(None)
+        self._report_started(None)
 
     def _answer(self, avatar_id: str, error: str) -> None:
         with self._wake:
@@ -318,7 +315,7 @@ class ProcessWorker:
                 answer.set_result(None)
 
     def _ended(self, process: BaseProcess, channel: Channel) -> None:
-        """The process has left the pipe: see it off, and give its frames their outcome."""
+        """The pipe has ended: wait for the process and settle its frames."""
         with self._wake:
             was_up, self._channel = self._channel is not None, None
             self._stats = {}
@@ -329,12 +326,12 @@ class ProcessWorker:
         process.join(self._grace_s)
         if process.exitcode is None:
             process.kill()
-            process.join(self._grace_s)  # a driver that hangs can keep it beyond its death
+            process.join(self._grace_s)  # a driver that hangs can delay its end
         channel.finish(self._grace_s)
         self._failure = self._failure or (
             f"its process ended (exit code {process.exitcode}) before it was ready"
         )
-        if self._closing or not self._told:
+        if self._closing or not self._has_reported:
             return
         if was_up:
             _log.error(
@@ -349,18 +346,18 @@ class ProcessWorker:
 
     # Any thread.
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         with self._wake:
             if self._channel is not None and not self._closing:
                 self._channel.post(message)
 
-    def _tell_started(self, error: BaseException | None) -> None:
-        if not self._told:
-            self._told = True
+    def _report_started(self, error: BaseException | None) -> None:
+        if not self._has_reported:
+            self._has_reported = True
             self._started(error)
 
     def _settle(self, reason: DropReason) -> int:
-        """Drop every frame that has no outcome yet; how many they were."""
+        """Drop every frame without an outcome; returns their number."""
         with self._wake:
             lost, self._sent = list(self._sent.values()), {}
         self._drop(lost, reason)
@@ -393,12 +390,12 @@ def _rendered(work: FrameWork, done: Done, data: bytes) -> RenderedFrame:
 
 
 def _hold_interrupts() -> None:
-    """Keep Ctrl-C from processes that this thread starts, until they ignore it by themselves.
+    """Block Ctrl-C in processes that this thread starts, until they ignore it themselves.
 
     A thread's mask is inherited; Python handles the signal on its main thread whatever others mask.
     """
     if hasattr(signal, "pthread_sigmask"):
-        # Starting the tracker would take the mask off again: let it be there first.
+        # Starting the resource tracker would remove the mask, so start it first.
         from multiprocessing.resource_tracker import ensure_running
 
         ensure_running()
