@@ -1,6 +1,6 @@
-"""A prepared avatar: everything a frame needs that does not depend on the audio.
+"""A prepared avatar: everything that a frame needs besides the audio.
 
-This module knows nothing of sessions or of how a face is made.
+This module knows neither sessions nor how a face is made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
 
 
 class AvatarInfo(Protocol):
-    """What a session knows of an avatar that is ready to speak. ``fps``: of its idle cycle."""
+    """A prepared avatar as a session knows it. ``fps``: of its idle cycle."""
 
     @property
     def id(self) -> str: ...
@@ -37,10 +37,10 @@ class AvatarInfo(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparedAvatar:
-    """One avatar, ready to speak: its own pictures, and what a face model keeps of it.
+    """A prepared avatar: its pictures, and a face model's data of it.
 
     ``region`` (x, y, w, h) encloses every pixel that a drawn face can change, with even
-    coordinates: what is sent in mouth-region mode.
+    coordinates; it is sent in mouth-region mode.
     """
 
     id: str
@@ -73,12 +73,12 @@ class PreparedAvatar:
 
     @property
     def nbytes(self) -> int:
-        """Of memory, nearly all of it."""
+        """Memory of the arrays."""
         return self.frames.nbytes + self.face.nbytes
 
 
 def cycle_index(frame_index: int, frame_count: int) -> int:
-    """Which source frame to show: forward, then backward, for ever, without showing an end twice.
+    """Index of the source frame: forward, then backward, without repeating the ends.
 
     >>> [cycle_index(i, 4) for i in range(9)]
     [0, 1, 2, 3, 2, 1, 0, 1, 2]

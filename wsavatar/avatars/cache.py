@@ -1,10 +1,10 @@
-"""The disk cache of what models keep of avatars: one safetensors file for each, nothing pickled.
+"""The disk cache of models' data of avatars: one safetensors file for each, without pickles.
 
-A file is named by all that it depends on, written beside its place and renamed into it, so that
-several preparers never see each other's halves. Its header carries a JSON manifest with a checksum
-of the content: a file that is damaged, cut short or not ours is reported and ignored, never
-trusted. What the arrays mean is the model's to know. Pictures are not kept here: decoding the idle
-video costs less than reading them would.
+A file's name depends on everything that its content depends on. It is written under another name
+and renamed, so that no process reads an incomplete file. Its header has a JSON manifest with a
+checksum of the content: a damaged or foreign file is reported and ignored. The model knows the
+meaning of the arrays. Pictures are not stored: decoding the idle video costs less than reading
+them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from wsavatar.errors import WsavatarError
 __all__ = ["FaceCache", "cache_key"]
 
 CACHE_VERSION = 3
-"""Raise it with any change to how files are written."""
+"""Increase it with any change of the file format."""
 _KEPT_PER_AVATAR = 4
 _MAX_FILE_BYTES = 4 * 1024**3
 
@@ -38,11 +38,11 @@ _log = logging.getLogger(__name__)
 
 
 class _DamagedError(WsavatarError):
-    """A cache file is not what was written; the message says how it shows."""
+    """A cache file is damaged or foreign; the message says how."""
 
 
 def cache_key(folder: Path, avatar: AvatarFile, model_key: str) -> str:
-    """Digest of all that a face depends on: this format, the model, the avatar's content."""
+    """Digest of everything that a face depends on: this format, the model, the avatar's files."""
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, model_key]).encode())
     names = ["avatar.json", avatar.video]
     names += [avatar.landmarks] if isinstance(avatar.landmarks, str) else []
@@ -53,7 +53,7 @@ def cache_key(folder: Path, avatar: AvatarFile, model_key: str) -> str:
 
 
 class FaceCache:
-    """Loads and saves faces' arrays under ``directory``; a disk that refuses only costs time."""
+    """Loads and saves faces' arrays in ``directory``. Disk errors only cost time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "avatars"
@@ -64,7 +64,7 @@ class FaceCache:
     def load(
         self, avatar_id: str, key: str, restore: Callable[[Mapping[str, np.ndarray]], Restored]
     ) -> Restored | None:
-        """What ``restore`` makes of the saved arrays; None where they are not to be trusted.
+        """The result of ``restore`` for the saved arrays; None if they are missing or damaged.
 
         ``restore`` raises ValueError or KeyError for arrays that do not fit.
         """
@@ -78,7 +78,7 @@ class FaceCache:
             return None
 
     def save(self, avatar_id: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep a face's arrays for the next start; warns where the disk refuses."""
+        """Save a face's arrays for the next start; logs disk errors."""
         path = self.path(avatar_id, key)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ class FaceCache:
             )
 
     def _forget_old(self, avatar_id: str, newest: Path) -> None:
-        """Keep the newest few, so that models may alternate and edits do not pile up."""
+        """Keep the newest few files of an avatar, so that models may alternate."""
         others = [p for p in self._directory.glob(f"{avatar_id}.*.safetensors") if p != newest]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[_KEPT_PER_AVATAR - 1 :]:
@@ -131,7 +131,7 @@ def _read(path: Path, key: str) -> dict[str, np.ndarray]:
     if not isinstance(manifest, dict) or manifest.get("version") != CACHE_VERSION:
         raise _DamagedError("its manifest is missing or of another version")
     if manifest.get("key") != key:
-        raise _DamagedError("it was written for something else")
+        raise _DamagedError("it was written for other inputs")
     if manifest.get("sha256") != _checksum(tensors):
         raise _DamagedError("its checksum differs")
     return tensors

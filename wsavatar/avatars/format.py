@@ -1,6 +1,6 @@
-"""The avatar folder: what may stand in it, reading it with distrust, writing it whole or not.
+"""The avatar folder: its format, reading with validation, writing completely or not at all.
 
-``avatars/<id>/`` holds ``avatar.json``, the idle video, the landmarks and perhaps a poster; see
+``avatars/<id>/`` has ``avatar.json``, the idle video, the landmarks and optionally a poster; see
 docs/avatars.md. This module knows no model and no cache.
 """
 
@@ -47,7 +47,7 @@ _ORDER = (
     (_MOUTH, "above", _CHIN, 1),
     (("the eye of points 36-41", slice(36, 42)), "left of", ("that of 42-47", slice(42, 48)), 0),
 )
-_IDLE_CRF = 15  # every frame ever shown is made from this video: nearly lossless
+_IDLE_CRF = 15  # nearly lossless: every frame is made from this video
 
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 _Points = list[Annotated[list[tuple[float, float]], Field(min_length=68, max_length=68)]]
@@ -62,7 +62,7 @@ class AvatarError(WsavatarError, ValueError):
 
 
 class AvatarFile(BaseModel):
-    """The content of ``avatar.json``. File names are plain names: no path leaves the folder."""
+    """The content of ``avatar.json``. File names are plain names, so no path leaves the folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -77,7 +77,7 @@ class AvatarFile(BaseModel):
     height: Annotated[int, Field(ge=128, le=4096, multiple_of=2)]
     frame_count: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
     landmarks: _FileName | _Points
-    """iBUG-68 points of every frame in pixels, [n][68][2]; or the JSON file that holds them."""
+    """iBUG-68 points of every frame in pixels, [n][68][2]; or the JSON file with them."""
     bbox_shift: Annotated[int, Field(ge=-64, le=64)] = 0
     """v1.0 models only: moves the crop's middle, in pixels downwards."""
     license: Annotated[str, Field(max_length=10_000)] = ""
@@ -171,15 +171,15 @@ def _check_order(landmarks: np.ndarray, source: str) -> None:
 
 
 def file_in(folder: Path, name: str) -> Path:
-    """``folder/name`` where it is a regular file that really lies in the folder, else AvatarError.
+    """``folder/name`` if it is a regular file inside the folder, else AvatarError.
 
-    A symbolic link may not lead out of it either.
+    Also for a symbolic link that leads out of it.
     """
     path = folder / name
     if not path.is_file():
         raise AvatarError(f"{path}: no such file")
     if path.resolve().parent != folder.resolve():
-        raise AvatarError(f"{path}: leads out of the avatar's folder")
+        raise AvatarError(f"{path}: is outside the avatar's folder")
     return path
 
 
@@ -254,9 +254,9 @@ def write_avatar(
 
 
 def move_avatar(folder: Path, directory: Path, *, overwrite: bool = False) -> Path:
-    """Move a complete avatar folder into ``directory``; return its place there. Raises AvatarError.
+    """Move a complete avatar folder into ``directory``; returns its path. Raises AvatarError.
 
-    An avatar that it replaces is left beside where it was, under a name that ends in ``.replaced``.
+    A replaced avatar is kept beside it, under a name that ends in ``.replaced``.
     """
     target = directory / folder.name
     check_new_id(directory, folder.name, overwrite=overwrite)
@@ -290,7 +290,7 @@ def _checked_file(target: Path, **fields: object) -> AvatarFile:
 
 
 def _problem(error: ValidationError) -> str:
-    """The first thing that is wrong: where, what is there, what should be."""
+    """The first problem: its place, the value, what it should be."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"]) or "file"
     return f"{where} is {str(problem['input'])[:60]!r}: {problem['msg']}"

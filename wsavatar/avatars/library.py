@@ -1,6 +1,6 @@
-"""The avatars of one directory, as their files describe them: no model, and nothing prepared.
+"""The avatars of one directory, from their files: no model, and nothing prepared.
 
-Any thread may call anything here; it reads the disk, so none of it belongs on an event loop.
+Thread-safe. It reads the disk, so do not call it on an event loop.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AvatarEntry:
-    """What a list of avatars shows of one. Read from its JSON file alone."""
+    """An entry of the list of avatars, from its JSON file only."""
 
     id: str
     name: str
@@ -44,12 +44,12 @@ _Folders = list[Path]
 
 
 def avatar_directory(settings: AvatarSettings) -> Path:
-    """Where avatars are: the configured directory, or the bundled one."""
+    """The configured directory of avatars, or the bundled one."""
     return settings.directory if settings.directory is not None else resource_dir("avatars")
 
 
 class AvatarLibrary:
-    """Lists avatars and gives their files. An avatar edited on disk is seen at once."""
+    """Lists avatars and reads their files. Changes on the disk take effect at once."""
 
     def __init__(self, settings: AvatarSettings) -> None:
         self._directory = avatar_directory(settings)
@@ -59,16 +59,16 @@ class AvatarLibrary:
 
     @property
     def default_id(self) -> str:
-        """The configured avatar, or the first by name. Raises AvatarError where there is none."""
+        """The configured avatar, or the first by name. Raises AvatarError if there is none."""
         if self._default:
             return self.read(self._default).id
         avatars = self.list()
         if not avatars:
-            raise AvatarError(f"{self._directory} holds no avatar")
+            raise AvatarError(f"{self._directory} has no avatar")
         return avatars[0].id
 
     def list(self) -> _Infos:
-        """All fit avatars by name. An unfit folder is left out, and its fault logged once."""
+        """All valid avatars by name. An invalid folder is left out and logged once."""
         infos = []
         for folder in self._folders():
             try:
@@ -78,7 +78,7 @@ class AvatarLibrary:
         return sorted(infos, key=lambda info: (info.name.casefold(), info.id))
 
     def read(self, avatar_id: str) -> AvatarFile:
-        """Its ``avatar.json``. Raises AvatarError, which names the avatars that are known."""
+        """The avatar's ``avatar.json``. Raises AvatarError, which names the known avatars."""
         # The pattern comes first: an id from the network must never become a path.
         if re.fullmatch(ID_PATTERN, avatar_id) and (self._directory / avatar_id).is_dir():
             return read_avatar_file(self._directory / avatar_id)
@@ -86,7 +86,7 @@ class AvatarLibrary:
         raise AvatarError(f"no avatar {avatar_id[:64]!r}; known: {known}")
 
     def idle_frames(self, avatar_id: str) -> np.ndarray:
-        """Its idle cycle's pictures in order: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
+        """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
         return self._read_frames(self.read(avatar_id))
 
     def idle_video(self, avatar_id: str) -> Path:
@@ -94,7 +94,7 @@ class AvatarLibrary:
         return file_in(self._directory / avatar_id, self.read(avatar_id).video)
 
     def poster(self, avatar_id: str) -> Path | None:
-        """The avatar's still picture, where it has one. Raises AvatarError."""
+        """The avatar's still picture, if it has one. Raises AvatarError."""
         poster = self.read(avatar_id).poster
         return file_in(self._directory / avatar_id, poster) if poster else None
 

@@ -1,7 +1,7 @@
-"""Avatars prepared for a model: each once, the last used kept in memory.
+"""Avatars prepared for a model: each once, with the recently used in memory.
 
-Any thread may call anything here; none of it belongs on an event loop, for a first `get` may take
-seconds. This module does not know who speaks through an avatar.
+Thread-safe. Do not call it on an event loop: the first `get` of an avatar may take seconds. This
+module does not know the sessions.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ DEFAULT_MEMORY_BYTES = 2 * 1024**3
 class AvatarStore(AvatarLibrary):
     """Avatars of one directory, prepared for one model.
 
-    Prepared avatars stay in memory up to ``memory_bytes``; beyond it the least recently used go
-    (whoever still speaks through one keeps it alive). An avatar edited on disk is seen at the next
-    start.
+    Prepared avatars stay in memory up to ``memory_bytes``; above it the least recently used are
+    removed (a session that uses one keeps it alive). An avatar changed on the disk takes effect at
+    the next start.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class AvatarStore(AvatarLibrary):
         self._locks: dict[str, threading.Lock] = {}  # one an avatar that exists: bounded by them
 
     def get(self, avatar_id: str, progress: Progress | None = None) -> PreparedAvatar:
-        """The avatar, prepared: from memory, from the disk cache, or computed now (seconds).
+        """The prepared avatar: from memory, from the disk cache, or prepared now (seconds).
 
-        Callers that ask for the same avatar at once wait for one preparation. Raises AvatarError.
+        Simultaneous calls for an avatar wait for one preparation. Raises AvatarError.
         """
         with self._guard:
             prepared = self._recall(avatar_id)
@@ -73,7 +73,7 @@ class AvatarStore(AvatarLibrary):
         return prepared
 
     def idle_frames(self, avatar_id: str) -> np.ndarray:
-        """Its idle cycle's pictures in order: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
+        """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
         return self.get(avatar_id).frames
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:

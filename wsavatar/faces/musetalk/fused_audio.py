@@ -1,11 +1,11 @@
-"""Whisper's encoder for one block of a window, without what nobody reads.
+"""Whisper's encoder for one block of a window, without unused results.
 
 What `wsavatar.faces.musetalk.features.AudioFeatures` computes on a window padded to Whisper's 30 s,
 for the block's own positions. The same arithmetic, but:
 
-* the padding's log-mel is a constant, so only what is heard goes through the spectrogram;
+* the padding's log-mel is a constant, so only the audio goes through the spectrogram;
 * rows keep their channels side by side from the spectrogram to the last layer; convolutions are
-  matrix products over overlapping rows, and biases wait for whoever reads the rows;
+  matrix products over overlapping rows, and biases are added where the rows are read;
 * of the last layer, and of the hidden states that are given out, only the block's own positions are
   computed.
 
@@ -84,7 +84,7 @@ class FusedAudio(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One encoder layer; its input and output lack constants that whoever reads them adds."""
+    """One encoder layer; its input and output lack constants, added where they are read."""
 
     def __init__(self, layer: Any, pending: Tensor) -> None:
         super().__init__()

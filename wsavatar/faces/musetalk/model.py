@@ -1,10 +1,9 @@
 """One loaded model on one device: audio windows and crops in, faces out.
 
-This module knows which stages there are and where they run. It does not know who asks, or how
-batches are chosen.
+This module knows the stages and their devices, not the callers or how batches are chosen.
 
-Arrays are numpy on a CPU and torch tensors on that device elsewhere. Every call may come from any
-thread; a call blocks until its result is there (on a CPU) or on its way (on a GPU).
+Arrays are numpy on a CPU and torch tensors on the device elsewhere. Thread-safe; a call blocks
+until its result is ready (on a CPU) or queued (on a GPU).
 
 What is exact: on a CPU each audio window runs alone, so features and conditions are the same bit
 for bit whatever a chunk holds. Pictures are made in batches of any composition. In float32 a row's
@@ -136,11 +135,11 @@ class MuseTalk:
         return self.spec.grid
 
     def conditions(self) -> ChunkConditions:
-        """New, for one thread of whoever draws."""
+        """A new instance, for one thread."""
         return ChunkConditions(self)
 
     def prepared_key(self, *, detail: bool) -> str:
-        """Changes with all that `prepare` depends on beside the avatar itself."""
+        """Identifies everything but the avatar that `prepare` depends on."""
         return prepared_key(self.spec, detail=detail)
 
     def prepare(

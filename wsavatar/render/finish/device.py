@@ -1,9 +1,9 @@
-"""Finishing on the model's device: patches are pasted and scaled there, onto avatars kept there.
+"""Finishing on the model's device: patches are pasted and scaled there, on avatars stored there.
 
-`DeviceFinisher` does what `HostFinisher` does, a batch at once: rows of any sessions, avatars and
-formats, and no wait before the bytes are there. Pictures differ from the host's by at most 1 level
-of 255, in fewer than 1 value of 1000; where they are scaled down, by at most 2, in fewer than 1 of
-20 (where sides are halved 1 of 6: there OpenCV rounds halves up, and this to even). It knows
+`DeviceFinisher` does the work of `HostFinisher` for a batch at once: rows of any sessions, avatars
+and formats, without a wait until the bytes are ready. Pictures differ from the host's by at most 1
+level of 255, in fewer than 1 value of 1000; where they are scaled down, by at most 2, in fewer than
+1 of 20 (where sides are halved 1 of 6: there OpenCV rounds halves up, and this to even). It knows
 neither queues nor outcomes.
 """
 
@@ -36,7 +36,7 @@ __all__ = ["DeviceFinisher", "DevicePictures", "check_finisher"]
 
 _TOLERANCE = 2
 _BLEND = 1 / (1 + 1e-5)
-"""OpenCV's blendLinear divides by its weights' sum, and by this little more."""
+"""OpenCV's blendLinear divides by the sum of its weights plus this."""
 
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom)."""
@@ -47,7 +47,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class DevicePictures:
-    """A composed batch, or one on its way: ``done`` says when. None where nothing is awaited."""
+    """A composed batch; ``done`` is the event of its completion, None if it is complete."""
 
     rows: list[Tensor]
     """uint8 [3, h, w] each, in the order of the batch's works."""
@@ -57,7 +57,7 @@ class DevicePictures:
 class DeviceFinisher:
     """Pastes, scales and encodes on ``device``.
 
-    A CUDA device; on a CPU the same arithmetic runs, which is for tests.
+    A CUDA device; on a CPU the same arithmetic runs, for tests.
     """
 
     on_device = True
@@ -109,7 +109,7 @@ class DeviceFinisher:
             start = stop
         done = None
         if self._cuda:
-            # Blocking: the thread that waits for it sleeps, and leaves its core to others.
+            # Blocking: the waiting thread sleeps and leaves its core to others.
             new_event: Callable[..., torch.cuda.Event] = torch.cuda.Event
             done = new_event(blocking=True)
             done.record(torch.cuda.current_stream(self._device))
@@ -117,7 +117,7 @@ class DeviceFinisher:
 
     @torch.inference_mode()
     def encode(self, works: Sequence[FrameWork], pictures: DevicePictures) -> list[bytes]:
-        """Each by its stream's encoder, at its quality; see `DeviceEncoder`."""
+        """Encode each picture with its stream's encoder and quality; see `DeviceEncoder`."""
         if pictures.done is not None:
             pictures.done.synchronize()
         videos = [work.spec.video for work in works]
@@ -126,11 +126,11 @@ class DeviceFinisher:
         )
 
     def prepare(self, avatar: PreparedAvatar) -> None:
-        """Copy an avatar to the device; batches go on beside it."""
+        """Copy an avatar to the device while batches go on."""
         self.avatars.prepare(avatar)
 
     def evict(self) -> None:
-        """Let go of the least recently used avatars; they are copied again when next used."""
+        """Remove the least recently used avatars; they are copied again when next used."""
         self.avatars.evict()
 
     # Composing.
@@ -189,23 +189,22 @@ class DeviceFinisher:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of a batch whose avatars' pictures have one size, so that all are pasted at once."""
+    """Rows of a batch whose avatars have the same picture size, pasted together."""
 
     rows: list[int]
     works: list[FrameWork]
     window: Box
-    """In the avatars' pictures: encloses all that any of the rows can change."""
+    """In the avatars' pictures: encloses every pixel that any row can change."""
     crops: np.ndarray
     """float32 [3, 2, g]: how each patch is placed in the window. `images.resize_map`, and 1 where
     that is cubic, 0 where it is area; down, then across."""
     formats: dict[tuple[Box, tuple[int, int]], list[int]]
-    """Part of the picture and (w, h) that is made of it, to the members of the group that want
-    it."""
+    """(Part of the picture, output size (w, h)) -> members of the group with these."""
 
     def weights(self, crops: Tensor, source: int) -> tuple[Tensor, Tensor]:
-        """`images.resize_weights` down and across of ``crops``, which lie on the device.
+        """`images.resize_weights` down and across of ``crops``, which are on the device.
 
-        Which kinds there are is read here: to ask the device would be to wait for it.
+        The kinds are read on the host, because reading them from the device would wait for it.
         """
         left, top, right, bottom = self.window
         size = max(right - left, bottom - top)
@@ -242,7 +241,7 @@ def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
 def _crop(work: FrameWork, left: int, top: int, patch_size: int) -> np.ndarray:
     """float32 [3, 2]: one row of `_Group.crops`, in a window at (left, top)."""
     x1, y1, x2, y2 = (int(edge) for edge in work.spec.prepared.face.crop_boxes[work.source_index])
-    h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # a crop of nothing is never seen, but divided by
+    h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # an empty crop is not shown, but is a divisor
     cubic = images.cubic_enlarges((w, h), (patch_size, patch_size))
     maps = [
         (*images.resize_map(start, length, patch_size, cubic=cubic), cubic)
@@ -261,7 +260,7 @@ def _moved(span: slice, by: int) -> slice:
 
 
 def _take(batch: Tensor, rows: Sequence[int]) -> Tensor:
-    """Rows of a batch. No index goes to the device, so nothing waits for it."""
+    """Rows of a batch, without an index on the device, so nothing waits for it."""
     return torch.stack([batch[row] for row in rows])
 
 
@@ -293,7 +292,7 @@ def _colour_matched(above: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
 
 
 def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
-    """Finish two small frames both ways. Raises RuntimeError where the pictures differ."""
+    """Finish two small frames both ways. Raises RuntimeError if the pictures differ."""
     works, patches = _small_batch()
     with finisher.scope():
         finisher.inputs(works)
@@ -320,7 +319,7 @@ class _Frames:
 
 
 def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
-    """Two frames of noise, one whole and one of the mouth, and their patches."""
+    """Two frames of noise, one full and one of the mouth, and their patches."""
     random = np.random.default_rng(0)
     mask = np.zeros((32, 40), np.uint8)
     mask[4:28, 4:36] = random.integers(0, 256, (24, 32), dtype=np.uint8)

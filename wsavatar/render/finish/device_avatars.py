@@ -1,6 +1,6 @@
-"""Avatars on the model's device: copied there once, kept within a budget.
+"""Avatars on the model's device: copied once, within a budget.
 
-This module knows no batches and no pictures made of them.
+This module knows neither batches nor finished pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from wsavatar.render.finish.device_jpeg import new_stream
 __all__ = ["DeviceAvatars", "DeviceDetail", "to_device"]
 
 _UPLOAD_FRAMES = 8
-"""Frames a copy to the device: what waits in pinned memory stays small."""
+"""Frames of one copy to the device, so that little pinned memory is used."""
 
 
 class DeviceDetail(NamedTuple):
@@ -52,10 +52,10 @@ class _Held:
 
 
 class DeviceAvatars:
-    """Avatars on one device, within ``budget_bytes``, the least recently used leaving first.
+    """Avatars on one device, within ``budget_bytes``; the least recently used are removed first.
 
-    An avatar is copied whole when first asked for, and who asked waits for that; one that alone is
-    over the budget is copied frame by frame each time. Any thread may call.
+    An avatar is copied at its first use, and the caller waits; one that alone is over the budget is
+    copied frame by frame each time. Thread-safe.
 
     ``reader`` is the CUDA stream of whoever uses them, the device's default one if not given.
     """
@@ -79,7 +79,7 @@ class DeviceAvatars:
 
     @property
     def used_bytes(self) -> int:
-        """What the avatars held now take of the device."""
+        """Device memory of the stored avatars."""
         with self._lock:
             return sum(held.bytes for held in self._held.values())
 
@@ -98,7 +98,7 @@ class DeviceAvatars:
         return held.inputs[index]
 
     def detail(self, avatar: PreparedAvatar, index: int) -> DeviceDetail | None:
-        """One frame's, or None where the avatar has none."""
+        """The detail of one frame, or None."""
         held = self._hold(avatar)
         if held is None:
             detail = self._copy_detail(avatar, slice(index, index + 1))
@@ -106,9 +106,9 @@ class DeviceAvatars:
         return held.detail.row(index) if held.detail is not None else None
 
     def evict(self) -> None:
-        """Let go of the least recently used until half of the memory is free again, one at least.
+        """Remove the least recently used, at least one, until half of the memory is free.
 
-        What a batch in progress uses stays until it is done.
+        Memory that a batch in progress uses is kept until that ends.
         """
         with self._lock:
             total = sum(held.bytes for held in self._held.values())
@@ -116,14 +116,14 @@ class DeviceAvatars:
                 self._held.popitem(last=False)
 
     def prepare(self, avatar: PreparedAvatar) -> None:
-        """Copy the avatar to the device now, so that its first frame does not wait for it.
+        """Copy the avatar to the device now, so that its first frame does not wait.
 
-        Blocks until it is there; batches with other avatars go on meanwhile.
+        Blocks until it is copied; batches with other avatars go on.
         """
         self._hold(avatar)
 
     def _hold(self, avatar: PreparedAvatar) -> _Held | None:
-        """The avatar on the device, copied there where it is not; None where it is too large."""
+        """The avatar on the device, copied if necessary; None if it is too large."""
         key = id(avatar.face)
         with self._lock:
             held = self._held.get(key)
@@ -134,9 +134,9 @@ class DeviceAvatars:
         size += avatar.face.detail.nbytes if avatar.face.detail is not None else 0
         if size > self._budget:
             return None
-        with self._uploading:  # one at a time; those that are there can be had meanwhile
+        with self._uploading:  # one at a time; stored ones are available meanwhile
             with self._lock:
-                held = self._held.get(key)  # somebody else's copy, that this call waited for
+                held = self._held.get(key)  # copied by another thread
                 if held is not None:
                     return held
                 while sum(h.bytes for h in self._held.values()) + size > self._budget:
@@ -154,7 +154,7 @@ class DeviceAvatars:
             held = self._copy(avatar)
         uploads.synchronize()
         for tensor in held.tensors:
-            # Evicted, its memory waits for the batches that still read it.
+            # After removal, its memory is kept for batches that still read it.
             tensor.record_stream(reader)
         return held
 
@@ -204,7 +204,7 @@ def _region_alpha(avatar: PreparedAvatar, index: int) -> np.ndarray:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A copy of ``array`` on the device; on CUDA by way of pinned memory, without waiting."""
+    """A copy of ``array`` on the device; on CUDA through pinned memory, without waiting."""
     dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
     staged = torch.empty(array.shape, dtype=dtype, pin_memory=device.type == "cuda")
     staged.numpy()[...] = array

@@ -1,8 +1,8 @@
 """Encodes pictures that are in a device's memory.
 
-JPEGs are made on the device where torchvision brings nvJPEG: only their bytes are copied to the
-host. Without it, and for every other encoder, the pixels are copied, once a batch, and encoded on
-the host's cores; a missing nvJPEG is told once. It knows no frames and no sessions.
+JPEGs are encoded on the device if torchvision has nvJPEG: only their bytes are copied to the host.
+Otherwise, and for every other encoder, the pixels are copied once for each batch and encoded on the
+host; a missing nvJPEG is logged once. It knows neither frames nor sessions.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def new_stream(device: torch.device) -> torch.cuda.Stream | None:
 
 
 class DeviceEncoder:
-    """Encodes batches of pictures on ``device``. Any thread may call; on a GPU calls take turns.
+    """Encodes batches of pictures on ``device``. Thread-safe; on a GPU one call runs at a time.
 
-    ``find`` is asked for the device's encoder once, now; None has the cores encode.
+    ``find`` is called once for the device's encoder; None: encode on the host.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class DeviceEncoder:
     ) -> list[bytes]:
         """Bytes of uint8 [3, h, w] each, in order; JPEGs are 4:4:4 on a GPU, 4:2:0 on the cores.
 
-        ``encoders`` are names of `wsavatar.render.encoders`. Every picture must be there already:
-        no stream is waited for. When this returns, nothing on the device reads them any more.
+        ``encoders`` are names of `wsavatar.render.encoders`. Every picture must be complete: no
+        stream is awaited. After the return, nothing on the device reads them.
         """
         there = [i for i, name in enumerate(encoders) if self._encode and name == "jpeg"]
         here = [i for i in range(len(pictures)) if i not in there]
@@ -90,7 +90,7 @@ class DeviceEncoder:
     def _on_cores(
         self, pictures: Sequence[Tensor], qualities: Sequence[int], encoders: Sequence[str]
     ) -> list[bytes]:
-        with self._on(self._copies):  # beside the model's stream, which has begun the next batch
+        with self._on(self._copies):  # beside the model's stream, which has started the next batch
             flat = _to_host([picture.permute(1, 2, 0).flatten() for picture in pictures])
         arrays = [
             pixels.reshape(*picture.shape[1:], 3)
@@ -112,7 +112,7 @@ def _encoded(picture: np.ndarray, quality: int, encoder: str) -> bytes:
 
 
 def _to_host(pieces: Sequence[Tensor]) -> list[np.ndarray]:
-    """uint8 [n] each, from the device in one copy. Blocks until the current stream has made it."""
+    """uint8 [n] each, from the device in one copy. Blocks until the current stream is done."""
     data = torch.cat(list(pieces))
     if data.device.type == "cuda":
         host = torch.empty(data.shape, dtype=data.dtype, pin_memory=True)
@@ -123,7 +123,7 @@ def _to_host(pieces: Sequence[Tensor]) -> list[np.ndarray]:
 
 
 def _find_nvjpeg(device: torch.device) -> Encode | None:
-    """torchvision's encoder, once it has encoded a small picture; else None, and a warning."""
+    """torchvision's encoder, tested with a small picture; else None, and a warning."""
     try:
         picture = torch.zeros(3, 16, 16, dtype=torch.uint8, device=device)
         encode = _torchvision_encoder(picture.device)
@@ -132,7 +132,7 @@ def _find_nvjpeg(device: torch.device) -> Encode | None:
             raise RuntimeError("what it made is no JPEG")
     except Exception as error:  # missing, built without nvJPEG, or for another CUDA release
         _log.warning(
-            "%s: torchvision has no usable nvJPEG (%s): JPEGs are made on the CPU, which is slower",
+            "%s: torchvision has no usable nvJPEG (%s): encoding JPEGs on the CPU, which is slower",
             device,
             error,
         )
@@ -145,10 +145,10 @@ _turn = threading.Lock()
 
 
 def _torchvision_encoder(device: torch.device) -> Encode:
-    """nvJPEG for ``device``, in turns with every other device of the process.
+    """nvJPEG for ``device``; one call at a time in the process.
 
-    torchvision has one encoder a process, for one device; another device's picture would have it
-    built anew. So all are encoded where the first one was, after a copy from device to device.
+    torchvision has one encoder in a process, for one device, and would build it again for another
+    device. So all pictures are encoded on the first device, after a copy between devices.
     """
     from torchvision.io import encode_jpeg  # type: ignore[import-not-found, unused-ignore]
 

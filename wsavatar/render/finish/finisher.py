@@ -1,7 +1,8 @@
 """From the model's patches to encoded pictures: paste, cut, scale, encode.
 
-Two finishers of one shape: `host.HostFinisher`, with OpenCV, and `device.DeviceFinisher`, which
-stays on the model's device until the bytes are made. They know neither queues nor outcomes.
+Two finishers with the same interface: `host.HostFinisher`, with OpenCV, and
+`device.DeviceFinisher`, which stays on the model's device up to the encoded bytes. They know
+neither queues nor outcomes.
 """
 
 from __future__ import annotations
@@ -23,19 +24,18 @@ _log = logging.getLogger(__name__)
 
 
 class Finisher(Protocol):
-    """What turns a batch of patches into encoded pictures.
+    """Makes encoded pictures of a batch of patches.
 
     ``inputs``, then the model's ``generate``, then ``compose`` for the same works run on one
     thread, in that order; ``encode`` may run on another, for one batch at a time each.
     """
 
     on_device: bool
-    """True: `compose` only queues work on the device and returns at once; give it whole batches.
-    False: `compose` and `encode` cost this machine's time; a batch may be cut into single frames
-    and spread over threads."""
+    """True: `compose` only queues work on the device and returns at once; it takes whole batches.
+    False: `compose` and `encode` use the CPU; a batch may be split over threads."""
 
     def scope(self) -> AbstractContextManager[Any]:
-        """What the thread that makes batches runs under, from its first call to its last."""
+        """A context for the thread that renders batches, around all its calls."""
 
     def inputs(self, works: Sequence[FrameWork]) -> Any:
         """The rows that `FaceModel.generate` takes, in the order of ``works``."""
