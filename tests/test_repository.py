@@ -25,7 +25,7 @@ LARGE_FILES = {
     "wsavatar/embedded/musetalkV15/unet.safetensors",
     "wsavatar/embedded/sd-vae/diffusion_pytorch_model.safetensors",
     "wsavatar/embedded/whisper/model.safetensors",
-    "wsavatar/training/lipmeter.safetensors",
+    "wsavatar/training/lip_estimator.safetensors",
 }
 """The tracked files of more than 1 MiB. Git keeps every version of each for ever: weights are
 committed once, when a training is accepted."""

@@ -13,6 +13,7 @@ import av
 import numpy as np
 
 from wsavatar.errors import WsavatarError
+from wsavatar.media.container import open_container
 from wsavatar.media.video import AudioTrack
 
 __all__ = ["AudioFileError", "read_audio"]
@@ -36,8 +37,7 @@ def read_audio(path: Path) -> AudioTrack:
     if not path.is_file():
         raise AudioFileError(f"{path}: no such file")
     try:
-        # Titles in other encodings than UTF-8 are common, and not read.
-        with av.open(str(path), mode="r", metadata_errors="replace") as container:
+        with open_container(path) as container:
             if not container.streams.audio:
                 raise AudioFileError(f"{path}: holds no audio stream")
             pieces, rate, is_mixed = _decoded(path, container)

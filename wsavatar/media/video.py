@@ -22,6 +22,7 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
 from wsavatar.errors import WsavatarError
+from wsavatar.media.container import open_container
 
 __all__ = [
     "AudioTrack",
@@ -147,8 +148,7 @@ def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, 
 @contextmanager
 def _video_stream(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream that is no cover picture."""
-    # Titles in other encodings than UTF-8 are common, and not read.
-    with av.open(str(path), mode="r", metadata_errors="replace") as container:
+    with open_container(path) as container:
         for stream in container.streams.video:
             if not stream.disposition & Disposition.attached_pic:
                 yield container, stream
