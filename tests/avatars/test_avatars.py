@@ -214,7 +214,7 @@ def test_a_link_may_not_lead_out_of_the_folder(home: Path) -> None:
     secret.write_bytes((folder / "idle.mp4").read_bytes())
     (folder / "idle.mp4").unlink()
     (folder / "idle.mp4").symlink_to(secret)
-    with pytest.raises(AvatarError, match="leads out"):
+    with pytest.raises(AvatarError, match="outside the avatar"):
         store_in(home).idle_video("ada")
 
 
