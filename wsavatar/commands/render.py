@@ -145,7 +145,7 @@ def write_video(
             unfinished, width=avatar.width, height=avatar.height, fps=fps, sound=sound
         ) as video:
             for tick in ticks:
-                video.write(tick.picture, tick.sound)
+                video.write(tick.picture, tick.audio)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

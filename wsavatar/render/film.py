@@ -1,7 +1,7 @@
-"""A finished film of an avatar: rest, speech, rest, picture by picture, as fast as it is made.
+"""Renders finished videos of an avatar: the idle cycle, speech, the idle cycle.
 
-It drives a `FacePool` and a `Player` as a live output would, only without a clock: the frames are
-those of a live session for the same audio, and none is late or dropped. It knows no files.
+Uses a `FacePool` and a `Player` like a live output, but without a clock: frames are those of a live
+session for the same audio, and none is late or dropped. It knows no files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["FilmError", "FilmTick", "film", "frame_total"]
 
 _CHUNK_S = 2
 _AHEAD_S = 4
-"""Of frames asked for and not yet shown: enough to keep a device busy, and no more memory."""
+"""Frames submitted ahead of the player: enough to keep a device busy, little enough memory."""
 
 FilmTick: TypeAlias = Tick[np.ndarray]
 """Its picture is uint8 [H, W, 3] RGB."""
@@ -41,7 +41,7 @@ class FilmError(WsavatarError, RuntimeError):
 
 
 def frame_total(audio: AudioTrack, fps: Fraction) -> int:
-    """``ceil(seconds * fps)``, exactly: every moment of the sound has a frame."""
+    """``ceil(seconds * fps)``, exactly: all audio has a frame."""
     return -int(-audio.seconds * fps // 1)
 
 
@@ -54,11 +54,11 @@ def film(
     *,
     rest_s: float = 0.0,
 ) -> Iterator[FilmTick]:
-    """The avatar saying ``audio``: `frame_total` ticks, and ``rest_s`` of rest before and after.
+    """The avatar speaks ``audio``: `frame_total` ticks, with ``rest_s`` of idle before and after.
 
-    The ticks' sound is the audio as it is, not what the model takes; without rest it ends with the
-    audio. Blocks, so it must not be used on an event loop. Raises FilmError for a frame that cannot
-    be made, PoolError where the model cannot run.
+    The ticks have the audio at its own rate; with ``rest_s`` 0 the last one ends with it. Blocks:
+    not for an event loop. Raises FilmError for a frame that cannot be rendered, PoolError if the
+    model cannot run.
     """
     with asyncio.Runner() as runner:
         ticks = _film(model, avatar, audio, fps, settings, round(rest_s * fps))
@@ -99,8 +99,8 @@ async def _film(
             yield player.tick()
         left = len(audio.samples)
         async for tick in _speak(player, pool, avatar, audio, fps):
-            yield tick if rest else replace(tick, sound=tick.sound[:left])
-            left -= len(tick.sound)
+            yield tick if rest else replace(tick, audio=tick.audio[:left])
+            left -= len(tick.audio)
         for _ in range(rest):
             yield player.tick()
     finally:
@@ -120,8 +120,8 @@ async def _speak(
     video = VideoFormat(fps, encoder="raw")
     stream = pool.open_stream(avatar, video, 0, first, outcomes.put_nowait)
     asked = 0
-    for sound, chunks in _pieces(audio, fps, pool.open_chunker(fps, 1000 * _CHUNK_S)):
-        speech.push_sound(sound)
+    for piece, chunks in _pieces(audio, fps, pool.open_chunker(fps, 1000 * _CHUNK_S)):
+        speech.push_audio(piece)
         for chunk in chunks:
             stream.submit(chunk, math.inf)
             asked += chunk.frame_count
@@ -141,7 +141,7 @@ async def _speak(
 def _pieces(
     audio: AudioTrack, fps: Fraction, chunker: SpeechChunker
 ) -> Iterator[tuple[np.ndarray, Sequence[Chunk]]]:
-    """The sound, and what the model makes frames of, a few seconds at a time."""
+    """The audio and the model's chunks of it, `_CHUNK_S` at a time."""
     speech = _resampled(audio, fps, chunker.sample_rate)
     heard, model_step = _CHUNK_S * audio.sample_rate, _CHUNK_S * chunker.sample_rate
     for number in range(-(-max(len(audio.samples), 1) // heard)):
@@ -153,7 +153,7 @@ def _pieces(
 
 
 def _resampled(audio: AudioTrack, fps: Fraction, sample_rate: int) -> np.ndarray:
-    """What the model takes: float32 mono [n], just long enough for `frame_total` frames."""
+    """The model's audio: float32 mono [n], just long enough for `frame_total` frames."""
     mono = audio.samples.mean(axis=1, dtype=np.float32)
     speech = soxr.resample(mono, audio.sample_rate, sample_rate).astype(np.float32, copy=False)
     # Resampling rounds the length; at a frame's edge that would make one frame more or fewer.

@@ -1,18 +1,17 @@
-"""An avatar as a track of constant rate: at rest while nothing is said, speaking when there is.
+"""Plays an avatar as a track with a constant frame rate: idle cycle and speech in turn.
 
-For outputs that need a clock: H.264, RTMP, WebRTC, a video file. Each tick gives exactly one
-picture, and the sound that belongs to it. Pure: it reads no clock and has no threads; whoever
-drives it asks for the next tick, or for those that are due by a time that is handed in. It does
-not know how pictures are made, nor what is done with them: pictures of any kind pass through it.
+For outputs that need a clock: H.264, RTMP, WebRTC, a video file. Each tick has exactly one picture
+and the audio that belongs to it. Pure: it reads no clock and has no threads; the caller asks for
+the next tick, or for the ticks that are due at a given time. Pictures may be of any type.
 
-* At rest the idle cycle is shown, and the sound is silence.
-* A speech begins once its first picture is there, or was dropped, or `PATIENCE_S` after its first
-  sound; it goes on in the idle cycle's place, and the cycle goes on from where it ends.
-* Sound is never dropped and never repeated. Where too little of it is in hand for a tick, the last
-  picture is held, silence is given, and the speech waits.
-* Pictures yield to sound: one that was dropped, or is late, is replaced by the one before it.
-* `Player.clear` interrupts: the next tick is at rest. Each speech's end is told once, with how much
-  of it was heard.
+* Between speeches it plays the idle cycle and silence.
+* A speech starts when its first picture has arrived or was dropped, or `PATIENCE_S` after its first
+  audio. Its pictures continue the idle cycle, and the idle cycle continues after its last picture.
+* Audio is never dropped or repeated. If a tick's audio has not arrived, the last picture is held
+  over silence, and the speech continues later.
+* A picture that was dropped or is late is replaced by the previous one.
+* `Player.clear` interrupts: the next tick is idle. The end of each speech is reported once, with
+  the position that was reached.
 """
 
 from __future__ import annotations
@@ -32,39 +31,39 @@ __all__ = ["MAX_AHEAD_S", "Finished", "Player", "PlayerError", "Speech", "Tick"]
 
 PATIENCE_S = 1.0
 MAX_AHEAD_S = 60.0
-"""Of sound and pictures that one speech may have in hand. Who gives it more is told so."""
+"""Limit of the audio and pictures buffered for one speech; more raises PlayerError."""
 MAX_WAITING = 8
-"""Speeches behind the one that is heard."""
+"""Limit of the speeches that wait for the current one."""
 
 Picture = TypeVar("Picture")
 
 
 class PlayerError(WsavatarError, RuntimeError):
-    """A speech was given more than it can hold, or something after its end."""
+    """A speech was given more than it may buffer, or audio after its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick(Generic[Picture]):
-    """One picture of the track and its sound: float32 [samples, channels]."""
+    """One picture of the track and its audio: float32 [samples, channels]."""
 
     index: int
     picture: Picture
-    sound: np.ndarray
+    audio: np.ndarray
     speaking: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A speech has ended, after ``position_s`` of its sound."""
+    """A speech has ended: ``position_s`` of its audio was played."""
 
     position_s: float
     interrupted: bool
 
 
 class Speech(Generic[Picture]):
-    """One response on its way into the track; made by `Player.begin`. Push in any order, then end.
+    """The audio and pictures of one response; made by `Player.begin`.
 
-    Sound is pushed from its start on, pictures by their index at the player's rate.
+    Audio is pushed in order, pictures by their index at the player's frame rate; then `end`.
     """
 
     def __init__(
@@ -85,37 +84,37 @@ class Speech(Generic[Picture]):
         self._pictures: dict[int, Picture | None] = {}  # not shown yet; None: dropped
         self._shown: Picture | None = None
         self._started = self._ended = self._over = False
-        self._waited = 0  # ticks with sound, without a picture
+        self._waited = 0  # ticks with audio, without a picture
 
     @property
     def position_s(self) -> float:
-        """How much of its sound was heard."""
+        """Seconds of its audio played so far."""
         return self._heard / self._rate
 
     @property
     def ahead_s(self) -> float:
-        """How much of its sound is in hand."""
+        """Seconds of its audio buffered."""
         return self._in_hand / self._rate
 
     @property
     def over(self) -> bool:
-        """It was heard to its end, or interrupted. What is pushed now is ignored."""
+        """It was played to its end, or interrupted. Further pushes are ignored."""
         return self._over
 
-    def push_sound(self, samples: np.ndarray) -> None:
+    def push_audio(self, samples: np.ndarray) -> None:
         """Add float32 [n] or [n, channels]. Raises PlayerError beyond `MAX_AHEAD_S` or its end."""
         if self._over:
             return
         if self._ended:
-            raise PlayerError("the sound of this speech has already ended")
+            raise PlayerError("the audio of this speech has already ended")
         if self.ahead_s > MAX_AHEAD_S:
-            raise PlayerError(f"a speech may be {MAX_AHEAD_S:g} s ahead: wait until it is heard")
+            raise PlayerError(f"a speech may be {MAX_AHEAD_S:g} s ahead: wait until it is played")
         if len(samples):
             self._pieces.append(samples.reshape(len(samples), self._channels))
             self._in_hand += len(samples)
 
     def push_picture(self, index: int, picture: Picture | None) -> None:
-        """Add a picture; None: it was dropped. One that comes after its time is not shown.
+        """Add a picture; None: it was dropped. A late one is not shown.
 
         Raises PlayerError beyond `MAX_AHEAD_S`.
         """
@@ -126,25 +125,25 @@ class Speech(Generic[Picture]):
         self._pictures[index] = picture
 
     def end(self) -> None:
-        """All sound was pushed."""
+        """All audio was pushed."""
         self._ended = True
 
     # For Player.
 
     @property
     def _index(self) -> int:
-        """Of the picture that belongs to the next sound."""
+        """Index of the picture that belongs to the next audio."""
         return round(self._heard * self._fps / self._rate)
 
     def _has_picture(self) -> bool:
-        """Whether the next sound's picture is there, or known never to come."""
+        """Whether the next picture has arrived or was dropped."""
         return self._index in self._pictures
 
-    def _has_sound(self, samples: int) -> bool:
+    def _has_audio(self, samples: int) -> bool:
         return self._in_hand >= samples or self._ended
 
     def _may_start(self, samples: int) -> bool:
-        if not self._has_sound(samples):
+        if not self._has_audio(samples):
             return False
         self._waited += 1
         patience = PATIENCE_S * self._fps
@@ -152,7 +151,7 @@ class Speech(Generic[Picture]):
         return self._started
 
     def _take_picture(self) -> Picture | None:
-        """What to show with the next sound: the newest that is due; None before any was there."""
+        """The newest picture that is due; None before the first."""
         index = self._index
         for due in sorted(number for number in self._pictures if number <= index):
             picture = self._pictures.pop(due)
@@ -160,20 +159,20 @@ class Speech(Generic[Picture]):
         self._ticks += 1
         return self._shown
 
-    def _take_sound(self, samples: int) -> np.ndarray:
-        """The next sound, and silence behind its end: float32 [samples, channels]."""
-        sound = np.zeros((samples, self._channels), np.float32)
+    def _take_audio(self, samples: int) -> np.ndarray:
+        """The next audio, padded with silence after its end: float32 [samples, channels]."""
+        audio = np.zeros((samples, self._channels), np.float32)
         filled = 0
         while filled < samples and self._pieces:
             piece = self._pieces.popleft()
             used = min(len(piece), samples - filled)
-            sound[filled : filled + used] = piece[:used]
+            audio[filled : filled + used] = piece[:used]
             if used < len(piece):
                 self._pieces.appendleft(piece[used:])
             filled += used
         self._in_hand -= filled
         self._heard += filled
-        return sound
+        return audio
 
     def _finish(self, *, interrupted: bool) -> None:
         self._over = True
@@ -184,9 +183,9 @@ class Speech(Generic[Picture]):
 
 
 class Player(Generic[Picture]):
-    """One avatar's track. ``idle`` are the pictures of its idle cycle, forward, at ``idle_fps``.
+    """One avatar's track. ``idle``: the pictures of its idle cycle, forward, at ``idle_fps``.
 
-    Sound is float32 [n, channels] at ``sample_rate``. One thread or event loop owns it.
+    Audio is float32 [n, channels] at ``sample_rate``. Not thread-safe.
     """
 
     def __init__(
@@ -212,23 +211,23 @@ class Player(Generic[Picture]):
 
     @property
     def speaking(self) -> bool:
-        """A speech is under way, or waits for its turn."""
+        """A speech is being played or waits."""
         return bool(self._speeches)
 
     @property
     def waiting(self) -> bool:
-        """What the next tick would show or give of a speech is not there yet."""
+        """The picture or audio of the next tick has not arrived."""
         if not self._speeches:
             return False
         speech = self._speeches[0]
-        return not (speech._has_sound(self._samples()) and speech._has_picture())
+        return not (speech._has_audio(self._samples()) and speech._has_picture())
 
     def begin(
         self,
         first_cycle_index: int,
         on_finished: Callable[[Finished], None] = lambda finished: None,
     ) -> Speech[Picture]:
-        """Add a speech behind those that wait. Its first picture is at that index of the cycle.
+        """Add a speech after those that wait. ``first_cycle_index``: of its first picture.
 
         Raises PlayerError where `MAX_WAITING` wait already.
         """
@@ -241,16 +240,16 @@ class Player(Generic[Picture]):
         return speech
 
     def cycle_index_in(self, seconds: float) -> int:
-        """Where the idle cycle will be, if nothing is said until then: for `begin`."""
+        """The idle cycle's index after so many idle seconds: for `begin`."""
         return int(self._cycle + round(seconds * self._fps) * self._step)
 
     def clear(self) -> None:
-        """Interrupt: whatever is said or waits is over. The next tick is at rest."""
+        """Interrupt: end all speeches. The next tick is idle."""
         while self._speeches:
             self._speeches.popleft()._finish(interrupted=True)
 
     def tick(self) -> Tick[Picture]:
-        """The next picture and its sound."""
+        """The next picture and its audio."""
         samples = self._samples()
         while self._speeches and self._is_over(self._speeches[0]):
             self._speeches.popleft()._finish(interrupted=False)
@@ -259,7 +258,7 @@ class Player(Generic[Picture]):
             self._cycle = Fraction(speech.first_cycle_index)
         if speech is None or not speech._started:
             made = self._rest(samples)
-        elif speech._has_sound(samples):
+        elif speech._has_audio(samples):
             made = self._speak(speech, samples)
         else:
             held = self._at_rest if speech._shown is None else speech._shown
@@ -268,7 +267,7 @@ class Player(Generic[Picture]):
         return made
 
     def until(self, now_s: float) -> Iterator[Tick[Picture]]:
-        """All ticks that are due by ``now_s``; the first call sets when the track began."""
+        """All ticks that are due by ``now_s``; the first call starts the track."""
         if self._origin_s is None:
             self._origin_s = now_s
         while self._ticks <= (now_s - self._origin_s) * self._fps:
@@ -287,7 +286,7 @@ class Player(Generic[Picture]):
         picture = speech._take_picture()
         made = self._made(
             self._at_rest if picture is None else picture,
-            speech._take_sound(samples),
+            speech._take_audio(samples),
             speaking=True,
         )
         self._cycle += self._step
@@ -298,14 +297,14 @@ class Player(Generic[Picture]):
     def _is_over(self, speech: Speech[Picture]) -> bool:
         return speech._ended and not speech._in_hand
 
-    def _made(self, picture: Picture, sound: np.ndarray, *, speaking: bool) -> Tick[Picture]:
-        return Tick(self._ticks, picture, sound, speaking)
+    def _made(self, picture: Picture, audio: np.ndarray, *, speaking: bool) -> Tick[Picture]:
+        return Tick(self._ticks, picture, audio, speaking)
 
     def _silence(self, samples: int) -> np.ndarray:
         return np.zeros((samples, self._channels), np.float32)
 
     def _samples(self) -> int:
-        """Of the next tick: together they are exactly the sample rate, at any frame rate."""
+        """Samples of the next tick; they add up to the sample rate, at any frame rate."""
         return int((self._ticks + 1) * self._rate / self._fps) - int(
             self._ticks * self._rate / self._fps
         )

@@ -1,6 +1,6 @@
-"""Avatars in a process that renders nothing: their files are read here, devices' processes prepare.
+"""Avatars of a process that renders nothing: it reads their files; devices' processes prepare them.
 
-It does not know how a face is prepared, nor how a process is asked.
+It knows neither how a face is prepared nor how a process is called.
 """
 
 from __future__ import annotations
@@ -16,10 +16,7 @@ __all__ = ["RemoteAvatars"]
 
 
 class RemoteAvatars(AvatarLibrary):
-    """``prepare`` has a device's process prepare an avatar by its id, and waits for it.
-
-    It raises AvatarError where that cannot be done.
-    """
+    """``prepare(id)`` makes a device's process prepare an avatar, and waits; may raise AvatarError."""
 
     def __init__(self, settings: AvatarSettings, prepare: Callable[[str], None]) -> None:
         super().__init__(settings)
