@@ -16,7 +16,7 @@ __all__ = ["RemoteAvatars"]
 
 
 class RemoteAvatars(AvatarLibrary):
-    """``prepare(id)`` makes a device's process prepare an avatar, and waits; may raise AvatarError."""
+    """``prepare(id)``: a device's process prepares the avatar; blocks; may raise AvatarError."""
 
     def __init__(self, settings: AvatarSettings, prepare: Callable[[str], None]) -> None:
         super().__init__(settings)
