@@ -20,9 +20,10 @@ import numpy as np
 from wsavatar.avatars.format import write_avatar
 from wsavatar.resources import embedded_weights
 
-__all__ = ["PageServer", "light_settings", "product_settings"]
+__all__ = ["OTHER_ORIGIN", "PageServer", "light_settings", "product_settings"]
 
 ROOT = Path(__file__).parents[1]
+OTHER_ORIGIN = "http://localhost:9"
 _START_S = 180.0
 
 
@@ -79,7 +80,10 @@ class PageServer:
 
 
 def light_settings(directory: Path) -> list[str]:
-    """A small random model and two drawn avatars, written into ``directory``."""
+    """A small random model and two drawn avatars, written into ``directory``.
+
+    Pages of `OTHER_ORIGIN` may use the server.
+    """
     from wsavatar.faces.musetalk.random import write_random_model
 
     write_random_model(directory / "model", size="mini")
@@ -87,6 +91,7 @@ def light_settings(directory: Path) -> list[str]:
         _draw_avatar(directory / "avatars", id, tint)
     return [
         "dialogue.tts=espeak",
+        f"server.allowed_origins={OTHER_ORIGIN}",
         f"model.path={directory / 'model'}",
         f"avatars.directory={directory / 'avatars'}",
         f"avatars.cache={directory / 'cache'}",

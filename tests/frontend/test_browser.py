@@ -23,7 +23,7 @@ from tests.browser import (
     wait_for_event,
 )
 from tests.browser_sync import WIRE_RATE, locate, measure, output_of, response_audio
-from tests.page_server import PageServer
+from tests.page_server import OTHER_ORIGIN, PageServer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
@@ -260,6 +260,35 @@ def test_the_page_asks_only_its_own_server(open_page: OpenPage, server: PageServ
     page.wait_for_timeout(300)
     assert asked
     assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
+
+
+ELSEWHERE = """async (url) => {
+  const listed = await fetch(url + "api/avatars").then((answer) => answer.json());
+  const idle = await fetch(url + listed.avatars[0].urls.idle_frames);
+  const session = await new Promise((resolve, reject) => {
+    const socket = new WebSocket(url.replace("http", "ws") + "v1/realtime");
+    socket.onmessage = ({ data }) => resolve(JSON.parse(data).type);
+    socket.onerror = () => reject(new Error("the WebSocket was refused"));
+  });
+  return [listed.avatars.length, (await idle.arrayBuffer()).byteLength > 1000, session];
+}"""
+
+
+@pytest.mark.parametrize("origin", [OTHER_ORIGIN, "http://localhost:10"])
+def test_a_page_elsewhere_needs_to_be_listed(
+    open_page: OpenPage, server: PageServer, origin: str
+) -> None:
+    """A listed page, isolated too, reads lists and pictures and connects; another one does not."""
+    # The page below has no network address: Chromium would ask before it may reach this machine.
+    page = open_page(flags=("--disable-features=LocalNetworkAccessChecks",))
+    isolated = {"Cross-Origin-Embedder-Policy": "require-corp"}
+    page.route(f"{origin}/**", lambda route: route.fulfill(body="<html>", headers=isolated))
+    page.goto(f"{origin}/")
+    if origin == OTHER_ORIGIN:
+        assert page.evaluate(ELSEWHERE, server.url) == [2, True, "session.created"]
+    else:
+        with pytest.raises(sync_api.Error, match="Failed to fetch"):
+            page.evaluate(ELSEWHERE, server.url)
 
 
 # -- the product, for as long as it takes to drift -----------------------------------
