@@ -14,7 +14,7 @@ import torch
 from tests.fake_model import FakeModel, make_avatar
 from tests.page_server import light_settings
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.bench import ceiling, precision, reference, renderer
+from wsavatar.bench import ceiling, command, overload, precision, reference, renderer
 from wsavatar.bench.command import parse_parts
 from wsavatar.bench.report import (
     BenchError,
@@ -114,6 +114,21 @@ def test_precision_compares_pictures_of_the_same_speech(light: list[str], capsys
     assert whole["psnr_db"] == precision.SAME_DB and whole["greatest_difference"] == 0
     assert 20 < half["worst_frame_db"] <= half["psnr_db"] < precision.SAME_DB
     assert min(whole["frame_ms"], half["frame_ms"], whole["block_ms"], half["block_ms"]) > 0
+
+
+def test_overload_begins_with_the_best_load(
+    light: list[str], capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each load has its sessions, and what they got together and each."""
+    monkeypatch.setattr(command, "OVERLOAD_S", 1.0)
+    monkeypatch.setattr(overload, "SETTLE_S", 0.0)
+    monkeypatch.setattr(overload, "TIMES", (2.0,))
+    words = ["bench", "--json", "--batch-size", "2", "--seconds", "1", "--parts", "overload"]
+    assert main([*words, *light]) == 0
+    best, twice = json.loads(capsys.readouterr().out)["overload"]
+    assert (best["times"], best["share_of_best"], twice["times"]) == (1.0, 1.0, 2.0)
+    assert twice["sessions"] == max(1, round(2 * best["frames_per_s"] / 25))
+    assert 0 <= twice["least"] <= twice["most"] <= 25 and best["frames_per_s"] > 0
 
 
 def test_a_level_of_255_everywhere_is_48_db() -> None:

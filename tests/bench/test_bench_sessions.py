@@ -17,7 +17,15 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from tests import helpers
-from wsavatar.bench.clients import RATE, ClientJob, ClientResult, Results, _open, run_client
+from wsavatar.bench.clients import (
+    RATE,
+    ClientJob,
+    ClientResult,
+    Results,
+    _open,
+    _Receiver,
+    run_client,
+)
 from wsavatar.bench.sessions import Workload, _client_jobs, percentile, sessions_table, summarize
 from wsavatar.bench.speech import recorded_speech
 from wsavatar.bench.viewer import PlannedChunk, Playback, Viewer, plan_chunks
@@ -290,6 +298,16 @@ def results(**lag: list[float]) -> list[Results]:
         client.began = client.complete = True
     quiet = {"loop_lag_ms": [0.1] * 100, "send_lag_ms": [0.2] * 100} | lag
     return [Results([second], **quiet), Results([first], **quiet)]
+
+
+def test_a_client_notes_that_the_server_is_over_its_capacity() -> None:
+    """However often the server says so and takes it back, the client counts as told."""
+    result = ClientResult(0)
+    receiver = _Receiver(Viewer(25, []), result)
+    for over in (True, False):
+        rates = {"frames_per_s_wanted": 100, "frames_per_s_made": 50}
+        assert not receiver._event({"type": "avatar.capacity", "over": over, **rates}, 0, 1.0)
+    assert result.told_over_capacity
 
 
 def test_results_of_clients_are_added_up() -> None:

@@ -175,7 +175,10 @@ def pictures(
 
 
 def test_frames_do_not_depend_on_the_batch(model: MuseTalk, ada: PreparedAvatar) -> None:
-    """Batches of 1, 4 and 5 give the same pictures, to one level of 255 (other kernels)."""
+    """Batches of 1, 4 and 5 give the same pictures, to two levels of 255.
+
+    Other kernels move what the model draws by one, which sharpening may double.
+    """
     audio = AudioTrack(tone(0.6), 16_000)
     made = [
         pictures(model, ada, audio, RenderSettings(batch_size=size, max_batch_size=size))
@@ -183,7 +186,7 @@ def test_frames_do_not_depend_on_the_batch(model: MuseTalk, ada: PreparedAvatar)
     ]
     assert made[0].shape == (15, H, W, 3)
     for other in made[1:]:
-        assert np.abs(other.astype(int) - made[0]).max() <= 1
+        assert np.abs(other.astype(int) - made[0]).max() <= 2
 
 
 def test_frames_follow_the_audio(model: MuseTalk, ada: PreparedAvatar) -> None:

@@ -84,6 +84,8 @@ class ClientResult:
     audio_gaps: int = 0
     missing_audio_ms: float = 0.0
     underruns: int = 0
+    told_over_capacity: bool = False
+    """The server said at some time that it was over its capacity."""
     complete: bool = False
     planned_chunks: int = 0
     """Chunks that the server should have cut from this client's audio."""
@@ -238,6 +240,8 @@ class _Receiver:
                 self.viewer.end(now_s)
             case "response.video.done":
                 self._result.dropped = event["frames_dropped"]
+            case "avatar.capacity":
+                self._result.told_over_capacity |= event["over"]
             case "error" if len(self._result.errors) < MAX_ERRORS:
                 self._result.errors.append(event["error"]["message"])
             case "response.done":

@@ -29,10 +29,21 @@ __all__ = ["PARTS", "add_arguments", "measure", "parse_parts", "run"]
 
 Row = TypeVar("Row")
 
-PARTS = ("stages", "throughput", "latency", "reference", "ceiling", "scaling", "precision")
+PARTS = (
+    "stages",
+    "throughput",
+    "latency",
+    "reference",
+    "ceiling",
+    "scaling",
+    "precision",
+    "overload",
+)
 _ON_CPU = {"stages", "throughput", "latency"}
 _ON_CUDA = {*_ON_CPU, "reference", "ceiling"}
 _CUDA_BATCH = 16
+OVERLOAD_S = 12.0
+"""Of speech at each load, at least."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -264,6 +275,12 @@ def measure(
         found["scaling"] = _measure_scaling(models, settings, inputs, greatest)
     if "precision" in parts:
         found["precision"] = _measure_precision(model, settings, store, greatest, seconds)
+    if "overload" in parts:
+        from wsavatar.bench.overload import measure_overload
+
+        long = max(seconds, OVERLOAD_S)
+        spoken = renderer.BenchInput.of(avatar, settings.render, model.windows, long)
+        found["overload"] = measure_overload(model, spoken, settings.render, _say)
     found["comparison"] = compare(
         found.get("throughput", ()), found.get("reference", ()), found.get("ceiling")
     )

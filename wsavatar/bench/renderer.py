@@ -34,11 +34,13 @@ __all__ = [
     "REPETITIONS",
     "BenchInput",
     "batch_sizes",
+    "frames_per_s",
     "make_conditions",
     "measure_first_frame",
     "measure_scaling",
     "measure_stages",
     "measure_throughput",
+    "started_pool",
 ]
 
 REPETITIONS = 3
@@ -218,10 +220,10 @@ async def _scaled_throughputs(
     pool: FacePool, devices: int, inputs: BenchInput, size: int, say: Callable[[str], None]
 ) -> list[Scaling]:
     rows: list[Scaling] = []
-    async with _started(pool):
+    async with started_pool(pool):
         for count in batch_sizes(devices):
             pool.use_devices(count)
-            speed = round(await _measured(pool, inputs, BATCHES * size * count), 1)
+            speed = round(await frames_per_s(pool, inputs, BATCHES * size * count), 1)
             alone = rows[0].frames_per_s if rows else speed
             rows.append(Scaling(count, speed, round(speed / alone, 2)))
             named = "1 device" if count == 1 else f"{count} devices"
@@ -230,11 +232,11 @@ async def _scaled_throughputs(
 
 
 async def _throughput(pool: FacePool, inputs: BenchInput, frames: int) -> float:
-    async with _started(pool):
-        return await _measured(pool, inputs, frames)
+    async with started_pool(pool):
+        return await frames_per_s(pool, inputs, frames)
 
 
-async def _measured(pool: FacePool, inputs: BenchInput, frames: int) -> float:
+async def frames_per_s(pool: FacePool, inputs: BenchInput, frames: int) -> float:
     """Frames per second on a running pool, the median of repetitions."""
     chunks = inputs.chunks_for(frames)
     speeds = []
@@ -267,7 +269,7 @@ async def _latencies(model: FaceModel, inputs: BenchInput) -> list[float]:
     samples = _noise(step * (LATENCY_CHUNKS + 2))
     latencies = []
     settings = inputs.settings.model_copy(update={"max_lateness_ms": 10_000})
-    async with _started(FacePool([model], settings)) as pool:
+    async with started_pool(FacePool([model], settings)) as pool:
         arrivals = _Arrivals(0)
         stream = pool.open_stream(
             inputs.avatar, inputs.video, 0, 0, lambda outcome: arrivals(outcome)
@@ -286,7 +288,7 @@ async def _latencies(model: FaceModel, inputs: BenchInput) -> list[float]:
 
 
 @contextlib.asynccontextmanager
-async def _started(pool: FacePool) -> AsyncIterator[FacePool]:
+async def started_pool(pool: FacePool) -> AsyncIterator[FacePool]:
     """Start a pool, and close it after the measurement."""
     await pool.start()
     try:

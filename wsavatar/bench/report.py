@@ -17,6 +17,7 @@ __all__ = [
     "Comparison",
     "ConvolutionRate",
     "FirstFrame",
+    "Overload",
     "Precision",
     "ReferenceSpeed",
     "Report",
@@ -82,6 +83,23 @@ class Scaling:
     frames_per_s: float
     ratio: float
     """To the speed of one device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What the renderer shows of so many live sessions."""
+
+    times: float
+    """The load, in multiples of what it shows at best."""
+    sessions: int
+    frames_per_s: float
+    """Of all sessions together."""
+    share_of_best: float
+    least: float
+    """Frames a second of the session that got least."""
+    most: float
+    longest_gap: int
+    """Frames that one session lost in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +190,8 @@ class Report:
     scaling: tuple[Scaling, ...] = ()
     precision: tuple[Precision, ...] = ()
     """The first row is float32."""
+    overload: tuple[Overload, ...] = ()
+    """The first row is the best load."""
 
 
 def compare(
@@ -230,6 +250,7 @@ def table(report: Report) -> str:
         _comparison_lines(report.comparison),
         _scaling_lines(report.scaling),
         _precision_lines(report.precision),
+        _overload_lines(report.overload),
     )
     for block in blocks:
         lines += ["", *block] if block else []
@@ -349,3 +370,18 @@ def _precision_lines(rows: Iterable[Precision]) -> list[str]:
     ]
     head = _columns("", "ms a block", "ms a frame", "dB", "worst frame", "levels")
     return ["pictures against float32", head, *lines] if lines else []
+
+
+def _overload_lines(rows: Iterable[Overload]) -> list[str]:
+    lines = [
+        _columns(
+            f"{row.times:g} times, {row.sessions} sessions",
+            f"{row.frames_per_s:.1f}",
+            f"{100 * row.share_of_best:.1f} %",
+            f"{row.least:.1f} to {row.most:.1f}",
+            row.longest_gap,
+        )
+        for row in rows
+    ]
+    head = _columns("", "frames/s", "of the best", "a session", "lost in a row")
+    return ["live sessions beyond the capacity", head, *lines] if lines else []

@@ -101,6 +101,8 @@ class SessionsReport:
     of these."""
     audio_gaps: int
     underruns: int
+    told_over_capacity: int
+    """Clients that the server told that it was over its capacity."""
     errors: tuple[str, ...]
     load: dict[str, float]
     """Lags of the clients themselves, in milliseconds."""
@@ -256,6 +258,7 @@ def summarize(
         },
         audio_gaps=sum(client.audio_gaps for client in clients),
         underruns=sum(client.underruns for client in clients),
+        told_over_capacity=sum(client.told_over_capacity for client in clients),
         errors=tuple(f"client {c.number}: {error}" for c in clients for error in c.errors),
         load=load,
         clients=tuple(_brief(client) for client in clients),
@@ -315,6 +318,7 @@ def sessions_table(report: SessionsReport) -> str:
         f"greatest {first['max']:.1f} ms after a complete chunk ({first['count']:.0f} of "
         f"{first['planned']:.0f} chunks)",
         f"sound        {report.audio_gaps} gaps, {report.underruns} underruns",
+        f"capacity     {report.told_over_capacity} clients were told that the server is over it",
         f"clients      loop lag p99 {load['loop_lag_p99_ms']:.1f} ms, packets sent late p99 "
         f"{load['send_lag_p99_ms']:.1f} ms",
     ]
