@@ -8,8 +8,8 @@ in. To give the same frames whatever the chunk size, features are computed in *b
 grid: block ``b`` holds positions ``[b*P, (b+1)*P)`` and is always computed from the same window of
 audio, ``left`` positions before it and ``right`` positions after it, zeros where there is no
 audio. A chunk carries the windows of every block that its frames touch, so it can run on any
-device without asking another for anything. What stands in the windows is the audio without the
-breath and the room in its pauses (`wsavatar.speech.pauses`).
+device without asking another for anything. The windows hold the audio without hum, and without the
+noise in its pauses (`wsavatar.speech.front_end`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from wsavatar.speech.pauses import PauseGate
+from wsavatar.speech.front_end import FrontEnd
 
 __all__ = ["Chunk", "Chunker", "FeatureGrid"]
 
@@ -111,10 +111,8 @@ class Chunker:
         self._grid = grid
         self._fps = Fraction(fps)
         self._chunk_samples = chunk_samples
-        self._gate = PauseGate(grid.sample_rate)
-        self._pieces: list[np.ndarray] = []
-        self._start = 0  # the sample that the first piece begins with
-        self._end = 0  # samples heard so far
+        self._audio = FrontEnd(grid.sample_rate)
+        self._end = 0  # samples pushed so far
         self._next_cut = chunk_samples
         self._next_frame = 0
         self._flushed = False
@@ -137,8 +135,7 @@ class Chunker:
         while len(samples):
             taken = samples[: self._next_cut - self._end]
             samples = samples[len(taken) :]
-            self._pieces.append(np.array(taken, dtype=np.float32))  # the caller may reuse its own
-            self._gate.hear(self._pieces[-1])
+            self._audio.push(taken)
             self._end += len(taken)
             if self._end == self._next_cut:
                 self._next_cut += self._chunk_samples
@@ -150,9 +147,11 @@ class Chunker:
         if self._flushed:
             return []
         self._flushed = True
+        self._audio.flush()
         grid, fps = self._grid, self._fps
         frames = -(-self._end * fps.numerator // (grid.sample_rate * fps.denominator))
-        return self._cut(frames, self._end // grid.position_samples)
+        # Less than a position has one too: a frame of zeros alone is no mouth at rest.
+        return self._cut(frames, max(1, self._end // grid.position_samples))
 
     def _frames_ready(self) -> int:
         """How many frames depend on no audio that is still to come."""
@@ -174,37 +173,27 @@ class Chunker:
             stop = min(stop, end_position)
         first_block = first // grid.block_positions
         stop_block = -(-stop // grid.block_positions) if stop > first else first_block
-        audio = np.concatenate(self._pieces)
         chunk = Chunk(
             first_frame=self._next_frame,
             frame_count=stop_frame - self._next_frame,
             first_block=first_block,
-            windows=self._windows(audio, first_block, stop_block),
+            windows=self._windows(first_block, stop_block),
             end_position=end_position,
             audio_end=self._end,
             fps=self._fps,
         )
         self._next_frame = stop_frame
-        self._drop_before(audio, max(0, grid.first_position(stop_frame, self._fps)))
+        next_position = max(0, grid.first_position(stop_frame, self._fps))
+        self._audio.drop_before(self._window_start(next_position // grid.block_positions))
         return [chunk]
 
     def _window_start(self, block: int) -> int:
         positions = block * self._grid.block_positions - self._grid.left_positions
         return positions * self._grid.position_samples
 
-    def _windows(self, audio: np.ndarray, first_block: int, stop_block: int) -> np.ndarray:
-        windows = np.zeros((stop_block - first_block, self._grid.window_samples), np.float32)
+    def _windows(self, first_block: int, stop_block: int) -> np.ndarray:
+        windows = np.empty((stop_block - first_block, self._grid.window_samples), np.float32)
         for row, block in zip(windows, range(first_block, stop_block), strict=True):
             start = self._window_start(block)
-            lead = max(0, -start)  # before the first sample: zeros
-            known = audio[start + lead - self._start : start + len(row) - self._start]
-            row[lead : lead + len(known)] = known
-            row *= self._gate.gains(start, start + len(row))
+            row[:] = self._audio.window(start, start + len(row))
         return windows
-
-    def _drop_before(self, audio: np.ndarray, position: int) -> None:
-        start = self._window_start(position // self._grid.block_positions)
-        keep_from = min(max(start, self._start), self._end)
-        self._pieces = [audio[keep_from - self._start :].copy()]
-        self._gate.forget(keep_from)
-        self._start = keep_from

@@ -1,0 +1,102 @@
+"""The noise gate: speech as it is, pauses without breath and noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wsavatar.speech.noise_gate import NoiseGate
+
+RATE = 16_000
+
+
+def sound(seconds: float, db: float, seed: int = 0) -> np.ndarray:
+    """Noise whose RMS is ``db`` of full scale."""
+    rng = np.random.default_rng(seed)
+    return (10 ** (db / 20) * rng.normal(0, 1, round(seconds * RATE))).astype(np.float32)
+
+
+def level_db(samples: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean(samples**2) + 1e-20))
+
+
+def gated(*parts: np.ndarray, piece: int = 1000) -> np.ndarray:
+    """The parts one after the other, through the gate."""
+    samples = np.concatenate(parts)
+    gate = NoiseGate(RATE)
+    for start in range(0, len(samples), piece):
+        gate.push(samples[start : start + piece])
+    return samples * gate.gains(0, len(samples))[0]
+
+
+def test_a_breath_in_a_pause_is_turned_down() -> None:
+    """What is 30 dB and more below the speech around it is as good as silence."""
+    speech, breath = sound(2, -16), sound(1, -52, seed=1)
+    made = gated(breath, speech, breath, speech)
+    for start in (0, 3):
+        pause = made[round((start + 0.5) * RATE) : round((start + 0.9) * RATE)]
+        assert level_db(pause) < -75
+
+
+def test_speech_comes_through_as_it_is() -> None:
+    """Not one sample of speech and of its short gaps changes."""
+    speech = np.concatenate([sound(0.3, -20), sound(0.1, -60), sound(0.4, -46)] * 4)
+    assert np.array_equal(gated(speech), speech)
+
+
+def test_speech_after_a_pause_is_there_from_before_its_onset() -> None:
+    """Speech begins softly: the last 50 ms before it are as they were."""
+    pause, onset = sound(2, -60), sound(0.2, -20, seed=3)
+    made = gated(sound(2, -16), pause, onset)
+    assert np.array_equal(made[-len(onset) - 800 :], np.concatenate([pause[-800:], onset]))
+
+
+def test_nothing_after_a_window_counts() -> None:
+    """A window's gains are the same whether or not more was pushed since."""
+    gate, samples = NoiseGate(RATE), np.concatenate([sound(2, -16), sound(1, -60)])
+    gate.push(samples)
+    before = gate.gains(RATE, len(samples))
+    gate.push(sound(1, -16))
+    assert np.array_equal(gate.gains(RATE, len(samples)), before)
+
+
+@pytest.mark.parametrize("db", [-45, -60])
+def test_a_quiet_speaker_is_followed(db: float) -> None:
+    """A low microphone moves the mouth all the same, after half a minute at the latest."""
+    speech = sound(1, db, seed=4)
+    assert np.array_equal(gated(sound(40, db), speech)[-RATE:], speech)
+
+
+@pytest.mark.parametrize("size", [1, 7, 80, 333, 5328])
+def test_pieces_do_not_matter(size: int) -> None:
+    """Bit for bit the same samples, however they come."""
+    parts = sound(0.5, -18), sound(0.7, -55), sound(0.2, -20)
+    assert np.array_equal(gated(*parts, piece=size), gated(*parts))
+
+
+def test_dropped_gains_change_no_others() -> None:
+    """Gains that are still kept stay; before the first sample they are 1."""
+    gate = NoiseGate(RATE)
+    gate.push(np.concatenate([sound(1, -16), sound(1, -60)]))
+    kept = gate.gains(RATE, 2 * RATE)
+    gate.drop_before(RATE)
+    assert np.array_equal(gate.gains(RATE, 2 * RATE), kept)
+    assert (gate.gains(-RATE, 0) == 1).all()
+
+
+def test_noise_before_the_first_word_is_attenuated_from_the_start() -> None:
+    """And at the end: with nothing after it, the gate stays as it is."""
+    noise = sound(1, -52)
+    made = gated(noise)
+    for part in (made[: RATE // 10], made[-RATE // 10 :]):
+        assert level_db(part) < -75
+
+
+def test_the_lowest_frequencies_come_through_with_voice_alone() -> None:
+    """Their gain is 1 in speech and in its short gaps, and 0 a tenth of a second after it."""
+    gate = NoiseGate(RATE)
+    gate.push(np.concatenate([sound(0.5, -52), sound(1, -18), sound(0.5, -30), sound(1, -52)]))
+    low = gate.gains(0, 3 * RATE)[1]
+    assert (low[: round(0.4 * RATE)] == 0).all()
+    assert (low[round(0.5 * RATE) : 2 * RATE] == 1).all()
+    assert (low[round(2.12 * RATE) :] < 0.01).all()
