@@ -1,8 +1,8 @@
-"""What a dialogue is: it hears a session's microphone and decides what the avatar says.
+"""Interfaces between a dialogue, which decides what the avatar says, and its session.
 
 A dialogue knows nothing of frames, sockets or JSON. The session calls `Dialogue`, one method at a
-time, in the order of the client's events; the dialogue acts through `DialogueSession`. Adding a
-mode is one class in this package and one line in `registry`.
+time, in the order of the client's events; the dialogue acts through `DialogueSession`. A new mode
+is a class in this package and a line in `registry`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Samples = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class DialogueConfig:
-    """What a session asks of its dialogue. A new one comes with each change (`configure`)."""
+    """A session's configuration for its dialogue; `configure` passes each new one."""
 
     settings: DialogueSettings
-    """The server's, with what the client changed: turn detection, voice."""
+    """The server's settings with the client's changes: turn detection, voice."""
     input_rate: int
-    """Samples per second of what `Dialogue.heard` is given."""
+    """Samples per second of the audio for `Dialogue.heard`."""
     instructions: str = ""
     tools: tuple[Any, ...] = ()
     tool_choice: Any = "auto"
@@ -49,10 +49,10 @@ class DialogueConfig:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """What one response is asked to be. None: as the session's configuration says."""
+    """Parameters of one response. None: as in the session's configuration."""
 
     input: tuple[Entry, ...] | None = None
-    """What to answer in place of the conversation."""
+    """Items to answer instead of the conversation."""
     instructions: str | None = None
     tools: tuple[Any, ...] | None = None
     tool_choice: Any = None
@@ -63,11 +63,11 @@ class ResponseRequest:
     """Audio format of this response (`wsavatar.protocol.session_config.AudioFormat`)."""
     metadata: Mapping[str, str] | None = None
     in_conversation: bool = True
-    """Whether the answer becomes an item of the conversation."""
+    """Whether the response becomes an item of the conversation."""
 
 
 class Response(Protocol):
-    """One thing the avatar says, being said. Once it is over, all methods do nothing."""
+    """A response in progress. After its end, all methods do nothing."""
 
     @property
     def id(self) -> str: ...
@@ -79,48 +79,48 @@ class Response(Protocol):
         """Say float32 mono samples at the response's rate. Waits while the client has enough."""
 
     async def text(self, delta: str) -> None:
-        """Add to the transcript: the words of the audio that follows."""
+        """Add to the transcript: the words of the following audio."""
 
     async def done(self) -> None:
-        """Nothing more will be said. What was said is still delivered."""
+        """The speech is complete; all of it is still delivered."""
 
     async def fail(self, code: str, message: str) -> None:
-        """It cannot be said: the response ends with status ``failed`` and this reason."""
+        """End the response with status ``failed`` and this error."""
 
 
 class DialogueSession(Protocol):
-    """What a session offers its dialogue."""
+    """The session as its dialogue uses it."""
 
     @property
     def conversation(self) -> Conversation: ...
 
     @property
     def heard_ms(self) -> int:
-        """Milliseconds of microphone audio that the session has handed to its dialogues so far."""
+        """Milliseconds of microphone audio passed to dialogues so far."""
 
     @property
     def speaking(self) -> bool:
-        """Whether the avatar speaks: a response is in progress or still being heard."""
+        """Whether the avatar speaks: a response is in progress or still played."""
 
     def respond(
         self, request: ResponseRequest | None = None, *, rate: int = SPEECH_RATE
     ) -> Response:
-        """Begin a response whose audio has ``rate`` samples per second.
+        """Start a response whose audio has ``rate`` samples per second.
 
         One response is in progress at a time: an earlier one is cancelled.
         """
 
     def interrupt(self) -> None:
-        """User speech interrupts the avatar: stop what is said or still being heard."""
+        """User speech interrupts the avatar: stop the response in progress or still played."""
 
     def speech_started(self, audio_start_ms: int) -> None: ...
 
     def speech_stopped(self, audio_end_ms: int) -> None: ...
 
     def commit(self, audio: Recording | None) -> str:
-        """A turn has ended: it becomes a user item, and the input buffer is emptied.
+        """End a turn: add a user item, and empty the input buffer.
 
-        ``audio`` None: the item is remembered without its audio. Returns the item's id.
+        ``audio`` None: the item has no audio. Returns the item's id.
         """
 
 
@@ -128,13 +128,13 @@ class Dialogue(Protocol):
     """One session's conversation. Methods are called one at a time, in the order of events."""
 
     async def heard(self, samples: Samples) -> None:
-        """The microphone as it arrives: float32 mono at `DialogueConfig.input_rate`."""
+        """Microphone audio: float32 mono at `DialogueConfig.input_rate`."""
 
     async def cleared(self) -> None:
-        """`input_audio_buffer.clear`: forget what was heard and is not committed yet."""
+        """`input_audio_buffer.clear`: drop audio that is not committed yet."""
 
     async def committed(self, item_id: str) -> None:
-        """The client has committed the input buffer as this item."""
+        """The client committed the input buffer as this item."""
 
     async def create_response(self, request: ResponseRequest) -> None:
         """`response.create`: answer now."""
@@ -143,7 +143,7 @@ class Dialogue(Protocol):
         """`avatar.speak`: say this text."""
 
     async def configure(self, config: DialogueConfig) -> None:
-        """Go on with another configuration. The conversation and its timeline stay."""
+        """Change the configuration. Conversation and timeline are kept."""
 
     async def close(self) -> None:
-        """The session is over, or its mode changes: stop every task of this dialogue."""
+        """End of the session or change of its mode: stop every task of this dialogue."""

@@ -1,8 +1,7 @@
-"""A session's items: what was said and written, in order, by id.
+"""The items of a session's conversation, in order.
 
-The dialogue reads and writes it, the client edits it by ``conversation.item.*``. An item holds what
-was really heard: of an item that was cut off, only the text up to there. It knows neither sockets
-nor how an item came to be.
+The dialogue reads and writes it, the client edits it with ``conversation.item.*``. An interrupted
+or truncated item has the text that was heard. It knows neither sockets nor the origin of an item.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ MAX_ITEM_BYTES = 16 * 1024 * 1024
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
 """Audio of user items that a session remembers. Full: the oldest items lose theirs."""
 _TRUNCATE_SLACK_MS = 100
-"""Clients count what they played in blocks: so much beyond the end is still the end."""
+"""Clients count playback in blocks: a position this far beyond the end is the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Recording:
 
 
 class SpokenText(Protocol):
-    """What the avatar says in an item (`wsavatar.session.transcript`)."""
+    """The avatar's speech of an item (`wsavatar.session.transcript`)."""
 
     @property
     def seconds(self) -> float:
@@ -64,15 +63,15 @@ class SpokenText(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One item, with what its JSON does not carry."""
+    """An item, with data that its JSON does not have."""
 
     item: Item
     audio: Recording | None = None
-    """What the user said in it."""
+    """The user's audio."""
     spoken: SpokenText | None = None
-    """What the avatar says in it."""
+    """The avatar's speech."""
     heard_ms: int | None = None
-    """Where the client stopped playing it; None: it was not truncated."""
+    """Position at which the client stopped playing; None: not truncated."""
 
     @property
     def id(self) -> str:
@@ -84,7 +83,7 @@ class Entry:
 
 
 class Conversation:
-    """The items of one session. Iterating gives them in order."""
+    """The items of one session. Iteration is in order."""
 
     def __init__(self) -> None:
         self.id = new_id("conv")
@@ -114,7 +113,7 @@ class Conversation:
         return self.insert(entry, None)
 
     def insert(self, entry: Entry, previous_id: str | None) -> str | None:
-        """Put an item behind another; returns the id of the one before it.
+        """Insert an item after another; returns the id of the one before it.
 
         ``previous_id`` None appends, ``root`` puts it first. Raises ProtocolError.
         """
@@ -139,9 +138,9 @@ class Conversation:
         return before
 
     def update(self, item: AssistantMessage) -> tuple[AssistantMessage, str | None]:
-        """Renew what the avatar says; returns it as kept, and the id of the item before it.
+        """Replace an item of the avatar; returns it as stored, and the id of the item before it.
 
-        What the client has truncated stays truncated.
+        An item that the client truncated stays truncated.
         """
         entry = self._entries[item.id]
         if entry.heard_ms is not None:
@@ -153,7 +152,7 @@ class Conversation:
         return item, ids[place - 1] if place else None
 
     def get(self, item_id: str, *, code: str = "item_not_found", param: str = "item_id") -> Entry:
-        """The item. Raises ProtocolError with this code where there is none."""
+        """The item of this id. Raises ProtocolError with this code if there is none."""
         entry = self._entries.get(item_id)
         if entry is None:
             raise ProtocolError(
@@ -162,14 +161,14 @@ class Conversation:
         return entry
 
     def delete(self, item_id: str) -> None:
-        """Forget an item. Raises ProtocolError where there is none."""
+        """Remove an item. Raises ProtocolError if there is none."""
         self.get(item_id, code="item_delete_invalid_item_id")
         self._remove(item_id)
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> int:
-        """The client played only so much of what the avatar said; the item keeps its text.
+        """Cut an item of the avatar at the client's playback position.
 
-        Returns where the item ends now: never later than before. Raises ProtocolError.
+        Returns the end of the item, never later than before. Raises ProtocolError.
         """
         entry = self.get(item_id, code="item_truncate_invalid_item_id")
         if entry.spoken is None or not isinstance(entry.item, AssistantMessage):

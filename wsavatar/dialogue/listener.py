@@ -1,6 +1,6 @@
-"""A dialogue's microphone: finds turns in it and tells the session where they begin and end.
+"""Turn detection for a dialogue: finds turns and reports their start and end to the session.
 
-What the modes have in common. Knows turn detection and its settings; not what a turn is for.
+Shared by the modes. It knows turn detection and its settings, not the use of a turn.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def _silence_ms(settings: DialogueSettings) -> int:
 
 
 class Listener:
-    """Turn detection for one dialogue, where its client asks for it.
+    """Turn detection for one dialogue, if its client wants it.
 
-    ``silence_ms`` says how much silence ends a turn.
+    ``silence_ms`` gives the silence that ends a turn.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class Listener:
 
     @property
     def detects(self) -> bool:
-        """Turns are found here. False: the client commits."""
+        """Whether turns are detected. False: the client commits."""
         return self._turns is not None
 
     def push(self, samples: Samples, *, while_speaking: bool) -> Iterator[TurnEvent]:
-        """Receive more of the microphone; what became of it, in order.
+        """Add microphone audio; yields the resulting events in order.
 
-        While the avatar speaks, only ``interrupt_min_ms`` of voice in a row begin a turn: a click
-        or a cough is no interruption.
+        While the avatar speaks, a turn needs ``interrupt_min_ms`` of continuous voice, so that a
+        click or a cough does not interrupt.
         """
         if self._turns is None:
             return
@@ -57,13 +57,13 @@ class Listener:
             yield event
 
     def clear(self) -> None:
-        """Forget what was heard; a turn in progress ends without audio."""
+        """Drop audio; a turn in progress ends without audio."""
         if self._turns is not None:
             for event in self._turns.clear():
                 self._tell(event)
 
     def configure(self, config: DialogueConfig) -> None:
-        """Go on with other settings; the timeline goes on too."""
+        """Change the settings; the timeline continues."""
         settings = config.settings
         self._interrupt_min_ms = settings.interrupt_min_ms
         detection = (

@@ -1,8 +1,8 @@
-"""Mirror: the microphone drives the face as it streams, and comes back on the same timeline.
+"""Mode mirror: microphone audio drives the face while it streams, and is sent back.
 
-With turn detection a response begins where speech does (padding first, so that the first sound is
-whole) and runs on without a gap until the pause is long; silence costs nothing. Without it, one
-response runs from the first sample to the client's commit.
+With turn detection a response starts with speech (including the prefix padding) and continues
+without a gap until a long pause; silence costs nothing. Without it, a response lasts from the first
+sample to the client's commit.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .turns import TurnAudio, TurnBegan
 __all__ = ["HANGOVER_MS", "Mirror"]
 
 HANGOVER_MS = 1500
-"""A mirror waits at least this long before a pause ends its response: whoever speaks on after a
-breath should see one unbroken take of themselves, and nobody waits for an answer meanwhile."""
+"""Minimum pause that ends a response of the mirror. Longer than in other modes, so that speech with
+short pauses is one response; nobody waits for an answer."""
 
 
 class Mirror:
-    """A `Dialogue`. Live speech is said from `heard` itself: it cannot run ahead of its source."""
+    """A `Dialogue`. It speaks from `heard`, because it cannot run ahead of its source."""
 
     def __init__(
         self, session: DialogueSession, config: DialogueConfig, make_voice: MakeVoice
@@ -32,32 +32,32 @@ class Mirror:
         self._config = config
         self._speaker = Speaker(session, make_voice, config.settings)
         self._listener = Listener(session, config, _silence_ms)
-        self._response: Response | None = None  # what is mirrored
-        self._said_text = False  # the newest response is a text
-        self._mirrored: str | None = None  # the newest item that was said while it was heard
+        self._response: Response | None = None  # the mirrored one
+        self._said_text = False  # the newest response says a text
+        self._mirrored: str | None = None  # the newest item, mirrored already
 
     async def heard(self, samples: Samples) -> None:
         if not self._listener.detects:
             if self._response is None:
                 await self._begin()
-            await self._echo(samples)
+            await self._mirror(samples)
             return
         for event in self._listener.push(samples, while_speaking=self._says_text):
             if isinstance(event, TurnBegan):
                 await self._begin()
             elif isinstance(event, TurnAudio):
-                await self._echo(event.samples)
+                await self._mirror(event.samples)
             else:
                 await self._end()
                 self._mirrored = self._session.commit(None)
 
     async def cleared(self) -> None:
-        """What was mirrored is said already; the response ends with it."""
+        """End the response; mirrored audio was sent already."""
         self._listener.clear()
         await self._end()
 
     async def committed(self, item_id: str) -> None:
-        """It was said while it was heard: this only ends it."""
+        """End the response; the item was mirrored already."""
         self._mirrored = item_id
         await self._end()
 
@@ -75,7 +75,7 @@ class Mirror:
             await self._speaker.say(said, request)
 
     async def speak(self, text: str) -> None:
-        """Takes the place of what is mirrored, until speech begins anew."""
+        """Replaces the mirrored response until the next speech."""
         self._said_text = True
         await self._speaker.say(text)
 
@@ -97,14 +97,14 @@ class Mirror:
     async def _begin(self) -> None:
         if self._says_text:
             if not self._config.settings.interrupt_response:
-                return  # the text goes on; this turn is not mirrored
+                return  # the text continues; this turn is not mirrored
             self._session.interrupt()
             await self._speaker.stop()
         self._said_text = False
         self._response = self._session.respond(rate=self._config.input_rate)
 
-    async def _echo(self, samples: Samples) -> None:
-        # A cancelled response stays in place, silent, until the turn ends.
+    async def _mirror(self, samples: Samples) -> None:
+        # A cancelled response is kept, silent, until the turn ends.
         if self._response is not None:
             await self._response.audio(samples)
 

@@ -1,4 +1,4 @@
-"""Parrot: when a turn is over, the avatar says back what was heard.
+"""Mode parrot: after a turn the avatar repeats it.
 
 The turn ends by voice activity, or, without turn detection, by the client's commit and
 ``response.create``. User speech interrupts the avatar.
@@ -21,7 +21,7 @@ from .turns import TurnAudio, TurnBegan
 __all__ = ["MAX_TURN_S", "Parrot", "trim_silence"]
 
 MAX_TURN_S = 60.0
-"""A longer turn is answered in parts: it is taken to end here, and the next to begin."""
+"""A longer turn is split here into two turns."""
 
 Array = NDArray[np.float32]
 
@@ -93,13 +93,13 @@ class Parrot:
     async def _turn_is_over(self) -> None:
         turn = self._take_turn()
         if not turn:
-            return  # the client has committed it meanwhile
+            return  # the client has committed it
         recording = Recording(np.concatenate(turn), self._config.input_rate)
         self._session.commit(recording)
         if not self._config.settings.create_response:
             return
         if self._speaks and not self._config.settings.interrupt_response:
-            return  # what is being said goes on; the item stands in the conversation
+            return  # the response continues; the item is in the conversation
         await self._speaker.say(_trimmed(recording))
 
     def _take_turn(self) -> list[Array]:
@@ -117,9 +117,9 @@ def _trimmed(said: str | Recording) -> str | Recording:
 
 
 def trim_silence(recording: Recording) -> Recording:
-    """A recording without most of the silence at its ends; 0.2 s of it stays on either side.
+    """Trim the silence at the ends of a recording to 0.2 s.
 
-    Silence is 40 dB below the loudest 20 ms, or below -60 dBFS; if all is silence, all stays.
+    Silence is 40 dB below the loudest 20 ms, or below -60 dBFS. A silent recording is kept.
     """
     samples, window = recording.samples, int(recording.rate * _WINDOW_S)
     margin = int(recording.rate * _MARGIN_S)

@@ -1,4 +1,4 @@
-"""Which modes there are. A new one is a class and a line here."""
+"""The modes. A new mode is a class and a line here."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MODES: dict[str, Callable[[DialogueSession, DialogueConfig, MakeVoice], Dialogu
 
 
 class DialogueError(WsavatarError, ValueError):
-    """A dialogue that is not available. ``code``: ``unsupported_mode`` (the message names the modes
-    there are) or ``dialogue_unavailable`` (it names what is missing)."""
+    """A mode is not available. ``code``: ``unsupported_mode`` (the message names the modes) or
+    ``dialogue_unavailable`` (it names what is missing)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -32,11 +32,11 @@ class DialogueError(WsavatarError, ValueError):
 
 
 def create(mode: str, session: DialogueSession, config: DialogueConfig) -> Dialogue:
-    """A session's dialogue. Raises `DialogueError` before anything has begun."""
+    """Create a session's dialogue. Raises `DialogueError`."""
     make = _MODES.get(mode)
     if make is None:
         raise DialogueError(
-            "unsupported_mode", f"There is no mode {mode!r} yet; there are: {', '.join(_MODES)}."
+            "unsupported_mode", f"There is no mode {mode!r} yet. Available: {', '.join(_MODES)}."
         )
     try:
         return make(session, config, _voice)

@@ -1,6 +1,6 @@
-"""What a mode without a language model makes of `response.create`: what to say, or why it cannot.
+"""Answers to `response.create` in modes without a language model.
 
-Pure. Knows requests and items; not how something is said.
+Pure. Knows requests and items, not speech.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ __all__ = ["repeated", "unmet"]
 
 
 def repeated(request: ResponseRequest, conversation: Conversation) -> str | Recording | None:
-    """What is to be said back: a recording, a text, or None where there is nothing.
+    """The recording or text to repeat, or None.
 
-    That is what the user says in ``request.input``, or else in the newest message.
+    It is the user's message in ``request.input``, or the newest one.
     """
     if request.input is not None:
         entries = [entry for entry in request.input if entry.is_users]
@@ -28,7 +28,7 @@ def repeated(request: ResponseRequest, conversation: Conversation) -> str | Reco
 
 
 def unmet(request: ResponseRequest, mode: str) -> str | None:
-    """Why a mode that only repeats cannot do what is asked; None where it can."""
+    """Why a mode that only repeats cannot fulfil a request; None if it can."""
     if request.instructions:
         return (
             f"The mode {mode!r} has no language model, so it cannot follow instructions: leave "

@@ -1,4 +1,4 @@
-"""How likely it is that 32 ms of audio are speech: Silero VAD's network, in numpy.
+"""The probability that 32 ms of audio are speech: Silero VAD's network, in numpy.
 
 The weights come from the ``silero-vad`` package (MIT), as safetensors; the package itself is not
 imported, because its import sets torch's thread count for the whole process. A block takes some
@@ -21,7 +21,7 @@ from wsavatar.errors import WsavatarError
 __all__ = ["BLOCK_SAMPLES", "SileroError", "SileroStream", "weights_path"]
 
 BLOCK_SAMPLES = 512
-"""Samples at 16 kHz that one probability is of: 32 ms."""
+"""Samples at 16 kHz of one probability: 32 ms."""
 
 _CONTEXT_SAMPLES = 64
 _FFT, _HOP, _BINS = 256, 128, 129
@@ -57,11 +57,11 @@ _ZERO = np.zeros(1, np.float32)
 
 
 class SileroError(WsavatarError, RuntimeError):
-    """The weights are not there; the message says which package brings them."""
+    """The weights are missing; the message names their package."""
 
 
 class SileroStream:
-    """One stream of audio through the network; holds its state."""
+    """The network with the state of one stream."""
 
     def __init__(self) -> None:
         self._weights = _weights()
@@ -70,7 +70,7 @@ class SileroStream:
         self._cell = np.zeros(128, np.float32)
 
     def probability(self, block: Array) -> float:
-        """Float32 [BLOCK_SAMPLES], the stream's next: how likely it is speech, in [0, 1]."""
+        """Probability of speech, in [0, 1], of the stream's next float32 [BLOCK_SAMPLES]."""
         w = self._weights
         audio = np.concatenate([self._context, block])
         self._context = block[-_CONTEXT_SAMPLES:].copy()
@@ -99,7 +99,7 @@ def _sigmoid(x: Array) -> Array:
 
 
 def weights_path() -> Path:
-    """Where the package's weights lie. Raises `SileroError`."""
+    """The file of the package's weights. Raises `SileroError`."""
     spec = find_spec("silero_vad")
     places = spec.submodule_search_locations if spec is not None else None
     path = Path(places[0], "data", "silero_vad_16k.safetensors") if places else None

@@ -1,7 +1,7 @@
-"""A stream of microphone audio, taken apart into turns that carry their own audio.
+"""Splits a stream of microphone audio into turns with their audio.
 
-Voice activity is found at 16 kHz; the audio of a turn is what came in, sample for sample. Knows
-voice activity and sample counts; not what a dialogue does with a turn.
+Voice activity is detected at 16 kHz; the audio of a turn has the input's samples. This module knows
+voice activity and sample counts, not the use of a turn.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from .vad import ANNOUNCED_WITHIN_SAMPLES, VAD_RATE, SpeechStarted, VoiceActivit
 __all__ = ["TurnAudio", "TurnBegan", "TurnEnded", "TurnEvent", "Turns"]
 
 _RESAMPLER_DELAY_S = 0.05
-"""Most that a resampler holds back."""
+"""Maximum delay of a resampler."""
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class TurnBegan:
-    """The user speaks. ``audio_start_ms``: since when, on the stream's timeline."""
+    """The user speaks, from ``audio_start_ms`` on the stream's timeline."""
 
     audio_start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAudio:
-    """More of the turn: float32 mono at the stream's rate, from its beginning on without a gap."""
+    """The next audio of the turn: float32 mono at the stream's rate, without gaps."""
 
     samples: Array
 
 
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
-    """The user has stopped. ``audio_end_ms``: where the turn's audio ends."""
+    """The user has stopped; the turn's audio ends at ``audio_end_ms``."""
 
     audio_end_ms: int
 
@@ -49,25 +49,25 @@ TurnEvent = TurnBegan | TurnAudio | TurnEnded
 
 
 class Turns:
-    """Finds turns in a stream. Audio outside turns is dropped, but for the padding's length.
+    """Finds turns in a stream. Audio outside turns is dropped, except for the padding.
 
-    ``rate``: samples per second of the stream. ``start_ms``: where on the session's timeline it
-    begins; all times are on that timeline.
+    ``rate``: samples per second of the stream. ``start_ms``: its start on the session's timeline,
+    on which all times are.
     """
 
     def __init__(self, vad: VoiceActivity, rate: int, start_ms: int = 0) -> None:
         self.vad = vad
         self.rate = rate
         self._to_vad = Resampler(rate, VAD_RATE)
-        self._kept = np.empty(0, np.float32)  # received, and not given out
+        self._kept = np.empty(0, np.float32)  # received and not returned
         self._kept_from = 0  # its first sample's number at `rate`, from `_origin_ms` on
         self._origin_ms = start_ms  # time of sample 0
         self._vad_origin_ms = start_ms  # time of the detector's sample 0
 
     def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[TurnEvent]:
-        """Receive more; say what became of it, in order.
+        """Add audio; returns the resulting events in order.
 
-        A turn begins once ``min_voice_ms`` of voice came in a row.
+        A turn starts after ``min_voice_ms`` of continuous voice.
         """
         self._kept = np.concatenate([self._kept, samples])
         events: list[TurnEvent] = []
@@ -79,7 +79,7 @@ class Turns:
             else:
                 end_ms = self._vad_origin_ms + event.audio_end_ms
                 events += self._audio(self._position(end_ms))
-                # The detector may be some samples behind what was given out.
+                # The detector may be some samples behind the audio returned.
                 events.append(TurnEnded(max(end_ms, self._ms(self._kept_from))))
         if self.vad.speaking:
             events += self._audio(self._end)
@@ -88,14 +88,14 @@ class Turns:
         return events
 
     def clear(self) -> list[TurnEvent]:
-        """Forget what was received so far; a turn in progress ends here."""
+        """Drop audio received so far; a turn in progress ends here."""
         was_speaking = self.vad.speaking
         self.vad.forget()
         self._drop(self._end)
         return [TurnEnded(self._ms(self._end))] if was_speaking else []
 
     def change_rate(self, rate: int) -> None:
-        """The stream goes on at another rate, in the same turn."""
+        """Continue at another rate, within a turn too."""
         if rate == self.rate:
             return
         self._origin_ms = self._ms(self._kept_from)
@@ -109,7 +109,7 @@ class Turns:
         return self._kept_from + len(self._kept)
 
     def _lookback(self, min_voice_ms: int) -> int:
-        """A turn may turn out to have begun so many samples ago."""
+        """Samples to keep, because a turn is detected late."""
         onset = max(ANNOUNCED_WITHIN_SAMPLES, min_voice_ms * VAD_RATE // 1000 + BLOCK_SAMPLES)
         judged_late = (onset + BLOCK_SAMPLES) / VAD_RATE + _RESAMPLER_DELAY_S
         return int((self.vad.prefix_padding_ms / 1000 + judged_late) * self.rate)

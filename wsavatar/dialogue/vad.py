@@ -1,7 +1,7 @@
-"""Where speech begins and ends in a stream of audio, however it is cut.
+"""Finds start and end of speech in a stream of audio, independent of how it is cut.
 
-Knows probabilities (`silero`) and hysteresis; not who asks or what is done about it. It counts
-samples of the stream, never by a clock.
+Knows probabilities (`silero`) and hysteresis, not their use. Times are counted in samples of the
+stream, not by a clock.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ __all__ = [
 VAD_RATE = 16_000
 
 _HYSTERESIS = 0.15
-"""Speech goes on down to this much below the threshold: word endings are faint."""
+"""Speech continues down to this much below the threshold, because word endings are weak."""
 
 _ONSET_BLOCKS = 2
-"""So many blocks in a row (64 ms) begin speech: a click is no word."""
+"""Consecutive blocks that start speech (64 ms), so that a click does not."""
 
 _SETTLING_BLOCKS = 8
-"""No speech is announced in a stream's first 256 ms. A microphone opens with the room's noise at
-once, and the network, which has heard nothing yet, may take that step for a voice, for 200 ms at
-most. Who does speak from the first sample on is found a moment later, from the first sample on."""
+"""No speech is announced in a stream's first 256 ms. A microphone starts with background noise, and
+the network, without context, may classify that step as voice, for 200 ms at most. Speech from the
+first sample on is announced after that, with its true start."""
 
 ANNOUNCED_WITHIN_SAMPLES = _SETTLING_BLOCKS * BLOCK_SAMPLES
-"""Speech is announced at most this long after it began, of what was judged."""
+"""Maximum delay of an announcement after the start of speech, in samples evaluated."""
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """Speech began. ``audio_start_ms`` is on the stream's timeline, prefix padding included."""
+    """Speech started. ``audio_start_ms`` is on the stream's timeline, prefix padding included."""
 
     audio_start_ms: int
 
@@ -87,13 +87,13 @@ class VoiceActivity:
         self.configure(threshold, prefix_padding_ms, silence_ms)
         self._probability = probability or SileroStream().probability
         self._pending = np.empty(0, np.float32)
-        self._seen = 0  # samples judged so far
+        self._seen = 0  # samples evaluated so far
         self._onset = 0  # blocks in a row above the threshold
         self._voice_end = 0  # sample after the last block that was voice
         self._free_from = 0  # padding never reaches back into the speech before
 
     def configure(self, threshold: float, prefix_padding_ms: int, silence_ms: int) -> None:
-        """Go on with other settings, in the middle of speech too."""
+        """Change the settings, during speech too."""
         self._threshold = threshold
         self._goes_on_above = max(threshold - _HYSTERESIS, 0.01)
         self.prefix_padding_ms = prefix_padding_ms
@@ -101,15 +101,14 @@ class VoiceActivity:
         self._silence = silence_ms * VAD_RATE // 1000
 
     def forget(self) -> None:
-        """Speech so far does not count: what goes on is new speech, and begins here at the
-        earliest."""
+        """Drop the state: continuing speech is new speech that starts here at the earliest."""
         self.speaking, self._onset = False, 0
         self._free_from = self._seen + len(self._pending)
 
     def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[VadEvent]:
-        """Receive more of the stream; say what became known by it, in order.
+        """Add audio; returns the resulting events in order.
 
-        ``min_voice_ms``: so much voice in a row begins speech, where that is more than usual.
+        ``min_voice_ms``: continuous voice that starts speech, if longer than the default.
         """
         onset_blocks = max(_ONSET_BLOCKS, -(-min_voice_ms * VAD_RATE // (1000 * BLOCK_SAMPLES)))
         audio = np.concatenate([self._pending, samples])

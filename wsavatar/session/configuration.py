@@ -1,6 +1,6 @@
-"""From the wire's configuration to what a dialogue and a response are asked for. Pure.
+"""Converts the session's configuration to arguments of a dialogue and of a response. Pure.
 
-Knows the server's settings, a session's configuration and what a client may ask of one response.
+Knows the server's settings, a session's configuration and the parameters of a response.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["dialogue_config", "initial_config", "response_request"]
 
 
 def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
-    """What a session is before its client asks for anything."""
+    """The configuration of a new session."""
     dialogue = settings.dialogue
     detection = wire.TurnDetection(
         threshold=dialogue.vad_threshold,
@@ -41,7 +41,7 @@ def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
 
 
 def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> DialogueConfig:
-    """The server's settings, with what the client asked for."""
+    """The server's settings with the client's changes."""
     given = config.audio.input.turn_detection
     detection = given or config.default_turn_detection
     return DialogueConfig(
@@ -67,7 +67,7 @@ def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> Dialog
 def response_request(
     params: ResponseParams | None, config: SessionConfig, conversation: Conversation
 ) -> ResponseRequest:
-    """What ``response.create`` asks for. Raises ProtocolError for a reference to no item."""
+    """The request of ``response.create``. Raises ProtocolError for a reference to no item."""
     if params is None:
         return ResponseRequest(modality=config.output_modalities[0])
     modalities = params.output_modalities or config.output_modalities

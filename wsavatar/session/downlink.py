@@ -1,7 +1,6 @@
-"""Everything that goes to one client: events, audio and frames, encoded as it asked.
+"""Encodes events, audio and frames for one client and puts them into its outbox.
 
-The one place where a session's output meets its queue and the counters. It knows the wire's
-encodings; not what is said, nor when.
+It knows the encodings of the protocol, not what is said or when.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ __all__ = ["Downlink"]
 
 
 class Downlink:
-    """One client's outgoing side. Nothing here waits or raises.
+    """The outgoing side of one client. No method waits or raises, except `overflowed`.
 
-    Once the outbox overflows nothing more is queued, and `overflowed` raises OutboxOverflow for
-    whoever owns the connection.
+    When the outbox is full, nothing more is queued, and `overflowed` raises OutboxOverflow for the
+    owner of the connection.
     """
 
     def __init__(self, outbox: Outbox, metrics: Metrics) -> None:
@@ -38,7 +37,7 @@ class Downlink:
         self._overflowed = asyncio.Event()
 
     async def overflowed(self) -> None:
-        """Wait for the client to stop reading; raises OutboxOverflow."""
+        """Wait until the outbox is full; raises OutboxOverflow."""
         await self._overflowed.wait()
         assert self._overflow is not None
         raise self._overflow
@@ -47,7 +46,7 @@ class Downlink:
         self._put(event.to_json())
 
     def error(self, error: ProtocolError) -> None:
-        """Tell the client what could not be done, and count it."""
+        """Send an error event, and count it."""
         self._metrics.errors.labels(error.code).inc()
         self.event(ErrorEvent.of(error))
 
@@ -77,7 +76,7 @@ class Downlink:
         response_id: str,
         settled: Callable[[bool], None],
     ) -> None:
-        """A frame; ``settled(sent)`` says once what became of it."""
+        """Queue a frame; ``settled(sent)`` is called once with its outcome."""
 
         def encode() -> str | bytes:
             if binary:

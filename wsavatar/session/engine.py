@@ -1,7 +1,7 @@
-"""What all sessions share, as they see it: a renderer, the avatars, and a way to begin a dialogue.
+"""Protocols of what all sessions share: renderer, avatars, and the factory of dialogues.
 
-Only shapes: the modules that fill them are `wsavatar.render.pool`, `wsavatar.avatars.store` and
-`wsavatar.dialogue.registry`, and the server puts them together.
+Implemented by `wsavatar.render.pool`, `wsavatar.avatars.store` and `wsavatar.dialogue.registry`;
+`wsavatar.serve.assembly` connects them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["AvatarInfo", "AvatarSummary", "Avatars", "Engine", "Face", "FaceStre
 
 
 class FaceStream(Protocol):
-    """One response's way into the renderer."""
+    """The frames of one response in the renderer."""
 
     def submit(self, chunk: Chunk, due_s: float) -> None: ...
 
@@ -35,18 +35,18 @@ class FaceStream(Protocol):
 
 
 class Face(Protocol):
-    """What makes faces."""
+    """The renderer."""
 
     @property
     def capacity(self) -> Capacity:
-        """Whether it makes all the frames that it is asked for."""
+        """Whether more frames are wanted than it renders."""
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
 
     def open_chunker(self, fps: Fraction, chunk_ms: int) -> SpeechChunker:
-        """For one response's audio, cut about every ``chunk_ms`` of it."""
+        """A chunker for one response's audio, with chunks of about ``chunk_ms``."""
 
     def open_stream(
         self,
@@ -58,21 +58,21 @@ class Face(Protocol):
     ) -> FaceStream: ...
 
     def health(self) -> Mapping[str, str]:
-        """By device: why it makes no frames now; empty where it does. Any thread may ask."""
+        """By device: why it renders no frames now; empty if it does. Thread-safe."""
 
     def stats(self) -> object:
-        """Numbers, in a dataclass or a mapping."""
+        """Statistics, as a dataclass or a mapping."""
 
 
 class AvatarSummary(Protocol):
-    """What is known of an avatar without preparing it."""
+    """An avatar that may not be prepared yet."""
 
     @property
     def id(self) -> str: ...
 
 
 class Avatars(Protocol):
-    """The avatars there are. Blocking: called on a thread. Raises AvatarError."""
+    """The available avatars. Blocking: call it on a thread. Raises AvatarError."""
 
     @property
     def default_id(self) -> str: ...
@@ -82,7 +82,7 @@ class Avatars(Protocol):
     def get(self, avatar_id: str, /) -> AvatarInfo: ...
 
     def idle_frames(self, avatar_id: str, /) -> np.ndarray:
-        """Its idle cycle's pictures in order: uint8 [n, H, W, 3] RGB, read-only."""
+        """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB, read-only."""
 
     def idle_video(self, avatar_id: str, /) -> Path: ...
 
@@ -91,8 +91,8 @@ class Avatars(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Everything that sessions share. ``create_dialogue`` raises DialogueError where the mode is
-    not available."""
+    """Everything that sessions share. ``create_dialogue`` raises DialogueError if the mode is not
+    available."""
 
     face: Face
     avatars: Avatars

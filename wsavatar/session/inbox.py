@@ -1,7 +1,7 @@
-"""Bounded queue of a client's events, worked through in one order.
+"""Bounded queue of a client's events, handled in one order.
 
-Full: `put` waits, so the connection stops reading and the client's sending waits in turn. Nothing
-is lost.
+Full: `put` waits, so the connection stops reading and the client's sending is blocked. Nothing is
+lost.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ MAX_EVENTS = 1024
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """An event that waits. ``audio_bytes``: audio that it carries."""
+    """A queued event. ``audio_bytes``: size of its audio."""
 
     event: ClientEvent | bytes
     audio_bytes: int = 0
     revoked: bool = False
-    """A cancel came after this request: its response is cancelled as it begins."""
+    """A cancel followed this request: its response is cancelled at its start."""
     done: bool = False
-    """It is a cancel, and there was something to cancel as it came."""
+    """It is a cancel that was carried out on arrival."""
 
 
 class Inbox:
-    """A queue bounded by the audio that waits in it and by its number of events."""
+    """A queue bounded by its audio and by its number of events."""
 
     def __init__(self, max_audio_bytes: int) -> None:
         self._max_audio_bytes = max_audio_bytes
@@ -40,7 +40,7 @@ class Inbox:
 
     @property
     def audio_bytes(self) -> int:
-        """Bytes of audio that wait."""
+        """Bytes of queued audio."""
         return self._audio_bytes
 
     async def put(self, pending: Pending) -> None:
@@ -60,7 +60,7 @@ class Inbox:
             return pending
 
     def revoke_requests(self) -> int:
-        """Revoke every response that is asked for and has not begun; returns how many."""
+        """Revoke every queued request for a response; returns their number."""
         waiting = [
             one
             for one in self._pending

@@ -1,7 +1,7 @@
 """A session's microphone: bytes of the client's format in, samples for the dialogue out.
 
-It keeps what is not committed yet, at the client's own rate, and the byte that a message may have
-been cut in the middle of. Knows formats and bounds; not turns, not events.
+It keeps audio that is not committed yet, at the client's rate, and the half sample at the end of a
+binary message. It knows formats and bounds, not turns or events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Samples = NDArray[np.float32]
 
 
 class Pieces:
-    """Received audio, a second at a time. ``seconds``: how long it is."""
+    """Received audio in pieces of a second. ``seconds``: its duration."""
 
     def __init__(self, samples: Samples, rate: int) -> None:
         self.seconds = len(samples) / rate
@@ -36,7 +36,7 @@ class Pieces:
 
 
 class Microphone:
-    """One stream of input audio. ``max_seconds`` bounds what waits for a commit."""
+    """One stream of input audio. ``max_seconds`` bounds the uncommitted audio."""
 
     def __init__(self, max_seconds: float) -> None:
         self._format = AudioFormat()
@@ -48,15 +48,15 @@ class Microphone:
 
     @property
     def heard_ms(self) -> int:
-        """Milliseconds of audio that the dialogue was given."""
+        """Milliseconds of audio passed to the dialogue."""
         return round(1000 * self._heard_s)
 
     def push(self, data: bytes, *, binary: bool, must_fit: bool) -> Pieces:
-        """Take a message's audio in.
+        """Add a message's audio.
 
-        Binary messages may be cut anywhere in a stream, so the half of a sample waits for the next.
-        ``must_fit``: refuse what does not fit in the buffer; else the oldest audio goes. Raises
-        ProtocolError; then nothing of the message is taken.
+        Binary messages may be cut anywhere, so half a sample is kept for the next message.
+        ``must_fit``: refuse audio that does not fit in the buffer; else drop the oldest. Raises
+        ProtocolError; then nothing of the message is added.
         """
         if self._stopped:
             raise ProtocolError(
@@ -83,11 +83,11 @@ class Microphone:
         return Pieces(samples, self._format.rate)
 
     def heard(self, samples: Samples) -> None:
-        """The dialogue was given these."""
+        """Count samples that were passed to the dialogue."""
         self._heard_s += len(samples) / self._format.rate
 
     def take(self) -> Recording:
-        """Everything that is not committed. Raises ProtocolError where that is too little."""
+        """Take all uncommitted audio. Raises ProtocolError if it is too short."""
         seconds = len(self._buffer) / self._format.rate
         if seconds < SHORTEST_COMMIT_S:
             raise ProtocolError(
@@ -99,20 +99,20 @@ class Microphone:
         return Recording(self._buffer.take(), self._format.rate)
 
     def clear(self) -> None:
-        """Forget what is not committed, and half a sample."""
+        """Drop uncommitted audio and half a sample."""
         self._odd = b""
         self._buffer.clear()
 
     def committed(self) -> None:
-        """The server has committed a turn, in the middle of the stream."""
+        """The server committed a turn; the stream goes on."""
         self._buffer.clear()
 
     def stop(self) -> None:
-        """Refuse audio until a format is agreed: the client may send what would be misread."""
+        """Refuse audio until a format is agreed, because it could be misread."""
         self._stopped = True
 
     def change_format(self, form: AudioFormat) -> None:
-        """What comes from now on has this format; what is in the buffer stays."""
+        """Use this format from now on; audio in the buffer is kept."""
         self._stopped = False
         if form == self._format:
             return
@@ -123,7 +123,7 @@ class Microphone:
 
 
 def recording_of(item: Item, form: AudioFormat) -> Recording | None:
-    """The audio that a client put into an item, if it did. Raises ProtocolError."""
+    """The audio of a client's item, if any. Raises ProtocolError."""
     if not isinstance(item, UserMessage) or not item.audio:
         return None
     try:

@@ -1,14 +1,13 @@
-"""What waits to be sent to one client: bounded, audio first, oldest frames dropped.
+"""The bounded send queue of one client: audio first, oldest frames dropped.
 
-Two classes share a connection. *Messages* (events and audio) are sent in order and never dropped:
-a client that lets more than ``MESSAGE_BYTES`` of them pile up reads nothing, and its connection is
-closed. *Frames* wait behind them: where more than ``frame_bytes`` of them wait, the oldest go
-first, because a late frame is worth less than the next one. Each frame is settled exactly once,
-as sent or as dropped.
+The queue has two classes. *Messages* (events and audio) are sent in order and never dropped: if
+more than ``MESSAGE_BYTES`` wait, the client does not read, and its connection is closed. *Frames*
+are sent when no message waits; above ``frame_bytes`` the oldest are dropped, because a late frame
+is worth less than the next one. Each frame is settled exactly once, as sent or as dropped.
 
-An interruption makes a generation stale: `discard` forgets its audio and frames at once.
+After an interruption `discard` drops the audio and frames of a generation at once.
 
-It outlives a connection: `run` may be cancelled as one goes and begun again with the next.
+The queue outlives a connection: `run` may be cancelled and started again with the next one.
 
 This module knows neither events nor pictures, and of the socket only a coroutine that sends.
 """
@@ -25,18 +24,18 @@ from wsavatar.errors import WsavatarError
 __all__ = ["MESSAGE_BYTES", "OutgoingFrame", "Outbox", "OutboxOverflow"]
 
 MESSAGE_BYTES = 16 * 1024 * 1024
-"""Events and audio that may wait for one client: minutes of audio, whatever its format."""
+"""Maximum of events and audio that wait for a client: minutes of audio in any format."""
 
 
 class OutboxOverflow(WsavatarError):
-    """The client has stopped reading: more audio waits for it than may wait."""
+    """The client does not read: its queue of events and audio is full."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutgoingFrame:
-    """A frame that waits. It is encoded only when it is sent: dropping it costs nothing.
+    """A queued frame. It is encoded when sent, so dropping it costs nothing.
 
-    ``settled(sent)`` is called once: True as it is handed to the socket, False if it was dropped.
+    ``settled(sent)`` is called once: True when it is given to the socket, False when dropped.
     """
 
     generation: int
@@ -75,12 +74,12 @@ class Outbox:
 
     @property
     def message_bytes(self) -> int:
-        """Bytes of events and audio that wait."""
+        """Bytes of queued events and audio."""
         return self._message_bytes
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of frames that wait."""
+        """Bytes of queued frames."""
         return self._frame_bytes
 
     @property
@@ -88,9 +87,9 @@ class Outbox:
         return len(self._frames)
 
     def put(self, payload: str | bytes, *, generation: int | None = None) -> None:
-        """Queue an event or audio. ``generation``: it is stale once that is discarded.
+        """Queue an event or audio. ``generation``: dropped when that is discarded.
 
-        Raises OutboxOverflow where the client has let too much pile up.
+        Raises OutboxOverflow when the queue is full.
         """
         if self._message_bytes + len(payload) > self._message_limit:
             raise OutboxOverflow(
@@ -99,22 +98,22 @@ class Outbox:
             )
         self._messages.append(_Message(payload, generation))
         self._message_bytes += len(payload)
-        self._rouse()
+        self._notify()
 
     def put_frame(self, frame: OutgoingFrame) -> None:
-        """Queue a frame, dropping the oldest ones until it fits. The newest always stays."""
+        """Queue a frame, dropping the oldest ones until it fits. The newest is always kept."""
         self._frames.append(frame)
         self._frame_bytes += frame.size
         dropped = []
         while self._frame_bytes > self._frame_limit and len(self._frames) > 1:
             dropped.append(self._frames.popleft())
             self._frame_bytes -= dropped[-1].size
-        self._rouse()
+        self._notify()
         for old in dropped:
             old.settled(False)
 
     def discard(self, generation: int) -> None:
-        """Forget the audio and frames of a generation: it was interrupted."""
+        """Drop the audio and frames of an interrupted generation."""
         stale = [frame for frame in self._frames if frame.generation == generation]
         self._frames = deque(f for f in self._frames if f.generation != generation)
         self._frame_bytes = sum(frame.size for frame in self._frames)
@@ -126,10 +125,10 @@ class Outbox:
             frame.settled(False)
 
     async def run(self, send: Callable[[str | bytes], Awaitable[None]]) -> None:
-        """Send what waits, messages before frames, until cancelled or ``send`` fails.
+        """Send the queue, messages before frames, until cancelled or ``send`` fails.
 
-        A message whose sending did not end stays first in the queue, so that the next connection
-        gets it; a frame does not.
+        A message that was not sent completely stays first in the queue for the next connection; a
+        frame does not.
         """
         while True:
             if self._messages:
@@ -147,7 +146,7 @@ class Outbox:
             elif self._frames:
                 frame = self._frames.popleft()
                 self._frame_bytes -= frame.size
-                # Settled before the wait: an interruption meanwhile cannot take it back.
+                # Settled before the wait: an interruption during it cannot take it back.
                 frame.settled(True)
                 await send(frame.encode())
             else:
@@ -156,9 +155,9 @@ class Outbox:
                 await self._wake.wait()
 
     async def flushed(self) -> None:
-        """Wait until everything queued was handed to the socket."""
+        """Wait until everything queued was given to the socket."""
         await self._empty.wait()
 
-    def _rouse(self) -> None:
+    def _notify(self) -> None:
         self._empty.clear()
         self._wake.set()

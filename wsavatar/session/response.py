@@ -1,15 +1,14 @@
-"""One thing the avatar says: its events in order, its audio at once, its frames as they come.
+"""One response: its events in order, its audio at once, its frames when rendered.
 
-A response lives from ``response.created`` to ``response.done`` and ends exactly once:
+A response lasts from ``response.created`` to ``response.done`` and ends exactly once:
 
-* *completed* once all of its audio and frames were sent, and, where the client reports what it
-  plays (``avatar.playback``), once it was heard to the end;
-* *cancelled* or *failed* at once. What arrives for it afterwards is counted and dropped.
+* *completed* when all of its audio and frames were sent and, if the client reports playback
+  (``avatar.playback``), it was heard to the end;
+* *cancelled* or *failed* at once. Later frames are counted and dropped.
 
-Its item says the same: ``completed``, or ``incomplete`` with the text that was heard. A client that
-does not report may still be playing when a response is done; `stop` then truncates the item
-as far as is known. It knows the timeline and the renderer's stream; not sockets, not what the
-dialogue means by it.
+Its item is ``completed``, or ``incomplete`` with the text that was heard. A client without reports
+may still play when a response is done; `stop` then truncates the item as far as is known. This
+module knows the timeline and the renderer's stream, neither sockets nor the dialogue's purpose.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ from wsavatar.session.transcript import Transcript
 __all__ = ["MAX_AHEAD_S", "Dependencies", "ResponseFormat", "SpokenResponse"]
 
 MAX_AHEAD_S = 10.0
-"""How far speech may run ahead of what the client hears. Beyond it the speaker waits."""
+"""Maximum time by which speech runs ahead of playback. Above it the speaker waits."""
 _HEARD_SLACK_S = 0.02
-"""A client that has played all but this has heard the end."""
+"""Remaining audio with which a response counts as heard to the end."""
 
 Outcome = Literal["completed", "cancelled", "failed"]
 
@@ -58,12 +57,12 @@ class Dependencies:
 
 @dataclass(frozen=True, slots=True)
 class ResponseFormat:
-    """What a response is on the wire, fixed as it begins."""
+    """The format of a response, fixed at its start."""
 
     audio: wire.AudioFormat
     voice: str
     rate: int
-    """Samples per second of what is said."""
+    """Samples per second of the speech."""
     video: VideoFormat | None
     """None: the client gets no frames."""
     binary: bool
@@ -76,7 +75,7 @@ class ResponseFormat:
     def of(
         cls, config: wire.SessionConfig, request: ResponseRequest, rate: int, *, with_video: bool
     ) -> ResponseFormat:
-        """The session's configuration, with what the request changes for this response."""
+        """The session's configuration with the request's changes."""
         output, video = config.audio.output, config.avatar.video
         wanted = None
         if with_video and video.encoding != "none":
@@ -97,9 +96,9 @@ class ResponseFormat:
 
 
 class SpokenResponse:
-    """A `wsavatar.dialogue.base.Response`. All on the event loop; only `audio` ever waits.
+    """A `wsavatar.dialogue.base.Response`. On the event loop; only `audio` waits.
 
-    ``reports``: the client is known to report what it plays.
+    ``reports``: the client reports playback.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class SpokenResponse:
         self._timeline = SpeechTimeline(form.rate, form.audio, chunker)
         self._playback = PlaybackEstimate()
         self._transcript = Transcript()
-        self._moved = asyncio.Event()  # playback was reported, or the response is over
+        self._moved = asyncio.Event()  # set by a playback report and at the end
         self._id = wire.new_id("resp")
         self._item_id = wire.new_id("item")
         self._stream: FaceStream | None = None
@@ -140,7 +139,7 @@ class SpokenResponse:
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
 
-    # -- what others may know ---------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
@@ -152,22 +151,22 @@ class SpokenResponse:
 
     @property
     def over(self) -> bool:
-        """``response.done`` was sent."""
+        """Whether ``response.done`` was sent."""
         return self._outcome is not None
 
     @property
     def audible(self) -> bool:
-        """The client has audio of it in hand, or will get some: the avatar speaks."""
+        """Whether the client still plays it or will get more of it."""
         if self._outcome not in (None, "completed"):
             return False
         if not self._all_said:
             return True
         return self._playback.ahead_s(self._deps.clock()) > _HEARD_SLACK_S
 
-    # -- what a dialogue does ---------------------------------------------------------------------
+    # -- for the dialogue -------------------------------------------------------------------------
 
     async def audio(self, samples: np.ndarray) -> None:
-        """Say float32 mono samples at the form's rate; waits while the client has enough."""
+        """Say float32 mono samples at the format's rate. Waits while the client has enough."""
         step = self._form.rate * self._deps.chunk_ms // 1000
         for start in range(0, len(samples), step):
             await self._until_wanted()
@@ -176,7 +175,7 @@ class SpokenResponse:
             self._deliver(self._timeline.push(samples[start : start + step]))
 
     async def text(self, delta: str) -> None:
-        """Add to the transcript: the words of the audio that follows."""
+        """Add to the transcript: the words of the following audio."""
         if self._silent:
             return
         kept = self._transcript.add(delta)
@@ -184,7 +183,7 @@ class SpokenResponse:
             self._deps.downlink.event(wire.OutputTranscriptDelta(delta=kept, **self._part_ids()))
 
     async def done(self) -> None:
-        """All was said."""
+        """The speech is complete."""
         if self._silent:
             return
         self._deliver(self._timeline.flush())
@@ -192,25 +191,25 @@ class SpokenResponse:
         self._check_all_sent()
 
     async def fail(self, code: str, message: str) -> None:
-        """It cannot be said: the response ends here, and says why."""
+        """End the response as failed, with this error."""
         if self.over:
             return
         error = ProtocolError(code, message, type="server_error")
         self._deps.metrics.errors.labels(code).inc()
         self._break_off("failed", error=error)
 
-    # -- what the session does --------------------------------------------------------------------
+    # -- for the session --------------------------------------------------------------------------
 
     def cancel(self, reason: CancelReason | None) -> None:
-        """Nothing of this response is sent after its ``response.done``.
+        """End the response; nothing of it is sent after its ``response.done``.
 
-        ``reason`` None: another response takes its place.
+        ``reason`` None: another response replaces it.
         """
         if not self.over:
             self._break_off("cancelled", reason=reason)
 
     def stop(self, reason: CancelReason | None) -> None:
-        """The avatar stops saying this, whether it is still made or only still played."""
+        """Stop the response, whether it is in progress or only still played."""
         if not self.over:
             self._break_off("cancelled", reason=reason)
         elif self.audible:
@@ -225,7 +224,7 @@ class SpokenResponse:
             self.truncated(heard_s)
 
     def playback(self, position_s: float, frames_shown: int, frames_late: int) -> None:
-        """The client says what it hears now, and how many frames it has shown so far."""
+        """A playback report: the position, and frames shown and late so far."""
         self._reports = True
         self._playback.reported(position_s, self._deps.clock())
         self._moved.set()
@@ -233,18 +232,18 @@ class SpokenResponse:
         self._complete_if_heard()
 
     def truncated(self, audio_end_s: float) -> None:
-        """The client stopped playing here: the idle cycle goes on from what it showed."""
+        """The client stopped playing here; the idle cycle continues from the frame it showed."""
         now = self._deps.clock()
         if self.over:
             self._playback.stopped(audio_end_s, now)
         self._resume_idle(self._frames_until(audio_end_s), now)
 
     def abandon(self) -> None:
-        """The session is over: free the renderer, send nothing."""
+        """The session has ended: free the renderer, send nothing."""
         if not self.over:
             self._end("cancelled", cancel_stream=True)
 
-    # -- its course -------------------------------------------------------------------------------
+    # -- in progress ------------------------------------------------------------------------------
 
     @property
     def _silent(self) -> bool:
@@ -262,7 +261,7 @@ class SpokenResponse:
         downlink.event(wire.ContentPartAdded(part=part, **self._part_ids()))
 
     async def _until_wanted(self) -> None:
-        """Wait until the client has less than MAX_AHEAD_S in hand, or nothing is wanted."""
+        """Wait until the client has less than MAX_AHEAD_S of audio, or the response ends."""
         while not self._silent:
             excess_s = self._playback.ahead_s(self._deps.clock()) - MAX_AHEAD_S
             if excess_s <= 0:
@@ -288,7 +287,7 @@ class SpokenResponse:
             self._stream.submit(chunk, due_s)
 
     def _start_speaking(self, now: float) -> None:
-        """The first chunk is complete: from here on the client may begin to play."""
+        """Open the stream: the first chunk is complete."""
         assert self._form.video is not None
         self._first_chunk_s = now
         self._first_cycle_index = self._idle.index_at(now + PREROLL_S)
@@ -326,7 +325,7 @@ class SpokenResponse:
         self._deps.metrics.audio_out_s.inc(seconds)
 
     def _on_frame(self, outcome: FrameOutcome) -> None:
-        """The renderer settled a frame; called on the event loop, once for each submitted."""
+        """The outcome of a frame; called on the event loop, once for each submitted frame."""
         if self.over:
             self._deps.metrics.frames_dropped.labels("cancelled").inc()
         elif isinstance(outcome, RenderedFrame):
@@ -352,7 +351,7 @@ class SpokenResponse:
         self._check_all_sent()
 
     def _count_shown(self, shown: int, late: int) -> None:
-        """Count what is new in a client's report. More than was sent cannot be shown."""
+        """Count new frames of a report, limited to those sent."""
         shown = max(self._client_shown, min(shown, self._sent))
         late = max(self._client_late, min(late, shown))
         self._deps.metrics.client_shown.inc(shown - self._client_shown)
@@ -363,10 +362,10 @@ class SpokenResponse:
         self._dropped += 1
         self._deps.metrics.frames_dropped.labels(reason).inc()
 
-    # -- its end ----------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------
 
     def _check_all_sent(self) -> None:
-        """Once all was said and every frame was sent or dropped, only listening is left."""
+        """Note when the speech is complete and every frame was sent or dropped."""
         settled = self._sent + self._dropped
         if self.over or self._all_sent or not self._all_said or settled < self._submitted:
             return
@@ -401,7 +400,7 @@ class SpokenResponse:
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part()
         self._send_video_end(self._resume_idle(self._frames_until(heard_s), now))
-        # Where the client does not report, what it was sent is all that is known of what it heard.
+        # Without reports, all audio sent counts as heard.
         text = self._transcript.until(heard_s if self._reports else self._transcript.seconds)
         self._send_done("incomplete", text=text, reason=reason, error=error)
 
@@ -417,7 +416,7 @@ class SpokenResponse:
         self._deps.metrics.responses.labels(outcome).inc()
 
     def _end_part(self) -> None:
-        """No more audio and no more text will come."""
+        """End the content part: no more audio or text."""
         if self._all_said:
             return
         self._all_said = True
@@ -466,7 +465,7 @@ class SpokenResponse:
         downlink.event(wire.ResponseDone(response=response))
 
     def _resume_idle(self, frames_shown: int, at_s: float) -> int:
-        """The idle cycle goes on after so many frames of this response; returns its index there."""
+        """Continue the idle cycle after this many frames; returns its index there."""
         if self._stream is not None:
             per_frame = Fraction(self._avatar.fps).limit_denominator(1001) / self._fps
             self._idle.resume(self._first_cycle_index + int(frames_shown * per_frame), at_s)

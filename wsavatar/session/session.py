@@ -1,9 +1,9 @@
-"""One conversation's life: client events in, a dialogue held, events and frames out.
+"""One conversation: handles client events, runs the dialogue, and produces events and frames.
 
-A session knows no connection. Whoever carries it hands it messages with `receive` and sends what
-its outbox holds; a connection may go and another take its place, while the session lives on. Client
-events are worked through in one order, by one task (`run`). It shares nothing with other sessions
-but the renderer and the avatars. It does not know how a face is made.
+A session knows no connection. A transport passes messages to `receive` and sends the outbox; a
+connection may be replaced while the session goes on. Client events are handled in order, by one
+task (`run`). Sessions share only the renderer and the avatars. A session does not know how a face
+is made.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WIDEST_SAMPLE_RATE = 96_000  # bytes per second of 48 kHz PCM16
 class Session:
     """A `wsavatar.dialogue.base.DialogueSession`. Call `start` once, keep `run` running, `close`.
 
-    ``avatar_id``: which avatar the client has asked for in the address.
+    ``avatar_id``: the avatar of the address' query.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class Session:
         self._dialogue: Dialogue
         self._microphone = Microphone(settings.audio.max_buffer_s)
 
-    # -- its life ---------------------------------------------------------------------------------
+    # -- lifecycle --------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Load the avatar and begin the dialogue. Raises ProtocolError where that cannot be."""
+        """Load the avatar and create the dialogue. Raises ProtocolError if either fails."""
         self._avatar = await self._load_avatar(self._wanted_avatar or await self._default_avatar())
         self._config = initial_config(self._settings, self._avatar.id)
         self._idle = self._idle_clock()
@@ -95,7 +95,7 @@ class Session:
         self._downlink.event(wire.SessionCreated.of(self._config, self.id))
 
     async def receive(self, message: str | bytes) -> None:
-        """Take a client's message. Waits while too much of what it sent is still to be done."""
+        """Queue a client's message. Waits while the queue is full."""
         try:
             event = message if isinstance(message, bytes) else wire.parse_client_event(message)
         except ProtocolError as error:
@@ -104,7 +104,7 @@ class Session:
         pending = Pending(event)
         match event:
             case wire.AvatarPlayback():
-                self._note_playback(event)  # a report: what waits may be waiting for it
+                self._note_playback(event)  # at once: queued events may wait for this report
                 return
             case wire.ResponseCancel():
                 pending.done = self._cancel_ahead(event.response_id)
@@ -115,7 +115,7 @@ class Session:
         await self._inbox.put(pending)
 
     async def run(self) -> None:
-        """Work through the client's events, in order, until cancelled."""
+        """Handle the client's events in order, until cancelled."""
         while True:
             pending = await self._inbox.take()
             try:
@@ -126,11 +126,11 @@ class Session:
                 self._downlink.error(error)
 
     async def overflowed(self) -> None:
-        """Wait until the client has stopped reading; raises OutboxOverflow."""
+        """Wait until the outbox is full; raises OutboxOverflow."""
         await self._downlink.overflowed()
 
     async def close(self) -> None:
-        """The session is over: free the renderer, stop the dialogue."""
+        """End the session: free the renderer, stop the dialogue."""
         if self._response is not None:
             self._response.abandon()
         if not hasattr(self, "_dialogue"):
@@ -138,15 +138,15 @@ class Session:
         try:
             async with asyncio.timeout(_CLOSE_DIALOGUE_S):
                 await self._dialogue.close()
-        except Exception:  # the session is over: nothing above could do more than log it
+        except Exception:  # the session has ended: only the log remains
             _log.exception("%s: the dialogue did not close", self.id)
 
     def refuse(self, error: ProtocolError) -> None:
-        """Tell the client why its session cannot begin."""
+        """Send the reason why the session cannot start."""
         self._downlink.error(error)
 
     def depths(self) -> dict[str, int]:
-        """What waits here, for the server's gauges."""
+        """Queue depths, for the server's gauges."""
         return {
             "outbox_frames": self.outbox.frame_count,
             "outbox_frame_bytes": self.outbox.frame_bytes,
@@ -155,7 +155,7 @@ class Session:
         }
 
     def tell_capacity(self, load: Load) -> None:
-        """The server is over its capacity, or no longer: told to clients that get frames."""
+        """Report the start or end of overload to a client that gets frames."""
         if self._gets_frames:
             self._downlink.event(
                 wire.AvatarCapacity(
@@ -200,7 +200,7 @@ class Session:
             case wire.AvatarSpeak():
                 await self._speak(event.text, revoked=pending.revoked)
             case wire.AvatarPlayback():
-                pass  # done as it came
+                pass  # handled in `receive`
             case _:
                 assert_never(event)
 
@@ -213,7 +213,7 @@ class Session:
             raise
 
     async def _reconfigure(self, event: wire.SessionUpdate) -> None:
-        """Everything that can fail comes first; then all of it is changed."""
+        """Apply an update: first everything that can fail, then all changes."""
         old, new = self._config, self._config.updated(event.session, event.event_id)
         if not new.avatar.id:  # "" asks for the default
             named = new.avatar.model_copy(update={"id": await self._default_avatar()})
@@ -238,19 +238,19 @@ class Session:
         self._downlink.event(wire.SessionUpdated.of(new, self.id))
 
     async def _hear(self, data: bytes, *, binary: bool) -> None:
-        """The client's audio, in its format: keep it, and let the dialogue hear it."""
+        """Add the client's audio to the buffer and pass it to the dialogue."""
         pieces = self._microphone.push(data, binary=binary, must_fit=self._must_commit)
         self._metrics.audio_in_s.inc(pieces.seconds)
         for samples in pieces:
             await self._dialogue.heard(samples)
             self._microphone.heard(samples)
-            await asyncio.sleep(0)  # a second of audio at a time: other sessions get a turn
+            await asyncio.sleep(0)  # after each second of audio, other sessions run
 
     @property
     def _must_commit(self) -> bool:
-        """The client alone ends a turn: all it appends is kept until then, or refused.
+        """Whether only the client ends a turn, so that its audio is kept or refused.
 
-        Elsewhere nobody need ever commit, and the oldest audio goes.
+        Otherwise a commit may never come, and the oldest audio is dropped.
         """
         detects = self._config.audio.input.turn_detection is not None
         return not detects and self._config.avatar.mode != "mirror"
@@ -298,7 +298,7 @@ class Session:
         else:
             await self._dialogue.speak(text)
 
-    # -- what does not wait its turn --------------------------------------------------------------
+    # -- handled at once --------------------------------------------------------------------------
 
     def _note_playback(self, event: wire.AvatarPlayback) -> None:
         self._reports_playback = True
@@ -307,10 +307,10 @@ class Session:
             self._response.playback(event.position_ms / 1000, event.frames_shown, event.frames_late)
 
     def _cancel_ahead(self, response_id: str | None) -> bool:
-        """A cancel came: stop what it cancels now, though events before it still wait.
+        """Cancel at once, before events that were queued earlier.
 
-        Requests among those are revoked: each is answered by a response that is cancelled as it
-        begins. Returns whether there was anything to cancel.
+        Queued requests are revoked: each is answered by a response that is cancelled at once.
+        Returns whether there was anything to cancel.
         """
         current = self._response
         names_current = current is not None and response_id in (None, current.id)
@@ -323,16 +323,16 @@ class Session:
     def _cancel_for_client(self, response_id: str | None, *, done: bool) -> None:
         current = self._response
         if current is not None and not current.over and response_id in (None, current.id):
-            current.cancel("client_cancelled")  # begun by what came before the cancel
+            current.cancel("client_cancelled")  # started by an event before the cancel
         elif not done:
             raise ProtocolError(
                 "response_cancel_not_active",
-                # LiveKit knows this case by how the message begins.
+                # LiveKit recognises this case by the start of the message.
                 "Cancellation failed: no active response found.",
                 param=None if response_id is None else "response_id",
             )
 
-    # -- what the dialogue may do -----------------------------------------------------------------
+    # -- DialogueSession --------------------------------------------------------------------------
 
     @property
     def conversation(self) -> Conversation:
@@ -349,7 +349,7 @@ class Session:
     def respond(
         self, request: ResponseRequest | None = None, *, rate: int = SPEECH_RATE
     ) -> SpokenResponse:
-        """Begin a response; it takes the place of the one in progress."""
+        """Start a response; it replaces the one in progress."""
         self._stop(None)
         self._generation = self._generation % 0xFFFF + 1
         form = ResponseFormat.of(
@@ -387,7 +387,7 @@ class Session:
     # -- helpers ----------------------------------------------------------------------------------
 
     def _send_frames(self) -> None:
-        """The client has shown that it knows avatars."""
+        """Send frames from now on: the client has used the avatar extension."""
         if not self._gets_frames:
             self._gets_frames = True
             if self._engine.face.capacity.over:

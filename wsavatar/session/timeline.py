@@ -1,10 +1,9 @@
-"""One response's clock: audio samples in, wire audio and model chunks out, and when each is heard.
+"""The timeline of a response: audio for the client, chunks for the renderer, playback position.
 
-Everything on a response is counted in samples of its own audio. `SpeechTimeline` turns what a
-dialogue says into the client's format and into chunks for the renderer, both from the same
-samples. `PlaybackEstimate` says where the client is in it, `IdleClock` which frame of the
-avatar's idle cycle is on show. Times are handed in: this module reads no clock, and knows neither
-sockets nor asyncio.
+A response is counted in samples of its audio. `SpeechTimeline` makes the client's format and the
+renderer's chunks from the same samples. `PlaybackEstimate` estimates the client's position,
+`IdleClock` the frame of the avatar's idle cycle that is shown. Times are arguments: this module
+reads no clock, and knows neither sockets nor asyncio.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ PATIENCE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a piece of speech became. ``offset``: first sample of ``wire``, at the wire's rate."""
+    """Result of a piece of speech. ``offset``: first sample of ``wire``, at the wire's rate."""
 
     wire: bytes
     offset: int
@@ -43,10 +42,10 @@ class Spoken:
 
 
 class SpeechTimeline:
-    """Counts one response's audio. Push what is said, then flush once; stateful, so seamless.
+    """Converts one response's audio. Push the speech, then flush once. Stateful, without seams.
 
-    ``rate``: samples per second of what is said. Where the client's format has the same rate, it
-    gets the same samples. Without a ``chunker`` there are no frames.
+    ``rate``: samples per second of the speech. If the client's format has the same rate, it gets
+    the same samples. Without a ``chunker`` there are no frames.
     """
 
     def __init__(self, rate: int, wire_format: AudioFormat, chunker: SpeechChunker | None) -> None:
@@ -60,7 +59,7 @@ class SpeechTimeline:
 
     @property
     def seconds(self) -> float:
-        """How much was said so far."""
+        """Duration of the speech so far."""
         return self._speech_samples / self._rate
 
     def push(self, samples: np.ndarray) -> Spoken:
@@ -72,7 +71,7 @@ class SpeechTimeline:
         return self._spoken(self._to_wire.push(samples), chunks)
 
     def flush(self) -> Spoken:
-        """The speech has ended: give out what the resamplers and the chunker still hold."""
+        """The speech has ended: return the rest of resamplers and chunker."""
         chunks: Sequence[Chunk] = ()
         if self._chunker is not None:
             rest = self._chunker.push(self._to_model.flush())
@@ -86,10 +85,10 @@ class SpeechTimeline:
 
 
 class PlaybackEstimate:
-    """Where the client is in a response: guessed from what was sent, corrected by its reports.
+    """The client's playback position: estimated from the audio sent, corrected by reports.
 
-    A client begins `PREROLL_S` after its first frame, plays at the speed of time, and stops where
-    its audio ends. All times are seconds of one monotonic clock.
+    A client is assumed to start `PREROLL_S` after its first frame, to play in real time, and to
+    stop at the end of its audio. All times are seconds of one monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -98,7 +97,7 @@ class PlaybackEstimate:
         self._reported = False
 
     def sent(self, seconds: float, now_s: float) -> None:
-        """More audio was sent. Where the client had run dry, it starts again from here."""
+        """More audio was sent. After an underrun the client continues from here."""
         if self._origin_s is None:
             self._origin_s = now_s + PREROLL_S
         elif now_s - self._origin_s > self._sent_s:
@@ -106,43 +105,43 @@ class PlaybackEstimate:
         self._sent_s += seconds
 
     def rendering(self, now_s: float) -> None:
-        """The first frames are being made: the client waits for them, but not for ever."""
+        """The first frames are being rendered; the client waits for them, up to `PATIENCE_S`."""
         if not self._reported:
             self._origin_s = now_s + PATIENCE_S
 
     def showing(self, now_s: float) -> None:
-        """The first frame is on its way."""
+        """The first frame was sent."""
         if not self._reported:
             self._origin_s = now_s + PREROLL_S
 
     def reported(self, position_s: float, now_s: float) -> None:
-        """The client says what it hears now. More than was sent cannot be heard."""
+        """The client reported its position; it is limited to the audio sent."""
         self._reported = True
         self._origin_s = now_s - min(position_s, self._sent_s)
 
     def stopped(self, position_s: float, now_s: float) -> None:
-        """The client has played up to here, and plays no more."""
+        """The client stopped here."""
         self._sent_s = min(self._sent_s, position_s)
         self._origin_s = now_s - self._sent_s
 
     def position_s(self, now_s: float) -> float:
-        """What is heard now, on the response's timeline: from 0 to what was sent."""
+        """The position now, from 0 to the audio sent."""
         if self._origin_s is None:
             return 0.0
         return min(max(0.0, now_s - self._origin_s), self._sent_s)
 
     def ahead_s(self, now_s: float) -> float:
-        """How much the client has in hand."""
+        """Audio that the client has not played yet."""
         return self._sent_s - self.position_s(now_s)
 
     def due_s(self, offset_s: float, now_s: float) -> float:
-        """When this moment of the response is to be heard."""
+        """When this position of the response is heard."""
         origin = now_s + PREROLL_S if self._origin_s is None else self._origin_s
         return origin + offset_s
 
 
 class IdleClock:
-    """Which frame of the avatar's idle cycle is on show, so that speech can continue it."""
+    """The frame of the avatar's idle cycle that is shown, so that speech continues from it."""
 
     def __init__(self, frame_count: int, fps: float, now_s: float) -> None:
         self._period = max(1, 2 * (frame_count - 1))
@@ -156,6 +155,6 @@ class IdleClock:
         return (self._index + shown) % self._period
 
     def resume(self, index: int, now_s: float) -> None:
-        """From ``now_s`` on (it may lie ahead) the cycle goes on from ``index``."""
+        """Continue the cycle from ``index`` at ``now_s``, which may be in the future."""
         self._index = index % self._period
         self._since_s = now_s

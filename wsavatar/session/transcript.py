@@ -1,7 +1,7 @@
-"""What the avatar says in one response: its text, and where on the audio each piece is spoken.
+"""The text of one response, with the audio position of each piece.
 
-Pure. It answers how much of the text was heard at a position of the audio. Between the marks, words
-are taken to be spoken at an even pace.
+Pure. It gives the text that was heard up to a position of the audio. Between the marks, words are
+assumed to be spoken at a constant rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WORD = re.compile(r"\S+\s*")
 
 
 class Transcript:
-    """Grows as the response is spoken: `add` a text, then `spoken` for its audio."""
+    """A growing transcript: `add` a text, then `spoken` for its audio."""
 
     def __init__(self) -> None:
         self._pieces: list[tuple[float, str]] = []  # (start in seconds, text)
@@ -33,7 +33,7 @@ class Transcript:
         return self._seconds
 
     def add(self, text: str) -> str:
-        """The words of the audio that follows; returns what of them is kept."""
+        """Add the words of the following audio; returns the part that is kept."""
         text = text[: MAX_CHARS - self._length]
         if text:
             self._pieces.append((self._seconds, text))
@@ -41,7 +41,7 @@ class Transcript:
         return text
 
     def spoken(self, seconds: float) -> None:
-        """So much more audio was sent."""
+        """Count audio that was sent."""
         self._seconds += seconds
 
     def until(self, position_s: float) -> str:
@@ -60,7 +60,7 @@ class Transcript:
 
 
 def _words(text: str, share: float) -> str:
-    """The words of which all lies within the first ``share`` of the text."""
+    """The complete words within the first ``share`` of the text."""
     limit = share * len(text.rstrip())
     words = [
         match for match in _WORD.finditer(text) if len(match[0].rstrip()) + match.start() <= limit
