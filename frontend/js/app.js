@@ -356,12 +356,17 @@ function whatIsMissing() {
   return `Sound does not start. Connect a loudspeaker or headphones, then tap anywhere. ${face}`;
 }
 
+function tryAgain() {
+  output.resume();
+  if (live && output.broken) void player.open();
+}
+
 // Browsers let a page start sound again only in some of these, each in others.
 for (const gesture of ["pointerup", "touchend", "click", "keydown"]) {
-  window.addEventListener(gesture, () => output.resume(), { capture: true, passive: true });
+  window.addEventListener(gesture, tryAgain, { capture: true, passive: true });
 }
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) output.resume();
+  if (!document.hidden) tryAgain();
 });
 
 // -- what the user sees --------------------------------------------------------------------------

@@ -66,7 +66,10 @@ export class Output {
 
   /** Whatever the context says: what would play on it cannot, or can again. @param {boolean} broken */
   fail(broken) {
+    if (this.broken === broken) return;
     this.broken = broken;
+    this.startedMs = this.now();
+    this.hasRun = false;
     this.tick();
   }
 
@@ -79,7 +82,7 @@ export class Output {
   /** Try to go on. Browsers may allow it only in a user's gesture. */
   resume() {
     const context = this.context;
-    if (!context || this.state === "off" || this.state === "running") return;
+    if (!context || this.broken || this.state === "off" || this.state === "running") return;
     // A gesture counts in its own call only. Where a context calls itself running although nothing
     // moves, only a new start helps.
     const stopped = context.state === "running" ? context.suspend() : null;

@@ -178,6 +178,19 @@ test("a browser without AudioContext has no sound, and says so at once", () => {
   assert.equal(output.contextTimeAt(0), null);
 });
 
+test("without its worklet the output is missing, and the context is left to the microphone", async () => {
+  const { context, output, start, run, states } = machine();
+  await start();
+  output.fail(true);
+  const before = context.resumed;
+  output.resume();
+  await run(100);
+  assert.equal(context.resumed, before);
+  output.fail(false);
+  await run(100);
+  assert.deepEqual(states, ["starting", "running", "missing", "starting", "running"]);
+});
+
 test("a stop of our own is no pause", async () => {
   const { output, start, run, states, context } = machine();
   await start();
