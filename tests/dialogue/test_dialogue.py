@@ -16,8 +16,9 @@ from wsavatar.config import DialogueSettings
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
+from wsavatar.dialogue.live import LiveSpeech
 from wsavatar.dialogue.mirror import Mirror
-from wsavatar.dialogue.parrot import MAX_TURN_S, Parrot, trim_silence
+from wsavatar.dialogue.parrot import Parrot, trim_silence
 from wsavatar.dialogue.speaker import MakeVoice, Speaker
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.base import Chunks
@@ -281,7 +282,7 @@ async def test_a_minute_without_turn_detection_is_one_response(
     mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
     await tell(mirror, speech, 8000)
     await mirror.committed("item_1")
-    (response,) = session.responses
+    response = await until_over(session)
     assert response.status == "completed"
     np.testing.assert_array_equal(response.said, speech)
     await mirror.close()
@@ -300,6 +301,70 @@ async def test_a_cancelled_mirror_is_mute_until_the_next_turn(
     await tell(mirror, np.concatenate([sentence, silence(2)]))
     assert [response.status for response in session.responses] == ["cancelled", "completed"]
     await mirror.close()
+
+
+@pytest.mark.parametrize("how", ["a new rate", "a commit"])
+async def test_a_turn_that_goes_on_is_mirrored_to_its_end(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray, how: str
+) -> None:
+    """In the middle of a turn neither of them breaks what is mirrored: one response, to its end."""
+    mirror = Mirror(session, config(), voice_of(voice))
+    await tell(mirror, sentence)
+    if how == "a new rate":
+        await mirror.configure(config(rate=48_000))
+        await tell(mirror, resample(np.concatenate([sentence, silence(2)]), 16_000, 48_000), 4800)
+    else:
+        await mirror.committed(session.commit(None))
+        await tell(mirror, np.concatenate([sentence, silence(2)]))
+    response = await until_over(session)
+    assert response.status == "completed" and response.rate == HEARD_RATE
+    started, stopped = (ms for kind, ms in session.events if kind in ("started", "stopped"))
+    assert len(response.said) / HEARD_RATE == pytest.approx((stopped - started) / 1000, abs=0.01)
+    assert len(response.said) / HEARD_RATE > 6
+    await mirror.close()
+
+
+async def test_without_turns_nothing_but_the_client_ends_a_text(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
+) -> None:
+    """A live microphone does not interrupt a text; once it is said, the mirror goes on."""
+    session.gate = asyncio.Event()
+    mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
+    await tell(mirror, sentence)
+    await mirror.speak("A text.")
+    await tell(mirror, sentence)
+    assert session.interruptions == 0 and len(session.responses) == 2
+    session.gate.set()
+    assert (await until_over(session, count=2)).status == "completed"
+    await tell(mirror, sentence)
+    assert len(session.responses) == 3
+    await mirror.close()
+
+
+async def test_a_mirror_does_not_wait_for_the_client(
+    session: FakeSession, voice: FakeVoice, speech: np.ndarray
+) -> None:
+    """A client that plays nothing for a minute: the mirror still hears, and then says it all."""
+    session.gate = asyncio.Event()
+    mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
+    async with asyncio.timeout(20):
+        await tell(mirror, speech, 1600)
+    assert session.responses[0].parts == []
+    session.gate.set()
+    await mirror.committed("item_1")
+    np.testing.assert_array_equal((await until_over(session)).said, speech)
+    await mirror.close()
+
+
+async def test_live_speech_that_nobody_takes_ends() -> None:
+    """With the queue full and no progress the rest is dropped, so that nothing waits for ever."""
+    live = LiveSpeech(rate=1000, max_seconds=1)
+    await live.push(np.zeros(1000, np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsavatar.dialogue.live._STALLED_S", 0.01)
+        await live.push(np.zeros(10, np.float32))
+    assert live.stalled
+    await live.push(np.zeros(10, np.float32))  # does not wait
 
 
 async def test_speech_takes_a_mirrors_text_from_its_lips(
@@ -455,15 +520,22 @@ async def test_interrupt_response_false_lets_a_parrot_finish(
     await parrot.close()
 
 
-async def test_an_endless_turn_is_answered_in_parts(
+async def test_an_endless_turn_is_answered_while_it_goes_on(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
-    """Memory is bounded and nothing is dropped: after a minute the parrot says back that minute."""
+    """After a minute the answer begins; the rest of the turn belongs to the same answer."""
     parrot = Parrot(session, config(), voice_of(voice))
-    await tell(parrot, np.tile(sentence, 22), 8000)
+    talk = np.tile(sentence, 22)
+    await tell(parrot, talk, 8000)
+    assert kinds(session) == ["started", "stopped", "committed", "started"]
+    assert len(session.responses) == 1 and not session.responses[0].over
+    await tell(parrot, silence(1))
     response = await until_over(session)
-    assert kinds(session) == ["started", "committed"]
-    assert len(response.said) == pytest.approx(MAX_TURN_S * HEARD_RATE, rel=0.02)
+    assert kinds(session)[-2:] == ["stopped", "committed"]
+    stopped, started = session.events[1][1], session.events[3][1]
+    assert stopped == started
+    assert response.status == "completed" and talk.tobytes()[8000:] in response.said.tobytes()
+    assert len(session.conversation) == 2
     await parrot.close()
 
 
@@ -504,7 +576,7 @@ async def test_captions_come_before_the_words_they_are_of(
 ) -> None:
     """A text is said phrase by phrase: the first sentence alone, so that speech begins early."""
     speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
-    await speaker.say("One. Two three.\nFour?")
+    await speaker.say(("One. Two three.\nFour?",))
     response = await until_over(session)
     assert voice.spoken == ["One. Two three.", "Four?"]
     assert response.transcript.split() == "One. Two three. Four?".split()
@@ -521,7 +593,7 @@ async def test_a_text_that_cannot_be_said_fails(
 ) -> None:
     """Empty, invisible or endless: an error with a code, and the voice is not asked."""
     speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
-    await speaker.say(text)
+    await speaker.say((text,))
     response = await until_over(session)
     assert response.error is not None and response.error[0] == code and voice.spoken == []
 
@@ -535,20 +607,51 @@ async def test_a_voice_that_fails_fails_the_response(
 ) -> None:
     """The session lives, the client is told; a bug's message stays in the log."""
     speaker = Speaker(session, lambda _: FakeVoice(error), DialogueSettings(max_response_s=60))
-    await speaker.say("Hello.")
+    await speaker.say(("Hello.",))
     response = await until_over(session)
     assert response.error is not None and response.error[0] == code
     assert "a bug" not in response.error[1]
     await speaker.stop()
 
 
+async def test_a_text_that_cannot_be_said_cancels_what_it_replaces(
+    session: FakeSession, voice: FakeVoice
+) -> None:
+    """What was cut off by it is not reported as completed."""
+    session.gate = asyncio.Event()
+    speaker = Speaker(session, voice_of(voice), DialogueSettings())
+    await speaker.say(("A long text.",))
+    await wait_for(lambda: voice.spoken != [])
+    await speaker.say(("...",))
+    assert [one.status for one in session.responses] == ["cancelled", "failed"]
+
+
+async def test_texts_and_recordings_are_said_in_their_order(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
+) -> None:
+    """Items of both kinds in one request: nothing of it is left out."""
+    parrot = Parrot(session, config(), voice_of(voice))
+    recording = Recording(sentence, HEARD_RATE)
+    entries = (
+        Entry(user_item("a"), recording),
+        Entry(user_item("b", text="And this.")),
+        Entry(user_item("c"), recording),
+    )
+    await parrot.create_response(ResponseRequest(input=entries))
+    response = await until_over(session)
+    assert response.rate == SPEECH_RATE and voice.spoken == ["And this."]
+    seconds = len(response.said) / SPEECH_RATE
+    assert seconds == pytest.approx(2 * 3 + len("And this.") / 10, abs=0.8)
+    await parrot.close()
+
+
 async def test_a_new_text_takes_the_old_ones_place(session: FakeSession, voice: FakeVoice) -> None:
     """One thing is said at a time; the old voice is closed before the new one begins."""
     speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
-    await speaker.say("First.")
+    await speaker.say(("First.",))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await speaker.say("Second.")
+    await speaker.say(("Second.",))
     response = await until_over(session, count=2)
     assert response.transcript.strip() == "Second." and response.status == "completed"
     assert session.responses[0].status != "in_progress"
@@ -558,7 +661,7 @@ async def test_a_new_text_takes_the_old_ones_place(session: FakeSession, voice: 
 async def test_a_cancelled_text_stops_the_voice(session: FakeSession, voice: FakeVoice) -> None:
     """After the client's cancel no more is synthesised."""
     speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
-    await speaker.say("x" * 150)
+    await speaker.say(("x" * 150,))
     await wait_for(lambda: len(session.responses[0].parts) > 0)
     session.cancel()
     await wait_for(lambda: not speaker.busy)
@@ -570,7 +673,7 @@ async def test_stopping_ends_the_response(session: FakeSession, voice: FakeVoice
     """A dialogue that is closed leaves no response hanging and no task behind."""
     session.gate = asyncio.Event()
     speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
-    await speaker.say("Hello.")
+    await speaker.say(("Hello.",))
     await asyncio.sleep(0)
     await speaker.stop()
     assert session.responses[0].status == "completed" and not speaker.busy
@@ -579,7 +682,7 @@ async def test_stopping_ends_the_response(session: FakeSession, voice: FakeVoice
 async def test_a_response_is_bounded(session: FakeSession, voice: FakeVoice) -> None:
     """What was said up to the limit stands; then the response fails with a clear code."""
     speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=1))
-    await speaker.say("x" * 50)
+    await speaker.say(("x" * 50,))
     response = await until_over(session)
     assert response.error is not None and response.error[0] == "response_too_long"
     assert len(response.said) == SPEECH_RATE

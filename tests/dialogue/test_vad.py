@@ -172,6 +172,18 @@ def test_a_turn_goes_on_through_a_change_of_rate(speech: np.ndarray) -> None:
     assert isinstance(ended, TurnEnded) and 2000 < ended.audio_end_ms < 3000
 
 
+def test_a_turn_that_ends_as_the_rate_changes_is_not_lost() -> None:
+    """What the detector finds in the resampler's last samples is told with the next audio."""
+    for cut in range(0, BLOCK_SAMPLES, 16):
+        levels = iter([0.0] * 10 + [0.9] * 10 + [0.0] * 60)
+        vad = VoiceActivity(silence_ms=320, probability=lambda block, levels=levels: next(levels))
+        turns = Turns(vad, 24_000)
+        events = turns.push(np.zeros((29 * BLOCK_SAMPLES + cut) * 3 // 2, np.float32))
+        turns.change_rate(48_000)
+        events += turns.push(np.zeros(12 * BLOCK_SAMPLES, np.float32))
+        assert [type(one) for one in events].count(TurnEnded) == 1
+
+
 def test_a_clear_ends_the_turn_and_forgets_it(speech: np.ndarray) -> None:
     """What came before a clear is in no turn; whoever speaks on begins a new one."""
     start = int(np.argmax(np.abs(speech) > 0.05))

@@ -294,7 +294,8 @@ def test_an_items_audio_arrives_as_bytes() -> None:
         {"type": "input_audio", "audio": base64.b64encode(one).decode()} for one in (b"ab", b"c")
     ]
     item = {"type": "message", "role": "user", "content": parts}
-    assert parse(type="conversation.item.create", item=item).item.audio == b"abc"
+    content = parse(type="conversation.item.create", item=item).item.content
+    assert [part.audio for part in content] == [b"ab", b"c"]
 
 
 @pytest.mark.parametrize(

@@ -163,3 +163,11 @@ def test_any_value_in_any_place_is_answered(event: dict[str, Any]) -> None:
     for at in places(event):
         for junk in JUNK:
             assert answer(replaced(event, at, junk))
+
+
+@pytest.mark.parametrize("piece", ["[],", '"k":{},', "7,"])
+def test_millions_of_values_are_refused_before_they_are_made(piece: str) -> None:
+    """One message must not stop the server for seconds: it is refused by its commas alone."""
+    with pytest.raises(ProtocolError) as refused:
+        parse_client_event('{"type":"x","a":[' + piece * 300_000 + "0")
+    assert refused.value.code == "too_complex"

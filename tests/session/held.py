@@ -35,6 +35,8 @@ class Line:
         self.got: list[Any] = []
         self.arrived = asyncio.Condition()
         self.reads = reads
+        self.read = asyncio.Event()
+        self.answers = True
 
     async def recv(self) -> str | bytes:
         message = await self.inbox.get()
@@ -44,13 +46,19 @@ class Line:
 
     async def send(self, message: str | bytes) -> None:
         if not self.reads:
-            await asyncio.Event().wait()
+            await self.read.wait()
         got = json.loads(message) if isinstance(message, str) else message
         if isinstance(got, dict):
             check_message("sendServerEvent", got)
         async with self.arrived:
             self.got.append(got)
             self.arrived.notify_all()
+
+    async def ping(self) -> asyncio.Future[float]:
+        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        if self.answers:
+            answer.set_result(0.0)
+        return answer
 
     def say(self, kind: str, **fields: Any) -> None:
         self.inbox.put_nowait(json.dumps({"type": kind, **fields}))
@@ -100,4 +108,15 @@ async def holding(
         yield held
     finally:
         held.line.inbox.put_nowait(None)
+        await asyncio.wait_for(held.task, 5)
+
+
+@contextlib.asynccontextmanager
+async def reading_nothing(line: Line, **chosen: Any) -> AsyncIterator[Held]:
+    """As `holding`, with a client that does not read until ``line.read`` is set."""
+    held = Held(line, **chosen)
+    try:
+        yield held
+    finally:
+        line.inbox.put_nowait(None)
         await asyncio.wait_for(held.task, 5)

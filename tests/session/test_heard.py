@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from tests.helpers import FakeFace, tone
-from tests.session.held import Held, Line, holding
+from tests.session.held import Held, Line, holding, reading_nothing
 from wsavatar.session.timeline import PREROLL_S
 from wsavatar.session.transcript import MAX_CHARS, Transcript
 
@@ -210,3 +211,109 @@ def test_heard_text_never_shrinks_as_the_position_grows(cut: float) -> None:
         said.spoken(len(tone(cut, 100)) / 24_000)
     texts = [said.until(step * cut / 5) for step in range(20)]
     assert all(b.startswith(a) for a, b in zip(texts, texts[1:], strict=False))
+
+
+async def test_what_a_slow_client_did_not_get_was_not_heard() -> None:
+    """Audio that is discarded before the socket takes it counts for nothing."""
+    line = Line(reads=False)
+    async with reading_nothing(line) as held:
+        line.say("avatar.speak", text=TEXT)
+        for _ in range(2000):  # until the response waits in the outbox
+            if held.session.outbox.message_bytes > 4 * 48_000:
+                break
+            await asyncio.sleep(0.001)
+        assert held.session.outbox.message_bytes > 4 * 48_000
+        line.say("response.cancel")
+        line.reads = True
+        line.read.set()
+        done = (await line.until("response.done"))["response"]
+        assert done["output"][0]["content"][0]["transcript"] == ""
+        cut = {"item_id": done["output"][0]["id"], "content_index": 0}
+        line.say("conversation.item.truncate", **cut, audio_end_ms=2000)
+        assert (await line.until("error"))["error"]["param"] == "audio_end_ms"
+
+
+async def test_the_end_of_the_frames_is_the_first_that_does_not_come() -> None:
+    """switch_to_idle after a cancel names the frame behind the last one sent."""
+    async with holding(face=FakeFace(held=True)) as held:
+        held.line.say("avatar.speak", text=TEXT)
+        await held.line.until("response.output_audio.delta", 8)
+        held.face.streams[0].render(10)
+        await held.line.until("response.video.delta", 10)
+        held.line.say("response.cancel")
+        await held.line.until("response.done")
+        assert held.line.of("session.avatar.switch_to_idle")[0]["frame_index"] == 10
+
+
+async def test_an_item_made_anew_is_left_alone() -> None:
+    """Deleted while it is spoken, its id taken by a user item: that item is the client's."""
+    async with holding(face=FakeFace(held=True)) as held:
+        held.line.say("avatar.speak", text=TEXT)
+        item = (await held.line.until("conversation.item.added"))["item"]["id"]
+        held.line.say("conversation.item.delete", item_id=item)
+        content = [{"type": "input_text", "text": "mine"}]
+        mine = {"type": "message", "role": "user", "id": item, "content": content}
+        held.line.say("conversation.item.create", item=mine)
+        await held.line.until("conversation.item.done")
+        held.face.streams[0].render()
+        await held.line.until("response.done")
+        assert len(held.line.of("conversation.item.done")) == 1
+        held.line.say("conversation.item.retrieve", item_id=item)
+        assert (await held.line.until("conversation.item.retrieved"))["item"]["role"] == "user"
+
+
+async def test_an_item_being_spoken_can_be_looked_at() -> None:
+    """Retrieved in the middle it has the text so far, and is in progress."""
+    async with holding() as held:
+        held.line.say("avatar.speak", text="hum 300")
+        item = (await held.line.until("conversation.item.added"))["item"]["id"]
+        await held.line.until("response.output_audio.delta")
+        held.line.say("conversation.item.retrieve", item_id=item)
+        found = (await held.line.until("conversation.item.retrieved"))["item"]
+        assert found["status"] == "in_progress" and len(found["content"]) == 1
+
+
+async def test_of_a_text_that_is_still_made_only_what_was_sent_counts() -> None:
+    """A phrase of which a second came is not heard to its end, however long its audio will be."""
+    said = Transcript()
+    said.add("x" * 9 + " " + "y" * 20 + " " + "z" * 60)
+    said.spoken(1.0)
+    assert said.until(1.0) == "x" * 9
+    said.finish()
+    assert said.until(1.0).endswith("z")
+
+
+async def test_a_response_that_fails_on_its_way_delivers_what_was_said() -> None:
+    """The voice fails after two seconds: they are heard whole, then the response has failed."""
+    async with holding(face=FakeFace(held=True)) as held:
+        response = held.session.respond()
+        held.session._send_frames()
+        await response.text("Two seconds")
+        await response.audio(tone(2, 300))
+        await response.fail("tts_failed", "the voice is gone")
+        await response.audio(tone(2, 300))
+        if held.face.streams:
+            held.face.streams[0].render()
+        done = (await held.line.until("response.done"))["response"]
+        assert done["status"] == "failed"
+        assert done["status_details"]["error"]["code"] == "tts_failed"
+        item = done["output"][0]
+        assert item["status"] == "incomplete"
+        assert item["content"][0]["transcript"] == "Two seconds"
+        sent = held.metrics.snapshot()["audio"]["out_s"]
+        assert sent == 2.0
+
+
+async def test_what_was_heard_cannot_be_unheard() -> None:
+    """A report that goes back moves the position, not the text that was heard."""
+    async with holding() as held:
+        await reporting(held)
+        held.line.say("avatar.speak", text=TEXT)
+        response = (await held.line.until("response.created", 2))["response"]
+        await held.line.until("response.video.done", 2)
+        report(held.line, response, 2000)
+        report(held.line, response, 0)
+        await held.line.caught_up()
+        held.session.interrupt()
+        done = (await held.line.until("response.done", 2))["response"]
+        assert done["output"][0]["content"][0]["transcript"] == "440 4 one two three"

@@ -184,3 +184,47 @@ async def test_the_timeline_of_speech_counts_on_through_changes() -> None:
         await held.line.until("session.updated", 2)
         await asyncio.sleep(0)
         assert held.session.heard_ms == 1500
+
+
+async def test_a_refused_stretch_does_not_shift_the_samples_behind_it() -> None:
+    """A stream cut at odd bytes, a message of it refused: what follows is read at whole samples."""
+    samples = np.arange(1, 4001, dtype="<i2")
+    data = samples.tobytes()
+    async with holding(audio={"max_buffer_s": 2}) as held:
+        off = {"audio": {"input": {"turn_detection": None}}}
+        held.line.say("session.update", session=off)
+        held.line.inbox.put_nowait(data[:1001])
+        wrong = {"audio": {"input": {"format": {"type": "audio/opus"}}}}
+        held.line.say("session.update", session=wrong)
+        held.line.inbox.put_nowait(data[1001:2000])
+        held.line.inbox.put_nowait(data[2000:3001])
+        held.line.say("session.update", session=off)
+        held.line.inbox.put_nowait(data[3001:])
+        held.line.inbox.put_nowait(bytes(4800))
+        held.line.say("input_audio_buffer.commit")
+        item = (await held.line.until("input_audio_buffer.committed"))["item_id"]
+        audio = held.session.conversation.get(item).audio
+        assert audio is not None
+        got = np.rint(audio.samples[: 500 + 2499] * 32768).astype(int)
+        np.testing.assert_array_equal(got, [*samples[:500], *samples[1501:]])
+
+
+async def test_a_change_of_mode_ends_the_turn_in_progress() -> None:
+    """Every speech_started has its speech_stopped, and the response was cancelled by the client."""
+    async with holding() as held:
+        held.line.say("avatar.speak", text="hum 300")
+        await held.line.until("response.output_audio.delta")
+        held.line.say("session.update", session={"avatar": {"mode": "mirror"}})
+        done = (await held.line.until("response.done"))["response"]
+        assert done["status_details"]["reason"] == "client_cancelled"
+
+
+async def test_an_announced_id_that_the_client_uses_costs_no_turn() -> None:
+    """The turn is committed under another id."""
+    async with holding() as held:
+        held.session.speech_started(0)
+        announced = (await held.line.until("input_audio_buffer.speech_started"))["item_id"]
+        held.line.say("conversation.item.create", item={**user_text("mine"), "id": announced})
+        await held.line.until("conversation.item.added")
+        item = held.session.commit(None)
+        assert item != announced and len(held.session.conversation) == 2

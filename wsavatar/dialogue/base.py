@@ -84,8 +84,11 @@ class Response(Protocol):
     async def done(self) -> None:
         """The speech is complete; all of it is still delivered."""
 
-    async def fail(self, code: str, message: str) -> None:
-        """End the response with status ``failed`` and this error."""
+    async def fail(self, code: str, message: str, *, at_once: bool = False) -> None:
+        """It cannot be said: the response ends with status ``failed`` and this reason.
+
+        What was said before is still delivered, unless ``at_once``.
+        """
 
 
 class DialogueSession(Protocol):

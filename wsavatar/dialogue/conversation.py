@@ -54,8 +54,12 @@ class SpokenText(Protocol):
     """The avatar's speech of an item (`wsavatar.session.transcript`)."""
 
     @property
-    def seconds(self) -> float:
-        """Audio sent so far."""
+    def text(self) -> str:
+        """Everything that was said so far, heard or not."""
+
+    @property
+    def sent_s(self) -> float:
+        """Seconds of audio sent so far."""
 
     def until(self, position_s: float) -> str:
         """The text that is heard up to a position of the item's audio."""
@@ -81,6 +85,13 @@ class Entry:
     def is_users(self) -> bool:
         return isinstance(self.item, UserMessage)
 
+    def now(self) -> Item:
+        """The item as it stands: of one that is being said, the text so far."""
+        if self.spoken is None or self.item.status != "in_progress":
+            return self.item
+        part = OutputAudioPart(transcript=self.spoken.text)
+        return AssistantMessage(id=self.id, status="in_progress", content=(part,))
+
 
 class Conversation:
     """The items of one session. Iteration is in order."""
@@ -92,6 +103,11 @@ class Conversation:
 
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._entries
+
+    def holds(self, item_id: str, spoken: SpokenText) -> bool:
+        """Whether the item of what the avatar says is still here: the client may delete it."""
+        entry = self._entries.get(item_id)
+        return entry is not None and entry.spoken is spoken
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -134,7 +150,7 @@ class Conversation:
         self._entries[entry.id] = entry
         self._entries |= {one.id: one for one in later}
         self._sizes[entry.id] = len(entry.item.model_dump_json())
-        self._forget_oldest()
+        self._forget_oldest(entry.id)
         return before
 
     def update(self, item: AssistantMessage) -> tuple[AssistantMessage, str | None]:
@@ -179,7 +195,7 @@ class Conversation:
             raise ProtocolError(
                 "invalid_value", "The item has one content part, 0.", param="content_index"
             )
-        sent_ms = round(1000 * entry.spoken.seconds)
+        sent_ms = round(1000 * entry.spoken.sent_s)
         if audio_end_ms > sent_ms + _TRUNCATE_SLACK_MS:
             raise ProtocolError(
                 "invalid_value",
@@ -196,17 +212,18 @@ class Conversation:
     def _remove(self, item_id: str) -> None:
         del self._entries[item_id], self._sizes[item_id]
 
-    def _forget_oldest(self) -> None:
+    def _forget_oldest(self, newest_id: str) -> None:
+        """Keep within the bounds. What was just added stays, wherever it stands."""
         while len(self._entries) > MAX_ITEMS or (
             len(self._entries) > 1 and sum(self._sizes.values()) > MAX_ITEM_BYTES
         ):
-            self._remove(next(iter(self._entries)))
+            self._remove(next(one for one in self._entries if one != newest_id))
         audio_bytes = 0
         for entry in reversed(list(self._entries.values())):
             if entry.audio is None:
                 continue
             audio_bytes += entry.audio.samples.nbytes
-            if audio_bytes > MAX_AUDIO_BYTES and entry.id != self.last_id:
+            if audio_bytes > MAX_AUDIO_BYTES and entry.id != newest_id:
                 self._entries[entry.id] = replace(entry, audio=None)
 
 

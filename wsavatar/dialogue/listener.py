@@ -62,6 +62,16 @@ class Listener:
             for event in self._turns.clear():
                 self._tell(event)
 
+    def stop_turn(self) -> None:
+        """Tell the session that the turn ends here, though its speech goes on (`start_turn`)."""
+        if self._turns is not None:
+            self._session.speech_stopped(self._turns.position_ms)
+
+    def start_turn(self) -> None:
+        """Tell the session that another turn begins where the last one ended."""
+        if self._turns is not None:
+            self._session.speech_started(self._turns.position_ms)
+
     def configure(self, config: DialogueConfig) -> None:
         """Change the settings; the timeline continues."""
         settings = config.settings

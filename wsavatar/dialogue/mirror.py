@@ -7,23 +7,30 @@ sample to the client's commit.
 
 from __future__ import annotations
 
-from wsavatar.config import DialogueSettings
+from collections.abc import Sequence
 
-from .base import DialogueConfig, DialogueSession, Response, ResponseRequest, Samples
+from wsavatar.config import DialogueSettings
+from wsavatar.media.audio import Resampler
+
+from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
+from .conversation import Recording
 from .listener import Listener
+from .live import LiveSpeech
 from .requests import repeated, unmet
 from .speaker import MakeVoice, Speaker
 from .turns import TurnAudio, TurnBegan
 
-__all__ = ["HANGOVER_MS", "Mirror"]
+__all__ = ["HANGOVER_MS", "MAX_BEHIND_S", "Mirror"]
 
 HANGOVER_MS = 1500
-"""Minimum pause that ends a response of the mirror. Longer than in other modes, so that speech with
-short pauses is one response; nobody waits for an answer."""
+"""A mirror waits at least this long before a pause ends its response: whoever speaks on after a
+breath should see one unbroken take of themselves, and nobody waits for an answer meanwhile."""
+MAX_BEHIND_S = 120.0
+"""Live speech that may wait to be said, beyond what the client has in hand."""
 
 
 class Mirror:
-    """A `Dialogue`. It speaks from `heard`, because it cannot run ahead of its source."""
+    """A `Dialogue`."""
 
     def __init__(
         self, session: DialogueSession, config: DialogueConfig, make_voice: MakeVoice
@@ -32,21 +39,24 @@ class Mirror:
         self._config = config
         self._speaker = Speaker(session, make_voice, config.settings)
         self._listener = Listener(session, config, _silence_ms)
-        self._response: Response | None = None  # the mirrored one
-        self._said_text = False  # the newest response says a text
-        self._mirrored: str | None = None  # the newest item, mirrored already
+        self._live: LiveSpeech | None = None  # what is mirrored
+        self._last: LiveSpeech | None = None  # the same, or what was mirrored before
+        self._to_live: Resampler  # from the rate now to the rate that the response began with
+        self._said_text = False  # the newest response is a text
+        self._skips_turn = False  # this turn is not mirrored: a text goes on
+        self._mirrored: str | None = None  # the newest item that was said while it was heard
 
     async def heard(self, samples: Samples) -> None:
         if not self._listener.detects:
-            if self._response is None:
-                await self._begin()
-            await self._mirror(samples)
+            if not self._says_text:  # without turns nothing interrupts a text
+                await self._echo(samples)
             return
         for event in self._listener.push(samples, while_speaking=self._says_text):
             if isinstance(event, TurnBegan):
-                await self._begin()
+                await self._begin_turn()
             elif isinstance(event, TurnAudio):
-                await self._mirror(event.samples)
+                if not self._skips_turn:
+                    await self._echo(event.samples)
             else:
                 await self._end()
                 self._mirrored = self._session.commit(None)
@@ -57,36 +67,36 @@ class Mirror:
         await self._end()
 
     async def committed(self, item_id: str) -> None:
-        """End the response; the item was mirrored already."""
+        """It was said while it was heard. Without turns this ends the response."""
         self._mirrored = item_id
-        await self._end()
+        if not self._listener.detects:
+            await self._end()
 
     async def create_response(self, request: ResponseRequest) -> None:
         newest = self._session.conversation.last_user_entry()
         done = request.input is None and newest is not None and newest.id == self._mirrored
-        said = None if done else repeated(request, self._session.conversation)
+        said = () if done else repeated(request, self._session.conversation)
         if problem := unmet(request, "mirror"):
             await self._speaker.fail("unsupported_parameter", problem, request)
-        elif said is None:
+        elif not said:
             problem = "A mirror speaks while it hears; there is nothing to add."
             await self._speaker.fail("nothing_to_answer", problem, request)
         else:
-            self._said_text = True
-            await self._speaker.say(said, request)
+            await self._say_in_place(said, request)
 
     async def speak(self, text: str) -> None:
-        """Replaces the mirrored response until the next speech."""
-        self._said_text = True
-        await self._speaker.say(text)
+        """Takes the place of what is mirrored, until speech begins anew."""
+        await self._say_in_place((text,), None)
 
     async def configure(self, config: DialogueConfig) -> None:
-        detected, old, self._config = self._listener.detects, self._config, config
+        detected, self._config = self._listener.detects, config
         self._listener.configure(config)
         self._speaker.configure(config.settings)
-        if config.input_rate != old.input_rate or self._listener.detects != detected:
+        if self._listener.detects != detected:
             await self._end()
 
     async def close(self) -> None:
+        self._listener.clear()
         await self._speaker.stop()
         await self._end()
 
@@ -94,24 +104,47 @@ class Mirror:
     def _says_text(self) -> bool:
         return self._said_text and (self._speaker.busy or self._session.speaking)
 
-    async def _begin(self) -> None:
-        if self._says_text:
-            if not self._config.settings.interrupt_response:
-                return  # the text continues; this turn is not mirrored
+    async def _say_in_place(
+        self, said: Sequence[str | Recording], request: ResponseRequest | None
+    ) -> None:
+        """Say this in place of what is mirrored, also of the rest of a turn."""
+        self._said_text = self._skips_turn = True
+        if not self._listener.detects:
+            self._live = None  # once the text is said, what comes then is mirrored
+        await self._speaker.say(said, request)
+
+    async def _begin_turn(self) -> None:
+        self._skips_turn = self._says_text and not self._config.settings.interrupt_response
+        if self._says_text and not self._skips_turn:
             self._session.interrupt()
             await self._speaker.stop()
-        self._said_text = False
-        self._response = self._session.respond(rate=self._config.input_rate)
+            self._said_text = False
+        self._live = None
 
-    async def _mirror(self, samples: Samples) -> None:
-        # A cancelled response is kept, silent, until the turn ends.
-        if self._response is not None:
-            await self._response.audio(samples)
+    async def _echo(self, samples: Samples) -> None:
+        """Say these. A response that was cancelled stays in place, silent, until the turn ends."""
+        if self._live is None:
+            if self._last is not None:
+                await self._last.drained()  # where the client sends faster than it plays
+            self._said_text = False
+            self._live = self._last = LiveSpeech(self._config.input_rate, MAX_BEHIND_S)
+            self._to_live = Resampler(self._live.rate, self._live.rate)
+            await self._speaker.say((self._live,))
+        if self._to_live.from_rate != self._config.input_rate:  # changed in the middle of a turn
+            await self._live.push(self._to_live.flush())
+            self._to_live = Resampler(self._config.input_rate, self._live.rate)
+        await self._live.push(self._to_live.push(samples))
+        if self._live.stalled:
+            await self._speaker.abort(
+                "playback_stalled",
+                f"The client plays nothing: it is {MAX_BEHIND_S:g} s of speech behind.",
+            )
 
     async def _end(self) -> None:
-        response, self._response = self._response, None
-        if response is not None:
-            await response.done()
+        live, self._live = self._live, None
+        if live is not None:
+            await live.push(self._to_live.flush())
+            await live.end()
 
 
 def _silence_ms(settings: DialogueSettings) -> int:

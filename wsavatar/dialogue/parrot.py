@@ -7,13 +7,13 @@ The turn ends by voice activity, or, without turn detection, by the client's com
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wsavatar.media.audio import resample
 
 from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
 from .listener import Listener
+from .live import LiveSpeech
 from .requests import repeated, unmet
 from .speaker import MakeVoice, Speaker
 from .turns import TurnAudio, TurnBegan
@@ -21,9 +21,7 @@ from .turns import TurnAudio, TurnBegan
 __all__ = ["MAX_TURN_S", "Parrot", "trim_silence"]
 
 MAX_TURN_S = 60.0
-"""A longer turn is split here into two turns."""
-
-Array = NDArray[np.float32]
+"""A longer turn becomes several items, and its answer begins while it goes on."""
 
 
 class Parrot:
@@ -36,12 +34,14 @@ class Parrot:
         self._config = config
         self._speaker = Speaker(session, make_voice, config.settings)
         self._listener = Listener(session, config)
-        self._turn: list[Array] = []
+        self._turn: list[Samples] = []
         self._turn_samples = 0
+        self._long: LiveSpeech | None = None  # the answer to a turn that still goes on
 
     async def heard(self, samples: Samples) -> None:
         for event in self._listener.push(samples, while_speaking=self._speaks):
             if isinstance(event, TurnBegan):
+                self._long = None
                 if self._config.settings.interrupt_response:
                     self._session.interrupt()
                     await self._speaker.stop()
@@ -49,13 +49,14 @@ class Parrot:
                 self._turn.append(event.samples)
                 self._turn_samples += len(event.samples)
                 if self._turn_samples > MAX_TURN_S * self._config.input_rate:
-                    await self._turn_is_over()
+                    await self._say_part()
             else:
                 await self._turn_is_over()
 
     async def cleared(self) -> None:
         self._listener.clear()
         self._take_turn()
+        await self._end_long()
 
     async def committed(self, item_id: str) -> None:
         self._take_turn()
@@ -64,14 +65,15 @@ class Parrot:
         said = repeated(request, self._session.conversation)
         if problem := unmet(request, "parrot"):
             await self._speaker.fail("unsupported_parameter", problem, request)
-        elif said is None:
+        elif not said:
             problem = "Nothing was said yet that could be said back."
             await self._speaker.fail("nothing_to_answer", problem, request)
         else:
-            await self._speaker.say(_trimmed(said), request)
+            trimmed = [trim_silence(one) if isinstance(one, Recording) else one for one in said]
+            await self._speaker.say(trimmed, request)
 
     async def speak(self, text: str) -> None:
-        await self._speaker.say(text)
+        await self._speaker.say((text,))
 
     async def configure(self, config: DialogueConfig) -> None:
         old, self._config = self._config, config
@@ -79,30 +81,65 @@ class Parrot:
         self._speaker.configure(config.settings)
         if not self._listener.detects:
             self._take_turn()
+            await self._end_long()
         elif config.input_rate != old.input_rate and self._turn:
             turn = resample(np.concatenate(self._turn), old.input_rate, config.input_rate)
             self._turn, self._turn_samples = [turn], len(turn)
 
     async def close(self) -> None:
+        self._listener.clear()
         await self._speaker.stop()
 
     @property
     def _speaks(self) -> bool:
         return self._speaker.busy or self._session.speaking
 
+    @property
+    def _may_answer(self) -> bool:
+        """Nobody asked to leave the answer to the client, or to let what is said go on."""
+        settings = self._config.settings
+        return settings.create_response and (settings.interrupt_response or not self._speaks)
+
+    async def _say_part(self) -> None:
+        """The turn is long: what was heard of it becomes an item, and the answer begins."""
+        self._listener.stop_turn()
+        part = self._commit()
+        self._listener.start_turn()
+        if part is None:
+            return
+        if self._long is None and self._may_answer:
+            self._long = LiveSpeech(part.rate, 2 * MAX_TURN_S)
+            await self._speaker.say((self._long,))
+        await self._push_long(part)
+
     async def _turn_is_over(self) -> None:
+        part = self._commit()
+        if self._long is not None:
+            if part is not None:
+                await self._push_long(part)
+            await self._end_long()
+        elif part is not None and self._may_answer:
+            await self._speaker.say((trim_silence(part),))
+
+    def _commit(self) -> Recording | None:
+        """The turn so far as an item; None where the client has committed it meanwhile."""
         turn = self._take_turn()
         if not turn:
-            return  # the client has committed it
+            return None
         recording = Recording(np.concatenate(turn), self._config.input_rate)
         self._session.commit(recording)
-        if not self._config.settings.create_response:
-            return
-        if self._speaks and not self._config.settings.interrupt_response:
-            return  # the response continues; the item is in the conversation
-        await self._speaker.say(_trimmed(recording))
+        return recording
 
-    def _take_turn(self) -> list[Array]:
+    async def _push_long(self, part: Recording) -> None:
+        if self._long is not None:
+            await self._long.push(resample(part.samples, part.rate, self._long.rate))
+
+    async def _end_long(self) -> None:
+        long, self._long = self._long, None
+        if long is not None:
+            await long.end()
+
+    def _take_turn(self) -> list[Samples]:
         turn, self._turn, self._turn_samples = self._turn, [], 0
         return turn
 
@@ -110,10 +147,6 @@ class Parrot:
 _WINDOW_S = 0.02
 _MARGIN_S = 0.2
 _FLOOR = 10 ** (-60 / 20)
-
-
-def _trimmed(said: str | Recording) -> str | Recording:
-    return trim_silence(said) if isinstance(said, Recording) else said
 
 
 def trim_silence(recording: Recording) -> Recording:

@@ -5,14 +5,16 @@ Pure. Knows requests and items, not speech.
 
 from __future__ import annotations
 
+from wsavatar.protocol.events import InputTextPart, UserMessage
+
 from .base import ResponseRequest
-from .conversation import Conversation, Recording
+from .conversation import Conversation, Entry, Recording
 
 __all__ = ["repeated", "unmet"]
 
 
-def repeated(request: ResponseRequest, conversation: Conversation) -> str | Recording | None:
-    """The recording or text to repeat, or None.
+def repeated(request: ResponseRequest, conversation: Conversation) -> tuple[str | Recording, ...]:
+    """What is to be said back, in order: texts and recordings; empty where there is nothing.
 
     It is the user's message in ``request.input``, or the newest one.
     """
@@ -21,10 +23,15 @@ def repeated(request: ResponseRequest, conversation: Conversation) -> str | Reco
     else:
         newest = conversation.last_user_entry()
         entries = [newest] if newest is not None else []
-    for entry in reversed(entries):
-        if entry.audio is not None:
-            return entry.audio
-    return "\n".join(entry.item.text for entry in entries if entry.item.text.strip()) or None
+    return tuple(said for entry in entries for said in _said(entry))
+
+
+def _said(entry: Entry) -> list[str | Recording]:
+    assert isinstance(entry.item, UserMessage)
+    if entry.audio is None:
+        return [entry.item.text] if entry.item.text.strip() else []
+    written = [part.text for part in entry.item.content if isinstance(part, InputTextPart)]
+    return [*(text for text in written if text.strip()), entry.audio]
 
 
 def unmet(request: ResponseRequest, mode: str) -> str | None:

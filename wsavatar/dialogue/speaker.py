@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from wsavatar.config import DialogueSettings
+from wsavatar.media.audio import resample
 
 from .base import SPEECH_RATE, DialogueSession, Response, ResponseRequest, Samples
 from .conversation import Recording
+from .live import LiveSpeech
 from .tts import Voice, VoiceError
 from .tts.text import TextError, phrases, speakable
 
-__all__ = ["MakeVoice", "Speaker"]
+__all__ = ["MakeVoice", "Said", "Speaker"]
 
 _log = logging.getLogger(__name__)
 
 MakeVoice = Callable[[DialogueSettings], Voice]
 """The voice that the settings ask for. Raises VoiceError where it is not available."""
+Said = str | Recording | LiveSpeech
+"""A text, a recording, or speech that still goes on."""
 Parts = AsyncGenerator[str | Samples, None]
 """What a response is made of, in order: text, and the audio that speaks it."""
 
@@ -31,7 +35,8 @@ Parts = AsyncGenerator[str | Samples, None]
 class Speaker:
     """Says recordings and texts. A new one takes the place of the one in progress.
 
-    A response that would last more than ``max_response_s`` fails there, having said so much.
+    A response that would last more than ``max_response_s`` fails there, having said so much; live
+    speech may go on.
     """
 
     def __init__(
@@ -56,16 +61,14 @@ class Speaker:
         """Something is being said that is not all sent yet."""
         return self._task is not None and not self._task.done()
 
-    async def say(self, said: str | Recording, request: ResponseRequest | None = None) -> None:
-        """Begin to say a text, or a recording at its own rate.
+    async def say(self, said: Sequence[Said], request: ResponseRequest | None = None) -> None:
+        """Begin to say these, one after another, as one response.
 
-        A text that cannot be said is a failed response.
+        Audio of one rate is said at its rate, sample for sample. A text that cannot be said is a
+        failed response.
         """
-        if isinstance(said, Recording):
-            await self._begin(_recording(said), request, said.rate)
-            return
         try:
-            text = speakable(said)
+            said = [speakable(one) if isinstance(one, str) else one for one in said]
         except TextError as error:
             await self.fail(error.code, str(error), request)
             return
@@ -73,12 +76,21 @@ class Speaker:
         if request is not None and request.voice is not None:
             settings = self._settings.model_copy(update={"tts_voice": request.voice})
             voice = self._make_voice(settings)
-        await self._begin(_text(text, voice), request, SPEECH_RATE)
+        rates = {SPEECH_RATE if isinstance(one, str) else one.rate for one in said}
+        rate = rates.pop() if len(rates) == 1 else SPEECH_RATE
+        await self._begin(said, voice, request, rate)
 
     async def fail(self, code: str, message: str, request: ResponseRequest | None = None) -> None:
-        """Answer with a response that fails at once."""
+        """Answer with a response that fails at once; it takes the place of the one in progress."""
+        response = self._session.respond(request)
         await self.stop()
-        await self._session.respond(request).fail(code, message)
+        await response.fail(code, message)
+
+    async def abort(self, code: str, message: str) -> None:
+        """The response in progress fails."""
+        if self._response is not None:
+            await self._response.fail(code, message, at_once=True)
+        await self.stop()
 
     async def stop(self) -> None:
         """Say no more; what was said stays said. The response is over afterwards."""
@@ -90,16 +102,19 @@ class Speaker:
         if response is not None:
             await response.done()
 
-    async def _begin(self, parts: Parts, request: ResponseRequest | None, rate: int) -> None:
+    async def _begin(
+        self, said: Sequence[Said], voice: Voice, request: ResponseRequest | None, rate: int
+    ) -> None:
         response = self._session.respond(request, rate=rate)  # cancels what is being said
         await self.stop()
         self._response = response
-        self._task = asyncio.create_task(
-            self._say(response, parts, rate), name=f"say {response.id}"
-        )
+        is_live = any(isinstance(one, LiveSpeech) for one in said)
+        limit = None if is_live else int(self._settings.max_response_s * rate)
+        saying = self._say(response, _parts(said, voice, rate), limit)
+        self._task = asyncio.create_task(saying, name=f"say {response.id}")
 
-    async def _say(self, response: Response, parts: Parts, rate: int) -> None:
-        said, limit = 0, int(self._settings.max_response_s * rate)
+    async def _say(self, response: Response, parts: Parts, limit: int | None) -> None:
+        said = 0
         try:
             async with aclosing(parts):
                 async for part in parts:
@@ -108,9 +123,9 @@ class Speaker:
                     if isinstance(part, str):
                         await response.text(part)
                         continue
-                    await response.audio(part[: limit - said])
+                    await response.audio(part if limit is None else part[: limit - said])
                     said += len(part)
-                    if said > limit:
+                    if limit is not None and said > limit:
                         await response.fail(
                             "response_too_long",
                             f"Cut off: a response may last {self._settings.max_response_s:g} s.",
@@ -127,9 +142,17 @@ class Speaker:
             await response.fail("internal_error", "The response could not be said.")
 
 
+async def _parts(said: Sequence[Said], voice: Voice, rate: int) -> Parts:
+    voice = voice.for_response()
+    for one in said:
+        parts = _text(one, voice) if isinstance(one, str) else _audio(one, rate)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+
 async def _text(text: str, voice: Voice) -> Parts:
     """Each phrase's words before its audio, so that captions are never late."""
-    voice = voice.for_response()
     for phrase in phrases(text):
         yield phrase
         async with aclosing(voice.speak(phrase.rstrip())) as chunks:
@@ -137,7 +160,12 @@ async def _text(text: str, voice: Voice) -> Parts:
                 yield chunk
 
 
-async def _recording(recording: Recording) -> Parts:
-    step = recording.rate // 2
-    for start in range(0, len(recording.samples), step):
-        yield recording.samples[start : start + step]
+async def _audio(audio: Recording | LiveSpeech, rate: int) -> Parts:
+    if isinstance(audio, LiveSpeech):
+        async with aclosing(audio.pieces()) as pieces:
+            async for piece in pieces:
+                yield piece
+        return
+    samples = resample(audio.samples, audio.rate, rate)
+    for start in range(0, len(samples), rate // 2):
+        yield samples[start : start + rate // 2]

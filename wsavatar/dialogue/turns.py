@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wsavatar.media.audio import Resampler, resample
 
 from .silero import BLOCK_SAMPLES
-from .vad import ANNOUNCED_WITHIN_SAMPLES, VAD_RATE, SpeechStarted, VoiceActivity
+from .vad import ANNOUNCED_WITHIN_SAMPLES, VAD_RATE, SpeechStarted, VadEvent, VoiceActivity
 
 __all__ = ["TurnAudio", "TurnBegan", "TurnEnded", "TurnEvent", "Turns"]
 
@@ -63,6 +63,13 @@ class Turns:
         self._kept_from = 0  # its first sample's number at `rate`, from `_origin_ms` on
         self._origin_ms = start_ms  # time of sample 0
         self._vad_origin_ms = start_ms  # time of the detector's sample 0
+        self._cleared_ms = start_ms  # no turn reaches back behind this
+        self._early: list[VadEvent] = []  # found as the rate changed
+
+    @property
+    def position_ms(self) -> int:
+        """Where what was not given out yet begins."""
+        return self._ms(self._kept_from)
 
     def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[TurnEvent]:
         """Add audio; returns the resulting events in order.
@@ -71,9 +78,11 @@ class Turns:
         """
         self._kept = np.concatenate([self._kept, samples])
         events: list[TurnEvent] = []
-        for event in self.vad.push(self._to_vad.push(samples), min_voice_ms=min_voice_ms):
+        early, self._early = self._early, []
+        found = self.vad.push(self._to_vad.push(samples), min_voice_ms=min_voice_ms)
+        for event in (*early, *found):
             if isinstance(event, SpeechStarted):
-                start_ms = self._vad_origin_ms + event.audio_start_ms
+                start_ms = max(self._vad_origin_ms + event.audio_start_ms, self._cleared_ms)
                 self._drop(self._position(start_ms))
                 events.append(TurnBegan(start_ms))
             else:
@@ -92,6 +101,8 @@ class Turns:
         was_speaking = self.vad.speaking
         self.vad.forget()
         self._drop(self._end)
+        self._early = []
+        self._cleared_ms = self._ms(self._end)
         return [TurnEnded(self._ms(self._end))] if was_speaking else []
 
     def change_rate(self, rate: int) -> None:
@@ -101,7 +112,7 @@ class Turns:
         self._origin_ms = self._ms(self._kept_from)
         self._kept = resample(self._kept, self.rate, rate)
         self._kept_from = 0
-        self.vad.push(self._to_vad.flush())
+        self._early += self.vad.push(self._to_vad.flush())
         self.rate, self._to_vad = rate, Resampler(rate, VAD_RATE)
 
     @property

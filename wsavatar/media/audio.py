@@ -48,7 +48,7 @@ def decode(data: bytes, encoding: Encoding) -> Samples:
             raise AudioError(
                 "odd_byte_count",
                 f"PCM16 has two bytes a sample; {len(data)} bytes are no whole number of samples. "
-                "None of them were taken; what was appended before is kept.",
+                "None of them were taken.",
             )
         return np.frombuffer(data, "<i2").astype(np.float32) * np.float32(1 / 32768)
     table = _ULAW_DECODE if encoding == "audio/pcmu" else _ALAW_DECODE

@@ -41,6 +41,8 @@ __all__ = [
 
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
+MAX_MARKS = 200_000
+"""Commas and brackets in an event, texts included."""
 MAX_SPEAK_CHARS = 5_000
 
 EventId = Annotated[str, Field(max_length=512)]
@@ -217,6 +219,13 @@ def _no_such_event(kind: str, event_id: str | None) -> ProtocolError:
 
 
 def _load_object(text: str | bytes) -> dict[str, Any]:
+    # Before they are made: millions of empty lists in one message would stop everyone for seconds.
+    if isinstance(text, bytes):
+        marks = sum(map(text.count, (b",", b"[", b"{")))
+    else:
+        marks = sum(map(text.count, ",[{"))
+    if marks > MAX_MARKS:
+        raise ProtocolError("too_complex", f"An event may have {MAX_VALUES} values.")
     try:
         data = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
     except RecursionError:

@@ -149,13 +149,6 @@ class UserMessage(_Item):
     def text(self) -> str:
         return _written(self.content)
 
-    @property
-    def audio(self) -> bytes:
-        """The audio of its parts, in order, in the session's input format; empty: none."""
-        return b"".join(
-            part.audio for part in self.content if isinstance(part, InputAudioPart) and part.audio
-        )
-
 
 class SystemMessage(_Item):
     type: Literal["message"] = "message"

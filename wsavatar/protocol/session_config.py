@@ -255,14 +255,13 @@ class SessionConfig(StrictObject):
         return new.model_copy(update={"audio": new.audio.model_copy(update={"output": output})})
 
     def _fill_turn_detection(self, merged: dict[str, Any], patch: dict[str, Any]) -> None:
-        """A detector of another type than the one in force starts from the defaults."""
+        """Where no detector was in force, what is left out comes from the defaults."""
         asked = patch
         for key in ("audio", "input", "turn_detection"):
             asked = asked.get(key) if isinstance(asked, dict) else None  # type: ignore[assignment]
         if not isinstance(asked, dict):
             return
-        now = self.audio.input.turn_detection
-        if now is None or asked.get("type", now.type) != now.type:
+        if self.audio.input.turn_detection is None:
             filled = self.default_turn_detection.model_dump(mode="json")
             merged["audio"]["input"]["turn_detection"] = filled | _without_nulls(asked)
 

@@ -123,6 +123,7 @@ class AvatarServer:
                 max_size=settings.max_message_bytes,
                 max_queue=16,
                 write_limit=_WRITE_LIMIT,
+                ping_interval=None,  # `websocket.carry` asks, and knows when an answer is due
                 open_timeout=_OPEN_TIMEOUT_S,
                 close_timeout=_CLOSE_TIMEOUT_S,
                 server_header=SERVER_HEADER,

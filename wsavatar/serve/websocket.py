@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
 from websockets.exceptions import ConnectionClosed
 
+from wsavatar.errors import WsavatarError
 from wsavatar.protocol.events import ProtocolError
 from wsavatar.session.outbox import OutboxOverflow
 from wsavatar.session.session import Session
@@ -21,6 +23,12 @@ __all__ = ["Goodbye", "Socket", "carry", "hold"]
 _log = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
+PING_INTERVAL_S = 20.0
+PING_TIMEOUT_S = 20.0
+
+
+class PeerLost(WsavatarError):
+    """The peer does not answer any more."""
 
 
 class Socket(Protocol):
@@ -29,6 +37,9 @@ class Socket(Protocol):
     async def recv(self) -> str | bytes: ...
 
     async def send(self, message: str | bytes) -> None: ...
+
+    async def ping(self) -> Awaitable[float]:
+        """Returns what is done once the peer has answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,7 @@ async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> G
             workers = [
                 tasks.create_task(session.outbox.run(socket.send), name=f"{session.id} sender"),
                 tasks.create_task(session.overflowed(), name=f"{session.id} overflow"),
+                tasks.create_task(_keep_alive(socket, session), name=f"{session.id} keepalive"),
             ]
             goodbye = await _read(socket, session, idle_timeout_s)
             await _flushed(session)
@@ -79,6 +91,8 @@ async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> G
                 worker.cancel()
     except* ConnectionClosed:
         goodbye = Goodbye(None)
+    except* PeerLost:
+        goodbye = Goodbye(1011, "no answer to a ping")
     except* OutboxOverflow as group:
         goodbye = Goodbye(1008, "the client does not read")
         _log.warning("%s: %s", session.id, group.exceptions[0])
@@ -96,6 +110,22 @@ async def _read(socket: Socket, session: Session, idle_timeout_s: float) -> Good
                 continue
             return Goodbye(1000, f"idle: nothing was received for {idle_timeout_s:g} s")
         await session.receive(message)
+
+
+async def _keep_alive(socket: Socket, session: Session) -> None:
+    """Raises PeerLost where a ping is not answered.
+
+    While the session takes no more, nothing is read, and an answer may wait behind the audio that
+    the peer has sent: then its silence means nothing.
+    """
+    while True:
+        await asyncio.sleep(PING_INTERVAL_S)
+        answer = asyncio.ensure_future(await socket.ping())
+        while not answer.done():
+            took_all = not session.is_full
+            await asyncio.wait([answer], timeout=PING_TIMEOUT_S)
+            if not answer.done() and took_all and not session.is_full:
+                raise PeerLost
 
 
 async def _flushed(session: Session) -> None:

@@ -94,5 +94,9 @@ def _entries(
         if isinstance(item, ItemReference):
             entries.append(conversation.get(item.id, param=f"response.input[{index}].id"))
         else:
-            entries.append(Entry(item, recording_of(item, config.audio.input.format)))
+            entries.append(
+                Entry(
+                    item, recording_of(item, config.audio.input.format, f"response.input[{index}]")
+                )
+            )
     return tuple(entries)

@@ -60,13 +60,19 @@ class Downlink:
         generation: int,
         offset: int,
         rate: int,
+        sent: Callable[[], None],
     ) -> None:
-        """Audio in the client's format; ``offset`` counts its samples from the response's start."""
+        """Audio in the client's format; ``offset`` counts its samples from the response's start.
+
+        ``sent`` is called once the socket has taken it.
+        """
+        payload: str | bytes
         if binary:
-            self._put(pack_audio(generation, offset, offset * 1_000_000 // rate, pcm), generation)
+            payload = pack_audio(generation, offset, offset * 1_000_000 // rate, pcm)
         else:
             delta = OutputAudioDelta(response_id=response_id, item_id=item_id, delta=pcm)
-            self._put(delta.to_json(), generation)
+            payload = delta.to_json()
+        self._put(payload, generation, sent)
 
     def frame(
         self,
@@ -94,11 +100,16 @@ class Downlink:
 
         self.outbox.put_frame(OutgoingFrame(frame.generation, len(frame.data), encode, settled))
 
-    def _put(self, payload: str | bytes, generation: int | None = None) -> None:
+    def _put(
+        self,
+        payload: str | bytes,
+        generation: int | None = None,
+        sent: Callable[[], None] | None = None,
+    ) -> None:
         if self._overflow is not None:
             return
         try:
-            self.outbox.put(payload, generation=generation)
+            self.outbox.put(payload, generation=generation, sent=sent)
         except OutboxOverflow as error:
             self._overflow = error
             self._overflowed.set()

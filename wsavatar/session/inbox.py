@@ -14,7 +14,8 @@ from wsavatar.protocol.events import AvatarSpeak, ClientEvent, ResponseCreate
 
 __all__ = ["MAX_EVENTS", "Inbox", "Pending"]
 
-MAX_EVENTS = 1024
+MAX_EVENTS = 16_384
+"""Packets of 10 ms of everything that `max_buffer_s` allows, and more."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +43,11 @@ class Inbox:
     def audio_bytes(self) -> int:
         """Bytes of queued audio."""
         return self._audio_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """`put` waits."""
+        return not self._has_space()
 
     async def put(self, pending: Pending) -> None:
         async with self._changed:

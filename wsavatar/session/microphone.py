@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from wsavatar.dialogue.conversation import Recording
 from wsavatar.media.audio import AudioError, InputBuffer, decode, resample
-from wsavatar.protocol.events import AudioFormat, Item, ProtocolError, UserMessage
+from wsavatar.protocol.events import (
+    AudioFormat,
+    InputAudioPart,
+    Item,
+    ProtocolError,
+    UserMessage,
+)
 
 __all__ = ["SHORTEST_COMMIT_S", "Microphone", "Pieces", "recording_of"]
 
@@ -43,6 +49,7 @@ class Microphone:
         self._max_seconds = max_seconds
         self._buffer = InputBuffer(self._format.rate, max_seconds)
         self._odd = b""  # half a sample, at the end of a binary message
+        self._skip = 0  # bytes of the next one that are the rest of a refused sample
         self._heard_s = 0.0
         self._stopped = False
 
@@ -58,6 +65,23 @@ class Microphone:
         ``must_fit``: refuse audio that does not fit in the buffer; else drop the oldest. Raises
         ProtocolError; then nothing of the message is added.
         """
+        size = self._format.bytes_per_sample
+        whole, odd = data, b""
+        if binary and data:
+            whole = self._odd + data[self._skip :]
+            cut = len(whole) - len(whole) % size
+            whole, odd = whole[:cut], whole[cut:]
+        try:
+            samples = self._taken(whole, must_fit=must_fit)
+        except ProtocolError:
+            if binary and data:  # the rest of a sample that was refused comes with the next message
+                self._skip, self._odd = (size - len(odd)) % size, b""
+            raise
+        if binary and data:
+            self._odd, self._skip = odd, 0
+        return Pieces(samples, self._format.rate)
+
+    def _taken(self, data: bytes, *, must_fit: bool) -> Samples:
         if self._stopped:
             raise ProtocolError(
                 "input_format_refused",
@@ -65,22 +89,14 @@ class Microphone:
                 "would be misread. Correct that update and send it again.",
                 param="audio",
             )
-        whole, odd = data, b""
-        if binary:
-            whole = self._odd + data
-            cut = len(whole) - len(whole) % self._format.bytes_per_sample
-            whole, odd = whole[:cut], whole[cut:]
         try:
-            samples = decode(whole, self._format.type)
+            samples = decode(data, self._format.type)
             if not must_fit:
                 self._buffer.keep_last(max(0, self._buffer.max_samples - len(samples)))
-                self._buffer.append(samples[-self._buffer.max_samples :])
-            else:
-                self._buffer.append(samples)
+            self._buffer.append(samples if must_fit else samples[-self._buffer.max_samples :])
         except AudioError as error:
             raise ProtocolError(error.code, str(error), param="audio") from error
-        self._odd = odd
-        return Pieces(samples, self._format.rate)
+        return samples
 
     def heard(self, samples: Samples) -> None:
         """Count samples that were passed to the dialogue."""
@@ -95,12 +111,12 @@ class Microphone:
                 f"The buffer holds {seconds * 1000:.0f} ms of audio, at least "
                 f"{SHORTEST_COMMIT_S * 1000:.0f} ms are needed.",
             )
-        self._odd = b""
+        self._odd, self._skip = b"", 0
         return Recording(self._buffer.take(), self._format.rate)
 
     def clear(self) -> None:
-        """Drop uncommitted audio and half a sample."""
-        self._odd = b""
+        """Forget what is not committed, and half a sample."""
+        self._odd, self._skip = b"", 0
         self._buffer.clear()
 
     def committed(self) -> None:
@@ -117,16 +133,23 @@ class Microphone:
         if form == self._format:
             return
         held, old, self._format = self._buffer.take(), self._format, form
-        self._odd = b""
+        self._odd, self._skip = b"", 0
         self._buffer = InputBuffer(form.rate, self._max_seconds)
         self._buffer.append(resample(held, old.rate, form.rate)[: self._buffer.max_samples])
 
 
-def recording_of(item: Item, form: AudioFormat) -> Recording | None:
-    """The audio of a client's item, if any. Raises ProtocolError."""
-    if not isinstance(item, UserMessage) or not item.audio:
-        return None
-    try:
-        return Recording(decode(item.audio, form.type), form.rate)
-    except AudioError as error:
-        raise ProtocolError(error.code, str(error), param="item.content") from error
+def recording_of(item: Item, form: AudioFormat, param: str = "item") -> Recording | None:
+    """The audio that a client put into an item, if it did.
+
+    Raises ProtocolError that names the part; ``param`` is the item's path.
+    """
+    parts = []
+    for index, part in enumerate(item.content if isinstance(item, UserMessage) else ()):
+        if not isinstance(part, InputAudioPart) or not part.audio:
+            continue
+        try:
+            parts.append(decode(part.audio, form.type))
+        except AudioError as error:
+            where = f"{param}.content[{index}].audio"
+            raise ProtocolError(error.code, str(error), param=where) from error
+    return Recording(np.concatenate(parts), form.rate) if parts else None

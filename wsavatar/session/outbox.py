@@ -48,6 +48,7 @@ class OutgoingFrame:
 class _Message:
     payload: str | bytes
     generation: int | None
+    sent: Callable[[], None] | None
 
 
 class Outbox:
@@ -86,17 +87,24 @@ class Outbox:
     def frame_count(self) -> int:
         return len(self._frames)
 
-    def put(self, payload: str | bytes, *, generation: int | None = None) -> None:
-        """Queue an event or audio. ``generation``: dropped when that is discarded.
+    def put(
+        self,
+        payload: str | bytes,
+        *,
+        generation: int | None = None,
+        sent: Callable[[], None] | None = None,
+    ) -> None:
+        """Queue an event or audio. ``generation``: it is stale once that is discarded.
 
-        Raises OutboxOverflow when the queue is full.
+        ``sent`` is called once the socket has taken it, and never if it was discarded.
+        Raises OutboxOverflow where the client has let too much pile up.
         """
         if self._message_bytes + len(payload) > self._message_limit:
             raise OutboxOverflow(
                 f"{self._message_bytes} bytes of events and audio wait for a client that "
                 f"does not read"
             )
-        self._messages.append(_Message(payload, generation))
+        self._messages.append(_Message(payload, generation, sent))
         self._message_bytes += len(payload)
         self._notify()
 
@@ -143,6 +151,8 @@ class Outbox:
                     raise
                 finally:
                     self._sending = None
+                if message.sent is not None:
+                    message.sent()
             elif self._frames:
                 frame = self._frames.popleft()
                 self._frame_bytes -= frame.size

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -132,7 +133,10 @@ class SpokenResponse:
         self._first_chunk_s: float | None = None
         self._first_frame_seen = False
         self._submitted = self._sent = self._dropped = 0
+        self._sent_until = 0  # the frame after the last one sent
         self._client_shown = self._client_late = 0  # as counted so far
+        self._reported_s = 0.0  # the furthest position that the client has reported
+        self._failure: ProtocolError | None = None
         self._all_said = False
         self._all_sent = False
         self._outcome: Outcome | None = None
@@ -148,6 +152,10 @@ class SpokenResponse:
     @property
     def item_id(self) -> str:
         return self._item_id
+
+    @property
+    def transcript(self) -> Transcript:
+        return self._transcript
 
     @property
     def over(self) -> bool:
@@ -190,13 +198,18 @@ class SpokenResponse:
         self._end_part()
         self._check_all_sent()
 
-    async def fail(self, code: str, message: str) -> None:
-        """End the response as failed, with this error."""
-        if self.over:
+    async def fail(self, code: str, message: str, *, at_once: bool = False) -> None:
+        """It cannot be said: the response fails, once what was said before is delivered."""
+        if self.over or self._failure is not None:
             return
-        error = ProtocolError(code, message, type="server_error")
+        self._failure = ProtocolError(code, message, type="server_error")
         self._deps.metrics.errors.labels(code).inc()
-        self._break_off("failed", error=error)
+        if at_once or not self._timeline.seconds:
+            self._break_off("failed")
+        elif not self._all_said:
+            self._deliver(self._timeline.flush())
+            self._end_part()
+            self._check_all_sent()
 
     # -- for the session --------------------------------------------------------------------------
 
@@ -213,8 +226,8 @@ class SpokenResponse:
         if not self.over:
             self._break_off("cancelled", reason=reason)
         elif self.audible:
-            heard_s = self._playback.position_s(self._deps.clock())
-            if self._reports and self._item_id in self._deps.conversation:
+            heard_s = max(self._playback.position_s(self._deps.clock()), self._reported_s)
+            if self._reports and self._deps.conversation.holds(self._item_id, self._transcript):
                 heard_ms = self._deps.conversation.truncate(self._item_id, 0, int(1000 * heard_s))
                 self._deps.downlink.event(
                     wire.ConversationItemTruncated(
@@ -226,6 +239,7 @@ class SpokenResponse:
     def playback(self, position_s: float, frames_shown: int, frames_late: int) -> None:
         """A playback report: the position, and frames shown and late so far."""
         self._reports = True
+        self._reported_s = max(self._reported_s, position_s)
         self._playback.reported(position_s, self._deps.clock())
         self._moved.set()
         self._count_shown(frames_shown, frames_late)
@@ -310,6 +324,10 @@ class SpokenResponse:
 
     def _send_audio(self, spoken: Spoken, now: float) -> None:
         form = self._form.audio
+        seconds = len(spoken.wire) / (form.bytes_per_sample * form.rate)
+        self._playback.sent(seconds, now)
+        self._transcript.spoken(seconds)
+        self._deps.metrics.audio_out_s.inc(seconds)
         self._deps.downlink.audio(
             spoken.wire,
             binary=self._form.binary,
@@ -318,11 +336,8 @@ class SpokenResponse:
             generation=self._generation,
             offset=spoken.offset,
             rate=form.rate,
+            sent=partial(self._transcript.sent, seconds),
         )
-        seconds = len(spoken.wire) / (form.bytes_per_sample * form.rate)
-        self._playback.sent(seconds, now)
-        self._transcript.spoken(seconds)
-        self._deps.metrics.audio_out_s.inc(seconds)
 
     def _on_frame(self, outcome: FrameOutcome) -> None:
         """The outcome of a frame; called on the event loop, once for each submitted frame."""
@@ -335,16 +350,20 @@ class SpokenResponse:
                 self._playback.showing(now)
                 self._deps.metrics.observe_first_frame(now - self._first_chunk_s)
             self._deps.downlink.frame(
-                outcome, binary=self._form.binary, response_id=self._id, settled=self._settled
+                outcome,
+                binary=self._form.binary,
+                response_id=self._id,
+                settled=partial(self._settled, outcome.frame_index),
             )
         else:
             self._count_drop(outcome.reason)
             self._check_all_sent()
 
-    def _settled(self, sent: bool) -> None:
+    def _settled(self, frame_index: int, sent: bool) -> None:
         """The outbox sent or dropped a frame."""
         if sent:
             self._sent += 1
+            self._sent_until = frame_index + 1
             self._deps.metrics.frames_sent.inc()
         else:
             self._count_drop("cancelled" if self.over else "slow_client")
@@ -371,7 +390,7 @@ class SpokenResponse:
             return
         self._all_sent = True
         end_s = self._playback.due_s(self._timeline.seconds, self._deps.clock())
-        self._send_video_end(self._resume_idle(self._submitted, end_s))
+        self._send_video_end(self._submitted, self._resume_idle(self._submitted, end_s))
         self._complete_if_heard()
 
     def _complete_if_heard(self) -> None:
@@ -384,25 +403,31 @@ class SpokenResponse:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(ahead_s, self._complete_if_heard)
             return
-        self._end("completed")
-        self._send_done("completed")
+        if self._failure is not None:
+            self._end("failed")
+            self._send_done("incomplete")
+        else:
+            self._end("completed")
+            self._send_done("completed")
 
     def _break_off(
         self,
         outcome: Literal["cancelled", "failed"],
         *,
         reason: CancelReason | None = None,
-        error: ProtocolError | None = None,
     ) -> None:
         now = self._deps.clock()
         heard_s = self._playback.position_s(now)
         self._end(outcome, cancel_stream=True)
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part()
-        self._send_video_end(self._resume_idle(self._frames_until(heard_s), now))
-        # Without reports, all audio sent counts as heard.
-        text = self._transcript.until(heard_s if self._reports else self._transcript.seconds)
-        self._send_done("incomplete", text=text, reason=reason, error=error)
+        idle_index = self._resume_idle(self._frames_until(heard_s), now)
+        self._send_video_end(self._sent_until, idle_index)
+        # Where the client does not report, what it was sent is all that is known of what it heard.
+        sent_s = self._transcript.sent_s
+        heard_s = min(max(heard_s, self._reported_s), sent_s) if self._reports else sent_s
+        text = self._transcript.until(heard_s)
+        self._send_done("incomplete", text=text, reason=reason)
 
     def _end(self, outcome: Outcome, *, cancel_stream: bool = False) -> None:
         self._outcome = outcome
@@ -420,12 +445,13 @@ class SpokenResponse:
         if self._all_said:
             return
         self._all_said = True
+        self._transcript.finish()
         downlink, ids, text = self._deps.downlink, self._part_ids(), self._transcript.text
         downlink.event(wire.OutputAudioDone(**ids))
         downlink.event(wire.OutputTranscriptDone(transcript=text, **ids))
         downlink.event(wire.ContentPartDone(part=wire.ContentPart(transcript=text), **ids))
 
-    def _send_video_end(self, cycle_index: int) -> None:
+    def _send_video_end(self, end_frame: int, cycle_index: int) -> None:
         if self._form.video is None:
             return
         self._deps.downlink.event(
@@ -440,7 +466,7 @@ class SpokenResponse:
                 wire.AvatarSwitchToIdle(
                     turn_id=self._id,
                     generation=self._generation,
-                    frame_index=self._submitted,
+                    frame_index=end_frame,
                     cycle_index=cycle_index,
                 )
             )
@@ -451,16 +477,16 @@ class SpokenResponse:
         *,
         text: str | None = None,
         reason: CancelReason | None = None,
-        error: ProtocolError | None = None,
     ) -> None:
         assert self._outcome is not None
         downlink = self._deps.downlink
         transcript = self._transcript.text if text is None else text
         item = wire.assistant_item(self._item_id, status=status, transcript=transcript)
-        if self._item_id in self._deps.conversation:  # the client may have deleted it
+        if self._deps.conversation.holds(self._item_id, self._transcript):
             item, previous = self._deps.conversation.update(item)
             downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
         downlink.event(wire.OutputItemDone(response_id=self._id, item=item))
+        error = self._failure if self._outcome == "failed" else None
         response = self._object(self._outcome, (item,), reason=reason, error=error)
         downlink.event(wire.ResponseDone(response=response))
 

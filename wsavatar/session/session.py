@@ -19,6 +19,7 @@ from wsavatar.config import Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
 from wsavatar.dialogue.registry import DialogueError
+from wsavatar.dialogue.requests import unmet
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError, SessionConfig, new_id
@@ -145,6 +146,11 @@ class Session:
         """Send the reason why the session cannot start."""
         self._downlink.error(error)
 
+    @property
+    def is_full(self) -> bool:
+        """`receive` waits: the client has sent more than may wait."""
+        return self._inbox.is_full
+
     def depths(self) -> dict[str, int]:
         """Queue depths, for the server's gauges."""
         return {
@@ -189,7 +195,7 @@ class Session:
                 self._downlink.event(wire.ConversationItemDeleted(item_id=event.item_id))
             case wire.ConversationItemRetrieve():
                 code = "item_retrieve_invalid_item_id"
-                item = self._conversation.get(event.item_id, code=code).item
+                item = self._conversation.get(event.item_id, code=code).now()
                 self._downlink.event(wire.ConversationItemRetrieved(item=item))
             case wire.ConversationItemTruncate():
                 self._truncate(event)
@@ -215,6 +221,8 @@ class Session:
     async def _reconfigure(self, event: wire.SessionUpdate) -> None:
         """Apply an update: first everything that can fail, then all changes."""
         old, new = self._config, self._config.updated(event.session, event.event_id)
+        if problem := unmet(ResponseRequest(modality=new.output_modalities[0]), new.avatar.mode):
+            raise ProtocolError("unsupported_value", problem, param="session.output_modalities")
         if not new.avatar.id:  # "" asks for the default
             named = new.avatar.model_copy(update={"id": await self._default_avatar()})
             new = new.model_copy(update={"avatar": named})
@@ -223,7 +231,7 @@ class Session:
             avatar = await self._load_avatar(new.avatar.id, param="session.avatar.id")
         if new.avatar.mode != old.avatar.mode:
             replacement = self._make_dialogue(new)
-            self._stop(None)
+            self._stop("client_cancelled")
             await self._dialogue.close()
             self._dialogue = replacement
         elif (config := self._dialogue_config(new)) != self._dialogue_config(old):
@@ -269,10 +277,17 @@ class Session:
         self._downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
 
     def _truncate(self, event: wire.ConversationItemTruncate) -> None:
-        index = event.content_index
-        heard_ms = self._conversation.truncate(event.item_id, index, event.audio_end_ms)
-        if self._response is not None and self._response.item_id == event.item_id:
-            self._response.truncated(heard_ms / 1000)
+        index, response = event.content_index, self._response
+        is_newest = response is not None and response.item_id == event.item_id
+        if is_newest and event.item_id not in self._conversation:
+            # Outside the conversation there is nothing to cut; the client is told what is known.
+            assert response is not None
+            heard_ms = min(event.audio_end_ms, round(1000 * response.transcript.sent_s))
+        else:
+            heard_ms = self._conversation.truncate(event.item_id, index, event.audio_end_ms)
+        if is_newest:
+            assert response is not None
+            response.truncated(heard_ms / 1000)
         self._downlink.event(
             wire.ConversationItemTruncated(
                 item_id=event.item_id, content_index=index, audio_end_ms=heard_ms
@@ -327,12 +342,17 @@ class Session:
         elif not done:
             raise ProtocolError(
                 "response_cancel_not_active",
-                # LiveKit recognises this case by the start of the message.
-                "Cancellation failed: no active response found.",
+                # LiveKit knows this case by how the message begins.
+                "Cancellation failed: no active response found" + self._active_response(),
                 param=None if response_id is None else "response_id",
             )
 
-    # -- DialogueSession --------------------------------------------------------------------------
+    def _active_response(self) -> str:
+        if self._response is None or self._response.over:
+            return "."
+        return f" with this id; the one in progress is {self._response.id}."
+
+    # -- what the dialogue may do -----------------------------------------------------------------
 
     @property
     def conversation(self) -> Conversation:
@@ -398,8 +418,10 @@ class Session:
             self._response.stop(reason)
 
     def _add_spoken_item(self, audio: Recording | None) -> str:
-        item = wire.user_item(self._next_item_id or new_id("item"))
-        self._next_item_id = None
+        item_id, self._next_item_id = self._next_item_id, None
+        if item_id is None or item_id in self._conversation:  # the client may have used it
+            item_id = new_id("item")
+        item = wire.user_item(item_id)
         previous = self._conversation.add(Entry(item, audio))
         downlink = self._downlink
         downlink.event(wire.InputAudioBufferCommitted(previous_item_id=previous, item_id=item.id))

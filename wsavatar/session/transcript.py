@@ -12,25 +12,33 @@ __all__ = ["MAX_CHARS", "Transcript"]
 
 MAX_CHARS = 200_000
 
+_SECONDS_PER_CHAR = 0.065
+"""About fifteen letters a second, as voices speak European languages."""
+
 _WORD = re.compile(r"\S+\s*")
 
 
 class Transcript:
-    """A growing transcript: `add` a text, then `spoken` for its audio."""
+    """Grows as the response is spoken: `add` a text, then `spoken` for its audio.
+
+    Audio is *spoken* as it is queued for the client and *sent* as the socket takes it.
+    """
 
     def __init__(self) -> None:
         self._pieces: list[tuple[float, str]] = []  # (start in seconds, text)
         self._length = 0
         self._seconds = 0.0
+        self._sent_s = 0.0
+        self._finished = False
 
     @property
     def text(self) -> str:
         return "".join(text for _, text in self._pieces)
 
     @property
-    def seconds(self) -> float:
-        """Audio sent so far."""
-        return self._seconds
+    def sent_s(self) -> float:
+        """Seconds of audio sent so far."""
+        return self._sent_s
 
     def add(self, text: str) -> str:
         """Add the words of the following audio; returns the part that is kept."""
@@ -41,16 +49,31 @@ class Transcript:
         return text
 
     def spoken(self, seconds: float) -> None:
-        """Count audio that was sent."""
+        """So much more audio was queued: of the last text, until the next is added."""
         self._seconds += seconds
+
+    def sent(self, seconds: float) -> None:
+        """So much more audio was sent."""
+        self._sent_s += seconds
+
+    def finish(self) -> None:
+        """No more audio will come."""
+        self._finished = True
+
+    def _end_s(self) -> float:
+        """Where the last text ends: while its audio still comes, a guess by its length."""
+        if self._finished or not self._pieces:
+            return self._seconds
+        start, text = self._pieces[-1]
+        return max(self._seconds, start + len(text) * _SECONDS_PER_CHAR)
 
     def until(self, position_s: float) -> str:
         """The text up to a position: whole pieces, then the words of the piece being spoken."""
         heard = []
         starts = [start for start, _ in self._pieces]
-        ends = [*starts[1:], self._seconds]
+        ends = [*starts[1:], self._end_s()]
         for (start, text), end in zip(self._pieces, ends, strict=False):
-            if end <= start or position_s <= start:
+            if self._seconds <= start or position_s <= start:
                 continue  # no sound of it yet, or not reached
             if position_s >= end:
                 heard.append(text)

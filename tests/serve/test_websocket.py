@@ -1,0 +1,55 @@
+"""A session on a socket: who is gone is noticed, and who is only busy is not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.helpers import Dialogues, ToneDialogue, fake_engine, settings
+from tests.session.held import Line
+from wsavatar.metrics import Metrics
+from wsavatar.serve import websocket
+from wsavatar.serve.websocket import hold
+from wsavatar.session.session import Session
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "PING_INTERVAL_S", 0.01)
+    monkeypatch.setattr(websocket, "PING_TIMEOUT_S", 0.02)
+
+
+async def test_a_peer_that_answers_no_ping_is_gone() -> None:
+    """Its connection is closed, and its place is free."""
+    line = Line()
+    line.answers = False
+    session = Session(fake_engine(), settings(), Metrics())
+    goodbye = await asyncio.wait_for(hold(line, session, idle_timeout_s=60), 10)
+    assert (goodbye.code, goodbye.reason) == (1011, "no answer to a ping")
+
+
+async def test_a_peer_whose_answer_waits_behind_its_audio_is_not_gone() -> None:
+    """While the session takes no more, nothing is read, and no answer can come."""
+    line, dialogues = Line(), Dialogues()
+    line.answers = False
+    may_go_on = asyncio.Event()
+
+    async def slow(self: ToneDialogue, samples: object) -> None:
+        await may_go_on.wait()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ToneDialogue, "heard", slow)
+        session = Session(
+            fake_engine(create_dialogue=dialogues.create),
+            settings(audio={"max_buffer_s": 2}),
+            Metrics(),
+        )
+        holding = asyncio.create_task(hold(line, session, idle_timeout_s=60))
+        for _ in range(20):
+            line.inbox.put_nowait(bytes(48_000))
+        done, _ = await asyncio.wait([holding], timeout=0.3)
+        assert not done and session.is_full
+        may_go_on.set()
+        goodbye = await asyncio.wait_for(holding, 10)
+    assert goodbye.reason == "no answer to a ping"  # now that it could have come
