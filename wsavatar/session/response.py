@@ -226,7 +226,7 @@ class SpokenResponse:
         if not self.over:
             self._break_off("cancelled", reason=reason)
         elif self.audible:
-            heard_s = max(self._playback.position_s(self._deps.clock()), self._reported_s)
+            heard_s = self._heard_s()
             if self._reports and self._deps.conversation.holds(self._item_id, self._transcript):
                 heard_ms = self._deps.conversation.truncate(self._item_id, 0, int(1000 * heard_s))
                 self._deps.downlink.event(
@@ -234,7 +234,7 @@ class SpokenResponse:
                         item_id=self._item_id, content_index=0, audio_end_ms=heard_ms
                     )
                 )
-            self.truncated(heard_s)
+            self.truncated(self._playback.position_s(self._deps.clock()))
 
     def playback(self, position_s: float, frames_shown: int, frames_late: int) -> None:
         """A playback report: the position, and frames shown and late so far."""
@@ -417,17 +417,22 @@ class SpokenResponse:
         reason: CancelReason | None = None,
     ) -> None:
         now = self._deps.clock()
-        heard_s = self._playback.position_s(now)
+        shown_s, heard_s = self._playback.position_s(now), self._heard_s()
         self._end(outcome, cancel_stream=True)
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part()
-        idle_index = self._resume_idle(self._frames_until(heard_s), now)
+        idle_index = self._resume_idle(self._frames_until(shown_s), now)
         self._send_video_end(self._sent_until, idle_index)
-        # Where the client does not report, what it was sent is all that is known of what it heard.
+        self._send_done("incomplete", text=self._transcript.until(heard_s), reason=reason)
+
+    def _heard_s(self) -> float:
+        """How much of it was heard, as far as is known: what was once reported, and no more than
+        was sent. Of a client that does not report, what was sent."""
         sent_s = self._transcript.sent_s
-        heard_s = min(max(heard_s, self._reported_s), sent_s) if self._reports else sent_s
-        text = self._transcript.until(heard_s)
-        self._send_done("incomplete", text=text, reason=reason)
+        if not self._reports:
+            return sent_s
+        position_s = self._playback.position_s(self._deps.clock())
+        return min(max(position_s, self._reported_s), sent_s)
 
     def _end(self, outcome: Outcome, *, cancel_stream: bool = False) -> None:
         self._outcome = outcome
