@@ -6,4 +6,4 @@ __all__ = ["WsavatarError"]
 
 
 class WsavatarError(Exception):
-    """Something failed in a way that wsavatar expects. The message tells the user what to do."""
+    """An expected failure. The message tells the user what to do."""

@@ -1,6 +1,6 @@
-"""The ``prepare`` command: builds the avatars' caches ahead, or makes an avatar of a video.
+"""The ``prepare`` command: prepares avatars, or makes an avatar from a video.
 
-It knows arguments and progress bars; the work is done by the modules beside it.
+It knows arguments and progress bars; `wsavatar.avatars` does the work.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MAX_LANDMARK_BYTES = 64 * 1024 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``prepare`` takes."""
+    """The options of ``prepare``."""
     parser.description = (
         "Prepare avatars for the configured model. Without arguments: every avatar in the avatar "
         "directory (what the server would else do when each is first used). With --video: make "
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Make and prepare what was asked for. 0: all is ready; 1: something could not be prepared."""
+    """Make and prepare avatars. Returns 1 if one could not be prepared, else 0."""
     given = [name for name in _NEEDED if getattr(args, name) is not None]
     if not given:
         return _prepare_all(settings)

@@ -1,7 +1,7 @@
 """The ``render`` command: an avatar and an audio file in, a finished video out.
 
 It knows arguments and the file; `wsavatar.render.film` makes the pictures. The video has exactly
-``ceil(seconds * fps)`` frames and carries the original audio, not what the model takes.
+``ceil(seconds * fps)`` frames and the original audio, not the model's 16 kHz.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ _FALLBACK_RATE = 48_000
 
 
 class RenderError(WsavatarError, ValueError):
-    """A video cannot be made of what was given; the message says what to change."""
+    """A video cannot be made from this input; the message says what to change."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``render`` takes."""
+    """The options of ``render``."""
     parser.description = (
         "Write a finished video (H.264 and AAC in MP4) of an avatar speaking an audio file. "
         "It has the frames that a live session would show for the same audio."
     )
-    parser.add_argument("--avatar", metavar="ID", help="who speaks (default: avatars.default)")
+    parser.add_argument("--avatar", metavar="ID", help="avatar (default: avatars.default)")
     parser.add_argument(
         "--audio",
         type=Path,
         required=True,
         metavar="FILE",
-        help="what is spoken: any audio file, or a video's sound (wav, flac, mp3, m4a, mp4, …)",
+        help="speech: any audio file, or a video with sound (wav, flac, mp3, m4a, mp4, …)",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4")
-    parser.add_argument("--force", action="store_true", help="replace the output where it exists")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
     parser.add_argument(
-        "--fps", type=int, metavar="N", help="frames a second (default: render.fps)"
+        "--fps", type=int, metavar="N", help="frames per second (default: render.fps)"
     )
     parser.add_argument(
         "--model", metavar="DIR", help="a model in the official layout (default: model.path)"
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Render one video. Raises errors that say what to change; the output is whole or absent."""
+    """Render one video. The output is complete or absent."""
     fps, render = _limits(args, settings)
     _check_output(args.output, force=args.force)
     audio = _for_aac(read_audio(args.audio))
@@ -108,16 +108,16 @@ def _limits(args: argparse.Namespace, settings: Settings) -> tuple[Fraction, Ren
 
 
 def _check_output(path: Path, *, force: bool) -> None:
-    """Fail before the work, not after it."""
+    """Check the output path before the work."""
     if path.suffix.lower() != ".mp4":
-        raise RenderError(f"{path}: the output is an .mp4")
+        raise RenderError(f"{path}: the output must be an .mp4 file")
     if path.is_dir():
         raise RenderError(f"{path}: is a directory")
     if path.exists() and not force:
         raise RenderError(f"{path}: exists already (--force replaces it)")
     if not path.parent.is_dir():
-        raise RenderError(f"{path}: there is no directory {path.parent}")
-    try:  # only writing tells: permissions, read-only file systems and full disks all differ
+        raise RenderError(f"{path}: no directory {path.parent}")
+    try:  # only a write shows permissions, read-only file systems and full disks
         _unfinished(path).write_bytes(b"")
         _unfinished(path).unlink()
     except OSError as error:
@@ -152,7 +152,7 @@ def write_video(
 
 
 def _for_aac(audio: AudioTrack) -> AudioTrack:
-    """AAC knows certain sample rates only; sound at another is resampled to 48 kHz."""
+    """AAC has certain sample rates only; audio at another is resampled to 48 kHz."""
     if audio.sample_rate in _AAC_RATES:
         return audio
     samples = soxr.resample(audio.samples, audio.sample_rate, _FALLBACK_RATE)

@@ -200,7 +200,7 @@ class InputBuffer:
         return whole
 
     def keep_last(self, samples: int) -> None:
-        """Drop all but the newest ``samples``: silence before speech is nobody's turn."""
+        """Drop all but the newest ``samples``."""
         excess = self._length - samples
         while self._parts and excess >= len(self._parts[0]):
             excess -= len(self._parts[0])

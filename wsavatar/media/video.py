@@ -266,7 +266,7 @@ def _mp4_options(sound: SoundFormat | None) -> dict[str, str]:
 class VideoWriter:
     """Writes one MP4 (H.264 4:2:0, AAC where there is sound) with exact counts and timestamps.
 
-    Frame ``i`` lies at ``i / fps``. Odd sizes get one repeated row or column, which 4:2:0 needs.
+    Frame ``i`` is at ``i / fps``. Odd sizes get one repeated row or column, which 4:2:0 needs.
     Colours are BT.709, limited range, and say so, or a browser would have to guess. The index
     stands first, so the file plays while it is still being fetched. Sound is written as the
     pictures advance, so that the muxer never has to hold one back for the other.

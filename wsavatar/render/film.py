@@ -37,7 +37,7 @@ FilmTick: TypeAlias = Tick[np.ndarray]
 
 
 class FilmError(WsavatarError, RuntimeError):
-    """A frame could not be made."""
+    """A frame could not be rendered."""
 
 
 def frame_total(audio: AudioTrack, fps: Fraction) -> int:
@@ -156,7 +156,7 @@ def _resampled(audio: AudioTrack, fps: Fraction, sample_rate: int) -> np.ndarray
     """The model's audio: float32 mono [n], just long enough for `frame_total` frames."""
     mono = audio.samples.mean(axis=1, dtype=np.float32)
     speech = soxr.resample(mono, audio.sample_rate, sample_rate).astype(np.float32, copy=False)
-    # Resampling rounds the length; at a frame's edge that would make one frame more or fewer.
+    # Resampling rounds the length, which could give one frame more or less.
     total = frame_total(audio, fps)
     longest = int(total * sample_rate / fps)
     shortest = int((total - 1) * sample_rate / fps) + 1
@@ -166,7 +166,7 @@ def _resampled(audio: AudioTrack, fps: Fraction, sample_rate: int) -> np.ndarray
 
 def _push(speech: Speech[np.ndarray], outcome: FrameOutcome) -> None:
     if isinstance(outcome, DroppedFrame):
-        raise FilmError(f"frame {outcome.frame_index} could not be made ({outcome.reason})")
+        raise FilmError(f"frame {outcome.frame_index} could not be rendered ({outcome.reason})")
     speech.push_picture(outcome.frame_index, raw_picture(outcome.data, outcome.size))
 
 

@@ -118,7 +118,7 @@ class FaceWorker:
         )
         self._unsettled: dict[int, FrameWork] = {}  # by id: no outcome was posted yet
         self._closing = False
-        self._problem = ""  # why it makes no more frames
+        self._problem = ""  # why it renders no more frames
         self._preparing: set[int] = set()  # ids of avatars that wait for it
         self._passes: deque[_Pass] = deque()  # in progress, the oldest first
         self._again: deque[_Pass] = deque()  # failed, to be made before anything else
@@ -151,7 +151,7 @@ class FaceWorker:
         """Give up a device that hangs: its frames are posted as failed, and it gets no more."""
         if not self._problem and self.busy_s() > self._hung_s:
             problem = f"the device has ended no batch for {self._hung_s:g} s"
-            _log.critical("%s: %s: it makes no more frames", self.name, problem)
+            _log.critical("%s: %s: it renders no more frames", self.name, problem)
             self._break(problem)
 
     def stats(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class FaceWorker:
 
         ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds. On a
         device that pastes by itself, "features" and "generate" are the time to queue the work,
-        "generate" with the paste, and "encode" is the wait until all of it was done.
+        "generate" with the paste, and "encode" is the wait for its end.
         ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is 0
         where the device does not say. ``batch_ms`` is what a batch of each size is taken to
         need, ``window_ms`` what the features of a window of audio are.
@@ -208,7 +208,7 @@ class FaceWorker:
         """
         if not self._finisher.on_device:
             return
-        assert isinstance(avatar, PreparedAvatar)  # as whoever renders gives them
+        assert isinstance(avatar, PreparedAvatar)  # as the store gives them
         with self._wake:
             if self._closing or id(avatar) in self._preparing:
                 return
@@ -257,7 +257,7 @@ class FaceWorker:
             try:
                 self._work()
             except Exception:  # the thread's boundary
-                _log.critical("%s: it makes no more frames", self.name, exc_info=True)
+                _log.critical("%s: it renders no more frames", self.name, exc_info=True)
                 self._break("its worker ended with an error; see the log")
                 return
         self._end()
@@ -483,7 +483,7 @@ class FaceWorker:
 
     def _settle(self, work: FrameWork, outcome: FrameOutcome) -> None:
         """Post a frame's outcome, unless it has one: at the end two threads may settle a frame."""
-        if self._unsettled.pop(id(work), None) is not None:  # in one step, whoever calls
+        if self._unsettled.pop(id(work), None) is not None:  # in one step, for any thread
             self._post(work.spec.number, outcome)
 
     def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""The server's side of one TCP connection: every request gets an answer, also one that is refused.
+"""The server's side of one TCP connection: every request gets an answer, refused ones too.
 
 The websockets library reads GET without a body. It answers a request that is too long, and closes
 on any other that it cannot read (a POST with a body, TLS on a port without it, noise) without a
@@ -23,7 +23,7 @@ _BODY = re.compile(rb"^(?:transfer-encoding|content-length)[ \t]*:", re.IGNORECA
 
 
 class RequestCheck:
-    """Reads a request as it arrives, with a protocol object of its own, and says what is wrong.
+    """Checks a request while it arrives, with another protocol object, and finds what is wrong.
 
     Holds at most what the library takes as a request's head (128 lines of 8 KiB).
     """
@@ -80,7 +80,7 @@ _NOT_HTTP = "This is not an HTTP/1.1 request. TLS on a port without TLS looks li
 
 
 def _explain(head: bytes) -> tuple[HTTPStatus, str]:
-    """Why a request cannot be read, to whoever sent it."""
+    """Status and explanation for a request that cannot be read."""
     lines = head.partition(b"\n")
     match = _REQUEST_LINE.fullmatch(lines[0].rstrip(b"\r"))
     if match is None:

@@ -1,8 +1,8 @@
 """Plain HTTP on the WebSocket's port: the page, the avatars' files, and small JSON answers.
 
 This module turns a request into a `Reply`: methods, safe paths, content types, caching, ranges, and
-which other pages may read the answer. It knows neither sockets nor sessions; what the JSON says is
-handed in as functions. It reads files, so the server calls it on a thread.
+which other pages may read the answer. It knows neither sockets nor sessions; functions
+give the content of JSON answers. It reads files, so the server calls it on a thread.
 """
 
 from __future__ import annotations

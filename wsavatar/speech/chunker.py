@@ -1,15 +1,14 @@
-"""Audio in, self-contained chunks of frames out, on a grid that no chunk size can move.
+"""Cuts audio into self-contained chunks of frames, on a grid that does not depend on chunk sizes.
 
 This module owns the arithmetic between audio samples, feature positions and video frames. It knows
 neither the model nor the network: numpy only, no clock, no torch, no asyncio.
 
-Whisper's encoder attends in both directions, so a feature depends on the window it was computed
-in. To give the same frames whatever the chunk size, features are computed in *blocks* on a fixed
-grid: block ``b`` holds positions ``[b*P, (b+1)*P)`` and is always computed from the same window of
-audio, ``left`` positions before it and ``right`` positions after it, zeros where there is no
-audio. A chunk carries the windows of every block that its frames touch, so it can run on any
-device without asking another for anything. The windows hold the audio without hum, and without the
-noise in its pauses (`wsavatar.speech.front_end`).
+Whisper's encoder attends in both directions, so a feature depends on the window it was computed in.
+To give the same frames whatever the chunk size, features are computed in *blocks* on a fixed grid:
+block ``b`` holds positions ``[b*P, (b+1)*P)`` and is always computed from the same window of audio,
+``left`` positions before it and ``right`` positions after it, zeros where there is no audio. A
+chunk has the windows of every block that its frames need, so it can run on any device. The windows
+hold the audio without hum, and without the noise in its pauses (`wsavatar.speech.front_end`).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ __all__ = ["Chunk", "Chunker", "FeatureGrid"]
 
 @dataclass(frozen=True, slots=True)
 class FeatureGrid:
-    """Where features lie on the audio timeline. Fixed by a model's files.
+    """Positions of features on the audio timeline. Fixed by a model's files.
 
     A position is one encoder output: 20 ms, 320 samples at 16 kHz.
     """

@@ -7,7 +7,7 @@ the fundamental of low voices, and the lips follow them less well without it. No
 attenuated (`wsavatar.speech.noise_gate`).
 
 Causal but for the gate's look-ahead, and independent of the pieces that the samples come in. The
-audio that is heard is never touched.
+audio that is played is not changed.
 """
 
 from __future__ import annotations

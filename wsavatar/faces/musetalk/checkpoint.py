@@ -36,7 +36,7 @@ __all__ = ["CheckpointError", "LoadedModules", "find_problems", "load_modules"]
 
 
 class CheckpointError(WsavatarError):
-    """A model directory cannot be used. ``problems`` has one line for each thing wrong."""
+    """A model directory is not usable. ``problems`` has one line for each problem."""
 
     def __init__(self, directory: Path, problems: list[str]) -> None:
         self.directory = directory
@@ -73,7 +73,7 @@ class _Opened:
 
 
 def find_problems(directory: Path, version: Version, decoder: Decoder = "vae") -> list[str]:
-    """What is missing, misnamed or of the wrong shape, one line each; empty: all is well.
+    """Missing, misnamed and wrongly shaped files, one line each; empty: no problem.
 
     Reads headers and configs only, so it is quick for a model of any size (old-style .bin files
     excepted).
@@ -84,7 +84,7 @@ def find_problems(directory: Path, version: Version, decoder: Decoder = "vae") -
 def load_modules(
     directory: Path, version: Version, dtype: torch.dtype, decoder: Decoder = "vae"
 ) -> LoadedModules:
-    """Load every part in ``dtype``. Raises CheckpointError with everything that is wrong."""
+    """Load every part in ``dtype``. Raises CheckpointError with all problems."""
     directory = Path(directory)
     parts, extras, problems = _open(directory, version, decoder)
     if problems or extras is None:
@@ -96,7 +96,7 @@ def load_modules(
         except (OSError, RuntimeError, SafetensorError, ValueError) as error:
             problems.append(f"{opened.weights.relative_to(directory)}: {_one_line(error)}")
     if not problems and _fingerprint(directory, version, parts) != fingerprint:
-        # What is cached for a model goes by its fingerprint: it must be that of these weights.
+        # Caches are keyed by the fingerprint, so it must be that of these weights.
         problems.append("its files changed while they were read: try again")
     if problems:
         raise CheckpointError(directory, problems)
@@ -272,7 +272,7 @@ def _fill(opened: _Opened, dtype: torch.dtype) -> None:
 
 
 def _misfits(parts: dict[Part, _Opened], extras: ModelExtras) -> list[str]:
-    """Parts that are each sound but do not belong together."""
+    """Problems of parts that are valid but do not fit together."""
     unet, vae, whisper = (parts[part].module for part in ("unet", "vae", "whisper"))
     assert isinstance(whisper, AudioEncoder)
     channels = config_of(vae)["latent_channels"]

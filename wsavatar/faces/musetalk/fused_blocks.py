@@ -229,7 +229,7 @@ class Upsample(nn.Module):
 
 
 class Conv(nn.Module):
-    """A convolution whose weight lies channels_last."""
+    """A convolution whose weight is channels_last."""
 
     def __init__(self, conv: nn.Conv2d, *, with_bias: bool = True) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where a face lies: the model's crop, the square it is pasted through, the mask of what changes.
+"""The place of a face: the model's crop, the square of the paste, and the mask of what changes.
 
 Pure arithmetic on iBUG-68 landmarks (0-16 jaw, 29 nose bridge, 33 nose base). Boxes are
 (x1, y1, x2, y2), x2 and y2 exclusive. This module knows no files, no model and no sessions.
@@ -63,7 +63,7 @@ def crop_box(
 ) -> Box:
     """The model's crop for one frame's landmarks [68, 2] in a picture of ``width`` x ``height``.
 
-    x from the landmarks' extent; y2 = chin + margin; y1 such that landmark 29 lies in the middle,
+    x from the landmarks' extent; y2 = chin + margin; y1 such that landmark 29 is in the middle,
     moved down by ``bbox_shift`` pixels (v1.0 models). A relative margin counts in parts of the
     box's height without margin. Where the chin's side leaves the picture the box shrinks about its
     middle, because the model redraws exactly the lower half; a forehead is merely cut off.
@@ -118,7 +118,7 @@ def lower_face_mask(
     The jaw's hull, grown because an opened jaw reaches below the resting chin, without the upper
     half, Gaussian-blurred with a kernel of 5 % of the width; then faded to zero before the crop's
     borders, so that no pixel is shown that the model did not draw. A border on the picture's own
-    edge is not faded: nothing lies beyond it. ``first_row``: part of the crop's height above which
+    edge is not faded. ``first_row``: part of the crop's height above which
     the model draws nothing.
     """
     left, top, right, bottom = paste

@@ -46,7 +46,7 @@ def group_norm(
 ) -> Tensor:
     """Group norm of ``x + offset`` [b, c, h, w], then SiLU if asked; ``offset`` is [c].
 
-    ``sums`` are x's channel sums, where whoever wrote x has given them (`add`, `unfold_phases`).
+    ``sums`` are x's channel sums if known (from `add` or `unfold_phases`).
     """
     if not _usable(x):
         whole = x.float() if offset is None else x.float() + offset.float()[:, None, None]

@@ -1,8 +1,8 @@
-"""What a model's files fix about it: sizes, the feature grid, where its crop ends.
+"""Values fixed by a model's files: sizes, the feature grid, the end of its crop.
 
-The official files do not say everything that a renderer must know. What they leave out is the same
-for every official model and stands here as a default; a model of another size says it in
-``wsavatar.json`` at its root. This module reads no weights.
+The official files lack some values that a renderer needs. These are the same for every official
+model and are the defaults here; another model has them in ``wsavatar.json`` at its root. This
+module reads no weights.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ __all__ = [
 ]
 
 Decoder = Literal["vae", "tiny"]
-"""Who makes pixels of latents: the VAE, or a small network that was trained to stand in for it."""
+"""The decoder of latents: the VAE, or a small network that was trained to replace it."""
 Version = Literal["v15", "v1"]
 VERSIONS: tuple[Version, ...] = get_args(Version)
 
 EXTRAS_FILE = "wsavatar.json"
 
 OFFICIAL_GRID = FeatureGrid(block_positions=5, left_positions=100, right_positions=15)
-"""Whisper tiny hears at most 2 s back and 0.3 s ahead of a block.
+"""Whisper tiny gets at most 2 s before and 0.3 s after a block.
 
-Offline MuseTalk shows the encoder up to 30 s on both sides, which no live stream can. Two seconds
+Offline MuseTalk gives the encoder up to 30 s on both sides, which is not possible live. Two seconds
 back cover several words, which is what a mouth shape and the encoder's loudness floor depend on;
 0.3 s ahead cover the next phoneme. The first frame needs positions up to 5, so block 1, so 10 + 15
 positions: exactly the first 0.5 s of audio."""
 
 
 class SpecError(WsavatarError, ValueError):
-    """``wsavatar.json`` is not what it should be; the message says where."""
+    """``wsavatar.json`` is not valid; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
 class CropMargin:
-    """How far below the chin the crop ends: so many pixels, or a part of the face box's height."""
+    """Margin of the crop below the chin: in pixels, or as a part of the face box's height."""
 
     pixels: int = 0
     relative: float = 0.0
@@ -60,7 +60,7 @@ class CropMargin:
 
 @dataclass(frozen=True, slots=True)
 class ModelExtras:
-    """What ``wsavatar.json`` carries. The defaults are the official models'."""
+    """The content of ``wsavatar.json``. The defaults are those of official models."""
 
     crop_size: int = 256
     extra_margin: CropMargin = CropMargin()
@@ -75,7 +75,7 @@ class ModelExtras:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One loaded model, as other packages need to know it."""
+    """A loaded model as other packages know it."""
 
     version: Version
     crop_size: int
@@ -93,7 +93,7 @@ class ModelSpec:
 
     @property
     def decoded_from_y(self) -> int:
-        """First pixel row of the crop that the model makes; rows above are black."""
+        """First pixel row of the crop that the model draws; rows above are black."""
         return self.decode_from_row * self.crop_size // self.latent_size
 
 

@@ -57,7 +57,7 @@ class DeviceAvatars:
     An avatar is copied at its first use, and the caller waits; one that alone is over the budget is
     copied frame by frame each time. Thread-safe.
 
-    ``reader`` is the CUDA stream of whoever uses them, the device's default one if not given.
+    ``reader`` is the CUDA stream that uses them; default: the device's default stream.
     """
 
     def __init__(

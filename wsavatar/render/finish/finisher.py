@@ -52,7 +52,7 @@ class Finisher(Protocol):
         thread may call."""
 
     def evict(self) -> None:
-        """Give up memory of the device that can be had again; costs time when it is."""
+        """Release device memory that can be filled again, which costs time."""
 
 
 def make_finisher(model: FaceModel, settings: RenderSettings) -> Finisher:

@@ -68,7 +68,7 @@ def resize(
 def cubic_enlarges(size: Sequence[int], source: Sequence[int]) -> bool:
     """Whether a side grows from ``source`` to ``size``: then cubic, which keeps edges.
 
-    Where none does, area, which averages: shrinking makes no moiré.
+    Otherwise area, which averages, so that shrinking causes no moiré.
     """
     return any(new > old for new, old in zip(size, source, strict=True))
 

@@ -1,6 +1,6 @@
 """Puts the model's crop back into the picture, touching no pixel that the mask does not name.
 
-Pure numpy and OpenCV; one thread. It knows no models, and of avatars only what lies beside a frame.
+Pure numpy and OpenCV; one thread. It knows no models, and of avatars only the data of a frame.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def colour_matched(above: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> n
 def _resize(patch: np.ndarray, width: int, height: int) -> np.ndarray:
     if patch.shape[:2] == (height, width):
         return patch
-    # Cubic keeps edges when enlarging; area averages, so that shrinking makes no moiré. Where one
+    # Cubic keeps edges when enlarging; area averages, so that shrinking causes no moiré. Where one
     # side grows, what OpenCV calls area is none: it interpolates linearly, which blurs.
     shrinks = height <= patch.shape[0] and width <= patch.shape[1]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

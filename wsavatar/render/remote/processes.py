@@ -246,7 +246,7 @@ class ProcessWorker:
         except (EOFError, OSError):
             pass
         except Exception:  # an invalid message
-            _log.exception("device %s: its process is given up", self.name)
+            _log.exception("device %s: its process is stopped", self.name)
             process.kill()
         self._ended(process, channel)
         connection.close()
