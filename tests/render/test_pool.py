@@ -312,6 +312,7 @@ async def test_stats_say_what_happened() -> None:
     device = stats["devices"]["fake"]
     assert device["queued_frames"] == 0 and device["batches"] >= 7
     assert sum(device["batches_by_size"].values()) == device["batches"]
+    assert device["window_ms"] > 0, "on a CPU features are a cost of their own"
     assert device["batch_ceiling"] == 4 and device["memory_share"] == 0.0
     assert set(device["stage_ms"]) == {"features", "generate", "paste", "encode"}
     assert json.loads(json.dumps(stats)) == stats

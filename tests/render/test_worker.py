@@ -109,6 +109,7 @@ def test_a_batch_behind_another_costs_what_the_device_spent_on_it(bench: Bench) 
     bench.end()
     assert bench.worker.stats()["batch_ms"]["4"] == pytest.approx(100)
     assert bench.worker.stats()["batches_by_size"] == {"4": 8}
+    assert bench.worker.stats()["window_ms"] == 0, "on a device features are part of a batch"
 
 
 def test_the_most_urgent_of_what_failed_goes_first() -> None:

@@ -340,7 +340,7 @@ class FaceWorker:
         started = time.perf_counter()
         blocks = self._condition(works)
         encoded = time.perf_counter()
-        if blocks:
+        if blocks and not self._finisher.on_device:  # there this is only the time to queue them
             batch.features_s = encoded - started
             self._costs.observe_windows(blocks, batch.features_s)
         images = self._model.generate(
