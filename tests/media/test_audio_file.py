@@ -164,6 +164,22 @@ def test_bad_audio_says_what_is_wrong(tmp_path: Path) -> None:
             read_audio(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac"])
+def test_what_can_be_decoded_of_a_damaged_file_is_read(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file cut short is read up to there; of one with a hole, both sides; the log says so."""
+    soundfile.write(tmp_path / name, tone(2.0, 44_100), 44_100)
+    data = (tmp_path / name).read_bytes()
+    half = len(data) // 2
+    (tmp_path / name).write_bytes(data[:half])
+    assert 0.8 < len(read_audio(tmp_path / name).samples) / 44_100 < 1.1
+    junk = np.random.default_rng(0).bytes(3000)
+    (tmp_path / name).write_bytes(data[:half] + junk + data[half:])
+    assert len(read_audio(tmp_path / name).samples) / 44_100 > 1.5
+    assert f"{name}: " in caplog.text and "damaged" in caplog.text
+
+
 def test_the_longest_sound_is_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a header claims, what is decoded is counted."""
     monkeypatch.setattr(audio_file, "MAX_AUDIO_S", 1)

@@ -6,6 +6,8 @@ the wire. Nothing a file claims is believed without a bound: samples are counted
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from wsavatar.media.video import AudioTrack
 __all__ = ["AudioFileError", "read_audio"]
 
 MAX_AUDIO_S = 3600
+
+_log = logging.getLogger(__name__)
 _MINUS_3_DB = 0.5**0.5
 
 
@@ -31,11 +35,11 @@ def read_audio(path: Path) -> AudioTrack:
     as the standard stereo downmix.
 
     A WAV file whose header gives no length (0 or the greatest number, as programs write that
-    stream it) is read to its end. Raises AudioFileError where the file is missing, holds no sound,
-    breaks off, or is longer than an hour.
+    stream it) is read to its end, a file that breaks off up to there, and damaged pieces are left
+    out. Raises AudioFileError where the file is missing, holds no sound, or is longer than an hour.
     """
     if not path.is_file():
-        raise AudioFileError(f"{path}: no such file")
+        raise AudioFileError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
         with open_container(path) as container:
             if not container.streams.audio:
@@ -58,7 +62,7 @@ def _decoded(path: Path, container: Any) -> tuple[list[np.ndarray], int, bool]:
     pieces: list[np.ndarray] = []
     converter, form = None, None
     rate = count = widest = 0
-    for frame in container.decode(stream):
+    for frame in _frames(path, container, stream):
         rate = rate or frame.sample_rate
         if frame.sample_rate != rate:
             raise AudioFileError(
@@ -77,6 +81,18 @@ def _decoded(path: Path, container: Any) -> tuple[list[np.ndarray], int, bool]:
         if count > MAX_AUDIO_S * rate:
             raise AudioFileError(f"{path}: is over {MAX_AUDIO_S // 60} minutes; cut it into parts")
     return pieces, rate, widest > 2
+
+
+def _frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames. What is damaged is left out, as players do, and the log says so."""
+    damaged = 0
+    for packet in container.demux(stream):
+        try:
+            yield from packet.decode()
+        except av.error.InvalidDataError:
+            damaged += 1
+    if damaged:
+        _log.warning("%s: %d damaged pieces were left out", path, damaged)
 
 
 def _joined(pieces: list[np.ndarray]) -> np.ndarray:

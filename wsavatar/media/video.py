@@ -109,7 +109,7 @@ def open_video(
     Raises VideoError where the file is missing, is no video, breaks off or exceeds the limits.
     """
     if not path.is_file():
-        raise VideoError(f"{path}: no such file")
+        raise VideoError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
         fps = min(max(_rate(path), Fraction(slowest)), Fraction(fastest))
         with _video_stream(path) as (container, stream):
