@@ -27,6 +27,8 @@ from wsavatar.serve.server import ENDPOINT
 
 HERE = Path(__file__).parent
 PYTHON = os.environ.get("STOCK_CLIENTS_PYTHON")
+LIMIT_S = 90
+"""A scenario gives up by itself long before; its imports may not."""
 
 pytestmark = [
     pytest.mark.slow,
@@ -72,7 +74,13 @@ async def test_a_stock_client_works_unchanged(script: str, scenario: str, voice:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        output, _ = await process.communicate()
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
     assert process.returncode == 0, output.decode(errors="replace")
 
 
@@ -90,7 +98,7 @@ def test_a_stock_client_talks_to_the_command(
 ) -> None:
     """The same with `serve` as it comes: its own process, the model in the package, real frames."""
     visit = [str(PYTHON), str(HERE / f"{script}.py"), scenario, served, str(voice)]
-    done = subprocess.run(visit, capture_output=True, text=True)
+    done = subprocess.run(visit, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
