@@ -77,8 +77,8 @@ class Chunk:
 
     ``windows`` is float32 [blocks, grid.window_samples], mono in [-1, 1], one row per feature
     block from ``first_block`` on. Positions before 0, and from ``end_position`` on where it is not
-    None (the audio ended there), are zeros by definition. ``audio_end`` is the sample (16 kHz) up
-    to which audio had to be heard before this chunk could be cut.
+    None (the audio ended there), are zeros by definition. ``audio_end`` is how many samples (at 16
+    kHz) had to be received before this chunk could be cut.
     """
 
     first_frame: int
@@ -155,8 +155,8 @@ class Chunker:
     def _frames_ready(self) -> int:
         """How many frames depend on no audio that is still to come."""
         grid, fps = self._grid, self._fps
-        heard = self._end - grid.right_positions * grid.position_samples
-        positions = max(0, heard // grid.block_samples) * grid.block_positions
+        received = self._end - grid.right_positions * grid.position_samples
+        positions = max(0, received // grid.block_samples) * grid.block_positions
         frame = self._next_frame
         while grid.first_position(frame, fps) + grid.frame_positions <= positions:
             frame += 1

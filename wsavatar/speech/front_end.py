@@ -54,7 +54,7 @@ class FrontEnd:
         known = audio[:, start + lead - self._start : stop - self._start]
         gains = self._gate.gains(start, stop)[:, lead : lead + known.shape[1]]
         window = np.zeros(stop - start, np.float32)
-        window[lead : lead + known.shape[1]] = (known * gains).sum(axis=0)
+        window[lead : lead + known.shape[1]] = known[0] * gains[0] + known[1] * gains[1]
         return window
 
     def drop_before(self, sample: int) -> None:

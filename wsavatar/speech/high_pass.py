@@ -27,30 +27,32 @@ class HighPass:
     def __init__(self, rate: int, order: int, stop_hz: float, stop_db: float) -> None:
         self._block, self._matrix = _block_matrix(rate, order, stop_hz, stop_db)
         self._input = np.zeros(len(self._matrix))  # a block, then the state before it
-        self._waiting = np.zeros(0, np.float32)
+        self._output = np.zeros(len(self._matrix))
+        self._waiting = np.zeros(0)
         self._offset: float | None = None
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Float32 [n] in; the blocks now complete out, float32 [m]."""
         if self._offset is None and len(samples):
             self._offset = float(samples[0])
-        waiting = np.concatenate([self._waiting, samples])
+        waiting = np.concatenate([self._waiting, samples - np.float64(self._offset or 0.0)])
         whole = len(waiting) - len(waiting) % self._block
         self._waiting = waiting[whole:]
-        filtered = np.empty(whole, np.float32)
-        for start in range(0, whole, self._block):
-            stop = start + self._block
-            self._input[: self._block] = waiting[start:stop]
-            self._input[: self._block] -= self._offset or 0.0
-            output = self._input @ self._matrix
-            filtered[start:stop] = output[: self._block]
-            self._input[self._block :] = output[self._block :]
-        return filtered
+        blocks = waiting[:whole].reshape(-1, self._block)
+        filtered = np.empty_like(blocks, np.float32)
+        block, state = self._input[: self._block], self._input[self._block :]
+        made, next_state = self._output[: self._block], self._output[self._block :]
+        for row, samples_of_row in zip(filtered, blocks, strict=True):
+            block[:] = samples_of_row
+            np.dot(self._input, self._matrix, out=self._output)
+            row[:] = made
+            state[:] = next_state
+        return filtered.reshape(-1)
 
     def flush(self) -> np.ndarray:
         """The audio has ended: the samples that still wait, float32 [m]."""
         count = len(self._waiting)
-        return self.push(np.zeros(-count % self._block, np.float32))[:count]
+        return self.push(np.full(-count % self._block, self._offset or 0.0))[:count]
 
 
 @lru_cache

@@ -97,9 +97,10 @@ class NoiseGate:
         lead, tail = max(0, -first), last - max(0, first) - len(known)
         present = (self._gain, self._low_gain)
         gains = np.array([(1.0, 1.0)] * lead + known + [present] * tail, np.float32).reshape(-1, 2)
-        padded = np.concatenate([gains, np.zeros((self._look_ahead, 2), np.float32)])
-        views = np.lib.stride_tricks.sliding_window_view(padded, self._look_ahead + 1, axis=0)
-        return np.repeat(views.max(axis=2).T, self._block, axis=1)
+        opened = gains.T.copy()
+        for ahead in range(1, min(self._look_ahead + 1, len(gains))):
+            np.maximum(opened[:, :-ahead], gains.T[:, ahead:], out=opened[:, :-ahead])
+        return np.repeat(opened, self._block, axis=1)
 
     def drop_before(self, stop: int) -> None:
         """No gains of samples before ``stop`` are needed any more."""
