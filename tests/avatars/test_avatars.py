@@ -208,7 +208,7 @@ def test_bad_landmarks_are_an_error(home: Path, points: str) -> None:
 
 
 def test_a_link_may_not_lead_out_of_the_folder(home: Path) -> None:
-    """A symbolic link in an avatar's folder shows nobody another file."""
+    """A symbolic link in an avatar's folder gives no access to other files."""
     folder = home / "avatars" / "ada"
     secret = home / "secret.mp4"
     secret.write_bytes((folder / "idle.mp4").read_bytes())
@@ -267,7 +267,7 @@ def test_a_landmarks_file_is_never_unpickled(tmp_path: Path) -> None:
 def test_the_list_shows_fit_avatars_and_reports_the_others_once(
     home: Path, drawn: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One bad folder hides nobody else; its fault is logged once, not at every request."""
+    """One bad folder does not hide others; its fault is logged once, not at every request."""
     copy_avatar(drawn, home / "avatars" / "bob")
     copy_avatar(drawn, home / "avatars" / "zoe")
     edit(home / "avatars" / "bob", fps=1000)
@@ -290,7 +290,7 @@ def test_an_unknown_avatar_names_the_known_ones(home: Path, avatar_id: str) -> N
 
 
 def test_a_prepared_avatar_fits_its_contract(home: Path) -> None:
-    """Shapes, types and boxes are as `AvatarFace` says, and nobody can write to them."""
+    """Shapes, types and boxes are as documented in `AvatarFace`, and arrays are read-only."""
     avatar = store_in(home).get("ada")
     face = avatar.face
     assert avatar.frames.shape == (COUNT, H, W, 3)
@@ -438,7 +438,7 @@ def test_a_cache_under_a_wrong_name_is_not_believed(home: Path, drawn: Path) -> 
     assert cache.load("ada", key, other) is None
 
 
-def test_a_disk_that_refuses_costs_only_time(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_disk_errors_cost_time_only(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without a writable cache the avatar is prepared all the same, and the log says so."""
     (home / "cache").write_text("a file where a directory should be")
     with caplog.at_level(logging.WARNING):
@@ -458,7 +458,7 @@ def test_concurrent_preparers_do_not_clash(home: Path) -> None:
     assert model.crops_seen == 0
 
 
-def test_the_cache_lies_where_the_desktop_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_in_the_xdg_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
     assert cache_directory() == Path("/elsewhere/wsavatar")

@@ -126,8 +126,8 @@ def test_a_failed_preparation_leaves_nothing(
     assert run(settings, *words(*good, "--force")) == 0
 
 
-def test_a_mistake_costs_no_work(tmp_path: Path, settings: Settings) -> None:
-    """An id in use, a missing word and landmarks of another picture are told before encoding."""
+def test_mistakes_are_errors_before_the_work(tmp_path: Path, settings: Settings) -> None:
+    """An id in use, a missing word and landmarks of another picture are errors before encoding."""
     video, landmarks = film(tmp_path / "a.mp4", [0, 40, 80])
     with pytest.raises(AvatarError, match="add --landmarks and --id"):
         run(settings, "--video", video)

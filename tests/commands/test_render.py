@@ -288,7 +288,7 @@ def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_avatar_lists_the_known_ones(tmp_path: Path, render: Callable[..., int]) -> None:
-    """A typo costs one look."""
+    """The error names the known avatars."""
     audio = save_tone(tmp_path / "a.wav", 0.1)
     with pytest.raises(AvatarError, match="known: ada"):
         render("--avatar", "adda", "--audio", audio, "-o", tmp_path / "out.mp4")

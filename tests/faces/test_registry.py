@@ -67,7 +67,7 @@ async def test_a_new_model_draws_after_one_registry_line(settings: Settings) -> 
 
 
 async def test_a_session_speaks_through_a_new_model(settings: Settings) -> None:
-    """Over the wire nothing tells which model draws."""
+    """The protocol does not depend on the model."""
     engine = await asyncio.to_thread(loaded, settings)
     async with running(engine, settings) as server, client(server) as me:
         await me.send("avatar.speak", text="Good morning.")

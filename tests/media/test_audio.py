@@ -57,7 +57,7 @@ def test_g711_takes_any_number_of_bytes() -> None:
         ("audio/pcma", 0x80, 5504),
     ],
 )
-def test_g711_codes_mean_what_the_standard_says(encoding: str, code: int, value: int) -> None:
+def test_g711_codes_follow_the_standard(encoding: str, code: int, value: int) -> None:
     """Known codes of both laws have their known values."""
     assert round(float(decode(bytes([code]), encoding)[0]) * 32768) == value  # type: ignore[arg-type]
 
@@ -146,7 +146,7 @@ def test_a_full_buffer_refuses_and_keeps_what_it_has() -> None:
 
 @pytest.mark.parametrize("keep", [0, 1, 3, 4, 7, 100])
 def test_only_the_newest_can_be_kept(keep: int) -> None:
-    """While nobody speaks, a session need not hold more than the prefix padding."""
+    """During silence a session keeps only the prefix padding."""
     buffer = InputBuffer(16_000, 1.0)
     for start in (0, 3, 4):
         buffer.append(np.arange(start, start + 3, dtype=np.float32))

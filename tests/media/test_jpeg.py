@@ -88,13 +88,13 @@ def test_threads_do_not_disturb_each_other(picture: np.ndarray) -> None:
         assert list(pool.map(jpeg.encode, pictures)) == alone
 
 
-def test_without_the_native_library_it_falls_back_and_says_so_once(
+def test_without_the_native_library_it_falls_back_with_one_warning(
     picture: np.ndarray,
     fresh_encoder: None,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A missing libturbojpeg costs speed and one warning, not the picture."""
+    """Without libturbojpeg OpenCV encodes, with one warning."""
 
     def missing() -> None:
         raise RuntimeError("Unable to locate turbojpeg library automatically")

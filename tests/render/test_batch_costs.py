@@ -7,7 +7,7 @@ import pytest
 from wsavatar.render.costs import FORGET_AFTER, BatchCosts, doublings
 
 
-def test_costs_are_learnt_and_nothing_is_known_before() -> None:
+def test_costs_are_measured_and_unknown_before() -> None:
     """An estimate is 0 at first, then what batches of that size took."""
     costs = BatchCosts([1, 4, 8])
     assert costs.estimate(4) == 0.0

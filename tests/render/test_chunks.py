@@ -81,7 +81,7 @@ def test_a_device_whose_pace_varies_is_used_as_well() -> None:
 
 
 def test_a_light_overload_stills_no_mouth() -> None:
-    """At 1.05 times the capacity frames go one here and there, as if features cost nothing."""
+    """At 1.05 times the capacity single frames are dropped, as if features cost nothing."""
     device = play(FLOAT32, 3)
     assert all(device.longest_loss(str(n)) <= 2 for n in range(3))
     assert any(device.lost(str(n)) for n in range(3))
@@ -115,7 +115,7 @@ def lost_streams(jobs: FrameScheduler[int], costs: BatchCosts, now_s: float) -> 
     return lost
 
 
-def test_a_chunk_is_given_up_before_its_features_cost_anything() -> None:
+def test_a_chunk_is_dropped_before_its_features_are_computed() -> None:
     """Of two chunks due together, with time for one: one goes whole, the other is made."""
     jobs = queue(lateness_s=0.0)
     jobs.push(chunk("a", 10.3))

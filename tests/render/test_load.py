@@ -23,7 +23,7 @@ def play(meter: LoadMeter, since_s: float, seconds: float, made: int, lost: int)
         (meter.lost if (n + 1) * lost // total > n * lost // total else meter.made)(now_s)
 
 
-def test_an_overload_that_lasts_is_told_with_both_rates() -> None:
+def test_a_lasting_overload_is_reported_with_both_rates() -> None:
     """100 frames/s wanted and 60 made for two seconds: over capacity, in these numbers."""
     meter = LoadMeter()
     play(meter, 10, 1.5, made=60, lost=40)
@@ -36,7 +36,7 @@ def test_an_overload_that_lasts_is_told_with_both_rates() -> None:
 
 
 def test_a_moments_stall_is_no_overload() -> None:
-    """A second of drops and then none: nothing is told, whenever one asks."""
+    """A second of drops is not reported, whenever the load is read."""
     meter = LoadMeter()
     play(meter, 10, 1, made=0, lost=100)
     for tick in range(50):
@@ -45,7 +45,7 @@ def test_a_moments_stall_is_no_overload() -> None:
 
 
 def test_a_frame_lost_now_and_then_is_no_overload() -> None:
-    """Two frames of a hundred, second after second, are below what is told."""
+    """A lasting loss of 2 % is not reported."""
     meter = LoadMeter()
     for second in range(20):
         play(meter, second, 1, made=98, lost=2)
@@ -71,7 +71,7 @@ def test_the_rates_hold_whatever_the_clock_shows() -> None:
     assert meter.load(3e8 + 4).frames_per_s_made == pytest.approx(25, rel=0.06)
 
 
-def test_who_asked_is_told_once_of_each_change() -> None:
+def test_callbacks_are_called_once_for_each_change() -> None:
     """Begin and end, each once; none after unsubscribing; a faulty callback harms no other."""
     now_s = [0.0]
     capacity = Capacity(lambda: now_s[0])
@@ -107,9 +107,7 @@ def test_who_asked_is_told_once_of_each_change() -> None:
 @pytest.mark.parametrize(
     ("reason", "over"), [("late", 1), ("overload", 1), ("cancelled", 0), ("failed", 0)]
 )
-def test_only_frames_given_up_for_want_of_time_or_room_are_an_overload(
-    reason: DropReason, over: int
-) -> None:
+def test_only_late_and_overload_drops_are_an_overload(reason: DropReason, over: int) -> None:
     """Of a pool's frames; Prometheus has it as a gauge. Interrupted speech is no overload."""
     now_s = [0.0]
     pool = FacePool([FakeModel()], RenderSettings(), clock=lambda: now_s[0])

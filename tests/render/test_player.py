@@ -20,7 +20,7 @@ def player(**options: object) -> Player[str]:
 
 
 def ramp(samples: int, start: int = 1) -> np.ndarray:
-    """Sound in which every sample can be told from every other."""
+    """Audio in which all samples differ."""
     return np.arange(start, start + samples, dtype=np.float32)
 
 
@@ -144,7 +144,7 @@ def test_a_speech_waits_for_its_first_picture() -> None:
     assert ticks(track, 1)[0].picture == "s0"
 
 
-def test_a_speech_without_pictures_is_heard_all_the_same() -> None:
+def test_a_speech_without_pictures_is_played() -> None:
     """After a second of patience."""
     track = player()
     speech = track.begin(0)
@@ -172,7 +172,7 @@ def test_where_sound_runs_dry_the_speech_waits_and_loses_nothing() -> None:
     assert (heard(made)[heard(made) != 0] == ramp(3 * TICK)).all()
 
 
-def test_an_interruption_is_at_once_and_says_how_much_was_heard() -> None:
+def test_an_interruption_is_immediate_and_reports_the_position() -> None:
     """The next tick is at rest, and what was said or pushed later is not heard."""
     track = player()
     ends: list[Finished] = []
@@ -189,7 +189,7 @@ def test_an_interruption_is_at_once_and_says_how_much_was_heard() -> None:
     assert ends == [Finished(4 * TICK / RATE, True), Finished(0.0, True)]
 
 
-def test_speeches_are_heard_one_after_the_other() -> None:
+def test_speeches_are_played_one_after_the_other() -> None:
     """The second begins where the first ended, without a tick between them."""
     track = player()
     one, two = track.begin(0), track.begin(1)
@@ -199,7 +199,7 @@ def test_speeches_are_heard_one_after_the_other() -> None:
 
 
 def test_an_empty_speech_ends_without_a_tick() -> None:
-    """Nothing was said: that is told, and the rest goes on."""
+    """An empty speech is reported as ended, and the next one plays."""
     track = player()
     ends: list[Finished] = []
     track.begin(0, ends.append).end()

@@ -28,7 +28,7 @@ from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat
 from wsavatar.render.pool import FacePool, PoolError
 
 
-async def test_a_failing_batch_costs_only_its_bad_frame() -> None:
+async def test_a_failing_batch_loses_only_its_bad_frame() -> None:
     """A frame that fails twice is dropped as failed; its batch and the worker live on."""
     model = FakeModel()
     model.bad_frames = {2, 9}
@@ -45,7 +45,7 @@ async def test_a_failing_batch_costs_only_its_bad_frame() -> None:
 
 
 @pytest.mark.parametrize("stage", ["conditions", "generate"])
-async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
+async def test_a_single_failure_of_the_device_loses_no_frame(stage: str) -> None:
     """Where the second try works, every frame is rendered."""
     model = FakeModel()
     async with running(model) as pool:
@@ -59,7 +59,7 @@ async def test_a_hiccup_of_the_device_costs_nothing(stage: str) -> None:
 
 @pytest.mark.parametrize("failures", [1, 2])
 async def test_a_frame_that_cannot_be_finished_is_made_once_more(monkeypatch, failures) -> None:
-    """A failure after the model costs that frame a second try; a second failure ends it alone."""
+    """A failure after the model retries that frame; a second failure drops it alone."""
     real = jpeg.encode
     left = [failures]
 
@@ -144,7 +144,7 @@ async def test_a_frame_that_never_fits_is_dropped_as_failed() -> None:
 
 @pytest.mark.parametrize("stage", ["conditions", "generate", "compose", "encode"])
 @pytest.mark.parametrize("kind", ["fail_next", "out_of_memory_next"])
-async def test_a_hiccup_anywhere_on_a_device_costs_nothing(stage: str, kind: str) -> None:
+async def test_a_single_failure_in_any_stage_loses_no_frame(stage: str, kind: str) -> None:
     """Whichever stage fails, on whichever thread: the batch is made again, and no frame is lost."""
     model = FakeModel()
     getattr(model, kind).append(stage)
@@ -162,7 +162,7 @@ async def test_a_hiccup_anywhere_on_a_device_costs_nothing(stage: str, kind: str
 
 
 async def test_what_ran_out_of_memory_is_made_again_alone_on_the_device() -> None:
-    """The halves wait until nothing else is on the device that could have left them no room."""
+    """The halves wait until no other batch uses memory of the device."""
     model = FakeModel()
     async with running(model, on_device=True) as pool:
         model.finisher.gate.clear()
@@ -179,7 +179,7 @@ async def test_what_ran_out_of_memory_is_made_again_alone_on_the_device() -> Non
     assert not seen.reasons()
 
 
-async def test_a_full_memory_makes_batches_smaller_and_room_makes_them_bigger() -> None:
+async def test_full_memory_reduces_batches_and_free_memory_enlarges_them() -> None:
     """Above 90 % the ceiling falls to four frames, caches are given back; below 70 % it rises."""
 
     class Filled(FakeModel):
@@ -208,7 +208,7 @@ async def test_a_full_memory_makes_batches_smaller_and_room_makes_them_bigger() 
 # -- the rest -------------------------------------------------------------------------------------
 
 
-async def test_a_model_that_cannot_run_is_told_at_the_start() -> None:
+async def test_a_model_that_cannot_run_is_an_error_at_the_start() -> None:
     """`start` fails with the device and the cause, and leaves no thread behind."""
     model = FakeModel("cuda:3")
     model.fail_next = ["warm_up"]
@@ -251,7 +251,7 @@ async def test_submitting_to_a_stream_that_is_over_drops_the_frames() -> None:
 
 
 async def test_late_frames_are_dropped_and_the_rest_is_rendered() -> None:
-    """A chunk that comes too late loses the frames nobody could see any more."""
+    """A chunk that is submitted too late loses the frames that are past."""
     async with running(FakeModel(), clock=lambda: 100.0, max_lateness_ms=100) as pool:
         seen = Collector()
         chunk = chunks(1.0, chunk_s=1.0)[0]
@@ -326,7 +326,7 @@ async def test_close_while_busy_ends_every_frame_and_every_thread() -> None:
     assert set(late.reasons()) == {"cancelled"}
 
 
-async def test_a_callback_that_fails_harms_no_other_stream(caplog) -> None:
+async def test_a_callback_that_fails_does_not_affect_other_streams(caplog) -> None:
     """One session's mistake is logged, and the other session's frames come."""
     async with running(FakeModel()) as pool:
 
@@ -342,7 +342,7 @@ async def test_a_callback_that_fails_harms_no_other_stream(caplog) -> None:
 
 
 async def test_chunks_that_go_back_in_time_are_refused() -> None:
-    """Submitting a frame twice is the caller's mistake, told at once."""
+    """Submitting a frame twice is an error at once."""
     async with running(FakeModel()) as pool:
         stream = open_stream(pool, Collector())
         first = chunks(0.5)[0]

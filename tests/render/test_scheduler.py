@@ -155,7 +155,7 @@ def test_an_opening_does_not_overtake_what_is_due_much_sooner() -> None:
     assert names(take(queue, 0).jobs) == ["a0", "a1", "a2", "new0"]
 
 
-def test_late_frames_are_given_up_before_they_cost_anything() -> None:
+def test_late_frames_are_dropped_before_rendering() -> None:
     """Past its tolerance a frame is late; within it, it is still made."""
     queue = make(lateness_s=0.2)
     queue.push(frames("a", 6, due_s=10, fps=10))
@@ -174,7 +174,7 @@ def test_a_finished_video_is_never_late() -> None:
 
 
 def test_a_finished_video_yields_to_the_living() -> None:
-    """Live frames always go before frames that nobody waits for."""
+    """Live frames come before frames of finished videos."""
     queue = make()
     queue.push([Job("film", math.inf, i) for i in range(8)])
     queue.push(frames("live", 2))
@@ -183,7 +183,7 @@ def test_a_finished_video_yields_to_the_living() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_equally_urgent_streams_take_turns(batch_size: int) -> None:
-    """Three finished videos share the device frame by frame, whoever came first."""
+    """Three finished videos share the device frame by frame, in any order of arrival."""
     queue = make(batch_size, batch_size)
     for name in "abc":
         queue.push([Job(name, math.inf, i) for i in range(8)])
@@ -202,7 +202,7 @@ def test_overload_takes_the_newest_of_the_deepest() -> None:
 
 
 def test_a_late_joiner_is_served_though_the_queue_is_full() -> None:
-    """A full queue makes room for a new session at the cost of the greedy one."""
+    """A full queue drops frames of the session with most, not of a new one."""
     queue = make(max_queued_frames=20)
     queue.push(frames("greedy", 20))
     dropped = queue.push(frames("new", 4))
@@ -273,10 +273,10 @@ def test_every_frame_comes_out_once_and_in_order(seed: int) -> None:
     assert all(a < b for order in made.values() for a, b in pairwise(order))
 
 
-# -- what is given up, and when -------------------------------------------------------------------
+# -- what is dropped, and when ---------------------------------------------------------------------
 
 
-def test_a_frame_that_cannot_be_in_time_is_dropped_before_it_costs() -> None:
+def test_a_frame_that_cannot_be_in_time_is_dropped_before_rendering() -> None:
     """Due before the next batch can be done, beyond the tolerance: late, though not yet due."""
     queue = make(lateness_s=0.02)
     queue.push(frames("a", 3, due_s=10.05, fps=20))
@@ -286,7 +286,7 @@ def test_a_frame_that_cannot_be_in_time_is_dropped_before_it_costs() -> None:
 
 
 def test_a_frame_within_the_tolerance_is_still_made() -> None:
-    """A moment's stall costs no frames: 15 ms late is borne at 20 ms of tolerance."""
+    """A short stall loses no frames: 15 ms late is within 20 ms of tolerance."""
     queue = make(lateness_s=0.02)
     queue.push(frames("a", 1, due_s=10.085))
     batch = take(queue, 10, learnt({1: 0.1}))
@@ -340,7 +340,7 @@ def test_a_session_far_behind_does_not_use_up_the_probes() -> None:
 
 
 def test_a_call_is_short_however_many_frames_are_late() -> None:
-    """What is late beyond the most urgent is told by the next calls; each is told once."""
+    """Other late frames are returned by the next calls, each once."""
     queue = make(4, 16, max_queued_frames=2048)
     queue.push(frames("a", 2000, due_s=-1e6))
     queue.push(frames("b", 4, due_s=10))
@@ -380,7 +380,7 @@ def test_a_slow_device_shows_fewer_frames_evenly_and_in_time() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_overload_costs_every_session_the_same_and_makes_none_late(seed: int) -> None:
+def test_an_overload_affects_all_sessions_equally_and_makes_none_late(seed: int) -> None:
     """20 sessions ask for 120 % of the device for a minute, each at its own phase.
 
     Every frame delivered is in time. At least 95 % of the greatest throughput is delivered, to
@@ -445,7 +445,7 @@ def test_what_a_device_can_make_is_all_made_in_time(noise: float) -> None:
 @pytest.mark.parametrize("chunk", [13, 50])
 @pytest.mark.parametrize("greed", [2, 10])
 def test_one_greedy_session_cannot_starve_the_others(greed: int, chunk: int) -> None:
-    """A session that sends many times what it shows, ever further ahead of itself, starves nobody.
+    """A session that submits far more than it shows does not take the place of others.
 
     Four others show 25 frames/s each, and the device can make 130 a second.
     """

@@ -98,7 +98,7 @@ def bench():
     bench.end()
 
 
-def test_a_batch_behind_another_costs_what_the_device_spent_on_it(bench: Bench) -> None:
+def test_the_cost_of_a_queued_batch_is_its_own_device_time(bench: Bench) -> None:
     """Two batches queued at once, done after 0.1 and 0.2 s, are learnt as 0.1 s each."""
     for pair in range(4):
         bench.model.finisher.gate.clear()
@@ -122,7 +122,7 @@ def test_the_most_urgent_of_what_failed_goes_first() -> None:
     assert bench.model.batches[2:] == [[0, 1], [2, 3], [4, 5, 6, 7]]
 
 
-def test_what_failed_teaches_nothing_of_costs(bench: Bench) -> None:
+def test_failed_batches_do_not_change_costs(bench: Bench) -> None:
     """A batch that broke off is no measure of one that runs."""
     bench.model.fail_next = ["encode"]
     bench.submit(*4 * [math.inf])
@@ -263,6 +263,6 @@ def test_an_avatar_waits_once_to_be_prepared(bench: Bench) -> None:
         (ValueError("a bad frame"), False),
     ],
 )
-def test_what_ran_out_of_memory_is_told_from_other_errors(error, expected: bool) -> None:
+def test_out_of_memory_errors_are_recognised(error, expected: bool) -> None:
     """By its kind or its words, whichever library's they are."""
     assert is_out_of_memory(error) is expected

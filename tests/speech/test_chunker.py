@@ -60,7 +60,7 @@ def heard(chunks: list[Chunk], fps: Fraction) -> list[dict[int, bytes]]:
 
 
 @pytest.mark.parametrize("fps", RATES, ids=str)
-def test_a_frame_hears_from_80_ms_before_to_120_ms_after_its_time(fps: Fraction) -> None:
+def test_a_frame_depends_on_80_ms_before_to_120_ms_after_its_time(fps: Fraction) -> None:
     """At any frame rate, for an hour, to half a position: the lips do not shift with the rate."""
     for frame in [*range(500), *range(int(3600 * fps), int(3600 * fps) + 500)]:
         first = Fraction(GRID.first_position(frame, fps), GRID.position_rate)
@@ -79,8 +79,8 @@ def test_frames_are_contiguous_and_total_the_audio(fps: Fraction, samples: int) 
 
 
 @pytest.mark.parametrize("fps", RATES, ids=str)
-def test_no_chunk_size_changes_what_a_frame_hears(fps: Fraction) -> None:
-    """Every position of every frame lies in the same window, bit for bit, however it was cut."""
+def test_a_frames_audio_does_not_depend_on_the_chunk_size(fps: Fraction) -> None:
+    """Every position of every frame has the same window, bit for bit, for any chunk size."""
     audio = speech(50_321)
     whole = heard(cut(audio, fps, 10**9, [len(audio)]), fps)
     for chunk in (1600, 2560, 4000, 8000, 16_000, 32_000):

@@ -28,7 +28,7 @@ def level_db(samples: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("hertz", [50, 60, 100])
-def test_hum_is_gone_without_voice(hertz: float) -> None:
+def test_hum_is_removed_without_voice(hertz: float) -> None:
     """Below what a face model takes for sound (-95 dBFS), within 60 ms of its beginning."""
     made = cleaned(tone(hertz, -40))
     assert level_db(made[RATE // 16 :]) < -95

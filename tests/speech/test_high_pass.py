@@ -29,7 +29,7 @@ def gain_db(hertz: float) -> float:
 
 
 @pytest.mark.parametrize("hertz", [49.5, 50, 50.5, 59.5, 60, 60.5, 99, 100, 101])
-def test_what_is_below_is_gone(hertz: float) -> None:
+def test_low_frequencies_are_removed(hertz: float) -> None:
     """Mains hum and its octave, also where the frequency is off by half a hertz."""
     assert gain_db(hertz) <= -49.9
 
@@ -41,7 +41,7 @@ def test_what_is_above_stays_as_it_is(hertz: float) -> None:
 
 
 @pytest.mark.parametrize("offset", [-0.5, 0.001, 0.3])
-def test_an_offset_is_gone_from_the_first_sample(offset: float) -> None:
+def test_an_offset_is_removed_from_the_first_sample(offset: float) -> None:
     """It makes no click at the start, and leaves nothing."""
     assert np.abs(filtered(np.full(RATE, offset, np.float32))).max() < 1e-9
     noise = np.random.default_rng(1).normal(0, 0.1, RATE).astype(np.float32)

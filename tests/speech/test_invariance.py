@@ -145,7 +145,7 @@ def test_audio_after_the_window_changes_nothing(model: MuseTalk, audio: np.ndarr
     assert not np.array_equal(different, stream(model, audio, fps, 10**9, [len(audio)]))
 
 
-def test_the_files_say_where_the_grid_lies(model: MuseTalk, tmp_path: Path) -> None:
+def test_the_files_define_the_grid(model: MuseTalk, tmp_path: Path) -> None:
     """Another grid gives other features: the grid is part of the model, not a setting."""
     write_random_model(tmp_path / "other", size="mini")
     extras = tmp_path / "other" / "wsavatar.json"

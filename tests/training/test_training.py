@@ -376,7 +376,7 @@ def test_processes_train_one_model(tmp_path: Path) -> None:
     assert first["weight"] == pytest.approx(1.5, abs=0.3)  # one alone learns 1, the other 2
 
 
-def test_an_average_lies_between_its_models(tmp_path: Path) -> None:
+def test_an_average_is_between_its_models(tmp_path: Path) -> None:
     """The mean of all weights, in the last one's type; files that only the last has are kept."""
     models = [tmp_path / name for name in ("first", "second", "third")]
     for folder, value in zip(models, (1.0, 3.0, 8.0), strict=True):

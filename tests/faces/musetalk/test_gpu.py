@@ -166,7 +166,7 @@ def test_memory_is_known_and_given_back(embedded) -> None:
 
 
 def test_a_graph_is_captured_once_a_size() -> None:
-    """Asking again for a size that is there costs nothing."""
+    """A second request for a captured size does nothing."""
     calls = []
 
     def stage(x: torch.Tensor) -> torch.Tensor:

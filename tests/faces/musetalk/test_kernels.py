@@ -160,7 +160,7 @@ def test_phases_take_their_places(both, monkeypatch, large, dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_pixels_are_rounded_and_clamped(both, dtype) -> None:
-    """-1 becomes 0, 1 becomes 255, what lies beyond is cut off, and nothing wraps around."""
+    """-1 becomes 0, 1 becomes 255, other values are clipped, and nothing wraps around."""
     x = pictures(2, 8, 9, 5, dtype=dtype)
     x[0, 0, 0, :3] = torch.tensor([-1.0, 1.0, 30.0], dtype=dtype)
     bias = torch.zeros(3, device=DEVICE, dtype=dtype)

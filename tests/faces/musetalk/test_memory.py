@@ -31,7 +31,7 @@ def test_a_memory_that_stays_full_is_cleared_now_and_then() -> None:
     assert [n for n, (_, evict) in enumerate(seen) if evict] == [0, HOLD_S, 2 * HOLD_S]
 
 
-def test_room_raises_the_ceiling_again() -> None:
+def test_free_memory_raises_the_limit_again() -> None:
     """Below 70 % it rises step by step to where it began, and not beyond."""
     guard = MemoryGuard(16)
     readings(guard, 0.95, 0.95)
@@ -87,6 +87,6 @@ def test_errors_lower_the_ceiling_to_one_frame() -> None:
 
 
 def test_a_batch_of_nothing_is_refused() -> None:
-    """A mistake in a setting is told where it is made."""
+    """A wrong setting is an error at construction."""
     with pytest.raises(ValueError, match="1 frame or more, not 0"):
         MemoryGuard(0)

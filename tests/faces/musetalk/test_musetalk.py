@@ -229,7 +229,7 @@ class _NoTensorsFromNumbers(TorchFunctionMode):
 
 
 def test_a_face_needs_nothing_from_the_host(mini: Path) -> None:
-    """All that a drawing needs lies on its device: it never waits for the host."""
+    """All inputs of a picture are on its device, so it never waits for the host."""
     unet, vae = plain_unet(mini), plain_vae(mini)
     fold_timestep(unet)
     faces = FaceGenerator(unet, vae)

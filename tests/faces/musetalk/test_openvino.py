@@ -197,7 +197,7 @@ def test_a_damaged_cache_is_built_again(
 def test_a_cache_that_cannot_be_written_is_no_obstacle(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It costs the next start its time, and is said once."""
+    """The next start converts again, and one warning is logged."""
     blocked = tmp_path / "file"
     blocked.write_text("not a directory")
     stage = compiled(blocked, Factory())

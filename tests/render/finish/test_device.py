@@ -179,7 +179,7 @@ def test_one_batch_serves_any_avatars_and_formats(device: torch.device) -> None:
 
 
 def test_a_row_does_not_depend_on_its_company(device: torch.device) -> None:
-    """A frame alone is what it is in a batch with others: nobody's pixels reach another."""
+    """A frame is the same alone and in a batch: no pixel of another frame affects it."""
     works, patches = batch([drawn(50, 1), drawn(140, 2)], [VideoFormat()], 4)
     together = [made for made, _ in compose_both(device, works, patches)]
     for row, work in enumerate(works):
@@ -241,7 +241,7 @@ def bytes_of(avatar: PreparedAvatar) -> int:
 
 
 def test_an_avatar_is_copied_once(device: torch.device) -> None:
-    """Asked for again, it is the copy of before, and costs no memory."""
+    """A second use takes the stored copy and no more memory."""
     avatars, avatar = DeviceAvatars(device, BIG), drawn()
     first = avatars.picture(avatar, 2)
     assert avatars.picture(avatar, 2).data_ptr() == first.data_ptr()
@@ -249,7 +249,7 @@ def test_an_avatar_is_copied_once(device: torch.device) -> None:
     assert (first[:3].permute(1, 2, 0).cpu().numpy() == avatar.frames[2]).all()
 
 
-def test_the_least_recently_used_avatar_makes_room(device: torch.device) -> None:
+def test_the_least_recently_used_avatar_is_removed(device: torch.device) -> None:
     """The budget holds; who was used last stays."""
     a, b, c = (drawn(seed=seed) for seed in range(3))
     avatars = DeviceAvatars(device, 2 * bytes_of(a))
@@ -390,10 +390,10 @@ def test_other_encoders_than_the_devices_own_encode_on_the_cores() -> None:
     assert data == [bytes([3] * 12), bytes([50] * 2), bytes([4] * 12)]
 
 
-def test_without_nvjpeg_the_cores_encode_and_it_says_so(
+def test_without_nvjpeg_the_cpu_encodes_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No torchvision costs speed and one warning, not the pictures."""
+    """Without torchvision, pictures are encoded on the CPU, with one warning."""
     monkeypatch.setitem(sys.modules, "torchvision.io", None)
     with caplog.at_level(logging.WARNING):
         encoder = DeviceEncoder(torch.device("cpu"), device_jpeg._find_nvjpeg)

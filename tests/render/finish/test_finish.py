@@ -75,7 +75,7 @@ def test_an_outcome_names_its_frame_and_the_region_it_covers() -> None:
 
 
 def test_inputs_are_the_avatar_s_rows() -> None:
-    """Row by row what lies under each frame."""
+    """Each row has the avatar's frame below it."""
     works = works_of(VideoFormat(), VideoFormat())
     rows = HostFinisher(RenderSettings()).inputs(works)
     for work, row in zip(works, rows, strict=True):
@@ -119,10 +119,10 @@ def test_a_model_on_the_cpu_is_finished_on_the_cpu() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_cannot_finish_falls_back_and_says_so(
+def test_a_device_that_cannot_finish_falls_back_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A CUDA device that fails its check costs speed and one warning, not the pictures."""
+    """If a CUDA device fails its check, pictures are finished on the CPU, with one warning."""
     model = FakeModel()
     model.device = SimpleNamespace(type="cuda")  # as a model on a device that is gone
     with caplog.at_level(logging.WARNING):

@@ -176,7 +176,7 @@ def test_every_layout_gives_the_same_pixels(picture: np.ndarray, device: torch.d
         (lambda: images.gaussian_blur(torch.zeros(4, 4, 3), 9, 1.0), "kernel of 9"),
     ],
 )
-def test_what_cannot_be_done_says_why(mistake, message: str) -> None:
+def test_unfit_arguments_are_errors(mistake, message: str) -> None:
     """A wrong shape, type, size or kernel is a ValueError that names it."""
     with pytest.raises(ValueError, match=message):
         mistake()

@@ -75,7 +75,7 @@ def test_a_chin_at_the_picture_s_edge_keeps_the_middle(landmarks: np.ndarray) ->
 
 
 def test_boxes_never_leave_the_picture() -> None:
-    """However a face lies, its boxes and its mask fit the picture, or an error says why not."""
+    """For any face, boxes and mask fit the picture, or an error gives the reason."""
     rng = np.random.default_rng(0)
     placed = 0
     for _ in range(200):

@@ -41,7 +41,7 @@ from wsavatar.render.remote.device_process import (
 )
 
 
-async def test_a_process_that_dies_costs_only_its_frames(tmp_path: Path, caplog) -> None:
+async def test_a_process_that_dies_loses_its_own_frames_only(tmp_path: Path, caplog) -> None:
     """Its frames fail, once each; the other device serves on; it is started again and serves."""
     gate, doom = spawn.Event(), tmp_path / "doom"
     doom.touch()
@@ -98,7 +98,7 @@ async def test_a_device_that_hangs_is_given_up(tmp_path: Path, caplog) -> None:
     assert f"exit code {BROKEN_EXIT_CODE}" in caplog.text
 
 
-async def test_a_process_that_says_nothing_is_killed(caplog) -> None:
+async def test_a_silent_process_is_killed(caplog) -> None:
     """One that was stopped, or can run no thread of its own, is as good as dead."""
     async with processes(load, hung_s=2.0) as pool:
         os.kill(pool._workers[0].pid, signal.SIGSTOP)
@@ -107,7 +107,7 @@ async def test_a_process_that_says_nothing_is_killed(caplog) -> None:
 
 
 async def test_a_process_that_was_sent_nonsense_is_replaced(tmp_path: Path, caplog) -> None:
-    """A message that cannot be taken ends the process, so that nobody waits for it in vain."""
+    """An invalid message ends the process, and its frames are settled."""
     hang = tmp_path / "hang"
     hang.touch()
     async with processes(partial(load_hanging, hang)) as pool:

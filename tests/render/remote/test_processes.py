@@ -95,7 +95,7 @@ async def test_cancelling_reaches_the_process() -> None:
     assert not seen.reasons()
 
 
-async def test_an_avatar_that_cannot_be_read_there_costs_its_own_streams_only() -> None:
+async def test_an_unreadable_avatar_affects_its_own_streams_only() -> None:
     """Its frames are dropped as failed; who speaks through another avatar is served."""
     async with processes(load) as pool:
         bad, good = Collector(), Collector()
@@ -112,7 +112,7 @@ async def test_an_avatar_that_cannot_be_read_there_costs_its_own_streams_only() 
 @pytest.mark.parametrize(
     ("loading", "told"), [(load_nothing, "no weights here"), (load_and_die, "exit code -9")]
 )
-async def test_a_process_that_cannot_start_says_why(loading, told: str) -> None:
+async def test_a_process_that_cannot_start_reports_the_reason(loading, told: str) -> None:
     """`start` raises PoolError with the process's own words, or how it ended; all others end."""
     pool = make_pool(load, loading)
     async with asyncio.timeout(60):
@@ -146,7 +146,7 @@ async def test_closing_ends_a_process_that_does_not_listen() -> None:
     assert isinstance(posted[-1], DroppedFrame) and posted[-1].reason == "cancelled"
 
 
-async def test_more_than_a_process_may_owe_is_overload() -> None:
+async def test_frames_over_the_limit_of_a_process_are_overload() -> None:
     """What is on its way is bounded: twice the queue's bound, then the newest frames drop."""
     posted: list[FrameOutcome] = []
     gate = spawn.Event()
@@ -175,7 +175,7 @@ async def test_more_than_a_process_may_owe_is_overload() -> None:
 
 
 async def test_ctrl_c_does_not_reach_the_processes(capfd) -> None:
-    """A terminal interrupts every process at once; they go on, silently, until they are told."""
+    """Ctrl-C reaches every process; they go on, silently, until the server ends them."""
     async with processes(load) as pool:
         os.kill(pool._workers[0].pid, signal.SIGINT)
         seen = Collector()
@@ -199,7 +199,7 @@ async def test_ctrl_c_while_a_process_imports_is_no_traceback(capfd) -> None:
     assert "Traceback" not in capfd.readouterr().err
 
 
-async def test_a_start_that_is_given_up_leaves_no_process() -> None:
+async def test_a_cancelled_start_leaves_no_process() -> None:
     """Where the server stops while models load, their processes end too."""
     pool = make_pool(load, load)
     starting = asyncio.create_task(pool.start())

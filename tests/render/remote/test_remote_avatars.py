@@ -39,7 +39,7 @@ async def test_frames_are_made_of_an_avatar_known_by_its_file() -> None:
     assert (picture(frames[2])[8, 8] == 16).all()
 
 
-async def test_a_process_prepares_an_avatar_and_says_so() -> None:
+async def test_a_process_prepares_an_avatar_and_reports_it() -> None:
     """Who asks waits until it is ready, or learns why it cannot be used."""
     async with processes(load) as pool:
         prepare = partial(prepare_avatar, pool._workers)
@@ -51,7 +51,7 @@ async def test_a_process_prepares_an_avatar_and_says_so() -> None:
         prepare("a")
 
 
-async def test_who_waits_for_a_process_that_dies_is_told() -> None:
+async def test_a_call_waiting_for_a_process_that_dies_is_an_error() -> None:
     """No session waits for ever for an avatar."""
     gate = spawn.Event()
     async with processes(partial(load_waiting, gate)) as pool:
