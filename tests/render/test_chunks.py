@@ -80,6 +80,17 @@ def test_a_device_whose_pace_varies_is_used_as_well() -> None:
     assert shown_per_s(play(FLOAT32, 12, noise=0.5), 12) >= 0.95 * best
 
 
+@pytest.mark.parametrize(("frame_s", "window_s"), [(0.1, 0.06), (0.05, 0.03), (0.05, 0.01)])
+def test_a_device_too_slow_for_one_session_is_never_idle(frame_s: float, window_s: float) -> None:
+    """Where not even one session's chunk is worth its features, frames are made all the same.
+
+    It shows new pictures at least every 1.5 s.
+    """
+    device = play(slow := Processor(frame_s, window_s), 1)
+    assert shown_per_s(device, 1) >= 0.45 * slow.frames_per_s
+    assert device.longest_loss("0") <= 38
+
+
 def test_a_light_overload_stills_no_mouth() -> None:
     """At 1.05 times the capacity single frames are dropped, as if features cost nothing."""
     device = play(FLOAT32, 3)

@@ -14,9 +14,10 @@ The rule:
   none if they cost nothing.
 * A plan takes all waiting chunks, the first to end first, each with its features and the frames
   that make it worth them. If one cannot be finished by its end, a chunk without features is dropped
-  with all its frames, until the rest fits. The scheduler then drops single frames of the rest,
-  evenly. So a light overload costs every session some frames, and a heavy one stops each session's
-  mouth for a second or more at a time.
+  with all its frames, until the rest fits or one such chunk is left: a slow device always has
+  something to do. The scheduler then drops single frames of the rest, evenly. So a light overload
+  costs every session some frames, and a heavy one stops each session's mouth for a second or more
+  at a time.
 * *Streams take turns.* The chunk dropped is of the stream with most of its speech rendered, not
   counting `TURN_S` of it if the chunk before was rendered too, because it shares features.
 * A chunk that has lost most of its frames is dropped before others, one that opens a stream last.
@@ -181,7 +182,7 @@ class ChunkChoice:
                 chunk.before_s = chunk.turns.planned_s
                 chunk.turns.planned_s += chunk.span_s
                 begun.append(chunk)
-            while done_s > chunk.ends_s and begun:
+            while done_s > chunk.ends_s and len(begun) > 1:
                 victim = max(begun, key=WaitingChunk.standing)
                 begun.remove(victim)
                 given_up.append(victim)

@@ -84,5 +84,13 @@ class BatchCosts:
             return learnt[smaller] * size / smaller * beyond
         return learnt[min(learnt)] if learnt else 0.0
 
+    def typical(self, frames: int) -> float:
+        """What a batch of ``frames`` takes as a rule: the median of the last of its size.
+
+        For how much can be made in the long run, where `estimate` would be too cautious.
+        """
+        recent = sorted(self._recent[self._size(frames)])
+        return recent[len(recent) // 2] if recent else self.estimate(frames)
+
     def _size(self, frames: int) -> int:
         return next((size for size in self.sizes if size >= frames), self.sizes[-1])

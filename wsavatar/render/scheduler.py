@@ -318,7 +318,7 @@ class FrameScheduler(Generic[Work]):
     ) -> list[FrameJob[Work]]:
         """All frames of the chunks that are not worth their features now."""
         size = self._best_size(self._sizes(ceiling), costs)
-        given_up = self._chunks.plan(now_s, costs.estimate(size) / size, costs.window_s)
+        given_up = self._chunks.plan(now_s, costs.typical(size) / size, costs.window_s)
         lost = []
         for chunk in given_up:
             waiting = self._streams[chunk.stream].first
