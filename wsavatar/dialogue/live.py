@@ -1,7 +1,7 @@
-"""Speech that still goes on: what comes from a microphone is said as it comes.
+"""Live speech: microphone audio that is spoken while it arrives.
 
-The dialogue pushes, the speaker's task takes. So the dialogue does not wait for the client's
-playback; only where very much is unsaid does it wait for that to move.
+A bounded queue from the dialogue to the speaker's task, so that the dialogue does not wait for the
+client's playback until the queue is full.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from .base import Samples
 __all__ = ["LiveSpeech"]
 
 _STALLED_S = 10.0
-"""A client that has played nothing for so long, with the queue full, plays no more."""
+"""Time without playback after which, with a full queue, the client counts as stalled."""
 
 
 class LiveSpeech:
     """Float32 mono at ``rate``, from `push` to `pieces`, until `end`.
 
-    At most ``max_seconds`` wait. Full: `push` waits while the other side takes any of it; where it
-    takes nothing for some seconds, the rest of the speech is dropped, and `stalled` says so.
+    At most ``max_seconds`` are queued. Full: `push` waits. If nothing is taken for some seconds,
+    the rest of the speech is dropped, and `stalled` is true.
     """
 
     def __init__(self, rate: int, max_seconds: float) -> None:
@@ -36,7 +36,7 @@ class LiveSpeech:
         self._changed = asyncio.Condition()
 
     async def push(self, samples: Samples) -> None:
-        """Say these too. Does nothing once nobody takes it any more."""
+        """Queue samples. Does nothing after `pieces` was closed."""
         async with self._changed:
             await self._until_at_most(self._max_samples - 1)
             if self._ended:
@@ -46,7 +46,7 @@ class LiveSpeech:
             self._changed.notify_all()
 
     async def drained(self) -> None:
-        """Wait until everything was taken, or nobody takes it any more."""
+        """Wait until the queue is empty or `pieces` was closed."""
         async with self._changed:
             await self._until_at_most(0)
 
@@ -61,13 +61,13 @@ class LiveSpeech:
                     self.stalled = self._ended = self._closed = True
 
     async def end(self) -> None:
-        """The speech is over; what waits is still said."""
+        """End of the speech; queued samples are still spoken."""
         async with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     async def pieces(self) -> AsyncGenerator[Samples, None]:
-        """What was pushed, in order. Once this is closed, `push` does nothing."""
+        """The queued samples, in order. After it is closed, `push` does nothing."""
         try:
             while True:
                 async with self._changed:

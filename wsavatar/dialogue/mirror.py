@@ -23,10 +23,10 @@ from .turns import TurnAudio, TurnBegan
 __all__ = ["HANGOVER_MS", "MAX_BEHIND_S", "Mirror"]
 
 HANGOVER_MS = 1500
-"""A mirror waits at least this long before a pause ends its response: whoever speaks on after a
-breath should see one unbroken take of themselves, and nobody waits for an answer meanwhile."""
+"""Minimum pause that ends a response of the mirror. Longer than in other modes, so that speech with
+short pauses is one response; nobody waits for an answer."""
 MAX_BEHIND_S = 120.0
-"""Live speech that may wait to be said, beyond what the client has in hand."""
+"""Maximum live speech that waits, in addition to the audio that the client has."""
 
 
 class Mirror:
@@ -44,7 +44,7 @@ class Mirror:
         self._to_live: Resampler  # from the rate now to the rate that the response began with
         self._said_text = False  # the newest response is a text
         self._skips_turn = False  # this turn is not mirrored: a text goes on
-        self._mirrored: str | None = None  # the newest item that was said while it was heard
+        self._mirrored: str | None = None  # the newest item, mirrored already
 
     async def heard(self, samples: Samples) -> None:
         if not self._listener.detects:
@@ -67,7 +67,7 @@ class Mirror:
         await self._end()
 
     async def committed(self, item_id: str) -> None:
-        """It was said while it was heard. Without turns this ends the response."""
+        """The item was mirrored already. Without turn detection this ends the response."""
         self._mirrored = item_id
         if not self._listener.detects:
             await self._end()
@@ -85,7 +85,7 @@ class Mirror:
             await self._say_in_place(said, request)
 
     async def speak(self, text: str) -> None:
-        """Takes the place of what is mirrored, until speech begins anew."""
+        """Replaces the mirrored response until the next speech."""
         await self._say_in_place((text,), None)
 
     async def configure(self, config: DialogueConfig) -> None:
@@ -107,10 +107,10 @@ class Mirror:
     async def _say_in_place(
         self, said: Sequence[str | Recording], request: ResponseRequest | None
     ) -> None:
-        """Say this in place of what is mirrored, also of the rest of a turn."""
+        """Say this instead of the mirrored audio, for the rest of a turn too."""
         self._said_text = self._skips_turn = True
         if not self._listener.detects:
-            self._live = None  # once the text is said, what comes then is mirrored
+            self._live = None  # after the text, new audio is mirrored
         await self._speaker.say(said, request)
 
     async def _begin_turn(self) -> None:
@@ -122,7 +122,7 @@ class Mirror:
         self._live = None
 
     async def _echo(self, samples: Samples) -> None:
-        """Say these. A response that was cancelled stays in place, silent, until the turn ends."""
+        """Mirror these. A cancelled response is kept, silent, until the turn ends."""
         if self._live is None:
             if self._last is not None:
                 await self._last.drained()  # where the client sends faster than it plays

@@ -21,7 +21,7 @@ from .turns import TurnAudio, TurnBegan
 __all__ = ["MAX_TURN_S", "Parrot", "trim_silence"]
 
 MAX_TURN_S = 60.0
-"""A longer turn becomes several items, and its answer begins while it goes on."""
+"""A longer turn becomes several items, and its answer starts while it goes on."""
 
 
 class Parrot:
@@ -36,7 +36,7 @@ class Parrot:
         self._listener = Listener(session, config)
         self._turn: list[Samples] = []
         self._turn_samples = 0
-        self._long: LiveSpeech | None = None  # the answer to a turn that still goes on
+        self._long: LiveSpeech | None = None  # the answer to a turn in progress
 
     async def heard(self, samples: Samples) -> None:
         for event in self._listener.push(samples, while_speaking=self._speaks):
@@ -96,12 +96,12 @@ class Parrot:
 
     @property
     def _may_answer(self) -> bool:
-        """Nobody asked to leave the answer to the client, or to let what is said go on."""
+        """Whether a turn is answered at once, by the settings."""
         settings = self._config.settings
         return settings.create_response and (settings.interrupt_response or not self._speaks)
 
     async def _say_part(self) -> None:
-        """The turn is long: what was heard of it becomes an item, and the answer begins."""
+        """The turn is long: its audio becomes an item, and the answer starts."""
         self._listener.stop_turn()
         part = self._commit()
         self._listener.start_turn()
@@ -122,7 +122,7 @@ class Parrot:
             await self._speaker.say((trim_silence(part),))
 
     def _commit(self) -> Recording | None:
-        """The turn so far as an item; None where the client has committed it meanwhile."""
+        """The turn so far as an item; None if the client has committed it."""
         turn = self._take_turn()
         if not turn:
             return None

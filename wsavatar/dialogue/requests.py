@@ -14,7 +14,7 @@ __all__ = ["repeated", "unmet"]
 
 
 def repeated(request: ResponseRequest, conversation: Conversation) -> tuple[str | Recording, ...]:
-    """What is to be said back, in order: texts and recordings; empty where there is nothing.
+    """Texts and recordings to repeat, in order; empty: nothing.
 
     It is the user's message in ``request.input``, or the newest one.
     """

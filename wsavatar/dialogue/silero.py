@@ -31,7 +31,7 @@ Index = NDArray[np.intp]
 
 
 def _frame_index() -> Index:
-    """Where each spectrum's samples lie in context and block, mirrored at the end: [FFT, 4]."""
+    """Indices of each spectrum's samples in context and block, mirrored at the end: [FFT, 4]."""
     positions = np.pad(
         np.arange(_CONTEXT_SAMPLES + BLOCK_SAMPLES), (0, _CONTEXT_SAMPLES), "reflect"
     )
@@ -39,7 +39,7 @@ def _frame_index() -> Index:
 
 
 def _tap_index(channels: int, frames: int, stride: int) -> Index:
-    """Where a width-3 convolution's inputs lie in ``[*x.flat, 0]``: [channels * 3, frames out]."""
+    """Indices of a width-3 convolution's inputs in ``[*x.flat, 0]``: [channels * 3, frames out]."""
     padded = np.full((channels, frames + 2), channels * frames)
     padded[:, 1:-1] = np.arange(channels * frames).reshape(channels, frames)
     taps = np.lib.stride_tricks.sliding_window_view(padded, 3, axis=1)[:, ::stride]

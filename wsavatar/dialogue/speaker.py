@@ -1,7 +1,6 @@
-"""The one thing a dialogue says at a time, said in a task of its own.
+"""Speaks one response at a time, in a task, so that the dialogue goes on listening.
 
-So a dialogue goes on listening while it speaks. Knows responses and voices; not why something is
-said.
+Knows responses and voices, not the reason for speaking.
 """
 
 from __future__ import annotations
@@ -25,18 +24,17 @@ __all__ = ["MakeVoice", "Said", "Speaker"]
 _log = logging.getLogger(__name__)
 
 MakeVoice = Callable[[DialogueSettings], Voice]
-"""The voice that the settings ask for. Raises VoiceError where it is not available."""
+"""Creates the voice of the settings. Raises VoiceError if it is not available."""
 Said = str | Recording | LiveSpeech
-"""A text, a recording, or speech that still goes on."""
+"""A text, a recording, or live speech."""
 Parts = AsyncGenerator[str | Samples, None]
-"""What a response is made of, in order: text, and the audio that speaks it."""
+"""Parts of a response in order: text, followed by its audio."""
 
 
 class Speaker:
-    """Says recordings and texts. A new one takes the place of the one in progress.
+    """Speaks texts, recordings and live speech. A new response replaces the one in progress.
 
-    A response that would last more than ``max_response_s`` fails there, having said so much; live
-    speech may go on.
+    A response longer than ``max_response_s`` fails at that point, except for live speech.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class Speaker:
         self._task: asyncio.Task[None] | None = None
 
     def configure(self, settings: DialogueSettings) -> None:
-        """The next text is said with these settings. Raises VoiceError; then nothing changes."""
+        """Use these settings from the next text on. Raises VoiceError; then nothing changes."""
         old, chosen = self._settings, (settings.tts, settings.tts_voice)
         if chosen != (old.tts, old.tts_voice):
             self._voice = self._make_voice(settings)
@@ -58,14 +56,14 @@ class Speaker:
 
     @property
     def busy(self) -> bool:
-        """Something is being said that is not all sent yet."""
+        """Whether speech is in progress that is not sent completely."""
         return self._task is not None and not self._task.done()
 
     async def say(self, said: Sequence[Said], request: ResponseRequest | None = None) -> None:
-        """Begin to say these, one after another, as one response.
+        """Start a response with these, one after another.
 
-        Audio of one rate is said at its rate, sample for sample. A text that cannot be said is a
-        failed response.
+        Audio of a single rate is sent at that rate, with the same samples. A text that cannot be
+        spoken gives a failed response.
         """
         try:
             said = [speakable(one) if isinstance(one, str) else one for one in said]
@@ -81,19 +79,19 @@ class Speaker:
         await self._begin(said, voice, request, rate)
 
     async def fail(self, code: str, message: str, request: ResponseRequest | None = None) -> None:
-        """Answer with a response that fails at once; it takes the place of the one in progress."""
+        """Answer with a failed response, which replaces the one in progress."""
         response = self._session.respond(request)
         await self.stop()
         await response.fail(code, message)
 
     async def abort(self, code: str, message: str) -> None:
-        """The response in progress fails."""
+        """Fail the response in progress."""
         if self._response is not None:
             await self._response.fail(code, message, at_once=True)
         await self.stop()
 
     async def stop(self) -> None:
-        """Say no more; what was said stays said. The response is over afterwards."""
+        """Stop speaking and end the response with the audio so far."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -105,7 +103,7 @@ class Speaker:
     async def _begin(
         self, said: Sequence[Said], voice: Voice, request: ResponseRequest | None, rate: int
     ) -> None:
-        response = self._session.respond(request, rate=rate)  # cancels what is being said
+        response = self._session.respond(request, rate=rate)  # cancels the one in progress
         await self.stop()
         self._response = response
         is_live = any(isinstance(one, LiveSpeech) for one in said)
@@ -137,7 +135,7 @@ class Speaker:
                 await response.fail("nothing_to_say", "There is nothing in it that can be heard.")
         except VoiceError as error:
             await response.fail("tts_failed", str(error))
-        except Exception:  # the task's boundary: the session must learn that this response is over
+        except Exception:  # the task's boundary
             _log.exception("response %s could not be said", response.id)
             await response.fail("internal_error", "The response could not be said.")
 
@@ -152,7 +150,7 @@ async def _parts(said: Sequence[Said], voice: Voice, rate: int) -> Parts:
 
 
 async def _text(text: str, voice: Voice) -> Parts:
-    """Each phrase's words before its audio, so that captions are never late."""
+    """Each phrase's text before its audio, so that captions are not late."""
     for phrase in phrases(text):
         yield phrase
         async with aclosing(voice.speak(phrase.rstrip())) as chunks:

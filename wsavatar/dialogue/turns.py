@@ -68,7 +68,7 @@ class Turns:
 
     @property
     def position_ms(self) -> int:
-        """Where what was not given out yet begins."""
+        """Start of the audio that was not returned yet."""
         return self._ms(self._kept_from)
 
     def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[TurnEvent]:

@@ -115,7 +115,7 @@ class Microphone:
         return Recording(self._buffer.take(), self._format.rate)
 
     def clear(self) -> None:
-        """Forget what is not committed, and half a sample."""
+        """Drop uncommitted audio and half a sample."""
         self._odd, self._skip = b"", 0
         self._buffer.clear()
 
@@ -139,7 +139,7 @@ class Microphone:
 
 
 def recording_of(item: Item, form: AudioFormat, param: str = "item") -> Recording | None:
-    """The audio that a client put into an item, if it did.
+    """The audio of a client's item, if any.
 
     Raises ProtocolError that names the part; ``param`` is the item's path.
     """

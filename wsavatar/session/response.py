@@ -199,7 +199,7 @@ class SpokenResponse:
         self._check_all_sent()
 
     async def fail(self, code: str, message: str, *, at_once: bool = False) -> None:
-        """It cannot be said: the response fails, once what was said before is delivered."""
+        """Fail the response, after the audio so far is delivered."""
         if self.over or self._failure is not None:
             return
         self._failure = ProtocolError(code, message, type="server_error")
@@ -426,8 +426,9 @@ class SpokenResponse:
         self._send_done("incomplete", text=self._transcript.until(heard_s), reason=reason)
 
     def _heard_s(self) -> float:
-        """How much of it was heard, as far as is known: what was once reported, and no more than
-        was sent. Of a client that does not report, what was sent."""
+        """Seconds that were heard: as reported, and at most what was sent; without reports, what
+        was
+        sent."""
         sent_s = self._transcript.sent_s
         if not self._reports:
             return sent_s

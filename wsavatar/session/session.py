@@ -148,7 +148,7 @@ class Session:
 
     @property
     def is_full(self) -> bool:
-        """`receive` waits: the client has sent more than may wait."""
+        """Whether `receive` waits because the queue is full."""
         return self._inbox.is_full
 
     def depths(self) -> dict[str, int]:
@@ -280,7 +280,7 @@ class Session:
         index, response = event.content_index, self._response
         is_newest = response is not None and response.item_id == event.item_id
         if is_newest and event.item_id not in self._conversation:
-            # Outside the conversation there is nothing to cut; the client is told what is known.
+            # Outside the conversation there is nothing to cut; only the event is sent.
             assert response is not None
             heard_ms = min(event.audio_end_ms, round(1000 * response.transcript.sent_s))
         else:

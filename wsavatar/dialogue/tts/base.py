@@ -18,7 +18,7 @@ Chunks = AsyncGenerator[NDArray[np.float32], None]
 
 
 class VoiceError(WsavatarError, RuntimeError):
-    """A text could not be spoken; the message says why, and what would mend it."""
+    """A text could not be spoken; the message says why, and what to do."""
 
 
 class VoiceUnreachable(VoiceError):
