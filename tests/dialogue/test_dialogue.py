@@ -356,6 +356,40 @@ async def test_a_mirror_does_not_wait_for_the_client(
     await mirror.close()
 
 
+async def test_turns_that_come_faster_than_they_are_said_are_all_said(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
+) -> None:
+    """A recording sent at once to a mirror: the second turn goes on in the first one's response."""
+    session.gate = asyncio.Event()
+    mirror = Mirror(session, config(), voice_of(voice))
+    turn = np.concatenate([sentence, silence(2)])
+    await tell(mirror, np.concatenate([turn, turn]), 16_000)
+    assert kinds(session) == ["started", "stopped", "committed"] * 2
+    session.gate.set()
+    response = await until_over(session)
+    assert response.status == "completed" and len(response.said) > 2 * len(sentence)
+    await mirror.close()
+
+
+async def test_a_long_recording_sent_at_once_is_said_whole(
+    session: FakeSession, voice: FakeVoice, sentence: np.ndarray
+) -> None:
+    """Four minutes in one turn, faster than they are said: the dialogue waits, nothing is lost."""
+    session.gate = asyncio.Event()
+    parrot = Parrot(session, config(), voice_of(voice))
+    talk = np.concatenate([np.tile(sentence, 80), silence(1)])
+    telling = asyncio.create_task(tell(parrot, talk, 16_000))
+    await wait_for(lambda: len(session.responses) == 1)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    session.gate.set()
+    await telling
+    response = await until_over(session)
+    assert response.status == "completed"
+    assert len(response.said) > 239 * HEARD_RATE
+    await parrot.close()
+
+
 async def test_live_speech_that_nobody_takes_ends() -> None:
     """With the queue full and no progress the rest is dropped, so that nothing waits for ever."""
     live = LiveSpeech(rate=1000, max_seconds=1)

@@ -184,6 +184,22 @@ def test_a_turn_that_ends_as_the_rate_changes_is_not_lost() -> None:
         assert [type(one) for one in events].count(TurnEnded) == 1
 
 
+@pytest.mark.parametrize("voiced", [10, 20])
+def test_a_clear_after_a_change_of_rate_keeps_begin_and_end_in_pairs(voiced: int) -> None:
+    """Whatever was found as the rate changed: each turn that began has one end."""
+    for cut in range(0, BLOCK_SAMPLES, 32):
+        for blocks in (11, 12, 29, 30):
+            levels = iter([0.0] * 10 + [0.9] * voiced + [0.0] * 60)
+            probability = lambda block, levels=levels: next(levels)  # noqa: E731
+            vad = VoiceActivity(silence_ms=320, probability=probability)
+            turns = Turns(vad, 24_000)
+            events = turns.push(np.zeros((blocks * BLOCK_SAMPLES + cut) * 3 // 2, np.float32))
+            turns.change_rate(48_000)
+            events += turns.clear()
+            kinds = [type(one) for one in events if not isinstance(one, TurnAudio)]
+            assert kinds in ([], [TurnBegan, TurnEnded])
+
+
 def test_a_clear_ends_the_turn_and_forgets_it(speech: np.ndarray) -> None:
     """What came before a clear is in no turn; whoever speaks on begins a new one."""
     start = int(np.argmax(np.abs(speech) > 0.05))

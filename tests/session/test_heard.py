@@ -317,3 +317,15 @@ async def test_what_was_heard_cannot_be_unheard() -> None:
         held.session.interrupt()
         done = (await held.line.until("response.done", 2))["response"]
         assert done["output"][0]["content"][0]["transcript"] == "440 4 one two three"
+
+
+async def test_a_cut_item_has_only_the_words_that_were_sent() -> None:
+    """A long phrase of which one second was made: the item does not claim all of it."""
+    async with holding() as held:
+        response = held.session.respond()
+        await response.text("one two three four five six seven eight nine ten eleven twelve ")
+        await response.audio(tone(1, 300))
+        await held.line.until("response.output_audio.delta", 2)
+        held.line.say("response.cancel")
+        done = (await held.line.until("response.done"))["response"]
+        assert done["output"][0]["content"][0]["transcript"] == "one two three"

@@ -12,8 +12,9 @@ from collections.abc import AsyncGenerator
 
 from .base import Samples
 
-__all__ = ["LiveSpeech"]
+__all__ = ["PLAYBACK_STALLED", "LiveSpeech"]
 
+PLAYBACK_STALLED = "The client plays nothing, and minutes of speech wait for it."
 _STALLED_S = 10.0
 """Time without playback after which, with a full queue, the client counts as stalled."""
 
@@ -36,22 +37,28 @@ class LiveSpeech:
         self._changed = asyncio.Condition()
 
     async def push(self, samples: Samples) -> None:
-        """Queue samples. Does nothing after `pieces` was closed."""
+        """Say these too. Does nothing once nobody takes it any more."""
+        step = self.rate // 2
         async with self._changed:
-            await self._until_at_most(self._max_samples - 1)
-            if self._ended:
-                return
-            self._pieces.append(samples)
-            self._waiting += len(samples)
-            self._changed.notify_all()
+            for start in range(0, len(samples), step):
+                await self._until_not_full()
+                if self._ended:
+                    return
+                piece = samples[start : start + step]
+                self._pieces.append(piece)
+                self._waiting += len(piece)
+                self._changed.notify_all()
 
-    async def drained(self) -> None:
-        """Wait until the queue is empty or `pieces` was closed."""
+    async def resume(self) -> bool:
+        """Go on after `end`, if some of it is still to be said. False: it is over."""
         async with self._changed:
-            await self._until_at_most(0)
+            if self._closed or not self._pieces:
+                return False
+            self._ended = False
+            return True
 
-    async def _until_at_most(self, samples: int) -> None:
-        while not self._closed and self._waiting > samples:
+    async def _until_not_full(self) -> None:
+        while not self._closed and self._waiting >= self._max_samples:
             before = self._waiting
             try:
                 async with asyncio.timeout(_STALLED_S):

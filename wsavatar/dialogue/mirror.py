@@ -15,7 +15,7 @@ from wsavatar.media.audio import Resampler
 from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
 from .listener import Listener
-from .live import LiveSpeech
+from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
 from .speaker import MakeVoice, Speaker
 from .turns import TurnAudio, TurnBegan
@@ -124,21 +124,24 @@ class Mirror:
     async def _echo(self, samples: Samples) -> None:
         """Mirror these. A cancelled response is kept, silent, until the turn ends."""
         if self._live is None:
-            if self._last is not None:
-                await self._last.drained()  # where the client sends faster than it plays
-            self._said_text = False
-            self._live = self._last = LiveSpeech(self._config.input_rate, MAX_BEHIND_S)
-            self._to_live = Resampler(self._live.rate, self._live.rate)
-            await self._speaker.say((self._live,))
+            await self._begin_live()
+        assert self._live is not None
         if self._to_live.from_rate != self._config.input_rate:  # changed in the middle of a turn
             await self._live.push(self._to_live.flush())
             self._to_live = Resampler(self._config.input_rate, self._live.rate)
         await self._live.push(self._to_live.push(samples))
         if self._live.stalled:
-            await self._speaker.abort(
-                "playback_stalled",
-                f"The client plays nothing: it is {MAX_BEHIND_S:g} s of speech behind.",
-            )
+            await self._speaker.abort("playback_stalled", PLAYBACK_STALLED)
+
+    async def _begin_live(self) -> None:
+        """A new response; or the last one, where the client sends faster than it plays."""
+        if self._last is not None and not self._said_text and await self._last.resume():
+            self._live = self._last
+        else:
+            self._said_text = False
+            self._live = self._last = LiveSpeech(self._config.input_rate, MAX_BEHIND_S)
+            await self._speaker.say((self._live,))
+        self._to_live = Resampler(self._config.input_rate, self._live.rate)
 
     async def _end(self) -> None:
         live, self._live = self._live, None

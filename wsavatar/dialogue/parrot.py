@@ -13,7 +13,7 @@ from wsavatar.media.audio import resample
 from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
 from .listener import Listener
-from .live import LiveSpeech
+from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
 from .speaker import MakeVoice, Speaker
 from .turns import TurnAudio, TurnBegan
@@ -131,8 +131,11 @@ class Parrot:
         return recording
 
     async def _push_long(self, part: Recording) -> None:
-        if self._long is not None:
-            await self._long.push(resample(part.samples, part.rate, self._long.rate))
+        if self._long is None:
+            return
+        await self._long.push(resample(part.samples, part.rate, self._long.rate))
+        if self._long.stalled:
+            await self._speaker.abort("playback_stalled", PLAYBACK_STALLED)
 
     async def _end_long(self) -> None:
         long, self._long = self._long, None

@@ -64,6 +64,7 @@ class Turns:
         self._origin_ms = start_ms  # time of sample 0
         self._vad_origin_ms = start_ms  # time of the detector's sample 0
         self._cleared_ms = start_ms  # no turn reaches back behind this
+        self._is_open = False  # a turn was begun and has not ended
         self._early: list[VadEvent] = []  # found as the rate changed
 
     @property
@@ -84,10 +85,12 @@ class Turns:
             if isinstance(event, SpeechStarted):
                 start_ms = max(self._vad_origin_ms + event.audio_start_ms, self._cleared_ms)
                 self._drop(self._position(start_ms))
+                self._is_open = True
                 events.append(TurnBegan(start_ms))
             else:
                 end_ms = self._vad_origin_ms + event.audio_end_ms
                 events += self._audio(self._position(end_ms))
+                self._is_open = False
                 # The detector may be some samples behind the audio returned.
                 events.append(TurnEnded(max(end_ms, self._ms(self._kept_from))))
         if self.vad.speaking:
@@ -98,12 +101,12 @@ class Turns:
 
     def clear(self) -> list[TurnEvent]:
         """Drop audio received so far; a turn in progress ends here."""
-        was_speaking = self.vad.speaking
+        was_open, self._is_open = self._is_open, False
         self.vad.forget()
         self._drop(self._end)
         self._early = []
         self._cleared_ms = self._ms(self._end)
-        return [TurnEnded(self._ms(self._end))] if was_speaking else []
+        return [TurnEnded(self._ms(self._end))] if was_open else []
 
     def change_rate(self, rate: int) -> None:
         """Continue at another rate, within a turn too."""

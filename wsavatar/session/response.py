@@ -417,13 +417,14 @@ class SpokenResponse:
         reason: CancelReason | None = None,
     ) -> None:
         now = self._deps.clock()
-        shown_s, heard_s = self._playback.position_s(now), self._heard_s()
+        shown_s = self._playback.position_s(now)
+        text = self._transcript.until(self._heard_s())  # before its end is taken to be known
         self._end(outcome, cancel_stream=True)
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part()
         idle_index = self._resume_idle(self._frames_until(shown_s), now)
         self._send_video_end(self._sent_until, idle_index)
-        self._send_done("incomplete", text=self._transcript.until(heard_s), reason=reason)
+        self._send_done("incomplete", text=text, reason=reason)
 
     def _heard_s(self) -> float:
         """Seconds that were heard: as reported, and at most what was sent; without reports, what
