@@ -25,6 +25,7 @@ from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
 from wsavatar.speech.chunker import Chunker
+from wsavatar.speech.front_end import FrontEnd
 from wsavatar.training.architecture import BLOCK, DECODE_FROM_ROW, LEFT, WINDOW_POSITIONS, save
 from wsavatar.training.audio_encoder import Teacher, train_audio, train_teacher
 from wsavatar.training.average import average
@@ -91,8 +92,12 @@ def test_controls_never_leave_what_the_visemes_span() -> None:
 
 
 def test_training_and_serving_condition_a_frame_alike(networks: Networks, served: MuseTalk) -> None:
-    """The same audio gives the same condition in training and in the server, at any grid phase."""
+    """What the server's front end leaves of the audio gives the same condition in training and in
+    the server, at any grid phase."""
     audio = speech(3.0)
+    front_end = FrontEnd(RATE)
+    front_end.push(audio)
+    front_end.flush()
     chunker = Chunker(served.spec.grid, Fraction(25), 8000)
     chunks = [*chunker.push(audio), *chunker.flush()]
     for frame in (30, 31, 33):
@@ -100,12 +105,11 @@ def test_training_and_serving_condition_a_frame_alike(networks: Networks, served
         condition = served.condition(served.encode_audio(chunk.windows), chunk)
         first = 2 * frame - 4
         start = (first - first % BLOCK - LEFT) * STEP
-        length = (WINDOW_POSITIONS + 2 * BLOCK) * STEP
-        windows = torch.from_numpy(audio[start : start + length].copy())[None].unfold(
-            1, WINDOW_POSITIONS * STEP, BLOCK * STEP
-        )
+        starts = [start + block * BLOCK * STEP for block in range(3)]
+        windows = np.stack([front_end.window(at, at + WINDOW_POSITIONS * STEP) for at in starts])
         with torch.no_grad():
-            trained = networks.condition(windows, torch.tensor([first % BLOCK]))[0]
+            phase = torch.tensor([first % BLOCK])
+            trained = networks.condition(torch.from_numpy(windows)[None], phase)[0]
         assert np.allclose(condition[frame - chunk.first_frame], trained, atol=2e-3)
 
 
