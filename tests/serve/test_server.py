@@ -82,7 +82,7 @@ BAD_EVENTS: dict[str, tuple[str | bytes, str, str | None]] = {
         "invalid_value",
         "session.avatar.mode",
     ),
-    "mode that is not to be had": (
+    "mode that is not available": (
         '{"type": "session.update", "session": {"avatar": {"mode": "upstream"}}}',
         "unsupported_mode",
         "session.avatar.mode",

@@ -41,13 +41,13 @@ def paste(
     colour_match: bool = False,
     detail: Detail | None = None,
 ) -> np.ndarray:
-    """Blend ``patch`` into a copy of ``frame``; the frame itself is left as it is.
+    """Blend ``patch`` into a copy of ``frame``.
 
     ``frame`` uint8 [H, W, 3]; ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8
     alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
-    frame's pixels and may leave it (a frame cut down to its mouth region): what lies outside is
+    frame's pixels and may exceed it (for a frame cut to its mouth region): outside pixels are
     skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds;
-    ``colour_match`` asks for `colour_matched`; ``detail`` is this frame's, for `restored`.
+    ``colour_match`` applies `colour_matched`; ``detail`` of this frame applies `restored`.
     """
     pasted = frame.copy()
     x, y, w, h = cv2.boundingRect(mask)
@@ -81,11 +81,10 @@ def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
 
 
 def restored(patch: np.ndarray, detail: Detail, sharpness: float = 0.0) -> np.ndarray:
-    """The patch, whole again where it shows the face at rest, and elsewhere `sharpened`.
+    """The patch with the frame's detail where it shows the face at rest, `sharpened` elsewhere.
 
-    ``detail`` is its frame's. Where the mouth has moved nobody knows what pores are there now;
-    elsewhere they are the video's, and so is the jaw's edge. How far something moved is seen in
-    cells, in which the model's own errors count little.
+    ``detail`` is that of the frame. Where the mouth has moved, the video's detail does not fit.
+    Movement is measured in cells, in which the model's own errors count little.
     """
     rows, columns = detail.lost.shape[:2]
     plain = patch[-rows:]
