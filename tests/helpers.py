@@ -104,7 +104,7 @@ class FakeAvatars:
 class FakeStream:
     """A response's frames, each settled once, soon after it was submitted."""
 
-    face: FakeFace
+    face: FakeRenderer
     avatar: PreparedAvatar
     video: VideoFormat
     generation: int
@@ -155,7 +155,7 @@ class FakeStream:
         )
 
 
-class FakeFace:
+class FakeRenderer:
     """A renderer that takes no time; while ``held``, frames wait for `FakeStream.render`."""
 
     def __init__(self, *, held: bool = False, padding: int = 0) -> None:
@@ -279,12 +279,12 @@ class Dialogues:
 
 
 def fake_engine(
-    face: FakeFace | None = None,
+    face: FakeRenderer | None = None,
     avatars: FakeAvatars | None = None,
     create_dialogue: Callable[..., Any] | None = None,
 ) -> Engine:
     return Engine(
-        face or FakeFace(),
+        face or FakeRenderer(),
         avatars or FakeAvatars("ada", "bob"),
         create_dialogue or Dialogues().create,
     )
@@ -385,7 +385,7 @@ async def client(server: AvatarServer, query: str = "", **options: Any) -> Async
 
 
 def label_of(frame: bytes) -> dict[str, Any]:
-    """What a `FakeFace` wrote behind a frame's picture."""
+    """What a `FakeRenderer` wrote behind a frame's picture."""
     text = frame[frame.rindex(b"\xff\xd9") + 2 :].rstrip(b"\0")
     label: dict[str, Any] = json.loads(text)
     return label

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import FakeFace, fake_engine, running, settings
+from tests.helpers import FakeRenderer, fake_engine, running, settings
 from wsavatar.bench.server_process import ServerProcess
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.tts import create_voice
@@ -66,7 +66,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_a_stock_client_works_unchanged(script: str, scenario: str, voice: Path) -> None:
     """What the scenario's docstring says; the client saw no error and no event it does not know."""
     assert PYTHON is not None
-    engine = fake_engine(FakeFace(), create_dialogue=registry.create)
+    engine = fake_engine(FakeRenderer(), create_dialogue=registry.create)
     async with running(engine, settings(dialogue={"tts": "espeak"})) as server:
         url = f"ws://127.0.0.1:{server.port}{ENDPOINT}"
         process = await asyncio.create_subprocess_exec(

@@ -48,20 +48,20 @@ async def test_a_new_model_draws_after_one_registry_line(settings: Settings) -> 
     """Settings to pictures: its own rate of speech, chunks, prepared avatar and patches."""
     engine = await asyncio.to_thread(loaded, settings)
     avatar = await asyncio.to_thread(engine.avatars.get, "ada")
-    chunker = engine.face.open_chunker(Fraction(25), 500)
+    chunker = engine.renderer.open_chunker(Fraction(25), 500)
     assert chunker.sample_rate == 8000
     speech = np.repeat(np.array([0.0, 1.0, 0.4], np.float32), 320)
     seen = Collector()
-    await engine.face.start()
+    await engine.renderer.start()
     try:
-        stream = engine.face.open_stream(
+        stream = engine.renderer.open_stream(
             avatar, VideoFormat(region="mouth", encoder="raw"), 7, 0, seen
         )
         for chunk in [*chunker.push(speech), *chunker.flush()]:
             stream.submit(chunk, math.inf)
         frames = await seen.wait_for(3)
     finally:
-        await engine.face.close()
+        await engine.renderer.close()
     middles = [picture(frame)[frame.size[1] // 2, frame.size[0] // 2] for frame in frames]
     assert [middle.tolist() for middle in middles] == [[0] * 3, [255] * 3, [102] * 3]
 

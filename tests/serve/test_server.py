@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.helpers import (
-    FakeFace,
+    FakeRenderer,
     client,
     fake_engine,
     get,
@@ -255,11 +255,11 @@ async def test_without_a_working_device_clients_get_1013() -> None:
     engine = fake_engine()
     async with AvatarServer(settings(), lambda *_: engine) as server:
         await server.ready()
-        engine.face.problems["fake:1"] = "the device has ended no batch for 60 s"
+        engine.renderer.problems["fake:1"] = "the device has ended no batch for 60 s"
         answer = await get(server, "/readyz")
         assert answer.status == 200 and '"fake:1":' in answer.text
         await served_well(server)
-        engine.face.problems["fake:0"] = "its process is not ready"
+        engine.renderer.problems["fake:0"] = "its process is not ready"
         answer = await get(server, "/readyz")
         assert answer.status == 503 and "its process is not ready" in answer.text
         assert await refusal(server) == (1013, "no device renders frames now; try again later")
@@ -330,7 +330,7 @@ async def test_an_idle_session_is_closed() -> None:
 
 async def test_shutdown_closes_every_socket() -> None:
     """Stopping closes every socket with 1001 and the renderer, and accepts no new sockets."""
-    face = FakeFace()
+    face = FakeRenderer()
     async with AvatarServer(settings(), lambda *_: fake_engine(face)) as server:
         await server.ready()
         assert face.is_open

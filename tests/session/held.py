@@ -10,7 +10,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosedOK
 
-from tests.helpers import Dialogues, FakeFace, fake_engine, settings
+from tests.helpers import Dialogues, FakeRenderer, fake_engine, settings
 from tests.protocol.document import check_message
 from wsavatar.metrics import Metrics
 from wsavatar.serve.websocket import Goodbye, hold
@@ -85,10 +85,10 @@ class Line:
 class Held:
     """A session that runs, and all that belongs to it."""
 
-    def __init__(self, line: Line, face: FakeFace | None = None, **chosen: Any) -> None:
+    def __init__(self, line: Line, face: FakeRenderer | None = None, **chosen: Any) -> None:
         self.line = line
         self.clock = Clock()
-        self.face = face or FakeFace()
+        self.face = face or FakeRenderer()
         self.dialogues = Dialogues()
         self.metrics = Metrics()
         engine = fake_engine(self.face, create_dialogue=self.dialogues.create)
@@ -100,7 +100,7 @@ class Held:
 
 @contextlib.asynccontextmanager
 async def holding(
-    line: Line | None = None, face: FakeFace | None = None, **chosen: Any
+    line: Line | None = None, face: FakeRenderer | None = None, **chosen: Any
 ) -> AsyncIterator[Held]:
     held = Held(line or Line(), face, **chosen)
     await held.line.until("session.created")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import Dialogues, FakeFace, client, fake_engine, running, settings, tone
+from tests.helpers import Dialogues, FakeRenderer, client, fake_engine, running, settings, tone
 from tests.session.held import Line, holding
 from wsavatar.dialogue import registry
 from wsavatar.media.audio import encode
@@ -83,7 +83,7 @@ async def test_encoding_none_means_no_frames() -> None:
 
 async def test_overload_is_told_to_those_who_get_frames() -> None:
     """avatar.capacity says when frames are given up for want of time, and when that has ended."""
-    async with holding(face=FakeFace()) as held:
+    async with holding(face=FakeRenderer()) as held:
         held.session.tell_capacity(held.face.capacity.load())
         assert held.line.of("avatar.capacity") == []
         held.line.say("session.update", session={"avatar": {}})
@@ -280,7 +280,7 @@ async def test_audio_of_a_refused_format_is_not_heard(refused: dict[str, Any]) -
 async def test_a_session_goes_on_over_another_connection() -> None:
     """A socket breaks in the middle of a response: the next one gets the rest, nothing twice."""
     session = Session(
-        fake_engine(FakeFace(), create_dialogue=Dialogues().create), settings(), Metrics()
+        fake_engine(FakeRenderer(), create_dialogue=Dialogues().create), settings(), Metrics()
     )
     await session.start()
     running_session = asyncio.create_task(session.run())

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeFace, tone
+from tests.helpers import FakeRenderer, tone
 from tests.session.held import Held, Line, holding, reading_nothing
 from wsavatar.session.timeline import PREROLL_S
 from wsavatar.session.transcript import MAX_CHARS, Transcript
@@ -37,7 +37,7 @@ async def reporting(held: Held) -> None:
 
 async def test_an_item_is_in_progress_until_its_response_is_done() -> None:
     """No item is completed while its response still sends: the end of synthesis is not the end."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         line = held.line
         line.say("avatar.speak", text="440 2")
         await line.until("response.output_audio_transcript.done")
@@ -141,7 +141,7 @@ async def test_a_replaced_response_was_not_interrupted_by_anyone() -> None:
 
 async def test_an_item_may_be_truncated_while_it_is_spoken() -> None:
     """What was sent so far is a fair place to cut; nothing later brings the rest back."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         line = held.line
         line.say("avatar.speak", text=TEXT)
         added = await line.until("response.output_item.added")
@@ -235,7 +235,7 @@ async def test_what_a_slow_client_did_not_get_was_not_heard() -> None:
 
 async def test_the_end_of_the_frames_is_the_first_that_does_not_come() -> None:
     """switch_to_idle after a cancel names the frame behind the last one sent."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         held.line.say("avatar.speak", text=TEXT)
         await held.line.until("response.output_audio.delta", 8)
         held.face.streams[0].render(10)
@@ -247,7 +247,7 @@ async def test_the_end_of_the_frames_is_the_first_that_does_not_come() -> None:
 
 async def test_an_item_made_anew_is_left_alone() -> None:
     """Deleted while it is spoken, its id taken by a user item: that item is the client's."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         held.line.say("avatar.speak", text=TEXT)
         item = (await held.line.until("conversation.item.added"))["item"]["id"]
         held.line.say("conversation.item.delete", item_id=item)
@@ -285,7 +285,7 @@ async def test_of_a_text_that_is_still_made_only_what_was_sent_counts() -> None:
 
 async def test_a_response_that_fails_on_its_way_delivers_what_was_said() -> None:
     """The voice fails after two seconds: they are heard whole, then the response has failed."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         response = held.session.respond()
         held.session._send_frames()
         await response.text("Two seconds")

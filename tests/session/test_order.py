@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers import FakeFace, ToneDialogue
+from tests.helpers import FakeRenderer, ToneDialogue
 from tests.session.held import Held, holding
 
 
@@ -39,7 +39,7 @@ async def test_a_cancel_revokes_the_request_before_it() -> None:
 
 async def test_a_cancel_does_not_wait_behind_what_it_cancels() -> None:
     """Audio that waits for a slow response lets the cancel through, and then goes on."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         held.line.say("avatar.speak", text="440 60")  # waits for the client after 10 s
         await held.line.until("response.output_audio.delta", 21)
         held.line.say("conversation.item.create", item=user_text("later"))
@@ -100,7 +100,7 @@ async def test_a_change_of_voice_or_turns_keeps_the_dialogue() -> None:
 
 async def test_a_setting_repeated_changes_nothing() -> None:
     """The present value again, or an empty voice for the default, interrupts nothing."""
-    async with holding(face=FakeFace(held=True), dialogue={"tts_voice": "de"}) as held:
+    async with holding(face=FakeRenderer(held=True), dialogue={"tts_voice": "de"}) as held:
         held.line.say("avatar.speak", text="hum 300")
         await held.line.until("response.output_audio.delta", 2)
         for voice in ("de", ""):

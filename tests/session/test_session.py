@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.helpers import GRID, FakeFace, tone
+from tests.helpers import GRID, FakeRenderer, tone
 from tests.session.held import holding
 from wsavatar.dialogue.conversation import (
     MAX_AUDIO_BYTES,
@@ -99,7 +99,7 @@ async def test_what_the_client_shows_is_counted_once_and_never_beyond_what_was_s
 
 async def test_an_interruption_does_not_wait_for_the_renderer_or_the_speaker() -> None:
     """A response that is paced, with nothing rendered yet, ends the moment it is cancelled."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         held.line.say("avatar.speak", text="440 60")
         await held.line.until("response.output_audio.delta", 21)
         held.line.say("response.cancel")
@@ -144,7 +144,7 @@ async def test_a_response_that_fails_says_why() -> None:
 
 async def test_frames_the_renderer_gives_up_are_counted_and_the_audio_is_whole() -> None:
     """A response completes once every frame is accounted for, as sent or as dropped."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         held.line.say("avatar.speak", text="440 2")
         await held.line.until("response.output_audio.done")
         stream = held.face.streams[0]
@@ -190,7 +190,7 @@ async def test_a_client_that_reads_nothing_is_let_go() -> None:
 
 async def test_a_session_that_ends_frees_the_renderer_and_closes_its_dialogue() -> None:
     """When the socket goes, the response in progress is cancelled and no task is left."""
-    async with holding(face=FakeFace(held=True)) as held:
+    async with holding(face=FakeRenderer(held=True)) as held:
         held.line.say("avatar.speak", text="440 60")
         await held.line.until("response.output_audio.delta", 21)
     assert held.task.result() == Goodbye(None)

@@ -19,7 +19,7 @@ import soundfile
 from tests.helpers import (
     Client,
     FakeAvatars,
-    FakeFace,
+    FakeRenderer,
     client,
     fake_engine,
     frame_total,
@@ -46,7 +46,7 @@ def speech(samples_dir: Path) -> np.ndarray:
 
 @pytest.fixture
 async def server() -> AsyncIterator[AvatarServer]:
-    engine = Engine(FakeFace(), FakeAvatars("ada", "bob"), registry.create)
+    engine = Engine(FakeRenderer(), FakeAvatars("ada", "bob"), registry.create)
     async with running(engine) as started:
         yield started
 
@@ -182,7 +182,7 @@ async def test_audio_comes_in_the_format_that_was_asked_for(
 @pytest.mark.parametrize("chunk_ms", [100, 500, 2000])
 async def test_frames_do_not_depend_on_the_chunk_size(speech: np.ndarray, chunk_ms: int) -> None:
     """However audio is sliced, the same frames come, each once."""
-    engine = Engine(FakeFace(), FakeAvatars("ada"), registry.create)
+    engine = Engine(FakeRenderer(), FakeAvatars("ada"), registry.create)
     async with running(engine, settings(audio={"chunk_ms": chunk_ms})) as server:
         async with client(server) as me:
             await configure(me, "mirror", "binary", turn_detection=None)
@@ -217,7 +217,7 @@ async def test_two_sessions_never_see_each_others_data(server: AvatarServer) -> 
 
 async def test_a_slow_client_loses_its_oldest_frames_and_no_audio() -> None:
     """A client that stops reading gets all its audio and the newest frames; the rest counts."""
-    face = FakeFace(padding=100_000, held=True)
+    face = FakeRenderer(padding=100_000, held=True)
     limits = settings(server={"outbox_bytes": 1_000_000})
     async with running(fake_engine(face), limits) as server:
         async with client(server, max_queue=1) as slow:
@@ -244,7 +244,7 @@ async def test_a_slow_client_loses_its_oldest_frames_and_no_audio() -> None:
 
 async def test_cancelling_is_at_once_and_final() -> None:
     """After response.done(cancelled) nothing of that response comes, though frames were waiting."""
-    face = FakeFace(held=True)
+    face = FakeRenderer(held=True)
     async with running(fake_engine(face)) as server, client(server) as me:
         await me.send("avatar.speak", text="hum 300")
         first = (await me.until("response.created"))["response"]

@@ -39,7 +39,7 @@ from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 from wsavatar.render.worker import FaceWorker, Post
 
-__all__ = ["FacePool", "FaceStream", "MakeWorker", "PoolError", "Worker", "finisher_threads"]
+__all__ = ["FacePool", "FrameStream", "MakeWorker", "PoolError", "Worker", "finisher_threads"]
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class PoolError(WsavatarError, RuntimeError):
     """A device could not be started; the message says which and why."""
 
 
-class FaceStream:
+class FrameStream:
     """One response's frames. All methods run on the event loop and return at once."""
 
     def __init__(self, pool: FacePool, spec: StreamSpec, on_frame: OnFrame) -> None:
@@ -193,7 +193,7 @@ class FacePool:
         self._workers += self._here
         self._watching: asyncio.Task[None] | None = None
         self.use_devices(len(self._workers))
-        self._streams: dict[int, FaceStream] = {}
+        self._streams: dict[int, FrameStream] = {}
         self._numbers = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rendered = 0
@@ -245,7 +245,7 @@ class FacePool:
         generation: int,
         first_cycle_index: int,
         on_frame: OnFrame,
-    ) -> FaceStream:
+    ) -> FrameStream:
         """Begin a response's frames. ``on_frame`` runs on the loop, once a frame, in order.
 
         Raises EncoderError where the format names no encoder.
@@ -254,7 +254,7 @@ class FacePool:
             raise RuntimeError("the pool was not started")
         encoder_for(video.encoder)
         spec = StreamSpec(next(self._numbers), avatar, video, generation, first_cycle_index)
-        stream = self._streams[spec.number] = FaceStream(self, spec, on_frame)
+        stream = self._streams[spec.number] = FrameStream(self, spec, on_frame)
         self._prepare(avatar)
         return stream
 
@@ -295,7 +295,7 @@ class FacePool:
                 worker.watch()
             self.capacity.check()
 
-    # For FaceStream.
+    # For FrameStream.
 
     def _submit(self, spec: StreamSpec, chunk: Chunk, due_s: float) -> None:
         source = ChunkWork(chunk)

@@ -66,14 +66,14 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
 
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if works_in_processes(settings):
-        face, avatars = _in_processes(settings, progress)
-        return Engine(face=face, avatars=avatars, create_dialogue=create)
+        renderer, avatars = _in_processes(settings, progress)
+        return Engine(renderer=renderer, avatars=avatars, create_dialogue=create)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
     models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
     default = _prepare_avatars(store, progress)
     return Engine(
-        face=open_pool(settings, models, [default]),
+        renderer=open_pool(settings, models, [default]),
         avatars=store,
         create_dialogue=create,
     )

@@ -158,7 +158,7 @@ class AvatarServer:
                 task.cancel()
         await asyncio.gather(self._loading, *closing, return_exceptions=True)
         if self._engine is not None:
-            await self._engine.face.close()
+            await self._engine.renderer.close()
         if self._ready.done() and not self._ready.cancelled():
             self._ready.exception()  # the error was logged
 
@@ -172,7 +172,7 @@ class AvatarServer:
 
         try:
             engine = await _on_daemon_thread(lambda: self._load(self._settings, progress))
-            await engine.face.start()
+            await engine.renderer.start()
         except Exception as error:  # a model's files may raise anything
             if not isinstance(error, LoadError):
                 _log.debug("loading failed", exc_info=True)
@@ -180,8 +180,8 @@ class AvatarServer:
             self._ready.set_exception(LoadError(str(error) or type(error).__name__))
             return
         self._engine = engine
-        self.metrics.watch_renderer(engine.face.stats)
-        engine.face.capacity.on_change(self._tell_capacity)
+        self.metrics.watch_renderer(engine.renderer.stats)
+        engine.renderer.capacity.on_change(self._tell_capacity)
         self._report_progress("ready")
         self._ready.set_result(engine)
 
@@ -276,7 +276,7 @@ class AvatarServer:
             return "closing", "the server stops"
         if self._engine is None:
             return "loading", f"not ready yet: {self.progress}"
-        if all(self._engine.face.health().values()):
+        if all(self._engine.renderer.health().values()):
             return "devices", "no device renders frames now; try again later"
         limit = self._settings.server.max_sessions
         if len(self._sessions) >= limit:

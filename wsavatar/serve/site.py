@@ -48,7 +48,7 @@ def build_site(
 
     def ready() -> Reply:
         loaded = engine()
-        health = {} if loaded is None else dict(loaded.face.health())
+        health = {} if loaded is None else dict(loaded.renderer.health())
         is_ready = not all(health.values())  # without devices: not loaded
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
         problems = {device: problem for device, problem in health.items() if problem}

@@ -21,10 +21,10 @@ from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
 
-__all__ = ["AvatarInfo", "AvatarSummary", "Avatars", "Engine", "Face", "FaceStream"]
+__all__ = ["AvatarInfo", "AvatarSummary", "Avatars", "Engine", "Renderer", "FrameStream"]
 
 
-class FaceStream(Protocol):
+class FrameStream(Protocol):
     """The frames of one response in the renderer."""
 
     def submit(self, chunk: Chunk, due_s: float) -> None: ...
@@ -34,7 +34,7 @@ class FaceStream(Protocol):
     def close(self) -> None: ...
 
 
-class Face(Protocol):
+class Renderer(Protocol):
     """The renderer."""
 
     @property
@@ -55,7 +55,7 @@ class Face(Protocol):
         generation: int,
         first_cycle_index: int,
         on_frame: Callable[[FrameOutcome], None],
-    ) -> FaceStream: ...
+    ) -> FrameStream: ...
 
     def health(self) -> Mapping[str, str]:
         """By device: why it renders no frames now; empty if it does. Thread-safe."""
@@ -94,6 +94,6 @@ class Engine:
     """Everything that sessions share. ``create_dialogue`` raises DialogueError if the mode is not
     available."""
 
-    face: Face
+    renderer: Renderer
     avatars: Avatars
     create_dialogue: Callable[[Mode, DialogueSession, DialogueConfig], Dialogue]

@@ -30,7 +30,7 @@ from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.session.downlink import Downlink
-from wsavatar.session.engine import AvatarInfo, Face, FaceStream
+from wsavatar.session.engine import AvatarInfo, FrameStream, Renderer
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
 
@@ -50,7 +50,7 @@ class Dependencies:
 
     downlink: Downlink
     conversation: Conversation
-    face: Face
+    renderer: Renderer
     chunk_ms: int
     metrics: Metrics
     clock: Callable[[], float] = time.monotonic
@@ -121,14 +121,14 @@ class SpokenResponse:
         self._fps = form.video.fps if form.video is not None else Fraction(1)
         chunker = None
         if form.video is not None:
-            chunker = dependencies.face.open_chunker(self._fps, dependencies.chunk_ms)
+            chunker = dependencies.renderer.open_chunker(self._fps, dependencies.chunk_ms)
         self._timeline = SpeechTimeline(form.rate, form.audio, chunker)
         self._playback = PlaybackEstimate()
         self._transcript = Transcript()
         self._moved = asyncio.Event()  # set by a playback report and at the end
         self._id = wire.new_id("resp")
         self._item_id = wire.new_id("item")
-        self._stream: FaceStream | None = None
+        self._stream: FrameStream | None = None
         self._first_cycle_index = 0
         self._first_chunk_s: float | None = None
         self._first_frame_seen = False
@@ -314,7 +314,7 @@ class SpokenResponse:
                 cycle_index=self._first_cycle_index,
             )
         )
-        self._stream = self._deps.face.open_stream(
+        self._stream = self._deps.renderer.open_stream(
             self._avatar,
             self._form.video,
             self._generation,

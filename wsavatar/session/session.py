@@ -69,7 +69,7 @@ class Session:
         self._deps = Dependencies(
             self._downlink,
             self._conversation,
-            engine.face,
+            engine.renderer,
             settings.audio.chunk_ms,
             metrics,
             clock,
@@ -410,8 +410,8 @@ class Session:
         """Send frames from now on: the client has used the avatar extension."""
         if not self._gets_frames:
             self._gets_frames = True
-            if self._engine.face.capacity.over:
-                self.tell_capacity(self._engine.face.capacity.load())
+            if self._engine.renderer.capacity.over:
+                self.tell_capacity(self._engine.renderer.capacity.load())
 
     def _stop(self, reason: CancelReason | None) -> None:
         if self._response is not None:

@@ -263,16 +263,16 @@ async def test_the_embedded_model_speaks_in_two_processes() -> None:
     engine = await asyncio.to_thread(load_engine, settings)
     avatar = engine.avatars.get(engine.avatars.default_id)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * 16_000).astype(np.float32)
-    chunker = engine.face.open_chunker(Fraction(25), 500)
+    chunker = engine.renderer.open_chunker(Fraction(25), 500)
     seen = Collector()
-    await engine.face.start()
+    await engine.renderer.start()
     try:
-        stream = engine.face.open_stream(avatar, VideoFormat(), 7, 0, seen)
+        stream = engine.renderer.open_stream(avatar, VideoFormat(), 7, 0, seen)
         for chunk in chunker.push(noise) + chunker.flush():
             stream.submit(chunk, math.inf)
         await until(lambda: len(seen.outcomes) == 50, timeout_s=60)
     finally:
-        await engine.face.close()
+        await engine.renderer.close()
     assert seen.indices == list(range(50)) and not seen.reasons()
     assert picture(seen.outcomes[0]).shape == (avatar.height, avatar.width, 3)
-    assert all(device["process_starts"] == 1 for device in engine.face.stats()["devices"].values())
+    assert all(device["process_starts"] == 1 for device in engine.renderer.stats()["devices"].values())
