@@ -53,3 +53,13 @@ async def test_a_peer_whose_answer_waits_behind_its_audio_is_not_gone() -> None:
         may_go_on.set()
         goodbye = await asyncio.wait_for(holding, 10)
     assert goodbye.reason == "no answer to a ping"  # now that it could have come
+
+
+async def test_a_response_that_nobody_goes_on_with_keeps_no_session() -> None:
+    """A client that stopped in the middle of its speech: the idle timeout counts all the same."""
+    line = Line()
+    session = Session(fake_engine(create_dialogue=Dialogues().create), settings(), Metrics())
+    holding = asyncio.create_task(hold(line, session, idle_timeout_s=0.05))
+    line.say("avatar.speak", text="hum 300")
+    await line.until("response.output_audio.delta")
+    assert (await asyncio.wait_for(holding, 10)).reason.startswith("idle")

@@ -316,3 +316,13 @@ async def test_a_session_goes_on_over_another_connection() -> None:
     assert indices == sorted(set(indices)) and len(indices) >= 74
     ids = [one["event_id"] for one in events]
     assert len(ids) == len(set(ids))
+
+
+async def test_an_item_that_is_too_large_is_refused() -> None:
+    """It would be sent back twice: the client is told the limit, and is not cut off."""
+    async with holding() as held:
+        held.line.say("conversation.item.create", item=user_text("x" * (5 * 2**20)))
+        error = (await held.line.until("error"))["error"]
+        assert error["code"] == "item_too_large" and "4 MiB" in error["message"]
+        held.line.say("conversation.item.create", item=user_text("x" * (3 * 2**20)))
+        await held.line.until("conversation.item.done")

@@ -329,3 +329,15 @@ async def test_a_cut_item_has_only_the_words_that_were_sent() -> None:
         held.line.say("response.cancel")
         done = (await held.line.until("response.done"))["response"]
         assert done["output"][0]["content"][0]["transcript"] == "one two three"
+
+
+def test_words_end_where_another_recording_begins() -> None:
+    """Audio without words behind a text: the text is heard once its own audio was."""
+    said = Transcript()
+    said.add("")
+    said.add("One two three.")
+    said.spoken(1.0)
+    said.add("")
+    said.spoken(10.0)
+    assert said.until(1.5) == "One two three."
+    assert said.until(0.5) == "One two"

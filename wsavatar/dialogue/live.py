@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 
+import numpy as np
+
 from .base import Samples
 
 __all__ = ["PLAYBACK_STALLED", "LiveSpeech"]
@@ -45,8 +47,10 @@ class LiveSpeech:
                 if self._ended:
                     return
                 piece = samples[start : start + step]
-                self._pieces.append(piece)
                 self._waiting += len(piece)
+                if self._pieces and len(self._pieces[-1]) < self.rate // 50:
+                    piece = np.concatenate([self._pieces.pop(), piece])  # tiny ones cost memory
+                self._pieces.append(piece)
                 self._changed.notify_all()
 
     async def resume(self) -> bool:

@@ -132,6 +132,8 @@ class Mirror:
         await self._live.push(self._to_live.push(samples))
         if self._live.stalled:
             await self._speaker.abort("playback_stalled", PLAYBACK_STALLED)
+            if not self._listener.detects:
+                self._live = None  # nobody ends a turn here: try anew
 
     async def _begin_live(self) -> None:
         """A new response; or the last one, where the client sends faster than it plays."""

@@ -143,6 +143,7 @@ class Speaker:
 async def _parts(said: Sequence[Said], voice: Voice, rate: int) -> Parts:
     voice = voice.for_response()
     for one in said:
+        yield ""  # the words before it end here
         parts = _text(one, voice) if isinstance(one, str) else _audio(one, rate)
         async with aclosing(parts):
             async for part in parts:

@@ -189,9 +189,12 @@ class InputBuffer:
                 f"{self.max_samples / self.sample_rate:.1f} s; this append was not taken. "
                 "Commit or clear it first.",
             )
-        if len(samples):
-            self._parts.append(samples)
-            self._length += len(samples)
+        if not len(samples):
+            return
+        self._length += len(samples)
+        if self._parts and len(self._parts[-1]) < self.sample_rate // 50:
+            samples = np.concatenate([self._parts.pop(), samples])  # tiny ones cost memory
+        self._parts.append(samples)
 
     def take(self) -> Samples:
         """All of it; the buffer is empty afterwards."""

@@ -106,7 +106,7 @@ async def _read(socket: Socket, session: Session, idle_timeout_s: float) -> Good
             async with asyncio.timeout(idle_timeout_s):
                 message = await socket.recv()
         except TimeoutError:
-            if session.speaking:
+            if session.playing:
                 continue
             return Goodbye(1000, f"idle: nothing was received for {idle_timeout_s:g} s")
         await session.receive(message)

@@ -171,6 +171,11 @@ class SpokenResponse:
             return True
         return self._playback.ahead_s(self._deps.clock()) > _HEARD_SLACK_S
 
+    @property
+    def playing(self) -> bool:
+        """Whether the client still has audio of it to play."""
+        return self._playback.ahead_s(self._deps.clock()) > _HEARD_SLACK_S
+
     # -- for the dialogue -------------------------------------------------------------------------
 
     async def audio(self, samples: np.ndarray) -> None:
@@ -208,7 +213,7 @@ class SpokenResponse:
             self._break_off("failed")
         elif not self._all_said:
             self._deliver(self._timeline.flush())
-            self._end_part()
+            self._end_part(complete=False)
             self._check_all_sent()
 
     # -- for the session --------------------------------------------------------------------------
@@ -405,7 +410,7 @@ class SpokenResponse:
             return
         if self._failure is not None:
             self._end("failed")
-            self._send_done("incomplete")
+            self._send_done("incomplete", text=self._transcript.until(self._timeline.seconds))
         else:
             self._end("completed")
             self._send_done("completed")
@@ -418,10 +423,10 @@ class SpokenResponse:
     ) -> None:
         now = self._deps.clock()
         shown_s = self._playback.position_s(now)
-        text = self._transcript.until(self._heard_s())  # before its end is taken to be known
+        text = self._transcript.until(self._heard_s())
         self._end(outcome, cancel_stream=True)
         self._deps.downlink.outbox.discard(self._generation)
-        self._end_part()
+        self._end_part(complete=False)
         idle_index = self._resume_idle(self._frames_until(shown_s), now)
         self._send_video_end(self._sent_until, idle_index)
         self._send_done("incomplete", text=text, reason=reason)
@@ -447,12 +452,13 @@ class SpokenResponse:
             self._stream.close()
         self._deps.metrics.responses.labels(outcome).inc()
 
-    def _end_part(self) -> None:
+    def _end_part(self, *, complete: bool = True) -> None:
         """End the content part: no more audio or text."""
         if self._all_said:
             return
         self._all_said = True
-        self._transcript.finish()
+        if complete:  # else how long the last text would have been is not known
+            self._transcript.finish()
         downlink, ids, text = self._deps.downlink, self._part_ids(), self._transcript.text
         downlink.event(wire.OutputAudioDone(**ids))
         downlink.event(wire.OutputTranscriptDone(transcript=text, **ids))

@@ -38,6 +38,8 @@ __all__ = ["Session"]
 _log = logging.getLogger(__name__)
 
 _CLOSE_DIALOGUE_S = 5.0
+MAX_SENT_ITEM_BYTES = 4 * 1024 * 1024
+"""Of an item that a client makes: it is sent back twice, and the outbox has a bound."""
 _WIDEST_SAMPLE_RATE = 96_000  # bytes per second of 48 kHz PCM16
 
 
@@ -272,6 +274,13 @@ class Session:
         # Without the audio's bytes, which the recording holds.
         kept = event.item.model_dump() | {"status": "completed"}
         item = type(event.item).model_validate(kept)
+        if (size := len(item.model_dump_json())) > MAX_SENT_ITEM_BYTES:
+            raise ProtocolError(
+                "item_too_large",
+                f"An item may have {MAX_SENT_ITEM_BYTES >> 20} MiB as JSON, audio apart; this has "
+                f"{size / 2**20:.1f}.",
+                param="item",
+            )
         previous = self._conversation.insert(Entry(item, audio), event.previous_item_id)
         self._downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         self._downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
@@ -365,6 +374,11 @@ class Session:
     @property
     def speaking(self) -> bool:
         return self._response is not None and (not self._response.over or self._response.audible)
+
+    @property
+    def playing(self) -> bool:
+        """Whether the client still has audio to play."""
+        return self._response is not None and self._response.playing
 
     def respond(
         self, request: ResponseRequest | None = None, *, rate: int = SPEECH_RATE

@@ -41,9 +41,12 @@ class Transcript:
         return self._sent_s
 
     def add(self, text: str) -> str:
-        """Add the words of the following audio; returns the part that is kept."""
+        """The words of the audio that follows; returns the part that is kept.
+
+        An empty text ends the one before it: the audio that follows has no words.
+        """
         text = text[: MAX_CHARS - self._length]
-        if text:
+        if text or self._pieces:
             self._pieces.append((self._seconds, text))
             self._length += len(text)
         return text

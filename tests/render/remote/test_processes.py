@@ -275,4 +275,5 @@ async def test_the_embedded_model_speaks_in_two_processes() -> None:
         await engine.renderer.close()
     assert seen.indices == list(range(50)) and not seen.reasons()
     assert picture(seen.outcomes[0]).shape == (avatar.height, avatar.width, 3)
-    assert all(device["process_starts"] == 1 for device in engine.renderer.stats()["devices"].values())
+    devices = engine.renderer.stats()["devices"].values()
+    assert all(device["process_starts"] == 1 for device in devices)
