@@ -261,12 +261,13 @@ async def test_the_embedded_model_speaks_in_two_processes() -> None:
         },
     )
     engine = await asyncio.to_thread(load_engine, settings)
-    avatar = engine.avatars.get(engine.avatars.default_id)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * 16_000).astype(np.float32)
     chunker = engine.renderer.open_chunker(Fraction(25), 500)
     seen = Collector()
     await engine.renderer.start()
     try:
+        # A device's process prepares the avatar, so they come first.
+        avatar = await asyncio.to_thread(engine.avatars.get, engine.avatars.default_id)
         stream = engine.renderer.open_stream(avatar, VideoFormat(), 7, 0, seen)
         for chunk in chunker.push(noise) + chunker.flush():
             stream.submit(chunk, math.inf)
