@@ -341,3 +341,12 @@ def test_words_end_where_another_recording_begins() -> None:
     said.spoken(10.0)
     assert said.until(1.5) == "One two three."
     assert said.until(0.5) == "One two"
+
+
+def test_a_text_without_blanks_is_cut_between_its_characters() -> None:
+    """Chinese and Japanese have no blanks between words: each character counts."""
+    said = Transcript()
+    said.add("今天天气很好")
+    said.spoken(1.2)
+    said.finish()
+    assert said.until(0.6) == "今天天"

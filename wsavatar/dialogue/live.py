@@ -54,9 +54,9 @@ class LiveSpeech:
                 self._changed.notify_all()
 
     async def resume(self) -> bool:
-        """Go on after `end`, if some of it is still to be said. False: it is over."""
+        """Go on after `end`, if it is still being said. False: it is over."""
         async with self._changed:
-            if self._closed or not self._pieces:
+            if self._closed:
                 return False
             self._ended = False
             return True

@@ -136,6 +136,7 @@ class Parrot:
         await self._long.push(resample(part.samples, part.rate, self._long.rate))
         if self._long.stalled:
             await self._speaker.abort("playback_stalled", PLAYBACK_STALLED)
+            self._long = None
 
     async def _end_long(self) -> None:
         long, self._long = self._long, None
