@@ -48,10 +48,6 @@ class SpeechStarted:
 
     audio_start_ms: int
 
-    @property
-    def start_sample(self) -> int:
-        return self.audio_start_ms * VAD_RATE // 1000
-
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
@@ -60,10 +56,6 @@ class SpeechStopped:
 
     audio_end_ms: int
     voice_end_ms: int
-
-    @property
-    def end_sample(self) -> int:
-        return self.audio_end_ms * VAD_RATE // 1000
 
 
 VadEvent = SpeechStarted | SpeechStopped
