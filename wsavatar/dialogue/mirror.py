@@ -137,7 +137,8 @@ class Mirror:
 
     async def _begin_live(self) -> None:
         """A new response; or the last one, where the client sends faster than it plays."""
-        if self._last is not None and not self._said_text and await self._last.resume():
+        goes_on = self._last is not None and not self._said_text and not self._speaker.is_over
+        if goes_on and self._last is not None and await self._last.resume():
             self._live = self._last
         else:
             self._said_text = False

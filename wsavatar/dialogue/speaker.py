@@ -59,6 +59,11 @@ class Speaker:
         """Whether speech is in progress that is not sent completely."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the newest response is over: cancelled, or said to its end."""
+        return self._response is None or self._response.over
+
     async def say(self, said: Sequence[Said], request: ResponseRequest | None = None) -> None:
         """Start a response with these, one after another.
 
