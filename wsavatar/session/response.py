@@ -23,18 +23,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from wsavatar.dialogue.base import ResponseRequest
 from wsavatar.dialogue.conversation import Conversation, Entry
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError
-from wsavatar.render.jobs import FrameOutcome, RenderedFrame, VideoFormat
+from wsavatar.render.jobs import FrameOutcome, RenderedFrame
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, FrameStream, Renderer
+from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
 
-__all__ = ["MAX_AHEAD_S", "Dependencies", "ResponseFormat", "SpokenResponse"]
+__all__ = ["MAX_AHEAD_S", "Dependencies", "SpokenResponse"]
 
 MAX_AHEAD_S = 10.0
 """Maximum time by which speech runs ahead of playback. Above it the speaker waits."""
@@ -54,46 +54,6 @@ class Dependencies:
     chunk_ms: int
     metrics: Metrics
     clock: Callable[[], float] = time.monotonic
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseFormat:
-    """The format of a response, fixed at its start."""
-
-    audio: wire.AudioFormat
-    voice: str
-    rate: int
-    """Samples per second of the speech."""
-    video: VideoFormat | None
-    """None: the client gets no frames."""
-    binary: bool
-    output_modality: Literal["audio", "text"]
-    max_output_tokens: Any
-    metadata: dict[str, str] | None
-    in_conversation: bool
-
-    @classmethod
-    def of(
-        cls, config: wire.SessionConfig, request: ResponseRequest, rate: int, *, with_video: bool
-    ) -> ResponseFormat:
-        """The session's configuration with the request's changes."""
-        output, video = config.audio.output, config.avatar.video
-        wanted = None
-        if with_video and video.encoding != "none":
-            fps = Fraction(video.fps)
-            wanted = VideoFormat(fps, video.region, video.quality, video.max_width)
-        tokens = request.max_output_tokens
-        return cls(
-            audio=request.output_format or output.format,
-            voice=request.voice or output.voice,
-            rate=rate,
-            video=wanted,
-            binary=video.encoding == "binary",
-            output_modality=request.modality,
-            max_output_tokens=config.max_output_tokens if tokens is None else tokens,
-            metadata=dict(request.metadata) if request.metadata is not None else None,
-            in_conversation=request.in_conversation,
-        )
 
 
 class SpokenResponse:

@@ -30,7 +30,8 @@ from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox, Pending
 from wsavatar.session.microphone import Microphone, recording_of
 from wsavatar.session.outbox import Outbox
-from wsavatar.session.response import Dependencies, ResponseFormat, SpokenResponse
+from wsavatar.session.response import Dependencies, SpokenResponse
+from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import IdleClock
 
 __all__ = ["Session"]
