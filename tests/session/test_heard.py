@@ -99,6 +99,21 @@ async def test_an_interruption_keeps_what_was_heard_and_says_so() -> None:
         assert kept == item
 
 
+async def test_frames_are_done_once_also_where_their_sound_is_interrupted() -> None:
+    """All frames were sent, then the sound is cut: there is one response.video.done."""
+    async with holding() as held:
+        await reporting(held)
+        held.line.say("avatar.speak", text=TEXT)
+        response = (await held.line.until("response.created", 2))["response"]
+        await held.line.until("response.video.done", 2)
+        report(held.line, response, 2000)
+        await held.line.caught_up()
+        held.session.interrupt()
+        await held.line.until("response.done", 2)
+        done = held.line.of("response.video.done")
+        assert [one["response_id"] for one in done].count(response["id"]) == 1
+
+
 async def test_a_response_that_is_done_is_truncated_where_speech_stops_it() -> None:
     """A client whose first report comes after response.done is told what counts as heard."""
     async with holding() as held:

@@ -99,6 +99,7 @@ class SpokenResponse:
         self._failure: ProtocolError | None = None
         self._all_said = False
         self._all_sent = False
+        self._video_done = False  # ``response.video.done`` was sent
         self._outcome: Outcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._begin()
@@ -392,9 +393,7 @@ class SpokenResponse:
         self._send_done("incomplete", text=text, reason=reason)
 
     def _heard_s(self) -> float:
-        """Seconds that were heard: as reported, and at most what was sent; without reports, what
-        was
-        sent."""
+        """Seconds that were heard: as reported, at most what was sent; else what was sent."""
         sent_s = self._transcript.sent_s
         if not self._reports:
             return sent_s
@@ -427,13 +426,15 @@ class SpokenResponse:
     def _send_video_end(self, end_frame: int, cycle_index: int) -> None:
         if self._form.video is None:
             return
-        self._deps.downlink.event(
-            wire.VideoDone(
-                response_id=self._id,
-                frames_sent=self._sent,
-                frames_dropped=self._submitted - self._sent,
+        if not self._video_done:
+            self._video_done = True
+            self._deps.downlink.event(
+                wire.VideoDone(
+                    response_id=self._id,
+                    frames_sent=self._sent,
+                    frames_dropped=self._submitted - self._sent,
+                )
             )
-        )
         if self._stream is not None:
             self._deps.downlink.event(
                 wire.AvatarSwitchToIdle(
