@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.protocol.document import check_message
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import ServerSettings, Settings
+from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import (
     SPEECH_RATE,
     DialogueConfig,
@@ -29,6 +31,7 @@ from wsavatar.dialogue.base import (
     Response,
     ResponseRequest,
 )
+from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Chunk
@@ -288,6 +291,11 @@ def fake_engine(
         avatars or FakeAvatars("ada", "bob"),
         create_dialogue or Dialogues().create,
     )
+
+
+def real_dialogues(**sections: Any) -> Callable[..., Dialogue]:
+    """The modes that the product has, with engines by these settings."""
+    return partial(registry.create, Engines(Settings(**sections)))
 
 
 def settings(**sections: dict[str, Any]) -> Settings:

@@ -90,7 +90,7 @@ def light_settings(directory: Path) -> list[str]:
     for id, tint in (("ada", (160, 178, 196)), ("noor", (190, 170, 150))):
         _draw_avatar(directory / "avatars", id, tint)
     return [
-        "dialogue.tts=espeak",
+        "tts.engines=espeak",
         f"server.allowed_origins={OTHER_ORIGIN}",
         f"model.path={directory / 'model'}",
         f"avatars.directory={directory / 'avatars'}",

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers import FakeRenderer, fake_engine, running, settings
+from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
 from wsavatar.bench.server_process import ServerProcess
-from wsavatar.dialogue import registry
+from wsavatar.config import TtsSettings
 from wsavatar.dialogue.tts import create_voice
 from wsavatar.serve.server import ENDPOINT
 
@@ -49,7 +49,12 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence of about two seconds, PCM16 mono at 24 kHz."""
 
     async def speak() -> np.ndarray:
-        chunks = [c async for c in create_voice("espeak", "").speak("Hello. How do you do today?")]
+        chunks = [
+            c
+            async for c in create_voice(TtsSettings(engines=("espeak",))).speak(
+                "Hello. How do you do today?"
+            )
+        ]
         return np.concatenate(chunks)
 
     samples = asyncio.run(speak())
@@ -66,7 +71,7 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_a_stock_client_works_unchanged(script: str, scenario: str, voice: Path) -> None:
     """What the scenario's docstring says; the client saw no error and no event it does not know."""
     assert PYTHON is not None
-    engine = fake_engine(FakeRenderer(), create_dialogue=registry.create)
+    engine = fake_engine(FakeRenderer(), create_dialogue=real_dialogues())
     async with running(engine, settings(dialogue={"tts": "espeak"})) as server:
         url = f"ws://127.0.0.1:{server.port}{ENDPOINT}"
         process = await asyncio.create_subprocess_exec(
@@ -106,5 +111,5 @@ def test_a_stock_client_talks_to_the_command(
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that the command line started."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with ServerProcess(["--set", "dialogue.tts=espeak"], log) as process:
+    with ServerProcess(["--set", "tts.engines=espeak"], log) as process:
         yield process.url

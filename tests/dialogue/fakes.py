@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from wsavatar.config import DialogueSettings
-from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
+from wsavatar.config import AsrSettings, DialogueSettings, LlmSettings, Settings
+from wsavatar.dialogue.asr import Recognizer
+from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest, Word
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
-from wsavatar.dialogue.speaker import MakeVoice
+from wsavatar.dialogue.engines import Engines
+from wsavatar.dialogue.llm import LanguageModel
+from wsavatar.dialogue.tts import Voice
 from wsavatar.dialogue.tts.base import Chunks
 from wsavatar.protocol.events import user_item
 
@@ -31,6 +34,8 @@ class FakeResponse:
     transcript: str = ""
     status: str = "in_progress"
     error: tuple[str, str] | None = None
+    timed: list[Word] = field(default_factory=list)
+    calls: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -51,9 +56,18 @@ class FakeResponse:
         if self.status == "in_progress":
             self.transcript += delta
 
-    async def done(self) -> None:
+    async def words(self, words: Sequence[Word]) -> None:
         if self.status == "in_progress":
-            self.status = "completed"
+            self.timed += words
+
+    async def arguments(self, call_id: str, name: str, delta: str) -> None:
+        if self.status == "in_progress":
+            before = self.calls.get(call_id, (name, ""))[1]
+            self.calls[call_id] = (name, before + delta)
+
+    async def done(self, incomplete: str | None = None) -> None:
+        if self.status == "in_progress":
+            self.status = "completed" if incomplete is None else "incomplete"
 
     async def fail(self, code: str, message: str) -> None:
         if self.status == "in_progress":
@@ -102,6 +116,19 @@ class FakeSession:
     def speech_stopped(self, audio_end_ms: int) -> None:
         self.events.append(("stopped", audio_end_ms))
 
+    def transcript_delta(self, item_id: str, delta: str) -> None:
+        self.events.append(("transcript_delta", (item_id, delta)))
+
+    def transcribed(self, item_id: str, text: str, seconds: float) -> None:
+        self.events.append(("transcribed", (item_id, text)))
+
+    def transcription_failed(self, item_id: str, code: str, message: str) -> None:
+        self.events.append(("transcription_failed", (item_id, code)))
+
+    @property
+    def spoken_item_id(self) -> str | None:
+        return None
+
     def commit(self, audio: Recording | None) -> str:
         item_id = f"item_{len(self.events)}"
         self.events.append(("committed", item_id))
@@ -132,8 +159,26 @@ class FakeVoice:
         return self
 
 
-def voice_of(voice: FakeVoice) -> MakeVoice:
-    return lambda settings: voice
+class FakeEngines(Engines):
+    """What a test hands in, and nothing that the machine has."""
+
+    def __init__(
+        self,
+        voice: Voice,
+        recognizer: Recognizer | None = None,
+        language_model: LanguageModel | None = None,
+    ) -> None:
+        super().__init__(Settings(asr=AsrSettings(engine="none"), llm=LlmSettings(engine="none")))
+        self._voice = voice
+        self.recognizer = recognizer
+        self.language_model = language_model
+
+    def voice(self, name: str = "") -> Voice:
+        return self._voice
+
+
+def engines_of(voice: FakeVoice) -> FakeEngines:
+    return FakeEngines(voice)
 
 
 def config(rate: int = HEARD_RATE, **settings: Any) -> DialogueConfig:

@@ -12,11 +12,11 @@ from tests.dialogue.fakes import (
     FakeSession,
     FakeVoice,
     config,
+    engines_of,
     kinds,
     silence,
     tell,
     until_over,
-    voice_of,
     wait_for,
 )
 from wsavatar.dialogue.live import LiveSpeech
@@ -27,7 +27,7 @@ from wsavatar.media.audio import resample
 
 async def test_a_mirror_is_silent_in_silence(session: FakeSession, voice: FakeVoice) -> None:
     """No response, no frames: silence costs nothing."""
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     await tell(mirror, silence(3))
     await mirror.close()
     assert session.responses == [] and session.events == []
@@ -38,7 +38,7 @@ async def test_a_mirror_says_what_it_hears(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray, step: int
 ) -> None:
     """One response: the microphone's own samples from just before speech on, without a gap."""
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     audio = np.concatenate([silence(1), sentence, silence(3)])
     await tell(mirror, audio, step)
     (response,) = session.responses
@@ -54,7 +54,7 @@ async def test_a_mirror_speaks_while_it_hears(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """In the middle of speech, all but a blink of what was heard has been said."""
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     await tell(mirror, sentence)
     start = session.events[0][1] / 1000
     said = len(session.responses[0].said) / HEARD_RATE
@@ -67,7 +67,7 @@ async def test_a_short_pause_does_not_end_a_mirrors_response(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """A breath of a second stays within one response, whatever `silence_duration_ms` says."""
-    mirror = Mirror(session, config(vad_silence_ms=200), voice_of(voice))
+    mirror = Mirror(session, config(vad_silence_ms=200), engines_of(voice))
     await tell(mirror, np.concatenate([sentence, silence(0.8), sentence, silence(2)]))
     assert len(session.responses) == 1 and session.responses[0].status == "completed"
     await mirror.close()
@@ -77,7 +77,7 @@ async def test_a_minute_without_turn_detection_is_one_response(
     session: FakeSession, voice: FakeVoice, speech: np.ndarray
 ) -> None:
     """From the first sample to the commit, pauses and all: 60 s in, 60 s out, the same samples."""
-    mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
+    mirror = Mirror(session, config(turn_detection=False), engines_of(voice))
     await tell(mirror, speech, 8000)
     await mirror.committed("item_1")
     response = await until_over(session)
@@ -90,7 +90,7 @@ async def test_a_cancelled_mirror_is_mute_until_the_next_turn(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Cancelling means stop, not begin anew with the next sample."""
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     await tell(mirror, sentence[:HEARD_RATE])
     session.cancel()
     said = len(session.responses[0].said)
@@ -106,7 +106,7 @@ async def test_a_turn_that_goes_on_is_mirrored_to_its_end(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray, how: str
 ) -> None:
     """In the middle of a turn neither of them breaks what is mirrored: one response, to its end."""
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     await tell(mirror, sentence)
     if how == "a new rate":
         await mirror.configure(config(rate=48_000))
@@ -127,7 +127,7 @@ async def test_without_turns_nothing_but_the_client_ends_a_text(
 ) -> None:
     """A live microphone does not interrupt a text; once it is said, the mirror goes on."""
     session.gate = asyncio.Event()
-    mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
+    mirror = Mirror(session, config(turn_detection=False), engines_of(voice))
     await tell(mirror, sentence)
     await mirror.speak("A text.")
     await tell(mirror, sentence)
@@ -144,7 +144,7 @@ async def test_a_mirror_does_not_wait_for_the_client(
 ) -> None:
     """A client that plays nothing for a minute: the mirror still hears, and then says it all."""
     session.gate = asyncio.Event()
-    mirror = Mirror(session, config(turn_detection=False), voice_of(voice))
+    mirror = Mirror(session, config(turn_detection=False), engines_of(voice))
     async with asyncio.timeout(20):
         await tell(mirror, speech, 1600)
     assert session.responses[0].parts == []
@@ -159,7 +159,7 @@ async def test_turns_that_come_faster_than_they_are_said_are_all_said(
 ) -> None:
     """A recording sent at once to a mirror: the second turn goes on in the first one's response."""
     session.gate = asyncio.Event()
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     turn = np.concatenate([sentence, silence(2)])
     await tell(mirror, np.concatenate([turn, turn]), 16_000)
     assert kinds(session) == ["started", "stopped", "committed"] * 2
@@ -174,7 +174,7 @@ async def test_a_long_recording_sent_at_once_is_said_whole(
 ) -> None:
     """Four minutes in one turn, faster than they are said: the dialogue waits, nothing is lost."""
     session.gate = asyncio.Event()
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     talk = np.concatenate([np.tile(sentence, 80), silence(1)])
     telling = asyncio.create_task(tell(parrot, talk, 16_000))
     await wait_for(lambda: len(session.responses) == 1)
@@ -204,7 +204,7 @@ async def test_speech_takes_a_mirrors_text_from_its_lips(
 ) -> None:
     """Who speaks while a text is said interrupts it, and is mirrored."""
     session.gate = asyncio.Event()
-    mirror = Mirror(session, config(), voice_of(voice))
+    mirror = Mirror(session, config(), engines_of(voice))
     await mirror.speak("A long text.")
     await wait_for(lambda: voice.spoken != [])
     session.gate = None

@@ -12,11 +12,11 @@ from tests.dialogue.fakes import (
     FakeSession,
     FakeVoice,
     config,
+    engines_of,
     kinds,
     silence,
     tell,
     until_over,
-    voice_of,
     wait_for,
 )
 from wsavatar.dialogue.base import ResponseRequest
@@ -30,7 +30,7 @@ async def test_a_parrot_says_back_what_it_heard(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Once the turn is over: committed, then said back, the silence around it trimmed."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     await tell(parrot, np.concatenate([silence(1), sentence]))
     assert session.responses == [] and kinds(session) == ["started"]
     await tell(parrot, silence(1))
@@ -46,7 +46,7 @@ async def test_a_client_that_commits_gets_its_answer_when_it_asks(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Without turn detection nothing is said until `response.create`."""
-    parrot = Parrot(session, config(turn_detection=False), voice_of(voice))
+    parrot = Parrot(session, config(turn_detection=False), engines_of(voice))
     await tell(parrot, sentence)
     await parrot.committed(session.commit(Recording(sentence, HEARD_RATE)))
     assert session.responses == []
@@ -61,7 +61,7 @@ async def test_create_response_false_leaves_the_answer_to_the_client(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """The turn is found and committed; the client asks for the response itself."""
-    parrot = Parrot(session, config(create_response=False), voice_of(voice))
+    parrot = Parrot(session, config(create_response=False), engines_of(voice))
     await tell(parrot, np.concatenate([sentence, silence(1)]))
     assert kinds(session)[-1] == "committed" and session.responses == []
     await parrot.create_response(ResponseRequest())
@@ -74,7 +74,7 @@ async def test_speaking_interrupts_a_parrot(
 ) -> None:
     """The response is cancelled as speech begins, and its task is gone."""
     session.gate = asyncio.Event()  # the first answer never gets through
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     await tell(parrot, np.concatenate([sentence, silence(1)]))
     assert session.responses[0].status == "in_progress"
     await tell(parrot, sentence[:HEARD_RATE])
@@ -88,7 +88,7 @@ async def test_a_blip_does_not_cost_the_answer(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray, audible: bool
 ) -> None:
     """48 ms of voice while the avatar speaks, or is still heard, interrupt nothing."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     if audible:
         session.audible = True
     else:
@@ -110,7 +110,7 @@ async def test_a_hum_does_not_cost_the_answer(
 ) -> None:
     """A steady tone is no voice, however long and loud it is."""
     session.audible = True
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     t = np.arange(4 * HEARD_RATE) / HEARD_RATE
     for level_db in (-40, -20):
         hum = 10 ** (level_db / 20) * np.sin(2 * np.pi * hz * t)
@@ -123,7 +123,7 @@ async def test_a_parrot_forgets_what_was_cleared(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """A clear in the middle of a turn: only what comes after it is said back."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     await tell(parrot, sentence)
     await parrot.cleared()
     assert kinds(session) == ["started", "stopped"]
@@ -137,7 +137,7 @@ async def test_a_parrot_goes_on_with_other_settings(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """A new rate in the middle of a turn: the turn is whole, and said back at the new rate."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     await tell(parrot, sentence)
     await parrot.configure(config(rate=48_000, vad_silence_ms=700))
     await tell(parrot, resample(np.concatenate([sentence, silence(1)]), HEARD_RATE, 48_000), 4800)
@@ -153,7 +153,7 @@ async def test_interrupt_response_false_lets_a_parrot_finish(
 ) -> None:
     """What is said meanwhile is committed, and not answered."""
     session.gate = asyncio.Event()
-    parrot = Parrot(session, config(interrupt_response=False), voice_of(voice))
+    parrot = Parrot(session, config(interrupt_response=False), engines_of(voice))
     await tell(parrot, np.concatenate([sentence, silence(1), sentence, silence(1)]))
     assert kinds(session).count("committed") == 2 and len(session.responses) == 1
     session.gate.set()
@@ -165,7 +165,7 @@ async def test_an_endless_turn_is_answered_while_it_goes_on(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """After a minute the answer begins; the rest of the turn belongs to the same answer."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     talk = np.tile(sentence, 22)
     await tell(parrot, talk, 8000)
     assert kinds(session) == ["started", "stopped", "committed", "started"]
@@ -182,7 +182,7 @@ async def test_an_endless_turn_is_answered_while_it_goes_on(
 
 async def test_a_parrot_reads_out_what_was_written(session: FakeSession, voice: FakeVoice) -> None:
     """A user item in writing is said back in the voice."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     session.conversation.add(Entry(user_item("item_1", text="Read this.")))
     await parrot.create_response(ResponseRequest())
     response = await until_over(session)
@@ -192,7 +192,7 @@ async def test_a_parrot_reads_out_what_was_written(session: FakeSession, voice: 
 
 async def test_a_parrot_that_heard_nothing_says_so(session: FakeSession, voice: FakeVoice) -> None:
     """`response.create` with nothing to answer is a failed response, not silence."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     await parrot.create_response(ResponseRequest())
     response = await until_over(session)
     assert response.error is not None and response.error[0] == "nothing_to_answer"

@@ -12,11 +12,10 @@ from tests.dialogue.fakes import (
     FakeSession,
     FakeVoice,
     config,
+    engines_of,
     until_over,
-    voice_of,
     wait_for,
 )
-from wsavatar.config import DialogueSettings
 from wsavatar.dialogue.base import SPEECH_RATE, ResponseRequest
 from wsavatar.dialogue.conversation import Entry, Recording
 from wsavatar.dialogue.parrot import Parrot
@@ -29,7 +28,7 @@ async def test_captions_come_before_the_words_they_are_of(
     session: FakeSession, voice: FakeVoice
 ) -> None:
     """A text is said phrase by phrase: the first sentence alone, so that speech begins early."""
-    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=60))
     await speaker.say(("One. Two three.\nFour?",))
     response = await until_over(session)
     assert voice.spoken == ["One. Two three.", "Four?"]
@@ -46,7 +45,7 @@ async def test_a_text_that_cannot_be_said_fails(
     session: FakeSession, voice: FakeVoice, text: str, code: str
 ) -> None:
     """Empty, invisible or endless: an error with a code, and the voice is not asked."""
-    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=60))
     await speaker.say((text,))
     response = await until_over(session)
     assert response.error is not None and response.error[0] == code and voice.spoken == []
@@ -60,7 +59,7 @@ async def test_a_voice_that_fails_fails_the_response(
     session: FakeSession, error: Exception, code: str
 ) -> None:
     """The session lives, the client is told; a bug's message stays in the log."""
-    speaker = Speaker(session, lambda _: FakeVoice(error), DialogueSettings(max_response_s=60))
+    speaker = Speaker(session, lambda _: FakeVoice(error), config(max_response_s=60))
     await speaker.say(("Hello.",))
     response = await until_over(session)
     assert response.error is not None and response.error[0] == code
@@ -73,7 +72,7 @@ async def test_a_text_that_cannot_be_said_cancels_what_it_replaces(
 ) -> None:
     """What was cut off by it is not reported as completed."""
     session.gate = asyncio.Event()
-    speaker = Speaker(session, voice_of(voice), DialogueSettings())
+    speaker = Speaker(session, engines_of(voice).voice, config())
     await speaker.say(("A long text.",))
     await wait_for(lambda: voice.spoken != [])
     await speaker.say(("...",))
@@ -84,7 +83,7 @@ async def test_texts_and_recordings_are_said_in_their_order(
     session: FakeSession, voice: FakeVoice, sentence: np.ndarray
 ) -> None:
     """Items of both kinds in one request: nothing of it is left out."""
-    parrot = Parrot(session, config(), voice_of(voice))
+    parrot = Parrot(session, config(), engines_of(voice))
     recording = Recording(sentence, HEARD_RATE)
     entries = (
         Entry(user_item("a"), recording),
@@ -101,7 +100,7 @@ async def test_texts_and_recordings_are_said_in_their_order(
 
 async def test_a_new_text_takes_the_old_ones_place(session: FakeSession, voice: FakeVoice) -> None:
     """One thing is said at a time; the old voice is closed before the new one begins."""
-    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=60))
     await speaker.say(("First.",))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -114,7 +113,7 @@ async def test_a_new_text_takes_the_old_ones_place(session: FakeSession, voice: 
 
 async def test_a_cancelled_text_stops_the_voice(session: FakeSession, voice: FakeVoice) -> None:
     """After the client's cancel no more is synthesised."""
-    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=60))
     await speaker.say(("x" * 150,))
     await wait_for(lambda: len(session.responses[0].parts) > 0)
     session.cancel()
@@ -126,7 +125,7 @@ async def test_a_cancelled_text_stops_the_voice(session: FakeSession, voice: Fak
 async def test_stopping_ends_the_response(session: FakeSession, voice: FakeVoice) -> None:
     """A dialogue that is closed leaves no response hanging and no task behind."""
     session.gate = asyncio.Event()
-    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=60))
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=60))
     await speaker.say(("Hello.",))
     await asyncio.sleep(0)
     await speaker.stop()
@@ -135,7 +134,7 @@ async def test_stopping_ends_the_response(session: FakeSession, voice: FakeVoice
 
 async def test_a_response_is_bounded(session: FakeSession, voice: FakeVoice) -> None:
     """What was said up to the limit stands; then the response fails with a clear code."""
-    speaker = Speaker(session, voice_of(voice), DialogueSettings(max_response_s=1))
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=1))
     await speaker.say(("x" * 50,))
     response = await until_over(session)
     assert response.error is not None and response.error[0] == "response_too_long"

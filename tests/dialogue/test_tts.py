@@ -15,6 +15,7 @@ import edge_tts.communicate
 import numpy as np
 import pytest
 
+from wsavatar.config import TtsSettings
 from wsavatar.dialogue.tts import Voice, VoiceError, create_voice
 from wsavatar.dialogue.tts import espeak as espeak_module
 from wsavatar.dialogue.tts.auto import AutoVoice, ServiceState
@@ -117,7 +118,7 @@ async def test_a_missing_espeak_costs_only_what_it_would_say(
     """A voice can be had, as a mirror needs one; speaking names the package that is missing."""
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     monkeypatch.setattr(espeak_module, "_library", espeak_module._library_path)
-    voice = create_voice("espeak")
+    voice = create_voice(TtsSettings(engines=("espeak",)))
     with pytest.raises(VoiceError, match="pip install 'espeakng-loader"):
         await spoken(voice)
 
@@ -471,4 +472,4 @@ async def test_a_service_that_comes_back_is_used_again(service: EdgeService) -> 
 def test_an_engine_that_is_not_there_is_a_clear_error() -> None:
     """The error names the engines there are."""
     with pytest.raises(VoiceError, match="auto, edge, espeak"):
-        create_voice("flite")
+        create_voice(TtsSettings(engines=("flite",)))

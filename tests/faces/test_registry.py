@@ -15,10 +15,10 @@ from tests.fake_model import Collector, picture
 from tests.helpers import client, running
 from wsavatar.config import (
     AvatarSettings,
-    DialogueSettings,
     ModelSettings,
     ServerSettings,
     Settings,
+    TtsSettings,
 )
 from wsavatar.faces import registry
 from wsavatar.faces.registry import FaceError, load_face, model_directory, speech_windows
@@ -36,7 +36,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
         server=ServerSettings(host="127.0.0.1", port=0),
         model=ModelSettings(name="plain", devices=("cpu",)),
         avatars=AvatarSettings(directory=tmp_path / "avatars", cache=tmp_path / "cache"),
-        dialogue=DialogueSettings(tts="espeak"),
+        tts=TtsSettings(engines=("espeak",)),
     )
 
 

@@ -15,9 +15,8 @@ import pytest
 import soundfile
 from jsonschema import ValidationError
 
-from tests.helpers import Client, client, fake_engine, running
+from tests.helpers import Client, client, fake_engine, real_dialogues, running
 from tests.protocol.document import check_message, event_types
-from wsavatar.dialogue import registry
 from wsavatar.media.audio import resample
 from wsavatar.protocol.asyncapi import describe
 
@@ -72,7 +71,7 @@ async def test_every_event_of_a_spoken_turn_is_as_described(samples_dir: Path) -
     voice = resample(samples[: 4 * rate], rate, 24_000)
     quiet = np.zeros(2 * 24_000, np.float32)
     data = (np.concatenate([voice, quiet]) * 32767).astype("<i2").tobytes()
-    engine = fake_engine(create_dialogue=registry.create)
+    engine = fake_engine(create_dialogue=real_dialogues())
     async with running(engine) as server, client(server, "?avatar=ada") as me:
         for start in range(0, len(data), 4800):
             piece = base64.b64encode(data[start : start + 4800]).decode()

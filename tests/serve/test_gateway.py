@@ -25,7 +25,7 @@ settings = load_settings("embedded", {
     "server.port": 0,
     "model.devices": ("cpu",),
     "model.processes": "per_device",
-    "dialogue.tts": "espeak",
+    "tts.engines": ["espeak"],
     "render.max_lateness_ms": 10000,
 })
 

@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import Dialogues, FakeRenderer, client, fake_engine, running, settings, tone
+from tests.helpers import (
+    Dialogues,
+    FakeRenderer,
+    client,
+    fake_engine,
+    real_dialogues,
+    running,
+    settings,
+    tone,
+)
 from tests.session.held import Line, holding
-from wsavatar.dialogue import registry
 from wsavatar.media.audio import encode
 from wsavatar.metrics import Metrics
 from wsavatar.serve.websocket import carry
@@ -170,7 +178,7 @@ async def test_what_a_mode_cannot_do_is_a_failed_response_that_says_so(
     asked: dict[str, Any],
 ) -> None:
     """The client's request is answered, metadata and all, by a response that failed in words."""
-    engine = fake_engine(create_dialogue=registry.create)
+    engine = fake_engine(create_dialogue=real_dialogues())
     chosen = settings(dialogue={"tts": "espeak"})
     async with running(engine, chosen) as server, client(server) as stock:
         await stock.send("conversation.item.create", item=user_text("Hello."))
@@ -184,7 +192,7 @@ async def test_what_a_mode_cannot_do_is_a_failed_response_that_says_so(
 
 async def test_a_users_own_audio_item_is_said_back() -> None:
     """An item with input_audio is as good as a spoken turn: the same samples come back."""
-    engine = fake_engine(create_dialogue=registry.create)
+    engine = fake_engine(create_dialogue=real_dialogues())
     said = tone(1.0, 330)
     async with running(engine) as server, client(server) as stock:
         part = {"type": "input_audio", "audio": pcm(said)}
@@ -202,7 +210,7 @@ async def test_what_is_said_back_is_what_came_in(rate: int) -> None:
     noise = np.random.default_rng(7).integers(-9000, 9000, rate, dtype=np.int16)
     form = {"type": "audio/pcm", "rate": rate}
     audio = {"input": {"format": form, "turn_detection": None}, "output": {"format": form}}
-    engine = fake_engine(create_dialogue=registry.create)
+    engine = fake_engine(create_dialogue=real_dialogues())
     async with running(engine) as server:
         for mode in ("parrot", "mirror"):
             async with client(server) as stock:
@@ -219,7 +227,7 @@ async def test_what_is_said_back_is_what_came_in(rate: int) -> None:
 
 async def test_a_cleared_buffer_is_not_said_back() -> None:
     """4 s, clear, 1 s: what is said back is the second that came after the clear."""
-    engine = fake_engine(create_dialogue=registry.create)
+    engine = fake_engine(create_dialogue=real_dialogues())
     before, after = tone(4, 300), tone(1, 500)
     off = {"audio": {"input": {"turn_detection": None}}}
     async with running(engine) as server, client(server) as stock:
@@ -235,7 +243,7 @@ async def test_a_cleared_buffer_is_not_said_back() -> None:
 
 async def test_a_mirror_goes_on_after_a_clear() -> None:
     """Without turn detection a clear ends the response; the next sample begins another."""
-    engine = fake_engine(create_dialogue=registry.create)
+    engine = fake_engine(create_dialogue=real_dialogues())
     off = {"audio": {"input": {"turn_detection": None}}, "avatar": {"mode": "mirror"}}
     async with running(engine) as server, client(server) as stock:
         await stock.send("session.update", session=off)

@@ -89,7 +89,7 @@ async def test_a_change_of_voice_or_turns_keeps_the_dialogue() -> None:
         held.line.say("session.update", session=voice)
         await held.line.until("session.updated")
         assert [mode for mode, _ in held.dialogues.made] == ["parrot"]
-        assert dialogue(held).config.settings.tts_voice == "de-DE-KatjaNeural"
+        assert dialogue(held).config.voice == "de-DE-KatjaNeural"
         held.line.say("session.update", session={"avatar": {"mode": "mirror"}})
         held.line.say("response.create")
         await held.line.until("response.done")
@@ -100,7 +100,7 @@ async def test_a_change_of_voice_or_turns_keeps_the_dialogue() -> None:
 
 async def test_a_setting_repeated_changes_nothing() -> None:
     """The present value again, or an empty voice for the default, interrupts nothing."""
-    async with holding(face=FakeRenderer(held=True), dialogue={"tts_voice": "de"}) as held:
+    async with holding(face=FakeRenderer(held=True), tts={"voice": "de"}) as held:
         held.line.say("avatar.speak", text="hum 300")
         await held.line.until("response.output_audio.delta", 2)
         for voice in ("de", ""):

@@ -24,10 +24,10 @@ from tests.helpers import (
     fake_engine,
     frame_total,
     label_of,
+    real_dialogues,
     running,
     settings,
 )
-from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.media.audio import resample
 from wsavatar.resources import embedded_weights, resource_dir
@@ -44,9 +44,12 @@ def speech(samples_dir: Path) -> np.ndarray:
     return resample(samples[: SECONDS * rate], rate, SPEECH_RATE)
 
 
+CREATE = real_dialogues()
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[AvatarServer]:
-    engine = Engine(FakeRenderer(), FakeAvatars("ada", "bob"), registry.create)
+    engine = Engine(FakeRenderer(), FakeAvatars("ada", "bob"), CREATE)
     async with running(engine) as started:
         yield started
 
@@ -182,7 +185,7 @@ async def test_audio_comes_in_the_format_that_was_asked_for(
 @pytest.mark.parametrize("chunk_ms", [100, 500, 2000])
 async def test_frames_do_not_depend_on_the_chunk_size(speech: np.ndarray, chunk_ms: int) -> None:
     """However audio is sliced, the same frames come, each once."""
-    engine = Engine(FakeRenderer(), FakeAvatars("ada"), registry.create)
+    engine = Engine(FakeRenderer(), FakeAvatars("ada"), CREATE)
     async with running(engine, settings(audio={"chunk_ms": chunk_ms})) as server:
         async with client(server) as me:
             await configure(me, "mirror", "binary", turn_detection=None)

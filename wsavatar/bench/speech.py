@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wsavatar.config import TtsSettings
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.dialogue.tts import create_voice
 from wsavatar.media.audio import resample
@@ -27,7 +28,7 @@ def synthesised_speech() -> np.ndarray:
     """Half a minute of speech by the offline voice, float32 mono at 24 kHz. Raises VoiceError."""
 
     async def speak() -> list[np.ndarray]:
-        voice = create_voice("espeak")
+        voice = create_voice(TtsSettings(engines=("espeak",)))
         return [piece for sentence in SPEECH.split(". ") async for piece in voice.speak(sentence)]
 
     return np.concatenate(asyncio.run(speak()))

@@ -7,7 +7,7 @@ is a class in this package and a line in `registry`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,9 +23,12 @@ __all__ = [
     "Dialogue",
     "DialogueConfig",
     "DialogueSession",
+    "Persona",
     "Response",
     "ResponseRequest",
     "Samples",
+    "TranscriptionRequest",
+    "Word",
 ]
 
 SPEECH_RATE = 24_000
@@ -35,13 +38,50 @@ Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
+class Persona:
+    """Who the avatar is, as its ``avatar.json`` says; empty: not said."""
+
+    language: str = ""
+    """As "en"."""
+    instructions: str = ""
+    greeting: str = ""
+    """Said when a conversation begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionRequest:
+    """How the client wants the user's speech transcribed. Empty: as the server has it."""
+
+    language: str = ""
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a response: its place in the response's audio, in seconds.
+
+    ``estimated``: by the text's length; the engine did not say.
+    """
+
+    text: str
+    start_s: float
+    duration_s: float
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DialogueConfig:
     """A session's configuration for its dialogue; `configure` passes each new one."""
 
     settings: DialogueSettings
-    """The server's settings with the client's changes: turn detection, voice."""
+    """The server's settings with the client's changes of turn detection."""
     input_rate: int
     """Samples per second of the audio for `Dialogue.heard`."""
+    voice: str = ""
+    """A name; empty: the engine's default voice."""
+    transcription: TranscriptionRequest | None = None
+    """The client wants to know what the user said. None: it does not."""
+    persona: Persona = Persona()
     instructions: str = ""
     tools: tuple[Any, ...] = ()
     tool_choice: Any = "auto"
@@ -79,10 +119,25 @@ class Response(Protocol):
         """Say float32 mono samples at the response's rate. Waits while the client has enough."""
 
     async def text(self, delta: str) -> None:
-        """Add to the transcript: the words of the following audio."""
+        """Add to the transcript: the words of the following audio. Of a response in text
+        (`ResponseRequest.modality`), the text itself."""
 
-    async def done(self) -> None:
-        """The speech is complete; all of it is still delivered."""
+    async def words(self, words: Sequence[Word]) -> None:
+        """When words of the audio are said, in order; some may be before audio sent already."""
+
+    async def arguments(self, call_id: str, name: str, delta: str) -> None:
+        """The model calls a function of the client: more of the arguments' JSON.
+
+        A call ends with the next one, or with the response. A response may have calls alone.
+        """
+
+    async def done(
+        self, incomplete: Literal["max_output_tokens", "content_filter"] | None = None
+    ) -> None:
+        """The response is complete; all of it is still delivered.
+
+        ``incomplete``: why the model stopped early; then its status is ``incomplete``.
+        """
 
     async def fail(self, code: str, message: str, *, at_once: bool = False) -> None:
         """It cannot be said: the response ends with status ``failed`` and this reason.
@@ -119,6 +174,21 @@ class DialogueSession(Protocol):
     def speech_started(self, audio_start_ms: int) -> None: ...
 
     def speech_stopped(self, audio_end_ms: int) -> None: ...
+
+    def transcript_delta(self, item_id: str, delta: str) -> None:
+        """More of what the user says in an item, which may still be in progress. Words once sent
+        are not taken back."""
+
+    def transcribed(self, item_id: str, text: str, seconds: float) -> None:
+        """All that the user said in a committed item of so much audio. Kept with the item; sent to
+        a client that wants it (`DialogueConfig.transcription`)."""
+
+    def transcription_failed(self, item_id: str, code: str, message: str) -> None:
+        """What the user said in an item is not known."""
+
+    @property
+    def spoken_item_id(self) -> str | None:
+        """The id that `speech_started` announced and the next `commit` uses."""
 
     def commit(self, audio: Recording | None) -> str:
         """End a turn: add a user item, and empty the input buffer.

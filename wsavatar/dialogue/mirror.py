@@ -14,10 +14,11 @@ from wsavatar.media.audio import Resampler
 
 from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
+from .engines import Engines
 from .listener import Listener
 from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
-from .speaker import MakeVoice, Speaker
+from .speaker import Speaker
 from .turns import TurnAudio, TurnBegan
 
 __all__ = ["HANGOVER_MS", "MAX_BEHIND_S", "Mirror"]
@@ -32,12 +33,10 @@ MAX_BEHIND_S = 120.0
 class Mirror:
     """A `Dialogue`."""
 
-    def __init__(
-        self, session: DialogueSession, config: DialogueConfig, make_voice: MakeVoice
-    ) -> None:
+    def __init__(self, session: DialogueSession, config: DialogueConfig, engines: Engines) -> None:
         self._session = session
         self._config = config
-        self._speaker = Speaker(session, make_voice, config.settings)
+        self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config, _silence_ms)
         self._live: LiveSpeech | None = None  # what is mirrored
         self._last: LiveSpeech | None = None  # the same, or what was mirrored before
@@ -91,7 +90,7 @@ class Mirror:
     async def configure(self, config: DialogueConfig) -> None:
         detected, self._config = self._listener.detects, config
         self._listener.configure(config)
-        self._speaker.configure(config.settings)
+        self._speaker.configure(config)
         if self._listener.detects != detected:
             await self._end()
 

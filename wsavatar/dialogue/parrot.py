@@ -12,10 +12,11 @@ from wsavatar.media.audio import resample
 
 from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
+from .engines import Engines
 from .listener import Listener
 from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
-from .speaker import MakeVoice, Speaker
+from .speaker import Speaker
 from .turns import TurnAudio, TurnBegan
 
 __all__ = ["MAX_TURN_S", "Parrot", "trim_silence"]
@@ -27,12 +28,10 @@ MAX_TURN_S = 60.0
 class Parrot:
     """A `Dialogue`."""
 
-    def __init__(
-        self, session: DialogueSession, config: DialogueConfig, make_voice: MakeVoice
-    ) -> None:
+    def __init__(self, session: DialogueSession, config: DialogueConfig, engines: Engines) -> None:
         self._session = session
         self._config = config
-        self._speaker = Speaker(session, make_voice, config.settings)
+        self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config)
         self._turn: list[Samples] = []
         self._turn_samples = 0
@@ -78,7 +77,7 @@ class Parrot:
     async def configure(self, config: DialogueConfig) -> None:
         old, self._config = self._config, config
         self._listener.configure(config)
-        self._speaker.configure(config.settings)
+        self._speaker.configure(config)
         if not self._listener.detects:
             self._take_turn()
             await self._end_long()

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wsavatar.config import DialogueSettings
 from wsavatar.errors import WsavatarError
 
 from .base import Dialogue, DialogueConfig, DialogueSession
+from .engines import Engines
 from .mirror import Mirror
 from .parrot import Parrot
 from .silero import SileroError
-from .speaker import MakeVoice
-from .tts import Voice, VoiceError, create_voice
+from .tts import VoiceError
 
 __all__ = ["DialogueError", "create"]
 
-_MODES: dict[str, Callable[[DialogueSession, DialogueConfig, MakeVoice], Dialogue]] = {
+_MODES: dict[str, Callable[[DialogueSession, DialogueConfig, Engines], Dialogue]] = {
     "mirror": Mirror,
     "parrot": Parrot,
 }
@@ -31,7 +30,9 @@ class DialogueError(WsavatarError, ValueError):
         self.code = code
 
 
-def create(mode: str, session: DialogueSession, config: DialogueConfig) -> Dialogue:
+def create(
+    engines: Engines, mode: str, session: DialogueSession, config: DialogueConfig
+) -> Dialogue:
     """Create a session's dialogue. Raises `DialogueError`."""
     make = _MODES.get(mode)
     if make is None:
@@ -39,10 +40,6 @@ def create(mode: str, session: DialogueSession, config: DialogueConfig) -> Dialo
             "unsupported_mode", f"There is no mode {mode!r} yet. Available: {', '.join(_MODES)}."
         )
     try:
-        return make(session, config, _voice)
+        return make(session, config, engines)
     except (SileroError, VoiceError) as error:
         raise DialogueError("dialogue_unavailable", str(error)) from error
-
-
-def _voice(settings: DialogueSettings) -> Voice:
-    return create_voice(settings.tts, settings.tts_voice)

@@ -10,10 +10,9 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from wsavatar.config import DialogueSettings
 from wsavatar.media.audio import resample
 
-from .base import SPEECH_RATE, DialogueSession, Response, ResponseRequest, Samples
+from .base import SPEECH_RATE, DialogueConfig, DialogueSession, Response, ResponseRequest, Samples
 from .conversation import Recording
 from .live import LiveSpeech
 from .tts import Voice, VoiceError
@@ -23,8 +22,8 @@ __all__ = ["MakeVoice", "Said", "Speaker"]
 
 _log = logging.getLogger(__name__)
 
-MakeVoice = Callable[[DialogueSettings], Voice]
-"""Creates the voice of the settings. Raises VoiceError if it is not available."""
+MakeVoice = Callable[[str], Voice]
+"""Creates the voice of this name (empty: the default). Raises VoiceError if there is none."""
 Said = str | Recording | LiveSpeech
 """A text, a recording, or live speech."""
 Parts = AsyncGenerator[str | Samples, None]
@@ -38,21 +37,20 @@ class Speaker:
     """
 
     def __init__(
-        self, session: DialogueSession, make_voice: MakeVoice, settings: DialogueSettings
+        self, session: DialogueSession, make_voice: MakeVoice, config: DialogueConfig
     ) -> None:
         self._session = session
         self._make_voice = make_voice
-        self._settings = settings
-        self._voice = make_voice(settings)
+        self._config = config
+        self._voice = make_voice(config.voice)
         self._response: Response | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def configure(self, settings: DialogueSettings) -> None:
-        """Use these settings from the next text on. Raises VoiceError; then nothing changes."""
-        old, chosen = self._settings, (settings.tts, settings.tts_voice)
-        if chosen != (old.tts, old.tts_voice):
-            self._voice = self._make_voice(settings)
-        self._settings = settings
+    def configure(self, config: DialogueConfig) -> None:
+        """Use this from the next text on. Raises VoiceError; then nothing changes."""
+        if config.voice != self._config.voice:
+            self._voice = self._make_voice(config.voice)
+        self._config = config
 
     @property
     def busy(self) -> bool:
@@ -77,8 +75,7 @@ class Speaker:
             return
         voice = self._voice
         if request is not None and request.voice is not None:
-            settings = self._settings.model_copy(update={"tts_voice": request.voice})
-            voice = self._make_voice(settings)
+            voice = self._make_voice(request.voice)
         rates = {SPEECH_RATE if isinstance(one, str) else one.rate for one in said}
         rate = rates.pop() if len(rates) == 1 else SPEECH_RATE
         await self._begin(said, voice, request, rate)
@@ -112,7 +109,7 @@ class Speaker:
         await self.stop()
         self._response = response
         is_live = any(isinstance(one, LiveSpeech) for one in said)
-        limit = None if is_live else int(self._settings.max_response_s * rate)
+        limit = None if is_live else int(self._config.settings.max_response_s * rate)
         saying = self._say(response, _parts(said, voice, rate), limit)
         self._task = asyncio.create_task(saying, name=f"say {response.id}")
 
@@ -129,9 +126,10 @@ class Speaker:
                     await response.audio(part if limit is None else part[: limit - said])
                     said += len(part)
                     if limit is not None and said > limit:
+                        max_s = self._config.settings.max_response_s
                         await response.fail(
                             "response_too_long",
-                            f"Cut off: a response may last {self._settings.max_response_s:g} s.",
+                            f"Cut off: a response may last {max_s:g} s.",
                         )
                         return
             if said:

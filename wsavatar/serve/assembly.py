@@ -62,12 +62,14 @@ _SECTIONS = tuple(Settings.model_fields)
 def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
     """Load everything. Raises CheckpointError, AvatarError or ValueError."""
     from wsavatar.avatars.store import AvatarStore
+    from wsavatar.dialogue.engines import Engines
     from wsavatar.dialogue.registry import create
 
+    engines = Engines(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if works_in_processes(settings):
         renderer, avatars = _in_processes(settings, progress)
-        return Engine(renderer=renderer, avatars=avatars, create_dialogue=create)
+        return Engine(renderer, avatars, partial(create, engines), engines)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
     models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
@@ -75,7 +77,8 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     return Engine(
         renderer=open_pool(settings, models, [default]),
         avatars=store,
-        create_dialogue=create,
+        create_dialogue=partial(create, engines),
+        speech=engines,
     )
 
 

@@ -159,6 +159,8 @@ class AvatarServer:
         await asyncio.gather(self._loading, *closing, return_exceptions=True)
         if self._engine is not None:
             await self._engine.renderer.close()
+            if self._engine.speech is not None:
+                await self._engine.speech.close()
         if self._ready.done() and not self._ready.cancelled():
             self._ready.exception()  # the error was logged
 
@@ -173,6 +175,9 @@ class AvatarServer:
         try:
             engine = await _on_daemon_thread(lambda: self._load(self._settings, progress))
             await engine.renderer.start()
+            if engine.speech is not None:
+                self._report_progress("starting the speech engines")
+                await engine.speech.start()
         except Exception as error:  # a model's files may raise anything
             if not isinstance(error, LoadError):
                 _log.debug("loading failed", exc_info=True)

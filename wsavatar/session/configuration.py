@@ -28,7 +28,7 @@ def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
     return SessionConfig(
         audio=wire.AudioConfig(
             input=wire.AudioInput(turn_detection=detection if dialogue.turn_detection else None),
-            output=wire.AudioOutput(voice=dialogue.tts_voice),
+            output=wire.AudioOutput(voice=settings.tts.voice),
         ),
         avatar=wire.AvatarConfig(
             id=avatar_id,
@@ -36,7 +36,7 @@ def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
             video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
         ),
         default_turn_detection=detection,
-        default_voice=dialogue.tts_voice,
+        default_voice=settings.tts.voice,
     )
 
 
@@ -54,10 +54,10 @@ def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> Dialog
                 "vad_threshold": detection.threshold,
                 "vad_prefix_padding_ms": detection.prefix_padding_ms,
                 "vad_silence_ms": detection.silence_duration_ms,
-                "tts_voice": config.audio.output.voice,
             }
         ),
         input_rate=config.audio.input.format.rate,
+        voice=config.audio.output.voice,
         instructions=config.instructions,
         tools=config.tools,
         tool_choice=config.tool_choice,

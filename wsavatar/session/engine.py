@@ -17,6 +17,7 @@ import numpy as np
 from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import Mode
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
+from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
@@ -64,6 +65,16 @@ class Renderer(Protocol):
         """Statistics, as a dataclass or a mapping."""
 
 
+class SpeechEngines(Protocol):
+    """Speech recognition, language model and voices."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def status(self) -> Sequence[EngineStatus]: ...
+
+
 class AvatarSummary(Protocol):
     """An avatar that may not be prepared yet."""
 
@@ -97,3 +108,4 @@ class Engine:
     renderer: Renderer
     avatars: Avatars
     create_dialogue: Callable[[Mode, DialogueSession, DialogueConfig], Dialogue]
+    speech: SpeechEngines | None = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from wsavatar.dialogue.base import Word
 from wsavatar.dialogue.conversation import Conversation, Entry
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
@@ -156,7 +157,15 @@ class SpokenResponse:
         if kept:
             self._deps.downlink.event(wire.OutputTranscriptDelta(delta=kept, **self._part_ids()))
 
-    async def done(self) -> None:
+    async def words(self, words: Sequence[Word]) -> None:
+        raise NotImplementedError
+
+    async def arguments(self, call_id: str, name: str, delta: str) -> None:
+        raise NotImplementedError
+
+    async def done(
+        self, incomplete: Literal["max_output_tokens", "content_filter"] | None = None
+    ) -> None:
         """The speech is complete."""
         if self._silent:
             return

@@ -415,6 +415,19 @@ class Session:
             wire.SpeechStopped(audio_end_ms=audio_end_ms, item_id=self._next_item_id)
         )
 
+    def transcript_delta(self, item_id: str, delta: str) -> None:
+        raise NotImplementedError
+
+    def transcribed(self, item_id: str, text: str, seconds: float) -> None:
+        raise NotImplementedError
+
+    def transcription_failed(self, item_id: str, code: str, message: str) -> None:
+        raise NotImplementedError
+
+    @property
+    def spoken_item_id(self) -> str | None:
+        return self._next_item_id
+
     def commit(self, audio: Recording | None) -> str:
         self._microphone.committed()
         return self._add_spoken_item(audio)

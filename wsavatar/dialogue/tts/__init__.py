@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from wsavatar.config import TtsSettings
+
 from .auto import AutoVoice
 from .base import Voice, VoiceError
 from .edge import EdgeVoice
@@ -19,8 +21,9 @@ _ENGINES: dict[str, Callable[[str], Voice]] = {
 }
 
 
-def create_voice(engine: str, name: str = "") -> Voice:
-    """A voice by engine and name; a name the engine does not know means its default voice."""
+def create_voice(settings: TtsSettings, name: str = "") -> Voice:
+    """The configured voice; a name the engine does not know means its default voice."""
+    engine = settings.engines[0]
     make = _ENGINES.get(engine)
     if make is None:
         raise VoiceError(f"No speech engine {engine!r}; these are: {', '.join(_ENGINES)}.")

@@ -1,0 +1,224 @@
+"""The sections of the settings, with defaults, units and limits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic_settings import NoDecode
+
+__all__ = [
+    "AsrSettings",
+    "AudioSettings",
+    "AvatarSettings",
+    "DialogueSettings",
+    "LlmSettings",
+    "Mode",
+    "ModelSettings",
+    "RenderSettings",
+    "ServerSettings",
+    "TtsSettings",
+]
+
+Mode = Literal["mirror", "parrot", "chat", "upstream"]
+
+
+def _split(value: object) -> object:
+    """Lists may be written with commas: ``cuda:0,cuda:1``."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.strip("[]").split(",") if part.strip())
+    return value
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Normalise origins as browsers send them: scheme, host and port, in lower case."""
+    for value in values:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+/?", value, re.IGNORECASE):
+            raise ValueError(f"{value!r} is no origin: write scheme and host, https://example.com")
+    return tuple(value.lower().rstrip("/") for value in values)
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(_Section):
+    """Address, admission and limits."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8765
+    max_sessions: Annotated[int, Field(ge=1)] = 32
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    shutdown_grace_s: Annotated[float, Field(ge=0)] = 5.0
+    auth_tokens: Names = ()
+    """Bearer tokens that may connect; empty: everyone may."""
+    allowed_origins: Annotated[Names, AfterValidator(_origins)] = ()
+    """Web origins other than the server's own page (``https://example.com``) that may connect and
+    read HTTP responses."""
+    tls_cert: Path | None = None
+    """PEM file of the certificate and its chain; the server then accepts https and wss only."""
+    tls_key: Path | None = None
+    """PEM file of the certificate's key; None: the key is in ``tls_cert``."""
+    frames: Literal["asked", "always"] = "asked"
+    """asked: a session gets frames once its client has used the avatar extension
+    (``session.avatar``, any ``avatar.*`` event, ``?avatar=``). always: every session gets them."""
+    outbox_bytes: Annotated[int, Field(ge=64 * 1024)] = 8 * 1024 * 1024
+    """Limit of frames that wait for one slow client. The oldest are dropped first, audio never."""
+
+
+class AudioSettings(_Section):
+    """Audio chunks and buffers."""
+
+    chunk_ms: Annotated[int, Field(ge=100, le=2000)] = 500
+    max_buffer_s: Annotated[float, Field(ge=2)] = 120.0
+    """Maximum uncommitted input audio of a session."""
+
+
+class ModelSettings(_Section):
+    """Which face model, which weights, and where they run."""
+
+    name: str = "musetalk"
+    """A face model by its name in `wsavatar.faces.registry`."""
+    path: str = "embedded"
+    """A directory in the official layout, or ``embedded`` for the model in the package."""
+    version: Literal["v15", "v1"] = "v15"
+    """MuseTalk's."""
+    decoder: Literal["vae", "tiny"] = "vae"
+    """MuseTalk's. tiny: TAESD decodes instead of the VAE, several times faster, softer and less
+    accurate."""
+    devices: Annotated[Names, Field(min_length=1)] = ("auto",)
+    """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
+    processes: Literal["auto", "one", "per_device"] = "auto"
+    """per_device: each device has a process of its own. auto: the same with several GPUs."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto: float16 on a GPU. On a CPU bfloat16 where OpenVINO runs, the processor computes in it
+    (AVX512-BF16, AMX) and the model's wsavatar.json says that its pictures stay true; else float32.
+    """
+    cpu_backend: Literal["auto", "openvino", "torch"] = "auto"
+    cpu_threads: Annotated[int, Field(ge=0)] = 0
+    """0: all cores."""
+
+
+class RenderSettings(_Section):
+    """Batches, pictures and the render queue."""
+
+    batch_size: Annotated[int, Field(ge=1, le=64)] = 4
+    max_batch_size: Annotated[int, Field(ge=1, le=64)] = 4
+    """Limit to which a batch grows when the queue is long."""
+    max_queued_frames: Annotated[int, Field(ge=16)] = 2048
+    """Per device; above it the newest frames of the session with most are dropped and counted."""
+    max_lateness_ms: Annotated[int, Field(ge=0, le=10_000)] = 40
+    """Maximum lateness of a frame; later ones are dropped before rendering. Finished videos drop no
+    frames."""
+    jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 85
+    fps: Annotated[int, Field(ge=5, le=60)] = 25
+    sharpness: Annotated[float, Field(ge=0, le=2)] = 0.55
+    """Unsharp mask on the model's picture, for a mouth as sharp as the face around it; 0: off."""
+    colour_match: bool = False
+    """Shift the mouth's colours by up to 6 levels of 255 to those of the video at the seam."""
+    device_avatar_mb: Annotated[int, Field(ge=0)] = 4096
+    """GPU memory for avatars, MB; the least recently used are removed first. An avatar of 8 s at
+    1280x720 takes 740 MB, so the default is enough for five and leaves the rest of 24 GB to the
+    model. An avatar that does not fit is copied frame by frame."""
+
+
+class AvatarSettings(_Section):
+    """Folders of avatars and of prepared avatars."""
+
+    directory: Path | None = None
+    """None: the bundled ``avatars/``."""
+    cache: Path | None = None
+    """None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``."""
+    default: str = ""
+    """Id of the default avatar; empty: the first by name."""
+    detail: bool = True
+    """Store the detail that the model's VAE loses of each face (pores, hair, edges), and add it
+    where the mouth does not move; 26 MB of memory for 8 s."""
+
+
+class DialogueSettings(_Section):
+    """Defaults of a session's conversation; a client may change them by ``session.update``."""
+
+    mode: Mode = "parrot"
+    turn_detection: bool = True
+    """False: the client commits its audio and asks for responses."""
+    create_response: bool = True
+    """Answer at the end of a turn without a ``response.create``."""
+    interrupt_response: bool = True
+    """User speech interrupts the avatar."""
+    interrupt_min_ms: Annotated[int, Field(ge=0, le=2000)] = 200
+    """Minimum duration of voice that interrupts the avatar while it speaks."""
+    vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
+    vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500
+    max_response_s: Annotated[float, Field(gt=0)] = 300.0
+
+
+class AsrSettings(_Section):
+    """Speech recognition: what the user says, as text."""
+
+    engine: str = "auto"
+    """An engine by its name in `wsavatar.dialogue.asr`; auto: an endpoint if ``base_url`` is set,
+    else what is installed; none: nothing is recognised."""
+    model: str = ""
+    """The engine's: a name or a directory; empty: its default."""
+    language: str = ""
+    """As "en"; empty: the avatar's, else the engine finds it out."""
+    base_url: str = ""
+    """An OpenAI-compatible endpoint: ``http://127.0.0.1:8000/v1``."""
+    api_key: SecretStr = SecretStr("")
+    """Empty: ``OPENAI_API_KEY``."""
+    device: str = "auto"
+    """Where a local model runs: auto, cpu, cuda, cuda:1."""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+
+
+class LlmSettings(_Section):
+    """The language model: what the avatar answers."""
+
+    engine: str = "auto"
+    """An engine by its name in `wsavatar.dialogue.llm`; auto: the endpoint of ``base_url`` or of
+    ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``, else an Ollama on this machine, else what is
+    installed; none: no language model."""
+    model: str = ""
+    """Empty: the endpoint's first, or the engine's default."""
+    base_url: str = ""
+    """An OpenAI-compatible endpoint; empty: ``OPENAI_BASE_URL``, else OpenAI's."""
+    api_key: SecretStr = SecretStr("")
+    """Empty: ``OPENAI_API_KEY``."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """None: the model's own."""
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
+    """Longest answer, unless the client asks for a shorter one."""
+    history_tokens: Annotated[int, Field(ge=64)] = 4000
+    """Older messages are left out above this."""
+    instructions: str = ""
+    """Empty: the avatar's, else to be friendly and brief, since the answer is spoken."""
+    extra_body: dict[str, Any] = {}
+    """Added to the request's JSON."""
+    timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """To the first token, and from one to the next."""
+
+
+class TtsSettings(_Section):
+    """Speech synthesis: the avatar's voice."""
+
+    engines: Annotated[Names, Field(min_length=1)] = ("auto",)
+    """Engines by their names in `wsavatar.dialogue.tts`, in order: where one fails, the next one
+    speaks. auto: all that are set up, the best first."""
+    voice: str = ""
+    """Empty: the avatar's, else the engine's default English voice."""
+    model: str = ""
+    """The endpoint's model, or piper's: a name or a file; empty: the default."""
+    base_url: str = ""
+    """An OpenAI-compatible endpoint."""
+    api_key: SecretStr = SecretStr("")
+    """Empty: ``OPENAI_API_KEY``."""
+    timeout_s: Annotated[float, Field(gt=0)] = 8.0
+    """To the first sound, and from one to the next."""

@@ -1,0 +1,82 @@
+"""The engines of one server: recognition, language model, voices. Sessions share them.
+
+An engine that does not start is a problem to show, never a server that does not start: it is tried
+again when it is next needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from wsavatar.config import Settings
+
+from .asr import Recognizer, create_recognizer
+from .engine import EngineError, EngineStatus, Kind, SharedEngine
+from .llm import LanguageModel, create_language_model
+from .tts import Voice, create_voice
+
+__all__ = ["Engines"]
+
+_log = logging.getLogger(__name__)
+
+
+class Engines:
+    """Engines by the settings. Nothing is loaded before `start`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._problems: dict[Kind, str] = {}
+        self.recognizer: Recognizer | None = None
+        self.language_model: LanguageModel | None = None
+        try:
+            self.recognizer = create_recognizer(settings.asr)
+        except EngineError as error:
+            self._problems["asr"] = str(error)
+        try:
+            self.language_model = create_language_model(settings.llm)
+        except EngineError as error:
+            self._problems["llm"] = str(error)
+
+    def voice(self, name: str = "") -> Voice:
+        """The configured voice, or one by its name. Raises VoiceError."""
+        return create_voice(self._settings.tts, name or self._settings.tts.voice)
+
+    async def start(self) -> None:
+        """Load the engines, at the same time. A failure is logged and shown by `status`."""
+        shared: dict[Kind, SharedEngine | None] = {
+            "asr": self.recognizer,
+            "llm": self.language_model,
+        }
+        await asyncio.gather(*(self._start(kind, one) for kind, one in shared.items() if one))
+
+    async def close(self) -> None:
+        for engine in (self.recognizer, self.language_model):
+            if engine is not None:
+                await engine.close()
+
+    def status(self) -> Sequence[EngineStatus]:
+        """Every kind of engine, in the order of a turn."""
+        return (
+            self._status("asr", self.recognizer, "speech recognition"),
+            self._status("llm", self.language_model, "language model"),
+        )
+
+    async def _start(self, kind: Kind, engine: SharedEngine) -> None:
+        try:
+            await engine.start()
+            self._problems.pop(kind, None)
+            _log.info("%s: %s", kind, engine.name)
+        except EngineError as error:
+            self._problems[kind] = str(error)
+            _log.warning("%s: %s", kind, error)
+
+    def _status(self, kind: Kind, engine: SharedEngine | None, what: str) -> EngineStatus:
+        problem = self._problems.get(kind, "")
+        if engine is None:
+            return EngineStatus(kind, "", problem or f"There is no {what}. {_ADVICE}")
+        return EngineStatus(kind, engine.name, problem, engine.note)
+
+
+_ADVICE = "Install one: pip install 'wsavatar[chat]'; or name one in the configuration."
