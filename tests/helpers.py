@@ -26,6 +26,7 @@ from wsavatar.config import ServerSettings, Settings
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.base import (
     SPEECH_RATE,
+    Dialogue,
     DialogueConfig,
     DialogueSession,
     Response,

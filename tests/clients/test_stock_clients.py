@@ -71,8 +71,10 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_a_stock_client_works_unchanged(script: str, scenario: str, voice: Path) -> None:
     """What the scenario's docstring says; the client saw no error and no event it does not know."""
     assert PYTHON is not None
-    engine = fake_engine(FakeRenderer(), create_dialogue=real_dialogues())
-    async with running(engine, settings(dialogue={"tts": "espeak"})) as server:
+    engine = fake_engine(
+        FakeRenderer(), create_dialogue=real_dialogues(tts={"engines": ("espeak",)})
+    )
+    async with running(engine, settings()) as server:
         url = f"ws://127.0.0.1:{server.port}{ENDPOINT}"
         process = await asyncio.create_subprocess_exec(
             *(PYTHON, str(HERE / f"{script}.py"), scenario, url, str(voice)),

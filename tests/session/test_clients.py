@@ -179,8 +179,7 @@ async def test_what_a_mode_cannot_do_is_a_failed_response_that_says_so(
 ) -> None:
     """The client's request is answered, metadata and all, by a response that failed in words."""
     engine = fake_engine(create_dialogue=real_dialogues())
-    chosen = settings(dialogue={"tts": "espeak"})
-    async with running(engine, chosen) as server, client(server) as stock:
+    async with running(engine) as server, client(server) as stock:
         await stock.send("conversation.item.create", item=user_text("Hello."))
         await stock.send("response.create", response={**asked, "metadata": {"ask": "1"}})
         done = (await stock.until("response.done"))["response"]
