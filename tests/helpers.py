@@ -203,7 +203,7 @@ def tone(seconds: float, hz: float, rate: int = SPEECH_RATE) -> np.ndarray:
     return (0.5 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)).astype("f4")
 
 
-class ToneDialogue:
+class ToneDialogue(Dialogue):
     """Says what it is told to as a tone: ``speak("440 2.5")`` is 2.5 s of 440 Hz.
 
     ``speak("crash")`` raises, ``speak("fail")`` fails its response, ``speak("hum 300")`` says 1 s

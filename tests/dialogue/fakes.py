@@ -32,10 +32,15 @@ class FakeResponse:
     gate: asyncio.Event | None = None
     parts: list[np.ndarray] = field(default_factory=list)
     transcript: str = ""
+    heard_s: float = 0.0
     status: str = "in_progress"
     error: tuple[str, str] | None = None
     timed: list[Word] = field(default_factory=list)
     calls: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def item_id(self) -> str:
+        return f"item of {self.id}"
 
     @property
     def over(self) -> bool:

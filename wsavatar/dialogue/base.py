@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wsavatar.config import DialogueSettings
 
 from .conversation import Conversation, Entry, Recording
+from .trace import TurnTrace
 
 __all__ = [
     "SPEECH_RATE",
@@ -85,6 +86,7 @@ class DialogueConfig:
     instructions: str = ""
     tools: tuple[Any, ...] = ()
     tool_choice: Any = "auto"
+    max_output_tokens: int | Literal["inf"] = "inf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,8 @@ class ResponseRequest:
     metadata: Mapping[str, str] | None = None
     in_conversation: bool = True
     """Whether the response becomes an item of the conversation."""
+    trace: TurnTrace | None = None
+    """Where the response's stages are marked."""
 
 
 class Response(Protocol):
@@ -113,7 +117,15 @@ class Response(Protocol):
     def id(self) -> str: ...
 
     @property
+    def item_id(self) -> str:
+        """Of what the avatar says."""
+
+    @property
     def over(self) -> bool: ...
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of its audio that were heard, by the client's reports, else by an estimate."""
 
     async def audio(self, samples: Samples) -> None:
         """Say float32 mono samples at the response's rate. Waits while the client has enough."""
@@ -205,6 +217,12 @@ class Dialogue(Protocol):
 
     async def cleared(self) -> None:
         """`input_audio_buffer.clear`: drop audio that is not committed yet."""
+
+    async def welcome(self) -> None:
+        """The client shows the avatar, and nothing was said yet: greet, if the avatar does."""
+
+    async def cancelled(self) -> None:
+        """`response.cancel`: the client wants silence. The response has ended already."""
 
     async def committed(self, item_id: str) -> None:
         """The client committed the input buffer as this item."""

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from wsavatar.config import DialogueSettings
 from wsavatar.media.audio import Resampler
 
-from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
+from .base import Dialogue, DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
 from .engines import Engines
 from .listener import Listener
@@ -30,8 +30,8 @@ MAX_BEHIND_S = 120.0
 """Maximum live speech that waits, in addition to the audio that the client has."""
 
 
-class Mirror:
-    """A `Dialogue`."""
+class Mirror(Dialogue):
+    """Mode mirror."""
 
     def __init__(self, session: DialogueSession, config: DialogueConfig, engines: Engines) -> None:
         self._session = session

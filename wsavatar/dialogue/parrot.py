@@ -10,7 +10,7 @@ import numpy as np
 
 from wsavatar.media.audio import resample
 
-from .base import DialogueConfig, DialogueSession, ResponseRequest, Samples
+from .base import Dialogue, DialogueConfig, DialogueSession, ResponseRequest, Samples
 from .conversation import Recording
 from .engines import Engines
 from .listener import Listener
@@ -25,8 +25,8 @@ MAX_TURN_S = 60.0
 """A longer turn becomes several items, and its answer starts while it goes on."""
 
 
-class Parrot:
-    """A `Dialogue`."""
+class Parrot(Dialogue):
+    """Mode parrot."""
 
     def __init__(self, session: DialogueSession, config: DialogueConfig, engines: Engines) -> None:
         self._session = session

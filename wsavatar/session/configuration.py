@@ -61,6 +61,7 @@ def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> Dialog
         instructions=config.instructions,
         tools=config.tools,
         tool_choice=config.tool_choice,
+        max_output_tokens=config.max_output_tokens,
     )
 
 

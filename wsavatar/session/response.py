@@ -97,6 +97,7 @@ class SpokenResponse:
         self._sent_until = 0  # the frame after the last one sent
         self._client_shown = self._client_late = 0  # as counted so far
         self._reported_s = 0.0  # the furthest position that the client has reported
+        self._broken_off_s: float | None = None  # what was heard when it was broken off
         self._failure: ProtocolError | None = None
         self._all_said = False
         self._all_sent = False
@@ -137,6 +138,14 @@ class SpokenResponse:
     def playing(self) -> bool:
         """Whether the client still has audio of it to play."""
         return self._playback.ahead_s(self._deps.clock()) > _HEARD_SLACK_S
+
+    @property
+    def heard_s(self) -> float:
+        """Seconds of its audio that were heard, by the client's reports, else by an estimate."""
+        if self._broken_off_s is not None:
+            return self._broken_off_s
+        position_s = self._playback.position_s(self._deps.clock())
+        return min(max(position_s, self._reported_s), self._transcript.sent_s)
 
     # -- for the dialogue -------------------------------------------------------------------------
 
@@ -392,6 +401,7 @@ class SpokenResponse:
         reason: CancelReason | None = None,
     ) -> None:
         now = self._deps.clock()
+        self._broken_off_s = self.heard_s
         shown_s = self._playback.position_s(now)
         text = self._transcript.until(self._heard_s())
         self._end(outcome, cancel_stream=True)

@@ -205,6 +205,7 @@ class Session:
             case wire.ResponseCreate():
                 await self._create_response(event, revoked=pending.revoked)
             case wire.ResponseCancel():
+                await self._dialogue.cancelled()
                 self._cancel_for_client(event.response_id, done=pending.done)
             case wire.AvatarSpeak():
                 await self._speak(event.text, revoked=pending.revoked)
