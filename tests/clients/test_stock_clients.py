@@ -12,17 +12,14 @@ import ast
 import asyncio
 import os
 import subprocess
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
+from tests.recorded_voice import spoken, write_wav
 from wsavatar.bench.server_process import ServerProcess
-from wsavatar.config import TtsSettings
-from wsavatar.dialogue.tts import create_voice
 from wsavatar.serve.server import ENDPOINT
 
 HERE = Path(__file__).parent
@@ -47,24 +44,8 @@ def scenarios() -> Iterator[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sentence of about two seconds, PCM16 mono at 24 kHz."""
-
-    async def speak() -> np.ndarray:
-        chunks = [
-            c
-            async for c in create_voice(TtsSettings(engines=("espeak",))).speak(
-                "Hello. How do you do today?"
-            )
-        ]
-        return np.concatenate(chunks)
-
-    samples = asyncio.run(speak())
     path = tmp_path_factory.mktemp("voice") / "voice.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(24_000)
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    return path
+    return write_wav(path, spoken("Hello. How do you do today?"))
 
 
 @pytest.mark.parametrize(("script", "scenario"), list(scenarios()))
