@@ -93,6 +93,7 @@ class FakeSession:
         self.heard_ms = 0
         self.audible = False
         self.interruptions = 0
+        self.spoken_item_id: str | None = None
 
     @property
     def speaking(self) -> bool:
@@ -116,6 +117,7 @@ class FakeSession:
             self.responses[-1].status = "cancelled"
 
     def speech_started(self, audio_start_ms: int) -> None:
+        self.spoken_item_id = f"item_{len(self.events)}"
         self.events.append(("started", audio_start_ms))
 
     def speech_stopped(self, audio_end_ms: int) -> None:
@@ -130,12 +132,9 @@ class FakeSession:
     def transcription_failed(self, item_id: str, code: str, message: str) -> None:
         self.events.append(("transcription_failed", (item_id, code)))
 
-    @property
-    def spoken_item_id(self) -> str | None:
-        return None
-
     def commit(self, audio: Recording | None) -> str:
-        item_id = f"item_{len(self.events)}"
+        item_id = self.spoken_item_id or f"item_{len(self.events)}"
+        self.spoken_item_id = None
         self.events.append(("committed", item_id))
         self.conversation.add(Entry(user_item(item_id), audio))
         return item_id

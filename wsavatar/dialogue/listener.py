@@ -43,6 +43,11 @@ class Listener:
         """Whether turns are detected. False: the client commits."""
         return self._turns is not None
 
+    @property
+    def silent_ms(self) -> int:
+        """Silence at the end of the audio so far, in or after a turn; 0 without turn detection."""
+        return 0 if self._turns is None else self._turns.silent_ms
+
     def push(self, samples: Samples, *, while_speaking: bool) -> Iterator[TurnEvent]:
         """Add microphone audio; yields the resulting events in order.
 

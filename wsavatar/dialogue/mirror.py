@@ -19,6 +19,7 @@ from .listener import Listener
 from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
 from .speaker import Speaker
+from .transcriber import Transcriber
 from .turns import TurnAudio, TurnBegan
 
 __all__ = ["HANGOVER_MS", "MAX_BEHIND_S", "Mirror"]
@@ -38,6 +39,7 @@ class Mirror(Dialogue):
         self._config = config
         self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config, _silence_ms)
+        self._transcriber = Transcriber(session, engines.recognizer, config)
         self._live: LiveSpeech | None = None  # what is mirrored
         self._last: LiveSpeech | None = None  # the same, or what was mirrored before
         self._to_live: Resampler  # from the rate now to the rate that the response began with
@@ -46,11 +48,13 @@ class Mirror(Dialogue):
         self._mirrored: str | None = None  # the newest item, mirrored already
 
     async def heard(self, samples: Samples) -> None:
+        self._transcriber.hear(samples)
         if not self._listener.detects:
             if not self._says_text:  # without turns nothing interrupts a text
                 await self._echo(samples)
             return
         for event in self._listener.push(samples, while_speaking=self._says_text):
+            self._transcriber.follow(event, self._listener.silent_ms)
             if isinstance(event, TurnBegan):
                 await self._begin_turn()
             elif isinstance(event, TurnAudio):
@@ -59,14 +63,17 @@ class Mirror(Dialogue):
             else:
                 await self._end()
                 self._mirrored = self._session.commit(None)
+                self._transcriber.commit(self._mirrored)
 
     async def cleared(self) -> None:
         """End the response; mirrored audio was sent already."""
         self._listener.clear()
+        self._transcriber.clear()
         await self._end()
 
     async def committed(self, item_id: str) -> None:
         """The item was mirrored already. Without turn detection this ends the response."""
+        self._transcriber.commit(item_id)
         self._mirrored = item_id
         if not self._listener.detects:
             await self._end()
@@ -90,12 +97,14 @@ class Mirror(Dialogue):
     async def configure(self, config: DialogueConfig) -> None:
         detected, self._config = self._listener.detects, config
         self._listener.configure(config)
+        self._transcriber.configure(config)
         self._speaker.configure(config)
         if self._listener.detects != detected:
             await self._end()
 
     async def close(self) -> None:
         self._listener.clear()
+        await self._transcriber.close()
         await self._speaker.stop()
         await self._end()
 

@@ -17,6 +17,7 @@ from .listener import Listener
 from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
 from .speaker import Speaker
+from .transcriber import Transcriber
 from .turns import TurnAudio, TurnBegan
 
 __all__ = ["MAX_TURN_S", "Parrot", "trim_silence"]
@@ -33,12 +34,15 @@ class Parrot(Dialogue):
         self._config = config
         self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config)
+        self._transcriber = Transcriber(session, engines.recognizer, config)
         self._turn: list[Samples] = []
         self._turn_samples = 0
         self._long: LiveSpeech | None = None  # the answer to a turn in progress
 
     async def heard(self, samples: Samples) -> None:
+        self._transcriber.hear(samples)
         for event in self._listener.push(samples, while_speaking=self._speaks):
+            self._transcriber.follow(event, self._listener.silent_ms)
             if isinstance(event, TurnBegan):
                 self._long = None
                 if self._config.settings.interrupt_response:
@@ -54,10 +58,12 @@ class Parrot(Dialogue):
 
     async def cleared(self) -> None:
         self._listener.clear()
+        self._transcriber.clear()
         self._take_turn()
         await self._end_long()
 
     async def committed(self, item_id: str) -> None:
+        self._transcriber.commit(item_id)
         self._take_turn()
 
     async def create_response(self, request: ResponseRequest) -> None:
@@ -77,6 +83,7 @@ class Parrot(Dialogue):
     async def configure(self, config: DialogueConfig) -> None:
         old, self._config = self._config, config
         self._listener.configure(config)
+        self._transcriber.configure(config)
         self._speaker.configure(config)
         if not self._listener.detects:
             self._take_turn()
@@ -87,6 +94,7 @@ class Parrot(Dialogue):
 
     async def close(self) -> None:
         self._listener.clear()
+        await self._transcriber.close()
         await self._speaker.stop()
 
     @property
@@ -126,7 +134,7 @@ class Parrot(Dialogue):
         if not turn:
             return None
         recording = Recording(np.concatenate(turn), self._config.input_rate)
-        self._session.commit(recording)
+        self._transcriber.commit(self._session.commit(recording))
         return recording
 
     async def _push_long(self, part: Recording) -> None:

@@ -72,6 +72,11 @@ class Turns:
         """Start of the audio that was not returned yet."""
         return self._ms(self._kept_from)
 
+    @property
+    def silent_ms(self) -> int:
+        """Silence at the end of what was received, in or after a turn."""
+        return self.vad.silent_ms
+
     def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[TurnEvent]:
         """Add audio; returns the resulting events in order.
 

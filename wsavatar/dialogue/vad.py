@@ -84,6 +84,11 @@ class VoiceActivity:
         self._voice_end = 0  # sample after the last block that was voice
         self._free_from = 0  # padding never reaches back into the speech before
 
+    @property
+    def silent_ms(self) -> int:
+        """How long the stream has been without voice at its end, from the last speech on."""
+        return _ms(self._seen - self._voice_end)
+
     def configure(self, threshold: float, prefix_padding_ms: int, silence_ms: int) -> None:
         """Change the settings, during speech too."""
         self._threshold = threshold

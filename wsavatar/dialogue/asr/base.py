@@ -18,10 +18,14 @@ ASR_RATE = 16_000
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What was understood of a turn so far. ``stable``: its beginning that no longer changes."""
+    """What was understood of a turn so far. ``stable``: its beginning that no longer changes.
+
+    ``whole``: it is the text of all audio up to now, so `Recognition.finish` has nothing to read.
+    """
 
     text: str
     stable: str
+    whole: bool = False
 
 
 class Recognition(Protocol):
@@ -46,6 +50,10 @@ class Recognition(Protocol):
 
 class Recognizer(SharedEngine, Protocol):
     """A speech recognition engine."""
+
+    @property
+    def language(self) -> str:
+        """The language of the settings, as "en"; empty: the avatar's, else it is found out."""
 
     def listen(
         self, *, language: str = "", prompt: str = "", on_heard: Callable[[Heard], None]
