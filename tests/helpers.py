@@ -271,13 +271,14 @@ class ToneDialogue(Dialogue):
 class Dialogues:
     """Makes `ToneDialogue`s and remembers them; the mode ``upstream`` is not available."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[ToneDialogue] = ToneDialogue) -> None:
+        self.kind = kind
         self.made: list[tuple[str, ToneDialogue]] = []
 
     def create(self, mode: str, session: DialogueSession, config: DialogueConfig) -> ToneDialogue:
         if mode == "upstream":
             raise DialogueError("unsupported_mode", "There is no mode 'upstream' yet.")
-        dialogue = ToneDialogue(session, config)
+        dialogue = self.kind(session, config)
         self.made.append((mode, dialogue))
         return dialogue
 

@@ -85,11 +85,17 @@ class Line:
 class Held:
     """A session that runs, and all that belongs to it."""
 
-    def __init__(self, line: Line, face: FakeRenderer | None = None, **chosen: Any) -> None:
+    def __init__(
+        self,
+        line: Line,
+        face: FakeRenderer | None = None,
+        dialogues: Dialogues | None = None,
+        **chosen: Any,
+    ) -> None:
         self.line = line
         self.clock = Clock()
         self.face = face or FakeRenderer()
-        self.dialogues = Dialogues()
+        self.dialogues = dialogues or Dialogues()
         self.metrics = Metrics()
         engine = fake_engine(self.face, create_dialogue=self.dialogues.create)
         self.session = Session(engine, settings(**chosen), self.metrics, clock=self.clock)
@@ -100,9 +106,12 @@ class Held:
 
 @contextlib.asynccontextmanager
 async def holding(
-    line: Line | None = None, face: FakeRenderer | None = None, **chosen: Any
+    line: Line | None = None,
+    face: FakeRenderer | None = None,
+    dialogues: Dialogues | None = None,
+    **chosen: Any,
 ) -> AsyncIterator[Held]:
-    held = Held(line or Line(), face, **chosen)
+    held = Held(line or Line(), face, dialogues, **chosen)
     await held.line.until("session.created")
     try:
         yield held

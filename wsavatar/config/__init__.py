@@ -12,6 +12,7 @@ from .sections import (
     RenderSettings,
     ServerSettings,
     TtsSettings,
+    UpstreamSettings,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "TtsSettings",
+    "UpstreamSettings",
     "find_config",
     "load_settings",
     "parse_override",

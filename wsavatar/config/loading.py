@@ -37,6 +37,7 @@ from .sections import (
     RenderSettings,
     ServerSettings,
     TtsSettings,
+    UpstreamSettings,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     asr: AsrSettings = AsrSettings()
     llm: LlmSettings = LlmSettings()
     tts: TtsSettings = TtsSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
 
     file_values: ClassVar[Mapping[str, Any]] = {}
     """What a configuration file has; `load_settings` makes a class with it."""

@@ -20,6 +20,7 @@ __all__ = [
     "RenderSettings",
     "ServerSettings",
     "TtsSettings",
+    "UpstreamSettings",
 ]
 
 Mode = Literal["mirror", "parrot", "chat", "upstream"]
@@ -222,3 +223,31 @@ class TtsSettings(_Section):
     """Empty: ``OPENAI_API_KEY``."""
     timeout_s: Annotated[float, Field(gt=0)] = 8.0
     """To the first sound, and from one to the next."""
+
+
+def _websocket(url: str) -> str:
+    if url and not re.fullmatch(r"wss?://[^/?#@\s]+(/[^?#\s]*)?(\?[^#\s]*)?", url):
+        raise ValueError("write the address of a WebSocket: wss://api.openai.com/v1/realtime")
+    return url
+
+
+class UpstreamSettings(_Section):
+    """The server that mode ``upstream`` talks to: any on the OpenAI Realtime protocol."""
+
+    url: Annotated[str, AfterValidator(_websocket)] = ""
+    """``wss://api.openai.com/v1/realtime``; empty: there is no such mode."""
+    model: str = ""
+    """For the address' ``?model=``; empty: as ``url`` has it, else OpenAI's ``gpt-realtime``."""
+    api_key: SecretStr = SecretStr("")
+    """Empty: ``OPENAI_API_KEY`` where the host is OpenAI's, else none is sent. It is sent as
+    ``api-key`` to Azure, else as a bearer token."""
+    headers: dict[str, SecretStr] = {}
+    """Sent when connecting, besides the key's."""
+    voice: str = ""
+    """Empty: the upstream's default."""
+    instructions: str = ""
+    """Empty: the avatar's, else the upstream's default."""
+    transcription_model: str = "gpt-4o-mini-transcribe"
+    """For clients that want to know what the user said and name no model."""
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """To connect, and for each answer that is waited for."""

@@ -7,7 +7,7 @@ is a class in this package and a line in `registry`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsavatar.config import DialogueSettings
+from wsavatar.protocol.events import CancelReason, ProtocolError
 
 from .conversation import Conversation, Entry, Recording
 from .trace import TurnTrace
@@ -157,6 +158,9 @@ class Response(Protocol):
         What was said before is still delivered, unless ``at_once``.
         """
 
+    def cancel(self, reason: CancelReason | None) -> None:
+        """End it at once, as cancelled. ``reason`` None: another response replaces it."""
+
 
 class DialogueSession(Protocol):
     """The session as its dialogue uses it."""
@@ -172,18 +176,34 @@ class DialogueSession(Protocol):
     def speaking(self) -> bool:
         """Whether the avatar speaks: a response is in progress or still played."""
 
+    @property
+    def event_id(self) -> str | None:
+        """The id that the client gave to the event that is being handled, for a later `error`."""
+
     def respond(
-        self, request: ResponseRequest | None = None, *, rate: int = SPEECH_RATE
+        self,
+        request: ResponseRequest | None = None,
+        *,
+        rate: int = SPEECH_RATE,
+        response_id: str | None = None,
+        stopped: Callable[[int], None] | None = None,
     ) -> Response:
         """Start a response whose audio has ``rate`` samples per second.
 
-        One response is in progress at a time: an earlier one is cancelled.
+        One response is in progress at a time: an earlier one is cancelled. ``response_id`` None:
+        the session makes one. ``stopped(heard_ms)`` is called if the response is stopped before
+        its end was heard, by the user, the client or another response: at most that much of its
+        audio was heard.
         """
+
+    def error(self, error: ProtocolError) -> None:
+        """Tell the client of something that is no answer of the avatar and fails no response."""
 
     def interrupt(self) -> None:
         """User speech interrupts the avatar: stop the response in progress or still played."""
 
-    def speech_started(self, audio_start_ms: int) -> None: ...
+    def speech_started(self, audio_start_ms: int, item_id: str | None = None) -> None:
+        """The user speaks. ``item_id``: of the item that will be committed; None: a new one."""
 
     def speech_stopped(self, audio_end_ms: int) -> None: ...
 
@@ -202,15 +222,26 @@ class DialogueSession(Protocol):
     def spoken_item_id(self) -> str | None:
         """The id that `speech_started` announced and the next `commit` uses."""
 
-    def commit(self, audio: Recording | None) -> str:
+    def commit(self, audio: Recording | None, item_id: str | None = None) -> str:
         """End a turn: add a user item, and empty the input buffer.
 
-        ``audio`` None: the item has no audio. Returns the item's id.
+        ``audio`` None: the item has no audio. ``item_id`` None: `spoken_item_id`, or a new one.
+        Returns the item's id.
         """
 
 
 class Dialogue(Protocol):
-    """One session's conversation. Methods are called one at a time, in the order of events."""
+    """One session's conversation. Methods are called one at a time, in the order of events.
+
+    A mode is a subclass: the methods with a body are those that few modes need.
+    """
+
+    async def start(self) -> None:
+        """Called once, before the other methods. Raises ProtocolError: the mode does not work now.
+
+        Then it is closed if the client has just chosen the mode; in a new session it goes on.
+        """
+        return
 
     async def heard(self, samples: Samples) -> None:
         """Microphone audio: float32 mono at `DialogueConfig.input_rate`."""
@@ -221,11 +252,32 @@ class Dialogue(Protocol):
     async def welcome(self) -> None:
         """The client shows the avatar, and nothing was said yet: greet, if the avatar does."""
 
-    async def cancelled(self) -> None:
-        """`response.cancel`: the client wants silence. The response has ended already."""
+    async def cancelled(self) -> bool:
+        """`response.cancel`: the client wants silence. A response in progress has ended already.
+
+        True: one was asked for that has not begun, and will be cancelled.
+        """
+        return False
+
+    async def commit(self, audio: Recording) -> bool:
+        """`input_audio_buffer.commit`. True: the dialogue adds the item (`DialogueSession.commit`),
+        now or later. False: the session does, and calls `committed`."""
+        return False
 
     async def committed(self, item_id: str) -> None:
         """The client committed the input buffer as this item."""
+
+    async def item_created(self, entry: Entry, previous_id: str | None) -> None:
+        """The client added an item after another: None, at the end; ``root``, at the beginning."""
+        return
+
+    async def item_deleted(self, item_id: str) -> None:
+        """The client removed an item."""
+        return
+
+    async def item_truncated(self, item_id: str, heard_ms: int) -> None:
+        """The client says how much of an item of the avatar was heard."""
+        return
 
     async def create_response(self, request: ResponseRequest) -> None:
         """`response.create`: answer now."""
@@ -234,7 +286,10 @@ class Dialogue(Protocol):
         """`avatar.speak`: say this text."""
 
     async def configure(self, config: DialogueConfig) -> None:
-        """Change the configuration. Conversation and timeline are kept."""
+        """Change the configuration. Conversation and timeline are kept.
+
+        Raises ProtocolError if it cannot; then nothing changes.
+        """
 
     async def close(self) -> None:
         """End of the session or change of its mode: stop every task of this dialogue."""

@@ -60,7 +60,8 @@ class Dependencies:
 class SpokenResponse:
     """A `wsavatar.dialogue.base.Response`. On the event loop; only `audio` waits.
 
-    ``reports``: the client reports playback.
+    ``reports``: the client reports playback. ``response_id``, ``stopped``: as
+    `wsavatar.dialogue.base.DialogueSession.respond` has them.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class SpokenResponse:
         avatar: AvatarInfo,
         idle: IdleClock,
         reports: bool,
+        response_id: str | None = None,
+        stopped: Callable[[int], None] | None = None,
     ) -> None:
         self._deps = dependencies
         self._form = form
@@ -79,6 +82,7 @@ class SpokenResponse:
         self._avatar = avatar
         self._idle = idle
         self._reports = reports
+        self._tell_stopped = stopped
         self._fps = form.video.fps if form.video is not None else Fraction(1)
         chunker = None
         if form.video is not None:
@@ -87,7 +91,7 @@ class SpokenResponse:
         self._playback = PlaybackEstimate()
         self._transcript = Transcript()
         self._moved = asyncio.Event()  # set by a playback report and at the end
-        self._id = wire.new_id("resp")
+        self._id = response_id or wire.new_id("resp")
         self._item_id = wire.new_id("item")
         self._stream: FrameStream | None = None
         self._first_cycle_index = 0
@@ -211,6 +215,7 @@ class SpokenResponse:
             self._break_off("cancelled", reason=reason)
         elif self.audible:
             heard_s = self._heard_s()
+            self._was_stopped(heard_s)
             if self._reports and self._deps.conversation.holds(self._item_id, self._transcript):
                 heard_ms = self._deps.conversation.truncate(self._item_id, 0, int(1000 * heard_s))
                 self._deps.downlink.event(
@@ -403,13 +408,22 @@ class SpokenResponse:
         now = self._deps.clock()
         self._broken_off_s = self.heard_s
         shown_s = self._playback.position_s(now)
-        text = self._transcript.until(self._heard_s())
+        heard_s = self._heard_s()
+        text = self._transcript.until(heard_s)
         self._end(outcome, cancel_stream=True)
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part(complete=False)
         idle_index = self._resume_idle(self._frames_until(shown_s), now)
         self._send_video_end(self._sent_until, idle_index)
         self._send_done("incomplete", text=text, reason=reason)
+        if outcome == "cancelled":
+            self._was_stopped(heard_s)
+
+    def _was_stopped(self, heard_s: float) -> None:
+        """Tell the dialogue, once."""
+        tell, self._tell_stopped = self._tell_stopped, None
+        if tell is not None:
+            tell(int(1000 * heard_s))
 
     def _heard_s(self) -> float:
         """Seconds that were heard: as reported, at most what was sent; else what was sent."""

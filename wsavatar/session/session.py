@@ -81,6 +81,7 @@ class Session:
         self._generation = 0
         self._gets_frames = avatar_id is not None or settings.server.frames == "always"
         self._reports_playback = False
+        self._event_id: str | None = None  # the client's, of the event that is being handled
         self._next_item_id: str | None = None  # announced by speech_started, used by the commit
         self._config: SessionConfig
         self._avatar: AvatarInfo
@@ -120,13 +121,18 @@ class Session:
 
     async def run(self) -> None:
         """Handle the client's events in order, until cancelled."""
+        try:
+            await self._dialogue.start()
+        except ProtocolError as error:
+            self._downlink.error(error)
         while True:
             pending = await self._inbox.take()
+            event = pending.event
+            self._event_id = None if isinstance(event, bytes) else event.event_id
             try:
                 await self._handle(pending)
             except ProtocolError as error:
-                if not isinstance(pending.event, bytes):
-                    error.event_id = error.event_id or pending.event.event_id
+                error.event_id = error.event_id or self._event_id
                 self._downlink.error(error)
 
     async def overflowed(self) -> None:
@@ -192,21 +198,22 @@ class Session:
             case wire.SessionUpdate():
                 await self._update(event)
             case wire.ConversationItemCreate():
-                self._create_item(event)
+                await self._create_item(event)
             case wire.ConversationItemDelete():
                 self._conversation.delete(event.item_id)
                 self._downlink.event(wire.ConversationItemDeleted(item_id=event.item_id))
+                await self._dialogue.item_deleted(event.item_id)
             case wire.ConversationItemRetrieve():
                 code = "item_retrieve_invalid_item_id"
                 item = self._conversation.get(event.item_id, code=code).now()
                 self._downlink.event(wire.ConversationItemRetrieved(item=item))
             case wire.ConversationItemTruncate():
-                self._truncate(event)
+                await self._truncate(event)
             case wire.ResponseCreate():
                 await self._create_response(event, revoked=pending.revoked)
             case wire.ResponseCancel():
-                await self._dialogue.cancelled()
-                self._cancel_for_client(event.response_id, done=pending.done)
+                expected = await self._dialogue.cancelled()
+                self._cancel_for_client(event.response_id, done=pending.done or expected)
             case wire.AvatarSpeak():
                 await self._speak(event.text, revoked=pending.revoked)
             case wire.AvatarPlayback():
@@ -234,7 +241,7 @@ class Session:
         if new.avatar.id != avatar.id:
             avatar = await self._load_avatar(new.avatar.id, param="session.avatar.id")
         if new.avatar.mode != old.avatar.mode:
-            replacement = self._make_dialogue(new)
+            replacement = await self._start_dialogue(new)
             self._stop("client_cancelled")
             await self._dialogue.close()
             self._dialogue = replacement
@@ -268,10 +275,11 @@ class Session:
         return not detects and self._config.avatar.mode != "mirror"
 
     async def _commit_for_client(self) -> None:
-        item_id = self._add_spoken_item(self._microphone.take())
-        await self._dialogue.committed(item_id)
+        audio = self._microphone.take()
+        if not await self._dialogue.commit(audio):
+            await self._dialogue.committed(self._add_spoken_item(audio))
 
-    def _create_item(self, event: wire.ConversationItemCreate) -> None:
+    async def _create_item(self, event: wire.ConversationItemCreate) -> None:
         audio = recording_of(event.item, self._config.audio.input.format)
         # Without the audio's bytes, which the recording holds.
         kept = event.item.model_dump() | {"status": "completed"}
@@ -286,8 +294,9 @@ class Session:
         previous = self._conversation.insert(Entry(item, audio), event.previous_item_id)
         self._downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         self._downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
+        await self._dialogue.item_created(Entry(item, audio), event.previous_item_id)
 
-    def _truncate(self, event: wire.ConversationItemTruncate) -> None:
+    async def _truncate(self, event: wire.ConversationItemTruncate) -> None:
         index, response = event.content_index, self._response
         is_newest = response is not None and response.item_id == event.item_id
         if is_newest and event.item_id not in self._conversation:
@@ -304,6 +313,7 @@ class Session:
                 item_id=event.item_id, content_index=index, audio_end_ms=heard_ms
             )
         )
+        await self._dialogue.item_truncated(event.item_id, heard_ms)
 
     async def _create_response(self, event: wire.ResponseCreate, *, revoked: bool) -> None:
         request = response_request(event.response, self._config, self._conversation)
@@ -378,12 +388,24 @@ class Session:
         return self._response is not None and (not self._response.over or self._response.audible)
 
     @property
+    def event_id(self) -> str | None:
+        return self._event_id
+
+    def error(self, error: ProtocolError) -> None:
+        self._downlink.error(error)
+
+    @property
     def playing(self) -> bool:
         """Whether the client still has audio to play."""
         return self._response is not None and self._response.playing
 
     def respond(
-        self, request: ResponseRequest | None = None, *, rate: int = SPEECH_RATE
+        self,
+        request: ResponseRequest | None = None,
+        *,
+        rate: int = SPEECH_RATE,
+        response_id: str | None = None,
+        stopped: Callable[[int], None] | None = None,
     ) -> SpokenResponse:
         """Start a response; it replaces the one in progress."""
         self._stop(None)
@@ -398,14 +420,16 @@ class Session:
             avatar=self._avatar,
             idle=self._idle,
             reports=self._reports_playback,
+            response_id=response_id,
+            stopped=stopped,
         )
         return self._response
 
     def interrupt(self) -> None:
         self._stop("turn_detected")
 
-    def speech_started(self, audio_start_ms: int) -> None:
-        self._next_item_id = new_id("item")
+    def speech_started(self, audio_start_ms: int, item_id: str | None = None) -> None:
+        self._next_item_id = item_id or new_id("item")
         self._downlink.event(
             wire.SpeechStarted(audio_start_ms=audio_start_ms, item_id=self._next_item_id)
         )
@@ -429,8 +453,9 @@ class Session:
     def spoken_item_id(self) -> str | None:
         return self._next_item_id
 
-    def commit(self, audio: Recording | None) -> str:
+    def commit(self, audio: Recording | None, item_id: str | None = None) -> str:
         self._microphone.committed()
+        self._next_item_id = item_id or self._next_item_id
         return self._add_spoken_item(audio)
 
     # -- helpers ----------------------------------------------------------------------------------
@@ -468,6 +493,16 @@ class Session:
             )
         except DialogueError as error:
             raise ProtocolError(error.code, str(error), param="session.avatar.mode") from error
+
+    async def _start_dialogue(self, config: SessionConfig) -> Dialogue:
+        """A dialogue that works. Raises ProtocolError."""
+        dialogue = self._make_dialogue(config)
+        try:
+            await dialogue.start()
+        except BaseException:
+            await dialogue.close()
+            raise
+        return dialogue
 
     async def _default_avatar(self) -> str:
         try:
