@@ -197,7 +197,8 @@ class Avatar:
                 if self.playback and self.playback.id == event["response_id"]:
                     self.playback.all_here = True
             case "response.output_audio_transcript.done":
-                self.output.caption("avatar", event["transcript"])
+                if event["transcript"]:
+                    self.output.caption("avatar", event["transcript"])
             case "conversation.item.input_audio_transcription.completed":
                 self.output.caption("you", event["transcript"])
             case "input_audio_buffer.speech_started":

@@ -41,6 +41,7 @@ def _java() -> list[str]:
 
 COMMANDS = {
     "python": lambda: [sys.executable, str(EXAMPLES / "python" / "avatar.py")],
+    "js": lambda: [*_node(), str(EXAMPLES / "js" / "avatar.js")],
 }
 
 
