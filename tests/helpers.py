@@ -31,7 +31,9 @@ from wsavatar.dialogue.base import (
     DialogueSession,
     Response,
     ResponseRequest,
+    Word,
 )
+from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.faces.avatar_face import AvatarFace
@@ -207,7 +209,10 @@ class ToneDialogue(Dialogue):
     """Says what it is told to as a tone: ``speak("440 2.5")`` is 2.5 s of 440 Hz.
 
     ``speak("crash")`` raises, ``speak("fail")`` fails its response, ``speak("hum 300")`` says 1 s
-    and leaves the response open. ``calls`` is what it was told, in order.
+    and leaves the response open, ``speak("timed 440 1")`` says when its words are, and
+    ``speak("call NAME JSON")`` calls a function. What was committed is transcribed as "hello
+    there", or not at all where the client's prompt is "fail". ``calls`` is what it was told, in
+    order.
     """
 
     def __init__(self, session: DialogueSession, config: DialogueConfig) -> None:
@@ -232,6 +237,14 @@ class ToneDialogue(Dialogue):
         audio = self.session.conversation.get(item_id).audio
         assert audio is not None
         self.commits.append((item_id, len(audio.samples)))
+        if self.config.transcription is None:
+            return
+        if self.config.transcription.prompt == "fail":
+            self.session.transcription_failed(item_id, "engine_failed", "It broke.")
+            return
+        self.session.transcript_delta(item_id, "hello ")
+        self.session.transcript_delta(item_id, "there")
+        self.session.transcribed(item_id, "hello there", len(audio.samples) / audio.rate)
 
     async def create_response(self, request: ResponseRequest) -> None:
         self.calls.append("create_response")
@@ -255,8 +268,17 @@ class ToneDialogue(Dialogue):
         if text.startswith("hum"):
             await response.audio(tone(1.0, float(text.split()[1])))
             return
-        hz, seconds = text.split()[:2]
+        if text.startswith("call"):
+            _, name, arguments = text.split(maxsplit=2)
+            await response.arguments("call_1", name, arguments[:4])
+            await response.arguments("call_1", name, arguments[4:])
+            await response.done()
+            return
+        is_timed = text.startswith("timed")
+        hz, seconds = text.removeprefix("timed ").split()[:2]
         await response.text(text)
+        if is_timed:
+            await response.words([Word(text, 0.0, float(seconds), estimated=True)])
         await response.audio(tone(float(seconds), float(hz)))
         await response.done()
 
@@ -273,25 +295,39 @@ class Dialogues:
 
     def __init__(self, kind: type[ToneDialogue] = ToneDialogue) -> None:
         self.kind = kind
+        self.refuses_upstream = True
         self.made: list[tuple[str, ToneDialogue]] = []
 
     def create(self, mode: str, session: DialogueSession, config: DialogueConfig) -> ToneDialogue:
-        if mode == "upstream":
+        if mode == "upstream" and self.refuses_upstream:
             raise DialogueError("unsupported_mode", "There is no mode 'upstream' yet.")
         dialogue = self.kind(session, config)
         self.made.append((mode, dialogue))
         return dialogue
 
 
+class FakeSpeech:
+    """Engines that are there, and named."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def status(self) -> list[EngineStatus]:
+        return [EngineStatus("asr", "a good ear"), EngineStatus("llm", "a clever model")]
+
+
 def fake_engine(
     face: FakeRenderer | None = None,
     avatars: FakeAvatars | None = None,
     create_dialogue: Callable[..., Any] | None = None,
+    speech: FakeSpeech | None = None,
 ) -> Engine:
     return Engine(
         face or FakeRenderer(),
         avatars or FakeAvatars("ada", "bob"),
         create_dialogue or Dialogues().create,
+        speech,
     )
 
 

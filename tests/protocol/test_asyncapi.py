@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from jsonschema import ValidationError
 
-from tests.helpers import Client, client, fake_engine, real_dialogues, running
+from tests.helpers import Client, FakeSpeech, client, fake_engine, real_dialogues, running
 from tests.protocol.document import check_message, event_types
 from wsavatar.media.audio import resample
 from wsavatar.protocol.asyncapi import describe
@@ -31,10 +31,21 @@ async def say(to: Client, kind: str, **fields: Any) -> None:
     await to.send(kind, **fields)
 
 
+async def transcribe(me: Client, prompt: str) -> None:
+    """Have something transcribed."""
+    wanted = {"language": "en", "prompt": prompt}
+    await say(me, "session.update", session={"audio": {"input": {"transcription": wanted}}})
+    await say(me, "input_audio_buffer.append", audio=AUDIO)
+    await say(me, "input_audio_buffer.commit")
+
+
 async def test_every_event_of_a_session_is_as_described() -> None:
     """Audio and frames in JSON included; so are an error, a cancelled and a failed response."""
-    async with running(fake_engine()) as server, client(server) as me:
+    engine = fake_engine(speech=FakeSpeech())
+    async with running(engine) as server, client(server) as me:
         await say(me, "session.update", session={"avatar": {"video": {"encoding": "json"}}})
+        await transcribe(me, "")
+        await transcribe(me, "fail")
         await say(me, "input_audio_buffer.append", audio=AUDIO)
         await say(me, "input_audio_buffer.clear")
         await say(me, "input_audio_buffer.append", audio=AUDIO)
@@ -59,6 +70,13 @@ async def test_every_event_of_a_session_is_as_described() -> None:
         assert (await me.until("response.done"))["response"]["status"] == "cancelled"
         await say(me, "avatar.speak", text="fail")
         assert (await me.until("response.done"))["response"]["status"] == "failed"
+        await say(me, "avatar.speak", text="timed 440 1")
+        await me.until("response.done")
+        await say(me, "avatar.speak", text='call now {"zone": "UTC"}')
+        await me.until("response.done")
+        await say(me, "session.update", session={"avatar": {"mode": "chat"}})
+        await say(me, "response.create", response={"output_modalities": ["text"]})
+        await me.until("response.done")
         await me.send("nonsense")
         await me.until("error")
         kinds = {event["type"] for event in me.events()}

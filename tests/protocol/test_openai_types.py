@@ -124,7 +124,7 @@ CALL = wire.FunctionCall(call_id="c", name="now", arguments="{}")
         wire.ConversationItemDone(item=ITEM, previous_item_id="item_0"),
         wire.OutputItemDone(response_id="resp_1", item=ITEM),
         wire.ContentPartAdded(
-            response_id="resp_1", item_id="item_1", part=wire.ContentPart(transcript="")
+            response_id="resp_1", item_id="item_1", part=wire.AudioContent(transcript="")
         ),
         wire.OutputAudioDelta(response_id="resp_1", item_id="item_1", delta=b"\x01\x02"),
         wire.ErrorEvent.of(ProtocolError("code", "message")),

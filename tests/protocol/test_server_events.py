@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import wsavatar
-from wsavatar.protocol import server_events
+from wsavatar.protocol import response_events, server_events
 from wsavatar.protocol.events import (
     AudioFormat,
     AvatarSwitchToSpeaking,
@@ -127,7 +127,8 @@ def test_every_server_event_is_sent_somewhere() -> None:
     )
     events = [
         name
-        for name, value in vars(server_events).items()
+        for module in (server_events, response_events)
+        for name, value in vars(module).items()
         if isinstance(value, type)
         and issubclass(value, server_events.ServerEvent)
         and "type" in value.__annotations__

@@ -97,20 +97,50 @@ def test_what_has_no_effect_reads_null() -> None:
 
 
 def test_what_is_in_force_reads_as_it_is() -> None:
-    """The detector, the speed and the model are this server's, whatever was asked."""
+    """The speed and the model are this server's, whatever was asked."""
     config = SessionConfig().updated(
-        {
-            "model": "gpt-realtime",
-            "audio": {
-                "input": {"turn_detection": {"type": "semantic_vad", "eagerness": "high"}},
-                "output": {"speed": 1.25},
-            },
-        }
+        {"model": "gpt-realtime", "audio": {"output": {"speed": 1.25}}}
     )
     session = as_sent(config)
-    detection = session["audio"]["input"]["turn_detection"]
-    assert detection["type"] == "server_vad" and "eagerness" not in detection
     assert session["audio"]["output"]["speed"] == 1.0 and session["model"] == "wsavatar"
+
+
+def test_semantic_vad_is_a_detector_of_its_own() -> None:
+    """It has an eagerness; going to it or back, what is left out is the server's, and what is
+    changed later stays."""
+    defaults = TurnDetection(threshold=0.7, create_response=False)
+    config = SessionConfig(default_turn_detection=defaults)
+
+    def detected(**asked: Any) -> dict[str, Any]:
+        nonlocal config
+        config = config.updated({"audio": {"input": {"turn_detection": asked}}})
+        shown: dict[str, Any] = as_sent(config)["audio"]["input"]["turn_detection"]
+        return shown
+
+    semantic = detected(type="semantic_vad", eagerness="low", interrupt_response=False)
+    assert (semantic["type"], semantic["eagerness"]) == ("semantic_vad", "low")
+    assert (semantic["threshold"], semantic["create_response"]) == (0.7, False)
+    again = detected(threshold=0.6)
+    assert (again["type"], again["eagerness"], again["threshold"]) == ("semantic_vad", "low", 0.6)
+    assert again["interrupt_response"] is False
+    plain = detected(type="server_vad", eagerness="high")
+    assert "eagerness" not in plain
+    assert (plain["threshold"], plain["interrupt_response"]) == (0.7, True)
+    assert detected(type="semantic_vad")["eagerness"] == "auto"
+    with pytest.raises(ProtocolError) as caught:
+        detected(type="semantic_vad", eagerness="very")
+    assert caught.value.param == "session.audio.input.turn_detection.eagerness"
+
+
+def test_the_voice_follows_the_default_until_one_is_chosen() -> None:
+    """An avatar brings its voice as the default: a chosen voice stays, the default is replaced."""
+    followed = SessionConfig(default_voice="aria").updated({"instructions": "Hi"})
+    chosen = followed.updated({"audio": {"output": {"voice": "bert"}}})
+    other = {"default_voice": "cara"}
+    assert followed.model_copy(update=other).voice == "cara"
+    assert chosen.model_copy(update=other).voice == "bert"
+    back = chosen.updated({"audio": {"output": {"voice": ""}}})
+    assert (back.voice, back.model_copy(update=other).voice) == ("aria", "cara")
 
 
 def test_a_voice_reference_comes_back_as_a_name() -> None:
@@ -144,7 +174,6 @@ def test_instructions_and_tools_are_kept() -> None:
         {"audio": {"output": {"voice": ""}}},
         {"audio": {"output": {"voice": {"id": "aria"}}}},
         {"audio": {"input": {"turn_detection": {"type": "server_vad"}}}},
-        {"audio": {"input": {"turn_detection": {"type": "semantic_vad"}}}},
         {"audio": {"input": {"format": {"type": "audio/pcm"}}}},
         {"avatar": {"id": "ada", "mode": "parrot", "video": {"fps": 25}}},
         {"type": "realtime", "instructions": ""},
@@ -155,7 +184,7 @@ def test_a_setting_repeated_changes_nothing(patch: dict[str, Any]) -> None:
     config = SessionConfig(default_voice="aria").updated(
         {"avatar": {"id": "ada"}, "audio": {"output": {"voice": ""}}}
     )
-    assert config.audio.output.voice == "aria"
+    assert config.voice == "aria"
     assert config.updated(patch) == config
 
 

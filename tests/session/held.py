@@ -10,7 +10,14 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosedOK
 
-from tests.helpers import Dialogues, FakeRenderer, fake_engine, settings
+from tests.helpers import (
+    Dialogues,
+    FakeAvatars,
+    FakeRenderer,
+    FakeSpeech,
+    fake_engine,
+    settings,
+)
 from tests.protocol.document import check_message
 from wsavatar.metrics import Metrics
 from wsavatar.serve.websocket import Goodbye, hold
@@ -90,6 +97,8 @@ class Held:
         line: Line,
         face: FakeRenderer | None = None,
         dialogues: Dialogues | None = None,
+        speech: FakeSpeech | None = None,
+        avatars: FakeAvatars | None = None,
         **chosen: Any,
     ) -> None:
         self.line = line
@@ -97,7 +106,7 @@ class Held:
         self.face = face or FakeRenderer()
         self.dialogues = dialogues or Dialogues()
         self.metrics = Metrics()
-        engine = fake_engine(self.face, create_dialogue=self.dialogues.create)
+        engine = fake_engine(self.face, avatars, self.dialogues.create, speech)
         self.session = Session(engine, settings(**chosen), self.metrics, clock=self.clock)
         self.task: asyncio.Task[Goodbye] = asyncio.create_task(
             hold(line, self.session, idle_timeout_s=600), name="session"
@@ -111,6 +120,7 @@ async def holding(
     dialogues: Dialogues | None = None,
     **chosen: Any,
 ) -> AsyncIterator[Held]:
+    """``chosen``: ``speech``, ``avatars``, and sections of the settings."""
     held = Held(line or Line(), face, dialogues, **chosen)
     await held.line.until("session.created")
     try:

@@ -161,3 +161,41 @@ async def test_a_session_begins_though_its_mode_cannot_start() -> None:
             await held.line.caught_up()
     finally:
         Remote.broken = False
+
+
+class Greeter(ToneDialogue):
+    """Says hello, and counts how often it was asked to."""
+
+    def __init__(self, session: DialogueSession, config: DialogueConfig) -> None:
+        super().__init__(session, config)
+        self.welcomes = 0
+
+    async def welcome(self) -> None:
+        self.welcomes += 1
+
+
+def welcomes(held: Held) -> list[int]:
+    return [one.welcomes for _, one in held.dialogues.made if isinstance(one, Greeter)]
+
+
+async def test_a_client_that_shows_the_avatar_is_welcomed_until_something_was_said() -> None:
+    """By the mode that it chooses, too; not once there is a conversation, or a response."""
+    async with holding(dialogues=Dialogues(Greeter)) as held:
+        held.line.say("session.update", session={"instructions": "Hi"})
+        await held.line.caught_up()
+        assert welcomes(held) == [0]
+        held.line.say("session.update", session={"avatar": {"video": {"encoding": "binary"}}})
+        held.line.say("session.update", session={"avatar": {"mode": "chat"}})
+        await held.line.caught_up()
+        assert welcomes(held) == [1, 1]
+        held.line.say("avatar.speak", text="440 0.2")
+        held.line.say("session.update", session={"avatar": {"mode": "parrot"}})
+        await held.line.caught_up()
+        assert welcomes(held) == [1, 1, 0]
+
+
+async def test_a_client_that_names_an_avatar_in_the_address_is_welcomed_at_once() -> None:
+    """It shows the avatar from the first moment on."""
+    async with holding(dialogues=Dialogues(Greeter), server={"frames": "always"}) as held:
+        await held.line.caught_up()
+        assert welcomes(held) == [1]

@@ -302,7 +302,7 @@ async def test_a_response_that_fails_on_its_way_delivers_what_was_said() -> None
     """The voice fails after two seconds: they are heard whole, then the response has failed."""
     async with holding(face=FakeRenderer(held=True)) as held:
         response = held.session.respond()
-        held.session._send_frames()
+        held.session._use_extension()
         await response.text("Two seconds")
         await response.audio(tone(2, 300))
         await response.fail("tts_failed", "the voice is gone")

@@ -17,7 +17,10 @@ __all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
 
 
 class AvatarInfo(Protocol):
-    """A prepared avatar as a session knows it. ``fps``: of its idle cycle."""
+    """A prepared avatar as a session knows it. ``fps``: of its idle cycle.
+
+    The last four are as its ``avatar.json`` says (docs/avatars.md); empty: it does not.
+    """
 
     @property
     def id(self) -> str: ...
@@ -33,6 +36,18 @@ class AvatarInfo(Protocol):
 
     @property
     def height(self) -> int: ...
+
+    @property
+    def voice(self) -> str: ...
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def instructions(self) -> str: ...
+
+    @property
+    def greeting(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,10 @@ class PreparedAvatar:
     frames: np.ndarray  # uint8 [n, H, W, 3] RGB, mouth at rest, read-only
     region: tuple[int, int, int, int]
     face: AvatarFace
+    voice: str = ""
+    language: str = ""
+    instructions: str = ""
+    greeting: str = ""
 
     @classmethod
     def of(cls, avatar: AvatarFile, frames: np.ndarray, face: AvatarFace) -> PreparedAvatar:
@@ -65,6 +84,10 @@ class PreparedAvatar:
             frames,
             face.region(avatar.width, avatar.height),
             face,
+            avatar.voice,
+            avatar.language,
+            avatar.instructions,
+            avatar.greeting,
         )
 
     @property

@@ -81,6 +81,14 @@ class AvatarFile(BaseModel):
     bbox_shift: Annotated[int, Field(ge=-64, le=64)] = 0
     """v1.0 models only: moves the crop's middle, in pixels downwards."""
     license: Annotated[str, Field(max_length=10_000)] = ""
+    voice: Annotated[str, Field(max_length=200)] = ""
+    """The session's voice, unless another is configured or chosen."""
+    language: Annotated[str, Field(pattern=r"^([A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*)?$")] = ""
+    """Of the conversation, as "en" or "pt-BR"."""
+    instructions: Annotated[str, Field(max_length=10_000)] = ""
+    """For the language model: who the avatar is and how it speaks."""
+    greeting: Annotated[str, Field(max_length=1000)] = ""
+    """Said when a conversation begins."""
 
 
 def read_avatar_file(folder: Path) -> AvatarFile:

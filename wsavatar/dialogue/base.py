@@ -56,6 +56,8 @@ class TranscriptionRequest:
 
     language: str = ""
     prompt: str = ""
+    model: str = ""
+    """In the mode "upstream" only: elsewhere it is the server's recogniser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,12 @@ class DialogueConfig:
     tools: tuple[Any, ...] = ()
     tool_choice: Any = "auto"
     max_output_tokens: int | Literal["inf"] = "inf"
+    modality: Literal["audio", "text"] = "audio"
+    """Of responses that nobody asks for by `Dialogue.create_response`."""
+    semantic: bool = False
+    """A turn ends by what was said too (``semantic_vad``)."""
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    """How soon such a turn ends."""
 
 
 @dataclass(frozen=True, slots=True)

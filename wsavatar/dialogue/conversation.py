@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from wsavatar.protocol.events import (
     AssistantMessage,
+    InputAudioPart,
     Item,
     OutputAudioPart,
+    OutputTextPart,
     ProtocolError,
     UserMessage,
     new_id,
@@ -73,7 +75,9 @@ class Entry:
     audio: Recording | None = None
     """The user's audio."""
     spoken: SpokenText | None = None
-    """The avatar's speech."""
+    """What the avatar says or writes."""
+    in_text: bool = False
+    """The avatar writes: there is no sound of it."""
     heard_ms: int | None = None
     """Position at which the client stopped playing; None: not truncated."""
 
@@ -89,7 +93,8 @@ class Entry:
         """The item as it stands: of one that is being said, the text so far."""
         if self.spoken is None or self.item.status != "in_progress":
             return self.item
-        part = OutputAudioPart(transcript=self.spoken.text)
+        text = self.spoken.text
+        part = OutputTextPart(text=text) if self.in_text else OutputAudioPart(transcript=text)
         return AssistantMessage(id=self.id, status="in_progress", content=(part,))
 
 
@@ -104,10 +109,12 @@ class Conversation:
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._entries
 
-    def holds(self, item_id: str, spoken: SpokenText) -> bool:
-        """Whether the item of what the avatar says is still here: the client may delete it."""
-        entry = self._entries.get(item_id)
-        return entry is not None and entry.spoken is spoken
+    def holds(self, entry: Entry) -> bool:
+        """Whether this item, as it is now, is still here: the client may delete it."""
+        now = self._entries.get(entry.id)
+        if now is None:
+            return False
+        return now is entry or (entry.spoken is not None and now.spoken is entry.spoken)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -153,8 +160,8 @@ class Conversation:
         self._forget_oldest(entry.id)
         return before
 
-    def update(self, item: AssistantMessage) -> tuple[AssistantMessage, str | None]:
-        """Replace an item of the avatar; returns it as stored, and the id of the item before it.
+    def update(self, item: Item) -> tuple[Item, str | None]:
+        """Replace an item; returns it as stored, and the id of the item before it.
 
         An item that the client truncated stays truncated.
         """
@@ -166,6 +173,28 @@ class Conversation:
         ids = list(self._entries)
         place = ids.index(item.id)
         return item, ids[place - 1] if place else None
+
+    def audio_index(self, item_id: str) -> int | None:
+        """Which content part of a user's item is what the user said; None: it has none."""
+        entry = self._entries.get(item_id)
+        if entry is None or not isinstance(entry.item, UserMessage):
+            return None
+        kinds = [type(part) for part in entry.item.content]
+        return kinds.index(InputAudioPart) if InputAudioPart in kinds else None
+
+    def set_transcript(self, item_id: str, text: str) -> int | None:
+        """Keep what the user said in an item, as text; returns its `audio_index`."""
+        index = self.audio_index(item_id)
+        if index is None:
+            return None
+        entry = self._entries[item_id]
+        assert isinstance(entry.item, UserMessage)
+        content = list(entry.item.content)
+        content[index] = content[index].model_copy(update={"transcript": text})
+        item = entry.item.model_copy(update={"content": tuple(content)})
+        self._entries[item_id] = replace(entry, item=item)
+        self._sizes[item_id] = len(item.model_dump_json())
+        return index
 
     def get(self, item_id: str, *, code: str = "item_not_found", param: str = "item_id") -> Entry:
         """The item of this id. Raises ProtocolError with this code if there is none."""
@@ -187,7 +216,7 @@ class Conversation:
         Returns the end of the item, never later than before. Raises ProtocolError.
         """
         entry = self.get(item_id, code="item_truncate_invalid_item_id")
-        if entry.spoken is None or not isinstance(entry.item, AssistantMessage):
+        if entry.spoken is None or entry.in_text:
             raise ProtocolError(
                 "invalid_value", "Only what the avatar said can be truncated.", param="item_id"
             )

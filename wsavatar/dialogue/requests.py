@@ -1,4 +1,4 @@
-"""Answers to `response.create` in modes without a language model.
+"""What modes without a language model answer to `response.create`.
 
 Pure. Knows requests and items, not speech.
 """
@@ -35,7 +35,9 @@ def _said(entry: Entry) -> list[str | Recording]:
 
 
 def unmet(request: ResponseRequest, mode: str) -> str | None:
-    """Why a mode that only repeats cannot fulfil a request; None if it can."""
+    """Why a mode cannot fulfil a request; None if it can, as one with a language model does."""
+    if mode not in ("mirror", "parrot"):
+        return None
     if request.instructions:
         return (
             f"The mode {mode!r} has no language model, so it cannot follow instructions: leave "

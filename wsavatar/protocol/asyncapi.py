@@ -13,7 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from wsavatar import __version__
 from wsavatar.protocol import client_events as client
-from wsavatar.protocol import server_events as server
+from wsavatar.protocol import response_events, server_events
 
 __all__ = ["describe"]
 
@@ -23,8 +23,8 @@ _REFERENCE = "#/components/schemas/{model}"
 @cache
 def describe() -> dict[str, Any]:
     """The document. Payloads are JSON Schema, in ``components.schemas``."""
-    client_events, server_events = list(get_args(client.ClientEvent)), _server_events()
-    sent, received = _messages(client_events), _messages(server_events)
+    from_client, from_server = list(get_args(client.ClientEvent)), _server_events()
+    sent, received = _messages(from_client), _messages(from_server)
     binary = {
         "BinaryAudioIn": _binary("Raw samples in audio.input.format: the microphone."),
         "BinaryOut": _binary("A 24-byte header, then a JPEG frame or audio."),
@@ -73,19 +73,23 @@ def describe() -> dict[str, Any]:
                 "messages": references([*received, "BinaryOut"]),
             },
         },
-        "components": {"messages": messages, "schemas": _schemas(client_events, server_events)},
+        "components": {"messages": messages, "schemas": _schemas(from_client, from_server)},
     }
 
 
 def _server_events() -> list[type[BaseModel]]:
     """Every model that names an event: one whose ``type`` is fixed."""
-    named = [getattr(server, name) for name in server.__all__]
+    named = [
+        getattr(module, name)
+        for module in (server_events, response_events)
+        for name in module.__all__
+    ]
     return [
         model
         for model in named
         if isinstance(model, type)
-        and issubclass(model, server.ServerEvent)
-        and model is not server.ServerEvent
+        and issubclass(model, server_events.ServerEvent)
+        and model is not server_events.ServerEvent
     ]
 
 

@@ -272,8 +272,16 @@ def user_item(
 
 
 def assistant_item(
-    item_id: str, *, status: ItemStatus, transcript: str | None = None
+    item_id: str,
+    *,
+    status: ItemStatus,
+    transcript: str | None = None,
+    text: str | None = None,
 ) -> AssistantMessage:
-    """What the avatar says. ``transcript`` None: nothing in it yet."""
-    content = () if transcript is None else (OutputAudioPart(transcript=transcript),)
+    """What the avatar says (``transcript``) or writes (``text``). Both None: nothing in it yet."""
+    content: tuple[OutputTextPart | OutputAudioPart, ...] = ()
+    if transcript is not None:
+        content = (OutputAudioPart(transcript=transcript),)
+    elif text is not None:
+        content = (OutputTextPart(text=text),)
     return AssistantMessage(id=item_id, status=status, content=content)

@@ -1,28 +1,23 @@
 """Server events: typed, built by keyword, turned into compact JSON by ``to_json``.
 
+Those about the session, its input and its conversation; `response_events` has those of responses.
 The shapes are the Realtime API's; `wsavatar.protocol` says which are ours. These classes are also
 what the AsyncAPI document is generated from.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
-from .base import Bytes, StrictObject, new_id
+from .base import StrictObject, new_id
 from .errors import ErrorType, ProtocolError
 from .items import ConversationItem
-from .responses import ResponseObject
 from .session_config import SessionConfig, SessionObject
 
 __all__ = [
     "AvatarCapacity",
-    "AvatarSwitchToIdle",
-    "AvatarSwitchToSpeaking",
-    "ContentPart",
-    "ContentPartAdded",
-    "ContentPartDone",
     "ConversationItemAdded",
     "ConversationItemDeleted",
     "ConversationItemDone",
@@ -32,21 +27,16 @@ __all__ = [
     "ErrorEvent",
     "InputAudioBufferCleared",
     "InputAudioBufferCommitted",
-    "OutputAudioDelta",
-    "OutputAudioDone",
-    "OutputItemAdded",
-    "OutputItemDone",
-    "OutputTranscriptDelta",
-    "OutputTranscriptDone",
-    "ResponseCreated",
-    "ResponseDone",
     "ServerEvent",
     "SessionCreated",
     "SessionUpdated",
     "SpeechStarted",
     "SpeechStopped",
-    "VideoDelta",
-    "VideoDone",
+    "TranscriptionCompleted",
+    "TranscriptionDelta",
+    "TranscriptionError",
+    "TranscriptionFailed",
+    "TranscriptionUsage",
     "new_id",
 ]
 
@@ -196,163 +186,62 @@ class ConversationItemTruncated(ServerEvent):
     audio_end_ms: int
 
 
-# -- responses ------------------------------------------------------------------------------------
+# -- what the user said ---------------------------------------------------------------------------
 
 
-class ResponseCreated(ServerEvent):
-    """A response begins."""
+class _Transcription(ServerEvent):
+    """About what the user says in an item. It is sent beside responses, in no fixed order."""
 
-    type: Literal["response.created"] = "response.created"
-    response: ResponseObject
-
-
-class ResponseDone(ServerEvent):
-    """A response is over: its status, and its items as they ended."""
-
-    type: Literal["response.done"] = "response.done"
-    response: ResponseObject
-
-
-class OutputItemAdded(ServerEvent):
-    """A response begins an item."""
-
-    type: Literal["response.output_item.added"] = "response.output_item.added"
-    response_id: str
-    output_index: int = 0
-    item: ConversationItem
-
-
-class OutputItemDone(ServerEvent):
-    """An item of a response has ended."""
-
-    type: Literal["response.output_item.done"] = "response.output_item.done"
-    response_id: str
-    output_index: int = 0
-    item: ConversationItem
-
-
-class _OfPart(ServerEvent):
-    """What every event about one part of one item says."""
-
-    response_id: str
     item_id: str
-    output_index: int = 0
-    content_index: int = 0
+    content_index: int
 
 
-class ContentPart(StrictObject):
-    """A part of what the avatar says."""
+class TranscriptionDelta(_Transcription):
+    """More of what the user said. Words once sent are not taken back.
 
-    type: Literal["audio"] = "audio"
-    transcript: str
+    A client that knows avatars gets them while the user speaks, before the item is committed.
+    """
 
-
-class ContentPartAdded(_OfPart):
-    """An item of a response begins a part."""
-
-    type: Literal["response.content_part.added"] = "response.content_part.added"
-    part: ContentPart
-
-
-class ContentPartDone(_OfPart):
-    """A part has ended."""
-
-    type: Literal["response.content_part.done"] = "response.content_part.done"
-    part: ContentPart
-
-
-class OutputAudioDelta(_OfPart):
-    """Audio in the session's output format."""
-
-    type: Literal["response.output_audio.delta"] = "response.output_audio.delta"
-    delta: Bytes
-
-
-class OutputAudioDone(_OfPart):
-    """All audio of a part was sent."""
-
-    type: Literal["response.output_audio.done"] = "response.output_audio.done"
-
-
-class OutputTranscriptDelta(_OfPart):
-    """More of the text that the audio says."""
-
-    type: Literal["response.output_audio_transcript.delta"] = (
-        "response.output_audio_transcript.delta"
+    type: Literal["conversation.item.input_audio_transcription.delta"] = (
+        "conversation.item.input_audio_transcription.delta"
     )
     delta: str
 
 
-class OutputTranscriptDone(_OfPart):
-    """The whole text of a part."""
+class TranscriptionUsage(StrictObject):
+    """The duration of the item's audio."""
 
-    type: Literal["response.output_audio_transcript.done"] = "response.output_audio_transcript.done"
+    type: Literal["duration"] = "duration"
+    seconds: float
+
+
+class TranscriptionCompleted(_Transcription):
+    """All that the user said in an item."""
+
+    type: Literal["conversation.item.input_audio_transcription.completed"] = (
+        "conversation.item.input_audio_transcription.completed"
+    )
     transcript: str
+    usage: TranscriptionUsage
 
 
-# -- frames ---------------------------------------------------------------------------------------
+class TranscriptionError(StrictObject):
+    type: ErrorType = "server_error"
+    code: str
+    message: str
+    param: str | None = None
 
 
-Region = Annotated[
-    tuple[int, int, int, int],
-    # JSON Schema's draft 7, which AsyncAPI builds on, has no other way to say four integers.
-    WithJsonSchema({"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 4}),
-]
+class TranscriptionFailed(_Transcription):
+    """What the user said in an item is not known."""
+
+    type: Literal["conversation.item.input_audio_transcription.failed"] = (
+        "conversation.item.input_audio_transcription.failed"
+    )
+    error: TranscriptionError
 
 
-class VideoDelta(ServerEvent):
-    """One frame, to be shown while the response's audio at ``pts_ms`` is heard.
-
-    ``region`` is [x, y, width, height] in the avatar's pixels, whatever ``max_width`` made of the
-    JPEG.
-    """
-
-    type: Literal["response.video.delta"] = "response.video.delta"
-    response_id: str
-    output_index: int = 0
-    codec: Literal["jpeg"] = "jpeg"
-    frame_index: int
-    pts_ms: float
-    region: Region
-    generation: int
-    delta: Bytes
-
-
-class VideoDone(ServerEvent):
-    """All frames of a response were sent or dropped."""
-
-    type: Literal["response.video.done"] = "response.video.done"
-    response_id: str
-    output_index: int = 0
-    frames_sent: int
-    frames_dropped: int
-
-
-class _AvatarSwitch(ServerEvent):
-    turn_id: str
-    generation: int
-    frame_index: int
-    cycle_index: int
-
-
-class AvatarSwitchToSpeaking(_AvatarSwitch):
-    """The avatar begins to speak.
-
-    ``frame_index`` is the response's first frame, ``cycle_index`` the frame of the idle cycle that
-    it was painted on.
-    """
-
-    type: Literal["session.avatar.switch_to_speaking"] = "session.avatar.switch_to_speaking"
-
-
-class AvatarSwitchToIdle(_AvatarSwitch):
-    """The avatar is at rest again.
-
-    ``frame_index`` is the first frame that will not come; the idle cycle continues at
-    ``cycle_index``.
-    """
-
-    type: Literal["session.avatar.switch_to_idle"] = "session.avatar.switch_to_idle"
+# -- the server -----------------------------------------------------------------------------------
 
 
 class AvatarCapacity(ServerEvent):

@@ -14,7 +14,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
 )
 from pydantic.json_schema import SkipJsonSchema
 
@@ -46,51 +48,48 @@ AvatarId = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")
 """A name, never a path; empty: the server's default."""
 
 
-def _detector(value: Any) -> Any:
-    if value not in ("server_vad", "semantic_vad"):
-        raise refuse("invalid_value", "Should be 'server_vad' or 'semantic_vad'.")
-    return "server_vad"
-
-
 class TurnDetection(StrictObject):
     """When a turn begins and ends, and what the server does about it.
 
-    ``semantic_vad`` is accepted, and reads ``server_vad``: that is the detector in force.
+    ``semantic_vad``: the silence that ends a turn depends on whether the words so far read as
+    finished, and on ``eagerness``, which ``server_vad`` does not have.
     """
 
-    type: Annotated[
-        Literal["server_vad"],
-        BeforeValidator(_detector, json_schema_input_type=Literal["server_vad", "semantic_vad"]),
-    ] = "server_vad"
+    type: Literal["server_vad", "semantic_vad"] = "server_vad"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     silence_duration_ms: Annotated[int, Field(ge=100, le=5000)] = 500
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     create_response: bool = True
     interrupt_response: bool = True
     idle_timeout_ms: Ignored = None
-    eagerness: Ignored = Field(default=None, exclude=True)
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        if self.type == "server_vad":
+            fields.pop("eagerness", None)
+        return fields
 
 
 class Transcription(ClientObject):
-    """How what the user says is to be transcribed."""
+    """How what the user says is transcribed. ``model``: the engine's name, whatever was asked for.
+
+    ``languages``, ``keywords`` and ``delay`` are accepted, and read null.
+    """
 
     model: str | None = None
-    language: str | None = None
-    languages: tuple[str, ...] | None = None
+    language: Annotated[str, Field(max_length=64)] | None = None
     prompt: str | None = None
-    keywords: tuple[str, ...] | None = None
-    delay: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
-
-
-def _no_engine(_: Transcription | None) -> None:
-    """No engine transcribes yet: a session must not promise that one does."""
-    return None
+    languages: Ignored = None
+    keywords: Ignored = None
+    delay: Ignored = None
 
 
 class AudioInput(StrictObject):
     format: AudioFormat = AudioFormat()
     turn_detection: TurnDetection | None = TurnDetection()
-    transcription: Annotated[Transcription | None, AfterValidator(_no_engine)] = None
+    transcription: Transcription | None = None
     noise_reduction: Ignored = None
 
 
@@ -157,8 +156,7 @@ def _own_name(_: str) -> str:
 class SessionConfig(StrictObject):
     """A session's whole configuration; immutable: `updated` makes the next one.
 
-    ``default_turn_detection`` and ``default_voice`` are not on the wire. The first fills in what a
-    ``turn_detection`` leaves out where none was in force; an empty voice means the second.
+    The ``internal`` fields are not on the wire.
     """
 
     moved = {
@@ -176,7 +174,7 @@ class SessionConfig(StrictObject):
         "video": "session.avatar.video",
     }
     unsupported = {"prompt": NO_PROMPTS}
-    internal = frozenset({"default_turn_detection", "default_voice"})
+    internal = frozenset({"default_turn_detection", "default_voice", "transcriber"})
 
     type: Annotated[Literal["realtime"], BeforeValidator(_realtime_only)] = "realtime"
     model: Annotated[str, AfterValidator(_own_name)] = "wsavatar"
@@ -192,12 +190,19 @@ class SessionConfig(StrictObject):
     truncation: Ignored = None
     include: Ignored = None
     avatar: AvatarConfig = AvatarConfig()
-    # The first fills in what a turn_detection leaves out where none was in force;
-    # an empty voice means the second.
+    # Fills in what a turn_detection leaves out where none of its type was in force.
     default_turn_detection: SkipJsonSchema[TurnDetection] = Field(
         default=TurnDetection(), exclude=True
     )
+    # What an empty voice means.
     default_voice: SkipJsonSchema[str] = Field(default="", exclude=True)
+    # The server's engine of speech recognition; empty: there is none, and nothing is transcribed.
+    transcriber: SkipJsonSchema[str] = Field(default="", exclude=True)
+
+    @property
+    def voice(self) -> str:
+        """The voice in force: the client's, or the default one."""
+        return self.audio.output.voice or self.default_voice
 
     def updated(self, patch: dict[str, Any], event_id: str | None = None) -> SessionConfig:
         """This configuration with a ``session.update``'s ``session`` merged into it.
@@ -223,7 +228,7 @@ class SessionConfig(StrictObject):
             new = SessionConfig.model_validate(merged)
         except ValidationError as error:
             raise protocol_error(error, prefix="session", event_id=event_id) from None
-        return new._with_defaults(self)
+        return new._with_internals(self)
 
     def asks_for_other_input(self, patch: dict[str, Any]) -> bool:
         """Whether a ``session.update``, refused or not, wants another input format than this.
@@ -243,27 +248,36 @@ class SessionConfig(StrictObject):
     def on_wire(self, session_id: str) -> SessionObject:
         """The ``session`` of ``session.created`` and ``session.updated``."""
         fields = {name: getattr(self, name) for name in SessionConfig.model_fields}
+        output = self.audio.output.model_copy(update={"voice": self.voice})
+        fields["audio"] = self.audio.model_copy(update={"output": output})
         return SessionObject.model_construct(id=session_id, **fields)
 
-    def _with_defaults(self, old: SessionConfig) -> SessionConfig:
-        """This configuration with the defaults of ``old``, which fill in for an empty voice."""
-        defaults = {name: getattr(old, name) for name in self.internal}
-        new = self.model_copy(update=defaults)
-        if new.audio.output.voice or not old.default_voice:
-            return new
-        output = new.audio.output.model_copy(update={"voice": old.default_voice})
-        return new.model_copy(update={"audio": new.audio.model_copy(update={"output": output})})
+    def _with_internals(self, old: SessionConfig) -> SessionConfig:
+        """This configuration with what ``old`` has besides; it promises no more than it can do."""
+        heard, spoken = self.audio.input, self.audio.output
+        if spoken.voice == old.default_voice:  # not a choice: it follows the default
+            spoken = spoken.model_copy(update={"voice": ""})
+        asked = heard.transcription
+        if asked is not None and self.avatar.mode != "upstream":  # there it is the other server's
+            engine = {"model": old.transcriber}
+            given = asked.model_copy(update=engine) if old.transcriber else None
+            heard = heard.model_copy(update={"transcription": given})
+        audio = self.audio.model_copy(update={"input": heard, "output": spoken})
+        internal = {name: getattr(old, name) for name in self.internal}
+        return self.model_copy(update={"audio": audio, **internal})
 
     def _fill_turn_detection(self, merged: dict[str, Any], patch: dict[str, Any]) -> None:
-        """Where no detector was in force, what is left out comes from the defaults."""
+        """Where none of this type was in force, what is left out comes from the defaults."""
         asked = patch
         for key in ("audio", "input", "turn_detection"):
             asked = asked.get(key) if isinstance(asked, dict) else None  # type: ignore[assignment]
         if not isinstance(asked, dict):
             return
-        if self.audio.input.turn_detection is None:
+        asked = _without_nulls(asked)
+        before = self.audio.input.turn_detection
+        if before is None or asked.get("type", before.type) != before.type:
             filled = self.default_turn_detection.model_dump(mode="json")
-            merged["audio"]["input"]["turn_detection"] = filled | _without_nulls(asked)
+            merged["audio"]["input"]["turn_detection"] = filled | asked
 
 
 class SessionObject(SessionConfig):

@@ -1,22 +1,23 @@
 """Converts the session's configuration to arguments of a dialogue and of a response. Pure.
 
-Knows the server's settings, a session's configuration and the parameters of a response.
+Knows the server's settings, a session's configuration, its avatar and the parameters of a response.
 """
 
 from __future__ import annotations
 
+from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import DialogueSettings, Settings
-from wsavatar.dialogue.base import DialogueConfig, ResponseRequest
+from wsavatar.dialogue.base import DialogueConfig, Persona, ResponseRequest, TranscriptionRequest
 from wsavatar.dialogue.conversation import Conversation, Entry
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ItemReference, ResponseParams, SessionConfig
 from wsavatar.session.microphone import recording_of
 
-__all__ = ["dialogue_config", "initial_config", "response_request"]
+__all__ = ["dialogue_config", "initial_config", "response_request", "with_avatar"]
 
 
-def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
-    """The configuration of a new session."""
+def initial_config(settings: Settings, avatar: AvatarInfo, transcriber: str) -> SessionConfig:
+    """The configuration of a new session. ``transcriber``: what recognises speech, or empty."""
     dialogue = settings.dialogue
     detection = wire.TurnDetection(
         threshold=dialogue.vad_threshold,
@@ -28,20 +29,32 @@ def initial_config(settings: Settings, avatar_id: str) -> SessionConfig:
     return SessionConfig(
         audio=wire.AudioConfig(
             input=wire.AudioInput(turn_detection=detection if dialogue.turn_detection else None),
-            output=wire.AudioOutput(voice=settings.tts.voice),
         ),
         avatar=wire.AvatarConfig(
-            id=avatar_id,
+            id=avatar.id,
             mode=dialogue.mode,
             video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
         ),
         default_turn_detection=detection,
-        default_voice=settings.tts.voice,
+        default_voice=settings.tts.voice or avatar.voice,
+        transcriber=transcriber,
     )
 
 
-def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> DialogueConfig:
-    """The server's settings with the client's changes."""
+def with_avatar(config: SessionConfig, settings: Settings, avatar: AvatarInfo) -> SessionConfig:
+    """The configuration with an avatar, which brings its voice if nobody has chosen another."""
+    return config.model_copy(
+        update={
+            "avatar": config.avatar.model_copy(update={"id": avatar.id}),
+            "default_voice": settings.tts.voice or avatar.voice,
+        }
+    )
+
+
+def dialogue_config(
+    settings: DialogueSettings, config: SessionConfig, avatar: AvatarInfo
+) -> DialogueConfig:
+    """The server's settings with the client's changes, and who the avatar is."""
     given = config.audio.input.turn_detection
     detection = given or config.default_turn_detection
     return DialogueConfig(
@@ -57,12 +70,25 @@ def dialogue_config(settings: DialogueSettings, config: SessionConfig) -> Dialog
             }
         ),
         input_rate=config.audio.input.format.rate,
-        voice=config.audio.output.voice,
+        voice=config.voice,
+        transcription=_transcription(config),
+        persona=Persona(avatar.language, avatar.instructions, avatar.greeting),
         instructions=config.instructions,
         tools=config.tools,
         tool_choice=config.tool_choice,
         max_output_tokens=config.max_output_tokens,
+        modality=config.output_modalities[0],
+        semantic=detection.type == "semantic_vad",
+        eagerness=detection.eagerness,
     )
+
+
+def _transcription(config: SessionConfig) -> TranscriptionRequest | None:
+    asked = config.audio.input.transcription
+    if asked is None:
+        return None
+    model = asked.model if config.avatar.mode == "upstream" else None
+    return TranscriptionRequest(asked.language or "", asked.prompt or "", model or "")
 
 
 def response_request(

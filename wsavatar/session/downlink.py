@@ -6,7 +6,8 @@ It knows the encodings of the protocol, not what is said or when.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.binary import pack_audio, pack_frame
@@ -55,8 +56,7 @@ class Downlink:
         pcm: bytes,
         *,
         binary: bool,
-        response_id: str,
-        item_id: str,
+        part: Mapping[str, Any],
         generation: int,
         offset: int,
         rate: int,
@@ -64,14 +64,13 @@ class Downlink:
     ) -> None:
         """Audio in the client's format; ``offset`` counts its samples from the response's start.
 
-        ``sent`` is called once the socket has taken it.
+        ``part``: the ids of the message's part. ``sent`` is called once the socket has taken it.
         """
         payload: str | bytes
         if binary:
             payload = pack_audio(generation, offset, offset * 1_000_000 // rate, pcm)
         else:
-            delta = OutputAudioDelta(response_id=response_id, item_id=item_id, delta=pcm)
-            payload = delta.to_json()
+            payload = OutputAudioDelta(delta=pcm, **part).to_json()
         self._put(payload, generation, sent)
 
     def frame(
@@ -80,6 +79,7 @@ class Downlink:
         *,
         binary: bool,
         response_id: str,
+        output_index: int,
         settled: Callable[[bool], None],
     ) -> None:
         """Queue a frame; ``settled(sent)`` is called once with its outcome."""
@@ -91,6 +91,7 @@ class Downlink:
                 )
             return VideoDelta(
                 response_id=response_id,
+                output_index=output_index,
                 frame_index=frame.frame_index,
                 pts_ms=frame.pts_us / 1000,
                 region=frame.region,

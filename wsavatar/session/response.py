@@ -2,13 +2,14 @@
 
 A response lasts from ``response.created`` to ``response.done`` and ends exactly once:
 
-* *completed* when all of its audio and frames were sent and, if the client reports playback
-  (``avatar.playback``), it was heard to the end;
+* *completed*, or *incomplete* where the model stopped early, when all of its audio and frames were
+  sent and, if the client reports playback (``avatar.playback``), it was heard to the end;
 * *cancelled* or *failed* at once. Later frames are counted and dropped.
 
-Its item is ``completed``, or ``incomplete`` with the text that was heard. A client without reports
-may still play when a response is done; `stop` then truncates the item as far as is known. This
-module knows the timeline and the renderer's stream, neither sockets nor the dialogue's purpose.
+Its message is ``completed``, or ``incomplete`` with the text that was heard. A client without
+reports may still play when a response is done; `stop` then truncates the message as far as is
+known. A response in text, or with calls of functions alone, has no audio and no frames. This module
+knows the timeline and the renderer's stream; `outputs` has the items' events.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from typing import Any, Literal
 import numpy as np
 
 from wsavatar.dialogue.base import Word
-from wsavatar.dialogue.conversation import Conversation, Entry
+from wsavatar.dialogue.conversation import Conversation
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, FrameStream, Renderer
+from wsavatar.session.outputs import Outputs
 from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
@@ -42,7 +44,8 @@ MAX_AHEAD_S = 10.0
 _HEARD_SLACK_S = 0.02
 """Remaining audio with which a response counts as heard to the end."""
 
-Outcome = Literal["completed", "cancelled", "failed"]
+Outcome = Literal["completed", "incomplete", "cancelled", "failed"]
+Incomplete = Literal["max_output_tokens", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,9 @@ class SpokenResponse:
         self._transcript = Transcript()
         self._moved = asyncio.Event()  # set by a playback report and at the end
         self._id = response_id or wire.new_id("resp")
-        self._item_id = wire.new_id("item")
+        self._outputs = Outputs(
+            dependencies.downlink, dependencies.conversation, self._id, form, self._transcript
+        )
         self._stream: FrameStream | None = None
         self._first_cycle_index = 0
         self._first_chunk_s: float | None = None
@@ -103,12 +108,13 @@ class SpokenResponse:
         self._reported_s = 0.0  # the furthest position that the client has reported
         self._broken_off_s: float | None = None  # what was heard when it was broken off
         self._failure: ProtocolError | None = None
+        self._incomplete: Incomplete | None = None
         self._all_said = False
         self._all_sent = False
         self._video_done = False  # ``response.video.done`` was sent
         self._outcome: Outcome | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._begin()
+        dependencies.downlink.event(wire.ResponseCreated(response=self._object("in_progress")))
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -118,7 +124,8 @@ class SpokenResponse:
 
     @property
     def item_id(self) -> str:
-        return self._item_id
+        """The id of its message, begun or not."""
+        return self._outputs.message_id
 
     @property
     def transcript(self) -> Transcript:
@@ -132,7 +139,7 @@ class SpokenResponse:
     @property
     def audible(self) -> bool:
         """Whether the client still plays it or will get more of it."""
-        if self._outcome not in (None, "completed"):
+        if self._outcome not in (None, "completed", "incomplete"):
             return False
         if not self._all_said:
             return True
@@ -155,33 +162,36 @@ class SpokenResponse:
 
     async def audio(self, samples: np.ndarray) -> None:
         """Say float32 mono samples at the format's rate. Waits while the client has enough."""
+        if self._form.in_text:
+            return
         step = self._form.rate * self._deps.chunk_ms // 1000
         for start in range(0, len(samples), step):
             await self._until_wanted()
             if self._silent:
                 return
+            self._outputs.begin_message()
             self._deliver(self._timeline.push(samples[start : start + step]))
 
     async def text(self, delta: str) -> None:
-        """Add to the transcript: the words of the following audio."""
-        if self._silent:
-            return
-        kept = self._transcript.add(delta)
-        if kept:
-            self._deps.downlink.event(wire.OutputTranscriptDelta(delta=kept, **self._part_ids()))
+        """Add to the transcript: the words of the following audio; or to the text."""
+        if not self._silent:
+            self._outputs.text(delta)
 
     async def words(self, words: Sequence[Word]) -> None:
-        raise NotImplementedError
+        """When words of the audio are said."""
+        if not self._silent and not self._form.in_text:
+            self._outputs.words(words)
 
     async def arguments(self, call_id: str, name: str, delta: str) -> None:
-        raise NotImplementedError
+        """Add to the arguments of a call of a function."""
+        if not self._silent:
+            self._outputs.arguments(call_id, name, delta)
 
-    async def done(
-        self, incomplete: Literal["max_output_tokens", "content_filter"] | None = None
-    ) -> None:
-        """The speech is complete."""
+    async def done(self, incomplete: Incomplete | None = None) -> None:
+        """Nothing more is said, written or called."""
         if self._silent:
             return
+        self._incomplete = incomplete
         self._deliver(self._timeline.flush())
         self._end_part()
         self._check_all_sent()
@@ -216,11 +226,11 @@ class SpokenResponse:
         elif self.audible:
             heard_s = self._heard_s()
             self._was_stopped(heard_s)
-            if self._reports and self._deps.conversation.holds(self._item_id, self._transcript):
-                heard_ms = self._deps.conversation.truncate(self._item_id, 0, int(1000 * heard_s))
+            if self._reports and self._outputs.is_kept:
+                heard_ms = self._deps.conversation.truncate(self.item_id, 0, int(1000 * heard_s))
                 self._deps.downlink.event(
                     wire.ConversationItemTruncated(
-                        item_id=self._item_id, content_index=0, audio_end_ms=heard_ms
+                        item_id=self.item_id, content_index=0, audio_end_ms=heard_ms
                     )
                 )
             self.truncated(self._playback.position_s(self._deps.clock()))
@@ -251,17 +261,6 @@ class SpokenResponse:
     @property
     def _silent(self) -> bool:
         return self._all_said or self.over
-
-    def _begin(self) -> None:
-        downlink = self._deps.downlink
-        item = wire.assistant_item(self._item_id, status="in_progress")
-        downlink.event(wire.ResponseCreated(response=self._object("in_progress")))
-        downlink.event(wire.OutputItemAdded(response_id=self._id, item=item))
-        if self._form.in_conversation:
-            previous = self._deps.conversation.add(Entry(item, spoken=self._transcript))
-            downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
-        part = wire.ContentPart(transcript="")
-        downlink.event(wire.ContentPartAdded(part=part, **self._part_ids()))
 
     async def _until_wanted(self) -> None:
         """Wait until the client has less than MAX_AHEAD_S of audio, or the response ends."""
@@ -320,8 +319,7 @@ class SpokenResponse:
         self._deps.downlink.audio(
             spoken.wire,
             binary=self._form.binary,
-            response_id=self._id,
-            item_id=self._item_id,
+            part=self._outputs.part_ids,
             generation=self._generation,
             offset=spoken.offset,
             rate=form.rate,
@@ -342,6 +340,7 @@ class SpokenResponse:
                 outcome,
                 binary=self._form.binary,
                 response_id=self._id,
+                output_index=self._outputs.message_index,
                 settled=partial(self._settled, outcome.frame_index),
             )
         else:
@@ -394,10 +393,13 @@ class SpokenResponse:
             return
         if self._failure is not None:
             self._end("failed")
-            self._send_done("incomplete", text=self._transcript.until(self._timeline.seconds))
+            self._send_done("incomplete", self._transcript.until(self._timeline.seconds))
+        elif self._incomplete is not None:
+            self._end("incomplete")
+            self._send_done("incomplete", self._transcript.text, self._incomplete)
         else:
             self._end("completed")
-            self._send_done("completed")
+            self._send_done("completed", self._transcript.text)
 
     def _break_off(
         self,
@@ -409,13 +411,13 @@ class SpokenResponse:
         self._broken_off_s = self.heard_s
         shown_s = self._playback.position_s(now)
         heard_s = self._heard_s()
-        text = self._transcript.until(heard_s)
+        heard = self._transcript.text if self._form.in_text else self._transcript.until(heard_s)
         self._end(outcome, cancel_stream=True)
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part(complete=False)
         idle_index = self._resume_idle(self._frames_until(shown_s), now)
         self._send_video_end(self._sent_until, idle_index)
-        self._send_done("incomplete", text=text, reason=reason)
+        self._send_done("incomplete", heard, reason)
         if outcome == "cancelled":
             self._was_stopped(heard_s)
 
@@ -445,25 +447,24 @@ class SpokenResponse:
         self._deps.metrics.responses.labels(outcome).inc()
 
     def _end_part(self, *, complete: bool = True) -> None:
-        """End the content part: no more audio or text."""
+        """No more audio or text."""
         if self._all_said:
             return
         self._all_said = True
         if complete:  # else how long the last text would have been is not known
             self._transcript.finish()
-        downlink, ids, text = self._deps.downlink, self._part_ids(), self._transcript.text
-        downlink.event(wire.OutputAudioDone(**ids))
-        downlink.event(wire.OutputTranscriptDone(transcript=text, **ids))
-        downlink.event(wire.ContentPartDone(part=wire.ContentPart(transcript=text), **ids))
+            self._outputs.end_call("completed")
+        self._outputs.end_part()
 
     def _send_video_end(self, end_frame: int, cycle_index: int) -> None:
-        if self._form.video is None:
+        if self._form.video is None or not self._outputs.has_message:
             return
         if not self._video_done:
             self._video_done = True
             self._deps.downlink.event(
                 wire.VideoDone(
                     response_id=self._id,
+                    output_index=self._outputs.message_index,
                     frames_sent=self._sent,
                     frames_dropped=self._submitted - self._sent,
                 )
@@ -481,21 +482,15 @@ class SpokenResponse:
     def _send_done(
         self,
         status: Literal["completed", "incomplete"],
-        *,
-        text: str | None = None,
-        reason: CancelReason | None = None,
+        text: str,
+        reason: CancelReason | Incomplete | None = None,
     ) -> None:
+        """End the items and the response. ``status``, ``text``: of what was said or written."""
         assert self._outcome is not None
-        downlink = self._deps.downlink
-        transcript = self._transcript.text if text is None else text
-        item = wire.assistant_item(self._item_id, status=status, transcript=transcript)
-        if self._deps.conversation.holds(self._item_id, self._transcript):
-            item, previous = self._deps.conversation.update(item)
-            downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
-        downlink.event(wire.OutputItemDone(response_id=self._id, item=item))
+        items = self._outputs.end(status, text)
         error = self._failure if self._outcome == "failed" else None
-        response = self._object(self._outcome, (item,), reason=reason, error=error)
-        downlink.event(wire.ResponseDone(response=response))
+        response = self._object(self._outcome, items, reason=reason, error=error)
+        self._deps.downlink.event(wire.ResponseDone(response=response))
 
     def _resume_idle(self, frames_shown: int, at_s: float) -> int:
         """Continue the idle cycle after this many frames; returns its index there."""
@@ -523,6 +518,3 @@ class SpokenResponse:
             conversation_id=self._deps.conversation.id if self._form.in_conversation else None,
             **why,
         )
-
-    def _part_ids(self) -> dict[str, Any]:
-        return {"response_id": self._id, "item_id": self._item_id}

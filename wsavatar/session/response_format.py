@@ -25,30 +25,38 @@ class ResponseFormat:
     rate: int
     """Samples per second of the speech."""
     video: VideoFormat | None
-    """None: the client gets no frames."""
+    """None: the client gets no frames, or the response is in text."""
     binary: bool
+    for_avatars: bool
+    """Whether the client knows events that the Realtime API does not have."""
     output_modality: Literal["audio", "text"]
     max_output_tokens: Any
     metadata: dict[str, str] | None
     in_conversation: bool
 
+    @property
+    def in_text(self) -> bool:
+        """Whether the avatar writes instead of speaking."""
+        return self.output_modality == "text"
+
     @classmethod
     def of(
-        cls, config: wire.SessionConfig, request: ResponseRequest, rate: int, *, with_video: bool
+        cls, config: wire.SessionConfig, request: ResponseRequest, rate: int, *, for_avatars: bool
     ) -> ResponseFormat:
         """The session's configuration with the request's changes."""
         output, video = config.audio.output, config.avatar.video
         wanted = None
-        if with_video and video.encoding != "none":
+        if for_avatars and video.encoding != "none" and request.modality == "audio":
             fps = Fraction(video.fps)
             wanted = VideoFormat(fps, video.region, video.quality, video.max_width)
         tokens = request.max_output_tokens
         return cls(
             audio=request.output_format or output.format,
-            voice=request.voice or output.voice,
+            voice=request.voice or config.voice,
             rate=rate,
             video=wanted,
             binary=video.encoding == "binary",
+            for_avatars=for_avatars,
             output_modality=request.modality,
             max_output_tokens=config.max_output_tokens if tokens is None else tokens,
             metadata=dict(request.metadata) if request.metadata is not None else None,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from wsavatar.avatars.format import AvatarError
-from wsavatar.config import Settings
+from wsavatar.config import Mode, Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
 from wsavatar.dialogue.registry import DialogueError
@@ -24,7 +24,12 @@ from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError, SessionConfig, new_id
 from wsavatar.render.load import Load
-from wsavatar.session.configuration import dialogue_config, initial_config, response_request
+from wsavatar.session.configuration import (
+    dialogue_config,
+    initial_config,
+    response_request,
+    with_avatar,
+)
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox, Pending
@@ -33,6 +38,7 @@ from wsavatar.session.outbox import Outbox
 from wsavatar.session.response import Dependencies, SpokenResponse
 from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import IdleClock
+from wsavatar.session.transcription import Transcription
 
 __all__ = ["Session"]
 
@@ -77,9 +83,10 @@ class Session:
             metrics,
             clock,
         )
+        self._transcription = Transcription(self._downlink, self._conversation)
         self._response: SpokenResponse | None = None  # the latest, over or not
         self._generation = 0
-        self._gets_frames = avatar_id is not None or settings.server.frames == "always"
+        self._knows_avatars = False  # the client has shown that it does
         self._reports_playback = False
         self._event_id: str | None = None  # the client's, of the event that is being handled
         self._next_item_id: str | None = None  # announced by speech_started, used by the commit
@@ -94,10 +101,13 @@ class Session:
     async def start(self) -> None:
         """Load the avatar and create the dialogue. Raises ProtocolError if either fails."""
         self._avatar = await self._load_avatar(self._wanted_avatar or await self._default_avatar())
-        self._config = initial_config(self._settings, self._avatar.id)
+        self._config = initial_config(self._settings, self._avatar, self._transcriber())
         self._idle = self._idle_clock()
-        self._dialogue = self._make_dialogue(self._config)
+        config = self._dialogue_config(self._config, self._avatar)
+        self._dialogue = self._make_dialogue(self._config.avatar.mode, config)
         self._downlink.event(wire.SessionCreated.of(self._config, self.id))
+        if self._wanted_avatar is not None or self._settings.server.frames == "always":
+            self._use_extension()
 
     async def receive(self, message: str | bytes) -> None:
         """Queue a client's message. Waits while the queue is full."""
@@ -125,6 +135,8 @@ class Session:
             await self._dialogue.start()
         except ProtocolError as error:
             self._downlink.error(error)
+        if self._knows_avatars:
+            await self._welcome()
         while True:
             pending = await self._inbox.take()
             event = pending.event
@@ -171,7 +183,7 @@ class Session:
 
     def tell_capacity(self, load: Load) -> None:
         """Report the start or end of overload to a client that gets frames."""
-        if self._gets_frames:
+        if self._knows_avatars:
             self._downlink.event(
                 wire.AvatarCapacity(
                     over=load.over,
@@ -234,27 +246,35 @@ class Session:
         old, new = self._config, self._config.updated(event.session, event.event_id)
         if problem := unmet(ResponseRequest(modality=new.output_modalities[0]), new.avatar.mode):
             raise ProtocolError("unsupported_value", problem, param="session.output_modalities")
-        if not new.avatar.id:  # "" asks for the default
-            named = new.avatar.model_copy(update={"id": await self._default_avatar()})
-            new = new.model_copy(update={"avatar": named})
+        avatar_id = new.avatar.id or await self._default_avatar()
         avatar = self._avatar
-        if new.avatar.id != avatar.id:
-            avatar = await self._load_avatar(new.avatar.id, param="session.avatar.id")
+        if avatar_id != avatar.id:
+            avatar = await self._load_avatar(avatar_id, param="session.avatar.id")
+        new = with_avatar(new, self._settings, avatar)
+        config = self._dialogue_config(new, avatar)
         if new.avatar.mode != old.avatar.mode:
-            replacement = await self._start_dialogue(new)
+            replacement = await self._start_dialogue(new.avatar.mode, config)
             self._stop("client_cancelled")
             await self._dialogue.close()
             self._dialogue = replacement
-        elif (config := self._dialogue_config(new)) != self._dialogue_config(old):
+        elif config != self._dialogue_config(old, self._avatar):
             await self._dialogue.configure(config)
         self._config = new
         if "avatar" in event.session:
-            self._send_frames()
+            self._use_extension()
+        self._transcription.wanted = new.audio.input.transcription is not None
         self._microphone.change_format(new.audio.input.format)
         if avatar is not self._avatar:
             self._avatar = avatar
             self._idle = self._idle_clock()
         self._downlink.event(wire.SessionUpdated.of(new, self.id))
+        if "avatar" in event.session:
+            await self._welcome()
+
+    async def _welcome(self) -> None:
+        """Let the avatar greet a client that shows it, unless something was said."""
+        if self._response is None and not len(self._conversation):
+            await self._dialogue.welcome()
 
     async def _hear(self, data: bytes, *, binary: bool) -> None:
         """Add the client's audio to the buffer and pass it to the dialogue."""
@@ -328,7 +348,7 @@ class Session:
         await self._dialogue.create_response(request)
 
     async def _speak(self, text: str, *, revoked: bool) -> None:
-        self._send_frames()
+        self._use_extension()
         if revoked:
             self.respond().cancel("client_cancelled")
         else:
@@ -338,7 +358,7 @@ class Session:
 
     def _note_playback(self, event: wire.AvatarPlayback) -> None:
         self._reports_playback = True
-        self._send_frames()
+        self._use_extension()
         if self._response is not None and self._response.id == event.response_id:
             self._response.playback(event.position_ms / 1000, event.frames_shown, event.frames_late)
 
@@ -411,7 +431,7 @@ class Session:
         self._stop(None)
         self._generation = self._generation % 0xFFFF + 1
         form = ResponseFormat.of(
-            self._config, request or ResponseRequest(), rate, with_video=self._gets_frames
+            self._config, request or ResponseRequest(), rate, for_avatars=self._knows_avatars
         )
         self._response = SpokenResponse(
             self._deps,
@@ -441,13 +461,13 @@ class Session:
         )
 
     def transcript_delta(self, item_id: str, delta: str) -> None:
-        raise NotImplementedError
+        self._transcription.delta(item_id, delta)
 
     def transcribed(self, item_id: str, text: str, seconds: float) -> None:
-        raise NotImplementedError
+        self._transcription.completed(item_id, text, seconds)
 
     def transcription_failed(self, item_id: str, code: str, message: str) -> None:
-        raise NotImplementedError
+        self._transcription.failed(item_id, code, message)
 
     @property
     def spoken_item_id(self) -> str | None:
@@ -460,12 +480,13 @@ class Session:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    def _send_frames(self) -> None:
-        """Send frames from now on: the client has used the avatar extension."""
-        if not self._gets_frames:
-            self._gets_frames = True
-            if self._engine.renderer.capacity.over:
-                self.tell_capacity(self._engine.renderer.capacity.load())
+    def _use_extension(self) -> None:
+        """Send frames and what else is ours from now on: the client knows avatars."""
+        if self._knows_avatars:
+            return
+        self._knows_avatars = self._transcription.at_once = True
+        if self._engine.renderer.capacity.over:
+            self.tell_capacity(self._engine.renderer.capacity.load())
 
     def _stop(self, reason: CancelReason | None) -> None:
         if self._response is not None:
@@ -481,28 +502,32 @@ class Session:
         downlink.event(wire.InputAudioBufferCommitted(previous_item_id=previous, item_id=item.id))
         downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
+        self._transcription.committed(item.id)
         return item.id
 
-    def _dialogue_config(self, config: SessionConfig) -> DialogueConfig:
-        return dialogue_config(self._settings.dialogue, config)
+    def _dialogue_config(self, config: SessionConfig, avatar: AvatarInfo) -> DialogueConfig:
+        return dialogue_config(self._settings.dialogue, config, avatar)
 
-    def _make_dialogue(self, config: SessionConfig) -> Dialogue:
+    def _make_dialogue(self, mode: Mode, config: DialogueConfig) -> Dialogue:
         try:
-            return self._engine.create_dialogue(
-                config.avatar.mode, self, self._dialogue_config(config)
-            )
+            return self._engine.create_dialogue(mode, self, config)
         except DialogueError as error:
             raise ProtocolError(error.code, str(error), param="session.avatar.mode") from error
 
-    async def _start_dialogue(self, config: SessionConfig) -> Dialogue:
+    async def _start_dialogue(self, mode: Mode, config: DialogueConfig) -> Dialogue:
         """A dialogue that works. Raises ProtocolError."""
-        dialogue = self._make_dialogue(config)
+        dialogue = self._make_dialogue(mode, config)
         try:
             await dialogue.start()
         except BaseException:
             await dialogue.close()
             raise
         return dialogue
+
+    def _transcriber(self) -> str:
+        """The server's speech recognition; empty: there is none."""
+        engines = self._engine.speech.status() if self._engine.speech is not None else ()
+        return next((engine.name for engine in engines if engine.kind == "asr"), "")
 
     async def _default_avatar(self) -> str:
         try:
