@@ -33,6 +33,7 @@ class FakeResponse:
     parts: list[np.ndarray] = field(default_factory=list)
     transcript: str = ""
     heard_s: float = 0.0
+    spoken: Transcript = field(default_factory=Transcript)
     status: str = "in_progress"
     error: tuple[str, str] | None = None
     timed: list[Word] = field(default_factory=list)
@@ -56,10 +57,13 @@ class FakeResponse:
             await self.gate.wait()
         if self.status == "in_progress":
             self.parts.append(samples)
+            self.spoken.spoken(len(samples) / self.rate)
+            self.spoken.sent(len(samples) / self.rate)
 
     async def text(self, delta: str) -> None:
         if self.status == "in_progress":
             self.transcript += delta
+            self.spoken.add(delta)
 
     async def words(self, words: Sequence[Word]) -> None:
         if self.status == "in_progress":
@@ -116,6 +120,11 @@ class FakeSession:
         if self.responses and not self.responses[-1].over:
             self.responses[-1].status = "cancelled"
 
+    def add_item(self, response: FakeResponse) -> None:
+        """The response's item, which a session adds when it begins."""
+        item = assistant_item(response.item_id, status="in_progress")
+        self.conversation.add(Entry(item, spoken=response.spoken))
+
     def speech_started(self, audio_start_ms: int) -> None:
         self.spoken_item_id = f"item_{len(self.events)}"
         self.events.append(("started", audio_start_ms))
@@ -127,6 +136,8 @@ class FakeSession:
         self.events.append(("transcript_delta", (item_id, delta)))
 
     def transcribed(self, item_id: str, text: str, seconds: float) -> None:
+        part = InputAudioPart(transcript=text)
+        self.conversation.replace(UserMessage(id=item_id, content=(part,)))
         self.events.append(("transcribed", (item_id, text)))
 
     def transcription_failed(self, item_id: str, code: str, message: str) -> None:

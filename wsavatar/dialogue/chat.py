@@ -1,0 +1,312 @@
+"""Mode chat: a conversation. The user's turn is recognised, a language model answers, a voice speaks.
+
+The three work at the same time: the turn is recognised while it is spoken, and the answer is spoken
+while it is written. Speech over the avatar stops it at once; if no words come of it, the answer
+goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+import numpy as np
+
+from wsavatar.media.audio import resample
+
+from .asr import Heard
+from .base import Dialogue, DialogueConfig, DialogueSession, ResponseRequest, Samples
+from .conversation import Recording
+from .engine import EngineError
+from .engines import Engines
+from .interruption import resume_at, says_something
+from .listener import Listener
+from .llm import CallDelta, ChatRequest, TextDelta
+from .llm.history import messages, tool_choice, tools
+from .speaker import Answer, Interrupted, Speaker
+from .trace import TurnTrace
+from .transcriber import Transcriber, TurnText
+from .turn_end import silence_ms
+from .turns import TurnAudio, TurnBegan
+
+__all__ = ["INSTRUCTIONS", "MAX_TURN_S", "Chat"]
+
+_log = logging.getLogger(__name__)
+
+INSTRUCTIONS = (
+    "You are a friendly person in a spoken conversation. Answer in one to three short sentences, "
+    "in the language of the user, without lists, markup or emoji."
+)
+"""Where neither client, avatar nor configuration give any."""
+MAX_TURN_S = 60.0
+"""A longer turn becomes several items; it is answered at its end."""
+
+
+class Chat(Dialogue):
+    """Mode chat."""
+
+    def __init__(self, session: DialogueSession, config: DialogueConfig, engines: Engines) -> None:
+        self._session = session
+        self._config = config
+        self._engines = engines
+        self._speaker = Speaker(session, engines.voice, config)
+        self._listener = Listener(session, config)
+        self._transcriber = Transcriber(
+            session, engines.recognizer, config, always=True, on_heard=self._on_heard
+        )
+        self._turn: list[Samples] = []
+        self._turn_samples = 0
+        self._texts: list[TurnText] = []  # of items that no answer has waited for
+        self._interrupted: Interrupted | None = None  # by a turn that may have no words
+        self._waiting: asyncio.Task[None] | None = None  # for the text of a turn, to answer it
+        self._answers = asyncio.Lock()  # held while a response is begun
+
+    # -- the user speaks --------------------------------------------------------------------------
+
+    async def heard(self, samples: Samples) -> None:
+        if not self._listener.detects:
+            self._transcriber.hear(samples)
+            return
+        for event in self._listener.push(samples, while_speaking=self._speaks):
+            self._transcriber.follow(event, self._listener.silent_ms)
+            if isinstance(event, TurnBegan):
+                await self._turn_began()
+            elif isinstance(event, TurnAudio):
+                self._turn.append(event.samples)
+                self._turn_samples += len(event.samples)
+                if self._turn_samples > MAX_TURN_S * self._config.input_rate:
+                    self._listener.stop_turn()
+                    self._commit()
+                    self._listener.start_turn()
+            else:
+                await self._turn_ended(event.silent_ms)
+
+    async def cleared(self) -> None:
+        self._listener.clear()
+        self._transcriber.clear()
+        self._take_turn()
+
+    async def committed(self, item_id: str) -> None:
+        self._take_turn()
+        self._texts.append(self._transcriber.commit(item_id))
+
+    async def _turn_began(self) -> None:
+        """The user speaks: no answer to an earlier turn begins, and the avatar stops."""
+        await self._stop_waiting()
+        if not self._speaks or not self._config.settings.interrupt_response:
+            return
+        self._session.interrupt()
+        interrupted = await self._speaker.interrupt()
+        await self._forget_interrupted()
+        if interrupted is None:
+            return
+        if self._transcriber.listens and self._config.settings.resume_false_interruption:
+            self._interrupted = interrupted
+        else:
+            await interrupted.close()
+
+    async def _turn_ended(self, silent_ms: int) -> None:
+        text = self._commit()
+        if text is None:
+            return  # the client has committed it
+        trace = TurnTrace()
+        trace.mark("speech_end", ago_s=silent_ms / 1000)
+        trace.mark("turn_end")
+        await self._stop_waiting()
+        self._waiting = asyncio.create_task(self._turn_is_over(text, trace), name="turn")
+
+    def _commit(self) -> TurnText | None:
+        """The turn so far as an item; None if there is none."""
+        turn = self._take_turn()
+        if not turn:
+            return None
+        recording = Recording(np.concatenate(turn), self._config.input_rate)
+        text = self._transcriber.commit(self._session.commit(recording))
+        self._texts.append(text)
+        return text
+
+    def _on_heard(self, heard: Heard) -> None:
+        """More of the turn in progress was understood."""
+        settings = self._config.settings
+        if self._config.eagerness is not None:
+            eagerness = self._config.eagerness
+            self._listener.set_silence_ms(
+                silence_ms(heard.text, eagerness, settings.vad_silence_ms)
+            )
+        if self._interrupted is not None and says_something(heard.stable):
+            interrupted, self._interrupted = self._interrupted, None
+            _in_background(interrupted.close())
+
+    # -- the avatar answers -----------------------------------------------------------------------
+
+    async def create_response(self, request: ResponseRequest) -> None:
+        await self._stop_waiting()
+        await self._forget_interrupted()
+        trace = TurnTrace()
+        trace.mark("turn_end")
+        await self._answer(replace(request, trace=trace))
+
+    async def speak(self, text: str) -> None:
+        await self._stop_waiting()
+        await self._forget_interrupted()
+        await self._speaker.say((text,))
+
+    async def welcome(self) -> None:
+        greeting = self._config.persona.greeting
+        if greeting and not len(self._session.conversation) and not self._speaks:
+            await self._speaker.say((greeting,))
+
+    async def cancelled(self) -> None:
+        await self._stop_waiting()
+        await self._forget_interrupted()
+
+    async def _turn_is_over(self, text: TurnText, trace: TurnTrace) -> None:
+        """Answer a turn, or go on with the answer that it interrupted without a word."""
+        failure: EngineError | None = None
+        said = ""
+        try:
+            said = await text.wait()
+        except EngineError as error:
+            failure = error
+        trace.mark("transcript")
+        async with self._answers:
+            if failure is None and self._interrupted is not None and not says_something(said):
+                await self._go_on()
+                return
+            await self._forget_interrupted()
+            if not self._may_answer:
+                return
+            request = ResponseRequest(modality=self._config.modality, trace=trace)
+            if failure is not None:
+                await self._speaker.fail(failure.code, str(failure), request)
+            elif said:
+                await self._answer(request)
+
+    async def _go_on(self) -> None:
+        """The interrupted answer goes on, if its item is still there."""
+        interrupted, self._interrupted = self._interrupted, None
+        assert interrupted is not None
+        item_id = interrupted.response.item_id
+        conversation = self._session.conversation
+        entry = conversation.get(item_id) if item_id in conversation else None
+        if entry is None or entry.spoken is None:
+            await interrupted.close()
+            return
+        heard_s = interrupted.response.heard_s
+        if entry.heard_ms is not None:
+            heard_s = entry.heard_ms / 1000
+        start_s, audio = interrupted.saying.kept_audio()
+        position_s = resume_at(audio, interrupted.saying.rate, start_s, heard_s)
+        await self._speaker.resume(
+            interrupted, position_s, len(entry.spoken.until(position_s))
+        )
+
+    async def _answer(self, request: ResponseRequest) -> None:
+        texts, self._texts = self._texts, []
+        await self._speaker.say((self._written(request, texts),), request)
+
+    async def _written(self, request: ResponseRequest, texts: Sequence[TurnText]) -> Answer:
+        """The model's answer. If it cannot begin, the avatar says so before the error."""
+        begun = False
+        try:
+            async with aclosing(self._ask(request, texts)) as parts:
+                async for part in parts:
+                    if not begun and request.trace is not None:
+                        request.trace.mark("first_token")
+                    begun = True
+                    yield part
+        except EngineError:
+            apology = self._config.settings.apology
+            if not begun and apology and request.modality == "audio":
+                yield TextDelta(apology)
+            raise
+
+    async def _ask(self, request: ResponseRequest, texts: Sequence[TurnText]) -> Answer:
+        failure: EngineError | None = None
+        for text in texts:
+            try:
+                await text.wait()
+            except EngineError as error:
+                failure = error
+        if request.trace is not None:
+            request.trace.mark("transcript")
+        model = self._engines.language_model
+        if model is None:
+            raise EngineError("engine_missing", self._engines.problem("llm"))
+        settings = self._engines.settings.llm
+        entries = self._session.conversation if request.input is None else request.input
+        asked = messages(tuple(entries), self._instructions(request), settings.history_tokens)
+        if failure is not None and (not asked or asked[-1]["role"] != "user"):
+            raise failure  # nothing else was said
+        config = self._config
+        limit = request.max_output_tokens or config.max_output_tokens
+        offered = config.tools if request.tools is None else request.tools
+        chat = ChatRequest(
+            messages=asked,
+            tools=tools(offered),
+            tool_choice=tool_choice(request.tool_choice or config.tool_choice),
+            max_tokens=settings.max_tokens if limit == "inf" else min(limit, settings.max_tokens),
+        )
+        async with aclosing(model.answer(chat)) as parts:
+            async for part in parts:
+                yield part
+
+    def _instructions(self, request: ResponseRequest) -> str:
+        """Of the response, else the session, else the avatar, else the server."""
+        if request.instructions is not None:
+            return request.instructions
+        config = self._config
+        own = self._engines.settings.llm.instructions
+        return config.instructions or config.persona.instructions or own or INSTRUCTIONS
+
+    # -- lifecycle --------------------------------------------------------------------------------
+
+    async def configure(self, config: DialogueConfig) -> None:
+        old, self._config = self._config, config
+        self._listener.configure(config)
+        self._transcriber.configure(config)
+        self._speaker.configure(config)
+        if not self._listener.detects:
+            self._take_turn()
+        elif config.input_rate != old.input_rate and self._turn:
+            turn = resample(np.concatenate(self._turn), old.input_rate, config.input_rate)
+            self._turn, self._turn_samples = [turn], len(turn)
+
+    async def close(self) -> None:
+        await self._stop_waiting()
+        await self._forget_interrupted()
+        self._listener.clear()
+        self._transcriber.close()
+        await self._speaker.stop()
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    @property
+    def _speaks(self) -> bool:
+        return self._speaker.busy or self._session.speaking
+
+    @property
+    def _may_answer(self) -> bool:
+        """Whether a turn is answered at once, by the settings."""
+        settings = self._config.settings
+        return settings.create_response and (settings.interrupt_response or not self._speaks)
+
+    async def _stop_waiting(self) -> None:
+        """The turn that is over is not answered. A response that is being begun is begun."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            async with self._answers:
+                waiting.cancel()
+            await asyncio.wait([waiting])
+
+    async def _forget_interrupted(self) -> None:
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None:
+            await interrupted.close()
+
+    def _take_turn(self) -> list[Samples]:
+        turn, self._turn, self._turn_samples = self._turn, [], 0
+        return turn
