@@ -158,6 +158,11 @@ class DialogueSettings(_Section):
     vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500
+    resume_false_interruption: bool = True
+    """Speech over the avatar in which no words were recognised, or only a "mm-hmm", does not cost
+    the answer: it goes on where it stopped. Needs speech recognition."""
+    apology: str = "Sorry, I cannot answer just now."
+    """Said when no answer can be had; the reason is in the response. Empty: nothing is said."""
     max_response_s: Annotated[float, Field(gt=0)] = 300.0
 
 

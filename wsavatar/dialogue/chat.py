@@ -43,6 +43,8 @@ INSTRUCTIONS = (
 """Where neither client, avatar nor configuration give any."""
 MAX_TURN_S = 60.0
 """A longer turn becomes several items; it is answered at its end."""
+_MAX_TEXTS = 31
+"""Texts of items without an answer that the next answer waits for."""
 
 
 class Chat(Dialogue):
@@ -63,13 +65,12 @@ class Chat(Dialogue):
         self._interrupted: Interrupted | None = None  # by a turn that may have no words
         self._waiting: asyncio.Task[None] | None = None  # for the text of a turn, to answer it
         self._answers = asyncio.Lock()  # held while a response is begun
+        self._closing = set[asyncio.Task[None]]()
 
     # -- the user speaks --------------------------------------------------------------------------
 
     async def heard(self, samples: Samples) -> None:
-        if not self._listener.detects:
-            self._transcriber.hear(samples)
-            return
+        self._transcriber.hear(samples)
         for event in self._listener.push(samples, while_speaking=self._speaks):
             self._transcriber.follow(event, self._listener.silent_ms)
             if isinstance(event, TurnBegan):
@@ -82,7 +83,7 @@ class Chat(Dialogue):
                     self._commit()
                     self._listener.start_turn()
             else:
-                await self._turn_ended(event.silent_ms)
+                await self._turn_ended()
 
     async def cleared(self) -> None:
         self._listener.clear()
@@ -91,7 +92,7 @@ class Chat(Dialogue):
 
     async def committed(self, item_id: str) -> None:
         self._take_turn()
-        self._texts.append(self._transcriber.commit(item_id))
+        self._note(self._transcriber.commit(item_id))
 
     async def _turn_began(self) -> None:
         """The user speaks: no answer to an earlier turn begins, and the avatar stops."""
@@ -108,25 +109,26 @@ class Chat(Dialogue):
         else:
             await interrupted.close()
 
-    async def _turn_ended(self, silent_ms: int) -> None:
-        text = self._commit()
-        if text is None:
+    async def _turn_ended(self) -> None:
+        if not self._commit():
             return  # the client has committed it
         trace = TurnTrace()
-        trace.mark("speech_end", ago_s=silent_ms / 1000)
+        trace.mark("speech_end", ago_s=self._listener.silent_ms / 1000)
         trace.mark("turn_end")
         await self._stop_waiting()
-        self._waiting = asyncio.create_task(self._turn_is_over(text, trace), name="turn")
+        self._waiting = asyncio.create_task(self._turn_is_over(trace), name="turn")
 
-    def _commit(self) -> TurnText | None:
-        """The turn so far as an item; None if there is none."""
+    def _commit(self) -> bool:
+        """The turn so far becomes an item, if there is one."""
         turn = self._take_turn()
-        if not turn:
-            return None
-        recording = Recording(np.concatenate(turn), self._config.input_rate)
-        text = self._transcriber.commit(self._session.commit(recording))
-        self._texts.append(text)
-        return text
+        if turn:
+            recording = Recording(np.concatenate(turn), self._config.input_rate)
+            self._note(self._transcriber.commit(self._session.commit(recording)))
+        return bool(turn)
+
+    def _note(self, text: TurnText) -> None:
+        """The text of an item that the next answer is to."""
+        self._texts = [*self._texts[-_MAX_TEXTS:], text]
 
     def _on_heard(self, heard: Heard) -> None:
         """More of the turn in progress was understood."""
@@ -138,7 +140,9 @@ class Chat(Dialogue):
             )
         if self._interrupted is not None and says_something(heard.stable):
             interrupted, self._interrupted = self._interrupted, None
-            _in_background(interrupted.close())
+            closing = asyncio.create_task(interrupted.close(), name="close")
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     # -- the avatar answers -----------------------------------------------------------------------
 
@@ -163,27 +167,19 @@ class Chat(Dialogue):
         await self._stop_waiting()
         await self._forget_interrupted()
 
-    async def _turn_is_over(self, text: TurnText, trace: TurnTrace) -> None:
-        """Answer a turn, or go on with the answer that it interrupted without a word."""
-        failure: EngineError | None = None
-        said = ""
-        try:
-            said = await text.wait()
-        except EngineError as error:
-            failure = error
+    async def _turn_is_over(self, trace: TurnTrace) -> None:
+        """Answer what was said, or go on with the answer that it interrupted without a word."""
+        said = [await _said(text) for text in self._texts]
         trace.mark("transcript")
         async with self._answers:
-            if failure is None and self._interrupted is not None and not says_something(said):
+            words = any(one is None or says_something(one) for one in said)
+            if self._interrupted is not None and not words:
+                self._texts.clear()
                 await self._go_on()
                 return
             await self._forget_interrupted()
-            if not self._may_answer:
-                return
-            request = ResponseRequest(modality=self._config.modality, trace=trace)
-            if failure is not None:
-                await self._speaker.fail(failure.code, str(failure), request)
-            elif said:
-                await self._answer(request)
+            if self._may_answer and any(one is None or one for one in said):
+                await self._answer(ResponseRequest(modality=self._config.modality, trace=trace))
 
     async def _go_on(self) -> None:
         """The interrupted answer goes on, if its item is still there."""
@@ -228,7 +224,7 @@ class Chat(Dialogue):
         failure: EngineError | None = None
         for text in texts:
             try:
-                await text.wait()
+                await text.final()
             except EngineError as error:
                 failure = error
         if request.trace is not None:
@@ -279,7 +275,7 @@ class Chat(Dialogue):
         await self._stop_waiting()
         await self._forget_interrupted()
         self._listener.clear()
-        self._transcriber.close()
+        await self._transcriber.close()
         await self._speaker.stop()
 
     # -- helpers ----------------------------------------------------------------------------------
@@ -310,3 +306,11 @@ class Chat(Dialogue):
     def _take_turn(self) -> list[Samples]:
         turn, self._turn, self._turn_samples = self._turn, [], 0
         return turn
+
+
+async def _said(text: TurnText) -> str | None:
+    """What was said; None: it could not be recognised."""
+    try:
+        return await text.final()
+    except EngineError:
+        return None
