@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.llm import LanguageModel
 from wsavatar.dialogue.tts import Voice
 from wsavatar.dialogue.tts.base import Chunks
-from wsavatar.protocol.events import user_item
+from wsavatar.protocol.events import InputAudioPart, UserMessage, assistant_item, user_item
+from wsavatar.session.transcript import Transcript
 
 HEARD_RATE = 16_000
 
@@ -137,7 +138,10 @@ class FakeSession:
 
     def transcribed(self, item_id: str, text: str, seconds: float) -> None:
         part = InputAudioPart(transcript=text)
-        self.conversation.replace(UserMessage(id=item_id, content=(part,)))
+        entry = self.conversation._entries[item_id]
+        self.conversation._entries[item_id] = replace(
+            entry, item=UserMessage(id=item_id, content=(part,))
+        )
         self.events.append(("transcribed", (item_id, text)))
 
     def transcription_failed(self, item_id: str, code: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Mode chat: a conversation. The user's turn is recognised, a language model answers, a voice speaks.
+"""Mode chat: the user's turn is recognised, a language model answers, a voice speaks.
 
 The three work at the same time: the turn is recognised while it is spoken, and the answer is spoken
 while it is written. Speech over the avatar stops it at once; if no words come of it, the answer
@@ -24,7 +24,7 @@ from .engine import EngineError
 from .engines import Engines
 from .interruption import resume_at, says_something
 from .listener import Listener
-from .llm import CallDelta, ChatRequest, TextDelta
+from .llm import ChatRequest, TextDelta
 from .llm.history import messages, tool_choice, tools
 from .speaker import Answer, Interrupted, Speaker
 from .trace import TurnTrace
@@ -163,9 +163,11 @@ class Chat(Dialogue):
         if greeting and not len(self._session.conversation) and not self._speaks:
             await self._speaker.say((greeting,))
 
-    async def cancelled(self) -> None:
+    async def cancelled(self) -> bool:
+        expected = self._interrupted is not None
         await self._stop_waiting()
         await self._forget_interrupted()
+        return expected
 
     async def _turn_is_over(self, trace: TurnTrace) -> None:
         """Answer what was said, or go on with the answer that it interrupted without a word."""
@@ -196,9 +198,7 @@ class Chat(Dialogue):
             heard_s = entry.heard_ms / 1000
         start_s, audio = interrupted.saying.kept_audio()
         position_s = resume_at(audio, interrupted.saying.rate, start_s, heard_s)
-        await self._speaker.resume(
-            interrupted, position_s, len(entry.spoken.until(position_s))
-        )
+        await self._speaker.resume(interrupted, position_s, len(entry.spoken.until(position_s)))
 
     async def _answer(self, request: ResponseRequest) -> None:
         texts, self._texts = self._texts, []

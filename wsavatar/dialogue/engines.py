@@ -26,7 +26,7 @@ class Engines:
     """Engines by the settings. Nothing is loaded before `start`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._problems: dict[Kind, str] = {}
         self.recognizer: Recognizer | None = None
         self.language_model: LanguageModel | None = None
@@ -41,7 +41,11 @@ class Engines:
 
     def voice(self, name: str = "") -> Voice:
         """The configured voice, or one by its name. Raises VoiceError."""
-        return create_voice(self._settings.tts, name or self._settings.tts.voice)
+        return create_voice(self.settings.tts, name or self.settings.tts.voice)
+
+    def problem(self, kind: Kind) -> str:
+        """Why there is no such engine, and what to type; empty: there is one."""
+        return next(one.problem for one in self.status() if one.kind == kind)
 
     async def start(self) -> None:
         """Load the engines, at the same time. A failure is logged and shown by `status`."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from wsavatar.errors import WsavatarError
 
 from .base import Dialogue, DialogueConfig, DialogueSession
+from .chat import Chat
 from .engines import Engines
 from .mirror import Mirror
 from .parrot import Parrot
@@ -16,6 +17,7 @@ from .tts import VoiceError
 __all__ = ["DialogueError", "create"]
 
 _MODES: dict[str, Callable[[DialogueSession, DialogueConfig, Engines], Dialogue]] = {
+    "chat": Chat,
     "mirror": Mirror,
     "parrot": Parrot,
 }
