@@ -96,6 +96,7 @@ class Chat(Dialogue):
 
     async def _turn_began(self) -> None:
         """The user speaks: no answer to an earlier turn begins, and the avatar stops."""
+        self._listener.set_silence_ms(self._config.settings.vad_silence_ms)
         await self._stop_waiting()
         if not self._speaks or not self._config.settings.interrupt_response:
             return

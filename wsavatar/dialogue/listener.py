@@ -61,6 +61,11 @@ class Listener:
             self._tell(event)
             yield event
 
+    def set_silence_ms(self, silence_ms: int) -> None:
+        """The silence that ends this turn, until it is set again or `configure` is called."""
+        if self._turns is not None:
+            self._turns.vad.set_silence_ms(silence_ms)
+
     def clear(self) -> None:
         """Drop audio; a turn in progress ends without audio."""
         if self._turns is not None:

@@ -95,6 +95,10 @@ class VoiceActivity:
         self._goes_on_above = max(threshold - _HYSTERESIS, 0.01)
         self.prefix_padding_ms = prefix_padding_ms
         self._padding = prefix_padding_ms * VAD_RATE // 1000
+        self.set_silence_ms(silence_ms)
+
+    def set_silence_ms(self, silence_ms: int) -> None:
+        """The silence that ends speech, also of speech that is silent already."""
         self._silence = silence_ms * VAD_RATE // 1000
 
     def forget(self) -> None:
