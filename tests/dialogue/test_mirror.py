@@ -57,8 +57,9 @@ async def test_a_mirror_speaks_while_it_hears(
     mirror = Mirror(session, config(), engines_of(voice))
     await tell(mirror, sentence)
     start = session.events[0][1] / 1000
-    said = len(session.responses[0].said) / HEARD_RATE
-    assert said == pytest.approx(len(sentence) / HEARD_RATE - start, abs=0.05)
+    heard_s = len(sentence) / HEARD_RATE - start
+    await wait_for(lambda: len(session.responses[0].said) / HEARD_RATE > heard_s - 0.05)
+    assert len(session.responses[0].said) / HEARD_RATE == pytest.approx(heard_s, abs=0.05)
     await mirror.close()
     assert session.responses[0].status == "completed"
 

@@ -134,10 +134,9 @@ class Chat(Dialogue):
     def _on_heard(self, heard: Heard) -> None:
         """More of the turn in progress was understood."""
         settings = self._config.settings
-        if self._config.eagerness is not None:
-            eagerness = self._config.eagerness
+        if self._config.semantic:
             self._listener.set_silence_ms(
-                silence_ms(heard.text, eagerness, settings.vad_silence_ms)
+                silence_ms(heard.text, self._config.eagerness, settings.vad_silence_ms)
             )
         if self._interrupted is not None and says_something(heard.stable):
             interrupted, self._interrupted = self._interrupted, None
