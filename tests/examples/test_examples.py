@@ -1,6 +1,7 @@
 """The examples, run as a reader runs them, against the real server and its dialogues.
 
 The renderer takes no time; everything else is real: sockets, voice activity, the offline voice.
+The languages run at once, because they mostly wait: speech takes its time.
 """
 
 from __future__ import annotations
@@ -10,67 +11,56 @@ import os
 import shutil
 import sys
 import wave
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import FakeRenderer, fake_engine, label_of, real_dialogues, running, settings
 from tests.recorded_voice import RATE, spoken, write_wav
-from wsavatar.serve.server import ENDPOINT, AvatarServer
+from wsavatar.serve.server import ENDPOINT
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT_S = 60.0
 SENTENCE = "Hello, I am your avatar."
-
-
-def _node() -> list[str]:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    return [node, "--experimental-websocket", "--no-warnings"]
-
-
-def _java() -> list[str]:
-    java = shutil.which("java")
-    if java is None:
-        pytest.skip("java is not installed")
-    return [java, "-Xshare:auto", "-XX:TieredStopAtLevel=1"]
-
-
+# Node 20 has a WebSocket behind this flag, Node 22 has it without and still knows the flag.
 COMMANDS = {
-    "python": lambda: [sys.executable, str(EXAMPLES / "python" / "avatar.py")],
-    "js": lambda: [*_node(), str(EXAMPLES / "js" / "avatar.js")],
+    "python": [sys.executable, EXAMPLES / "python" / "avatar.py"],
+    "js": ["node", "--experimental-websocket", "--no-warnings", EXAMPLES / "js" / "avatar.js"],
+    "java": ["java", "-XX:TieredStopAtLevel=1", EXAMPLES / "java" / "Avatar.java"],
 }
 
 
-@pytest.fixture(params=list(COMMANDS))
-def command(request: pytest.FixtureRequest) -> list[str]:
-    """How an example is started, of each language."""
-    return COMMANDS[request.param]()
+@dataclass(frozen=True)
+class Visit:
+    """What an example printed, and the folder with what it played and showed."""
+
+    status: int
+    text: str
+    folder: Path
+
+    @property
+    def sound_s(self) -> float:
+        """Seconds of the voice that were played."""
+        with wave.open(str(self.folder / "voice.wav")) as file:
+            assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
+            return file.getnframes() / RATE
+
+    def frames(self) -> Iterator[tuple[int, int, dict[str, object]]]:
+        """Response, number and label of each frame that was shown."""
+        for path in sorted(self.folder.glob("*.jpg")):
+            response, number = path.stem.split("-")
+            yield int(response), int(number), label_of(path.read_bytes())
 
 
-@pytest.fixture(scope="module")
-def voice() -> bytes:
-    """A sentence of about two seconds."""
-    return spoken("Hello. How do you do today?")
+Visits = Callable[[str], Visit]
 
 
-@asynccontextmanager
-async def serving() -> AsyncIterator[AvatarServer]:
-    engine = fake_engine(
-        FakeRenderer(), create_dialogue=real_dialogues(tts={"engines": ("espeak",)})
-    )
-    async with running(engine, settings()) as server:
-        yield server
-
-
-async def run(command: list[str], port: int, *arguments: str) -> str:
-    """What the example prints. It must end by itself, without an error."""
+async def _run(command: list[str | Path], folder: Path, port: int, arguments: list[str]) -> Visit:
     url = f"ws://127.0.0.1:{port}{ENDPOINT}"
     process = await asyncio.create_subprocess_exec(
-        *(*command, "--url", url, "--linger", "1.5", *arguments),
+        *(*map(str, command), "--url", url, "--out", str(folder), "--linger", "1.5", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -82,55 +72,84 @@ async def run(command: list[str], port: int, *arguments: str) -> str:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    text = output.decode(errors="replace")
-    assert process.returncode == 0, text
-    return text
+    return Visit(process.returncode or 0, output.decode(errors="replace"), folder)
 
 
-def sound_s(folder: Path) -> float:
-    """Seconds of the voice that the example played."""
-    with wave.open(str(folder / "voice.wav")) as file:
-        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
-        return file.getnframes() / RATE
+def visit(folder: Path, *arguments: str) -> Visits:
+    """Run every example with these arguments against one server."""
+    commands = {name: words for name, words in COMMANDS.items() if shutil.which(words[0])}
+
+    async def run_all() -> list[Visit]:
+        dialogues = real_dialogues(tts={"engines": ("espeak",)})
+        engine = fake_engine(FakeRenderer(), create_dialogue=dialogues)
+        async with running(engine, settings()) as server:
+            runs = [
+                _run(words, folder / name, server.port, list(arguments))
+                for name, words in commands.items()
+            ]
+            return await asyncio.gather(*runs)
+
+    visits = dict(zip(commands, asyncio.run(run_all()), strict=True))
+
+    def visit_of(language: str) -> Visit:
+        if language not in visits:
+            pytest.skip(f"{COMMANDS[language][0]} is not installed")
+        assert visits[language].status == 0, visits[language].text
+        return visits[language]
+
+    return visit_of
 
 
-def frames(folder: Path) -> Iterator[tuple[int, int, dict[str, object]]]:
-    """Response, number and label of each frame that was shown."""
-    for path in sorted(folder.glob("*.jpg")):
-        response, number = path.stem.split("-")
-        yield int(response), int(number), label_of(path.read_bytes())
+@pytest.fixture(scope="module")
+def voice() -> bytes:
+    """A sentence of about two seconds."""
+    return spoken("Hello. How do you do today?")
 
 
-async def test_a_text_is_said_and_seen(command: list[str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> Visits:
+    return visit(tmp_path_factory.mktemp("said"), "--say", SENTENCE)
+
+
+@pytest.fixture(scope="module")
+def answered(tmp_path_factory: pytest.TempPathFactory, voice: bytes) -> Visits:
+    folder = tmp_path_factory.mktemp("answered")
+    return visit(folder, "--wav", str(write_wav(folder / "in.wav", voice)))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory, voice: bytes) -> Visits:
+    folder = tmp_path_factory.mktemp("interrupted")
+    pause = bytes(int(1.4 * RATE) * 2)
+    return visit(folder, "--wav", str(write_wav(folder / "in.wav", voice * 2 + pause + voice)))
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+def test_a_text_is_said_and_seen(language: str, said: Visits) -> None:
     """``--say``: all of the voice, its frames in order, and a caption."""
-    async with serving() as server:
-        text = await run(command, server.port, "--say", SENTENCE, "--out", str(tmp_path))
-    assert f"avatar: {SENTENCE}" in text, text
-    shown = list(frames(tmp_path))
+    result = said(language)
+    assert f"avatar: {SENTENCE}" in result.text, result.text
+    shown = list(result.frames())
     numbers = [number for _, number, _ in shown]
-    assert sound_s(tmp_path) > 1.0
+    assert result.sound_s > 1.0
     assert numbers == sorted(set(numbers))
     assert all(label["index"] == number for _, number, label in shown)
-    assert numbers[-1] >= 25 * sound_s(tmp_path) - 3, (numbers, text)
+    assert numbers[-1] >= 25 * result.sound_s - 3, (numbers, result.text)
 
 
-async def test_a_voice_is_answered(command: list[str], voice: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", COMMANDS)
+def test_a_voice_is_answered(language: str, answered: Visits, voice: bytes) -> None:
     """``--wav``: the turn ends with the silence after it, and the parrot says it back."""
-    wav = write_wav(tmp_path / "in.wav", voice)
-    async with serving() as server:
-        await run(command, server.port, "--wav", str(wav), "--out", str(tmp_path))
-    assert sound_s(tmp_path) > 0.8 * len(voice) / 2 / RATE
-    assert [response for response, _, _ in frames(tmp_path)][-1] == 1
+    result = answered(language)
+    assert result.sound_s > 0.8 * len(voice) / 2 / RATE
+    assert [response for response, _, _ in result.frames()][-1] == 1
 
 
-async def test_speech_interrupts(command: list[str], voice: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("language", COMMANDS)
+def test_speech_interrupts(language: str, interrupted: Visits, voice: bytes) -> None:
     """Who speaks into an answer silences it, and is answered; the server knows what was heard."""
-    pause = bytes(int(1.4 * RATE) * 2)
-    wav = write_wav(tmp_path / "in.wav", voice * 2 + pause + voice)
-    async with serving() as server:
-        text = await run(command, server.port, "--wav", str(wav), "--out", str(tmp_path))
-    responses = {response for response, _, _ in frames(tmp_path)}
-    assert responses == {1, 2}, text
-    said_s = 3 * len(voice) / 2 / RATE
-    assert len(voice) / 2 / RATE < sound_s(tmp_path) < 0.85 * said_s, text
-    assert "interrupted: " in text
+    result = interrupted(language)
+    assert {response for response, _, _ in result.frames()} == {1, 2}, result.text
+    voice_s = len(voice) / 2 / RATE
+    assert voice_s < result.sound_s < 0.85 * 3 * voice_s, result.text
+    assert "interrupted: " in result.text
