@@ -1,54 +1,51 @@
 // @ts-check
 /**
- * The page: connects the modules, the user's actions and the server's events.
+ * The page: connects the modules, the user's actions and what is shown.
  */
 
-import { LATE_MS, livePrerollMs } from "./clock.js";
 import { Connection } from "./connection.js";
+import { chatState, voicesIn } from "./engines.js";
 import { Face } from "./face.js";
 import { IdleCycle } from "./idle.js";
-import { remember, remembered } from "./memory.js";
+import { Log } from "./log.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
-import { Numbers, percentile } from "./numbers.js";
 import { Output } from "./output.js";
+import { Panel } from "./panel.js";
 import { Player } from "./player.js";
-import { events, pcm16FromBase64, pcm16FromBytes, TYPE_JPEG } from "./protocol.js";
-import { Speech } from "./speech.js";
+import { Session } from "./session.js";
+import { chosen, remember, remembered } from "./settings.js";
+import { Talk } from "./talk.js";
 import { View } from "./view.js";
 
 const RATE = 24_000;
 const REPORT_MS = 500;
+/** How often a server without a conversation is asked whether it has one now. */
+const ENGINES_MS = 10_000;
+
+/** @typedef {import("./protocol.js").Mode} Mode */
 
 const query = new URLSearchParams(location.search);
 const view = new View();
 const face = new Face(view.canvas);
-const numbers = new Numbers();
+const panel = new Panel();
 const connection = new Connection(realtimeUrl);
 const output = new Output();
 const player = new Player(output, RATE);
+const session = new Session({ connection, player, decode, wishes });
+const log = new Log(session.transcript);
+const talk = new Talk({
+  send: (block) => session.agreed && connection.sendAudio(block),
+  commit: () => session.commit(),
+  drop: () => session.drop(),
+});
 
 /** @type {Microphone | null} */
 let microphone = null;
-/** @type {Speech | null} the response that is being received or played */
-let speech = null;
 /** The user started a session. */
 let live = false;
-/** The server confirmed our session.update: audio may flow. */
-let agreed = false;
-/** The server lets the user's speech interrupt the avatar. */
-let interruptible = true;
-/** @type {string | null} text to speak once there is a session */
-let unsaid = null;
-/** @type {number | null} between frames of the last live response */
-let longestPauseMs = null;
-/** `avatar.speak` was sent and not yet answered. */
-let speakPending = false;
-/** When the user asked for what comes next, for the first-frame figure. */
-let askedMs = 0;
 let avatarId = "";
-/** The avatar whose idle cycle the server counts. */
-let serverAvatarId = "";
 let serverReady = false;
+let chat = chatState(null);
 
 function realtimeUrl() {
   const url = new URL("v1/realtime", location.href);
@@ -58,12 +55,29 @@ function realtimeUrl() {
   return url.href;
 }
 
+/**
+ * What the user has chosen, for the server.
+ * @returns {import("./protocol.js").Wishes & {hold: boolean}}
+ */
+function wishes() {
+  const voice = view.voice.options.length ? { voice: view.voice.value } : {};
+  return {
+    avatar: avatarId,
+    mode: view.mode,
+    ...voice,
+    region: query.get("region") === "mouth" ? "mouth" : "full",
+    hold: view.hold.checked,
+    inputRate: RATE,
+    outputRate: RATE,
+  };
+}
+
 /** @param {Uint8Array} jpeg */
 function decode(jpeg) {
   return createImageBitmap(new Blob([/** @type {BlobPart} */ (jpeg)], { type: "image/jpeg" }));
 }
 
-// -- before a session: the server, the avatars ---------------------------------------------------
+// -- before a session: the server, its engines, the avatars ----------------------------------------
 
 /** @param {number} ms */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -81,18 +95,44 @@ async function untilServerIsReady() {
   }
 }
 
+/** A server's answer; null where it has none. @param {string} path */
+async function ask(path) {
+  try {
+    const response = await fetch(path, { cache: "no-store" });
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What the server's engines allow. An Ollama, for example, may be started later. */
+async function askForEngines() {
+  chat = chatState(await ask("api/engines"));
+  view.chat(chat);
+}
+
 async function prepare() {
   view.phase("loading", "Getting ready");
   await untilServerIsReady();
+  const [voices] = await Promise.all([ask("api/voices").then(voicesIn), askForEngines()]);
+  const voice = chosen(["", ...voices.map(({ id }) => id)], [remembered("voice")], "");
+  if (voices.length) view.listVoices(voices, voice);
+  /** @type {Mode[]} */
+  const modes = chat.ready ? ["chat", "mirror", "parrot"] : ["mirror", "parrot"];
+  view.mode = chosen(modes, [query.get("mode"), remembered("mode")], modes[0]);
   const listed = await (await fetch("api/avatars")).json();
   /** @type {import("./view.js").AvatarChoice[]} */
   const avatars = listed.avatars;
   if (!avatars.length) throw new Error("The server has no avatars. Add one to its avatars folder.");
-  const wished = [query.get("avatar"), remembered("avatar"), listed.default];
-  const found = wished.find((id) => avatars.some((avatar) => avatar.id === id));
-  const chosen = found ?? avatars[0].id;
-  view.listAvatars(avatars, chosen, (id) => void useAvatar(id).catch(fail));
-  await useAvatar(chosen);
+  const ids = avatars.map(({ id }) => id);
+  const id = chosen(ids, [query.get("avatar"), remembered("avatar"), listed.default], ids[0]);
+  const use = (/** @type {string} */ other) => {
+    log.name = avatars.find((avatar) => avatar.id === other)?.name ?? "Avatar";
+    return useAvatar(other);
+  };
+  view.listAvatars(avatars, id, (other) => void use(other).catch(fail));
+  await use(id);
+  view.listMicrophones(await listMicrophones(), remembered("microphone"));
   serverReady = true;
   view.start.disabled = view.speakSend.disabled = false;
   showPhase();
@@ -102,7 +142,7 @@ async function prepare() {
 async function useAvatar(id) {
   avatarId = id;
   const idle = new IdleCycle(id, decode);
-  cutOff();
+  session.cutOff();
   view.progress(0);
   const loaded = idle.load((share) => view.progress(share));
   face.setIdle(idle);
@@ -115,7 +155,7 @@ async function useAvatar(id) {
   view.progress(1);
   remember("avatar", id);
   face.restart(performance.now());
-  if (agreed) updateSession();
+  if (session.agreed) session.configure();
 }
 
 // -- a session -----------------------------------------------------------------------------------
@@ -135,189 +175,82 @@ async function begin(withMicrophone) {
 async function listen() {
   if (!output.context) return view.notice("Without sound there is no microphone here. Type below.");
   microphone ??= new Microphone(output.context, RATE);
-  microphone.onBlock = (samples) => {
-    if (agreed) connection.sendAudio(samples);
-  };
+  microphone.onBlock = (block) => talk.hear(block);
   microphone.onLost = () => {
     view.notice("The microphone was disconnected. Choose another one.");
-    microphone?.close();
-    view.live(false);
+    closeMicrophone();
   };
   try {
-    await microphone.open(view.microphone.value);
+    await openMicrophone(microphone, remembered("microphone"));
     if (!live) return end(); // stopped while the browser was asking
     view.live(true);
-    view.listMicrophones(await listMicrophones(), view.microphone.value);
+    view.listMicrophones(await listMicrophones(), remembered("microphone"));
   } catch (error) {
     if (!(error instanceof MicrophoneError)) throw error;
     view.notice(error.message);
   }
 }
 
-function end() {
-  live = agreed = false;
-  cutOff();
-  connection.close();
+/**
+ * The wished one, or the system's where that is gone.
+ * @param {Microphone} microphone
+ * @param {string} deviceId
+ */
+async function openMicrophone(microphone, deviceId) {
+  try {
+    await microphone.open(deviceId);
+  } catch (error) {
+    if (!(error instanceof MicrophoneError && error.code === "gone" && deviceId)) throw error;
+    await microphone.open();
+  }
+}
+
+function closeMicrophone() {
+  talk.cancel();
   microphone?.close();
   view.live(false);
-  view.caption("heard", "");
+  showTalk();
+}
+
+function end() {
+  live = false;
+  closeMicrophone();
+  session.lost();
+  connection.close();
+  log.userSays("");
   view.overCapacity(false);
   output.stop();
   showPhase();
 }
 
-function updateSession() {
-  connection.send(
-    events.sessionUpdate({
-      avatar: avatarId,
-      mode: view.mode,
-      region: query.get("region") === "mouth" ? "mouth" : "full",
-      inputRate: RATE,
-      outputRate: RATE,
-    }),
-  );
-}
-
-/** Stop the response here; what was shown of it is still reported. */
-function cutOff() {
-  reportPlayback();
-  speech?.interrupt();
-  speech = null;
-  view.interrupt.disabled = true;
-}
-
-/** Stop the response here and on the server, and report how much of it was heard. */
 function interrupt() {
-  if (!speech) return;
-  const { complete, itemId } = speech;
-  const heardS = speech.positionS(performance.now());
-  cutOff();
-  if (!complete) connection.send(events.cancel());
-  if (itemId) connection.send(events.truncate(itemId, heardS * 1000));
+  session.interrupt();
   showPhase();
 }
 
 /** @param {string} text */
-function speak(text) {
-  askedMs = performance.now();
-  if (agreed) speakPending = connection.send(events.speak(text));
-  else {
-    unsaid = text;
-    if (!live) void begin(false).catch(fail);
-  }
+function say(text) {
+  session.say(text);
+  if (!live) void begin(false).catch(fail);
 }
 
 // -- what the server says ------------------------------------------------------------------------
 
-/** @type {Record<string, (event: any) => void>} */
-const handlers = {
-  "session.created": ({ session }) => {
-    takeAvatar(session.avatar.id);
-    updateSession();
-  },
-  "session.updated": ({ session }) => {
-    if (session.avatar.id !== serverAvatarId) takeAvatar(session.avatar.id);
-    agreed = true;
-    interruptible = session.audio?.input?.turn_detection?.interrupt_response !== false;
-    view.clearConnectionNotice();
-    showPhase();
-    if (unsaid !== null) speak(unsaid);
-    unsaid = null;
-  },
-  "input_audio_buffer.speech_started": () => {
-    // Barge-in. The server may have sent everything long ago: what is left plays here.
-    if (view.mode === "mirror") return;
-    if (speech && interruptible) interrupt();
-    view.caption("heard", "…");
-  },
-  "input_audio_buffer.speech_stopped": () => {
-    askedMs = performance.now();
-    view.caption("heard", "");
-  },
-  "conversation.item.input_audio_transcription.completed": ({ transcript }) => {
-    view.caption("heard", transcript);
-  },
-  "response.created": ({ response }) => beginSpeech(response),
-  "response.output_item.added": ({ response_id, item }) => {
-    const current = speaking(response_id);
-    if (current) current.itemId = item.id;
-  },
-  "response.output_audio.delta": ({ response_id, delta }) => {
-    speaking(response_id)?.audio(pcm16FromBase64(delta), performance.now());
-  },
-  "response.output_audio.done": ({ response_id }) => speaking(response_id)?.endAudio(),
-  "response.output_audio_transcript.delta": ({ response_id, delta }) => {
-    const current = speaking(response_id);
-    if (current) view.caption("said", (current.transcript += delta));
-  },
-  "response.done": ({ response }) => {
-    if (response.status === "failed") sayWhyItFailed(response.status_details?.error);
-    const current = speaking(response.id);
-    if (!current) return;
-    current.complete = true;
-    // What was received of a response that ended early is still to be heard; not of one cut off.
-    if (response.status === "cancelled") cutOff();
-    else current.endAudio();
-  },
-  "session.avatar.switch_to_speaking": ({ turn_id, cycle_index }) => {
-    const current = speaking(turn_id);
-    if (current) current.cycleIndex = cycle_index;
-  },
-  "session.avatar.switch_to_idle": ({ turn_id, frame_index }) => {
-    const current = speaking(turn_id);
-    if (current) current.endFrame = frame_index;
-  },
-  "avatar.capacity": ({ over }) => view.overCapacity(Boolean(over)),
-  error: ({ error }) => {
-    speakPending = false;
-    if (error.code === "response_cancel_not_active") return; // it ended as we interrupted it
-    view.notice(error.message);
-  },
-};
-
-/** @param {{message?: string} | undefined} error */
-function sayWhyItFailed(error) {
-  speakPending = false;
-  view.notice(error?.message ?? "The server could not answer. Try again.");
-}
-
-/** The current response, if it is this one: what comes for another is stale. @param {string} id */
-function speaking(id) {
-  return speech?.id === id ? speech : null;
-}
-
-/** The server counts its idle cycle from the moment it took an avatar. @param {string} id */
-function takeAvatar(id) {
-  serverAvatarId = id;
-  face.restart(performance.now());
-}
-
-/** @param {{id: string, generation?: number}} response */
-function beginSpeech(response) {
-  cutOff();
-  // The next response after `avatar.speak` is its answer; any other in this mode is the mirror.
-  const isMirror = view.mode === "mirror" && !speakPending;
-  speakPending = false;
-  if (isMirror) askedMs = performance.now();
-  speech = new Speech({
-    id: response.id,
-    generation: (response.generation ?? 0) & 0xffff,
-    livePrerollMs: isMirror ? livePrerollMs(longestPauseMs) : null,
-    player,
-    decode,
-  });
-  numbers.firstFrameMs = null;
+session.onNotice = (/** @type {string} */ text) => view.notice(text);
+session.onCapacity = (/** @type {boolean} */ over) => view.overCapacity(over);
+session.onAvatar = () => face.restart(performance.now());
+session.onSpeech = (/** @type {import("./speech.js").Speech} */ speech) => {
+  panel.begin();
+  log.clearSaid();
   face.play(speech);
-  view.caption("said", "");
-  view.interrupt.disabled = false;
-}
-
-connection.onEvent = (/** @type {any} */ event) => handlers[event.type]?.(event);
-
-connection.onBinary = (/** @type {import("./protocol.js").BinaryMessage} */ message) => {
-  if (!speech || message.generation !== speech.generation) return;
-  if (message.type === TYPE_JPEG) speech.frame(message, performance.now());
-  else speech.audio(pcm16FromBytes(message.payload), performance.now());
+};
+session.onChange = () => {
+  if (session.agreed) view.clearConnectionNotice();
+  view.interrupt.disabled = !session.speech;
+  if (!session.speech) log.cut();
+  if (session.userSpeaks && session.heardText) log.clearSaid();
+  log.userSays(session.heardText || (session.userSpeaks && view.mode !== "mirror" ? "…" : ""));
+  showPhase();
 };
 
 /**
@@ -326,10 +259,9 @@ connection.onBinary = (/** @type {import("./protocol.js").BinaryMessage} */ mess
  */
 connection.onState = (state, reason) => {
   if (state === "open") return;
-  agreed = false;
+  session.lost();
   view.overCapacity(false);
   if (state === "lost") {
-    cutOff();
     const because = reason ? ` (${reason})` : "";
     view.notice(`The connection to the server was lost${because}. Reconnecting…`, "connection");
   }
@@ -344,16 +276,17 @@ output.onState = (state) => {
   if (state === "paused") view.sound("paused");
   else if (state === "missing") view.sound("missing", whatIsMissing());
   else if (state !== "starting") view.sound("ok");
+  log.readAloud(state === "missing");
   report();
 };
 
 function whatIsMissing() {
-  const face = "Until then you see the avatar speak without its voice.";
+  const until = "Until then you see the avatar speak without its voice.";
   const policy = /** @type {any} */ (navigator).getAutoplayPolicy?.("audiocontext");
   if (policy === "disallowed") {
-    return `The browser blocks sound on this page. Allow it in the address bar’s site settings, then tap anywhere. ${face}`;
+    return `The browser blocks sound on this page. Allow it in the address bar’s site settings, then tap anywhere. ${until}`;
   }
-  return `Sound does not start. Connect a loudspeaker or headphones, then tap anywhere. ${face}`;
+  return `Sound does not start. Connect a loudspeaker or headphones, then tap anywhere. ${until}`;
 }
 
 function tryAgain() {
@@ -373,15 +306,24 @@ document.addEventListener("visibilitychange", () => {
 
 function showPhase() {
   if (!serverReady) return;
+  const { speech } = session;
   if (!live) view.phase("ready", "Ready");
-  else if (!agreed && connection.attempt) view.phase("waiting", "Reconnecting");
-  else if (!agreed) view.phase("connecting", "Connecting");
+  else if (!session.agreed && connection.attempt) view.phase("waiting", "Reconnecting");
+  else if (!session.agreed) view.phase("connecting", "Connecting");
   else if (output.state === "paused") view.phase("waiting", "Sound paused");
   else if (speech?.silent) view.phase("speaking", "Speaking, no sound");
   else if (speech?.started && output.state === "starting") view.phase("connecting", "Starting sound");
   else if (speech?.started) view.phase("speaking", "Speaking");
-  else if (microphone?.level) view.phase("listening", "Listening");
+  else if (session.thinking) view.phase("thinking", "Thinking");
+  else if (session.userSpeaks || talk.held) view.phase("hearing", "Listening");
+  else if (microphone?.level) view.phase("listening", talk.byHand ? "Hold to talk" : "Listening");
   else view.phase("listening", "Connected");
+}
+
+function showTalk() {
+  view.talkByHand(talk.byHand);
+  view.talk.disabled = !microphone?.isOpen;
+  view.talk.ariaPressed = String(talk.held);
 }
 
 /**
@@ -390,68 +332,42 @@ function showPhase() {
  * @param {number} paintMs
  */
 face.onFrame = (_frame, errorMs, paintMs) => {
-  const isLate = numbers.frame(paintMs, errorMs, LATE_MS);
-  if (isLate && speech) speech.late += 1;
-  numbers.firstFrameMs ??= paintMs - askedMs;
+  const isLate = panel.frame(errorMs, paintMs, session.askedMs);
+  if (isLate && session.speech) session.speech.late += 1;
 };
 
-face.onRest = (/** @type {Speech} */ done) => {
-  if (done.live && done.frames.counts.received > 25) longestPauseMs = done.longestPauseMs;
-  numbers.dropped += done.frames.counts.dropped + done.frames.counts.failed;
-  if (speech !== done) return;
-  report();
-  speech = null;
-  view.interrupt.disabled = true;
-  showPhase();
+face.onRest = (/** @type {import("./speech.js").Speech} */ speech) => {
+  panel.end(speech);
+  session.finished(speech);
 };
 
 /** @param {number} timestampMs */
 function paint(timestampMs) {
   output.tick();
-  speech?.tick(timestampMs);
+  session.tick(timestampMs);
   face.draw(timestampMs);
+  showSaid(timestampMs);
   showPhase();
   view.microphoneLevel(microphone?.level ?? 0, timestampMs);
   requestAnimationFrame(paint);
 }
 
+/** @param {number} nowMs */
+function showSaid(nowMs) {
+  const { speech } = session;
+  if (!speech?.started) return log.quiet(nowMs);
+  log.said(speech.spoken.text, speech.saidAt(nowMs), nowMs);
+}
+
 /** Twice a second, also where the page is hidden and paints nothing. */
 function report() {
+  const nowMs = performance.now();
   output.tick();
-  speech?.tick(performance.now());
-  reportPlayback();
-  showNumbers();
+  session.tick(nowMs);
+  session.reportPlayback();
+  panel.show(session.speech, player, nowMs);
+  panel.turn(session.turns.times);
   showPhase();
-}
-
-function reportPlayback() {
-  if (!speech?.started) return;
-  const positionMs = speech.positionS(performance.now()) * 1000;
-  connection.send(events.playback(speech.id, positionMs, speech.frames.counts.shown, speech.late));
-}
-
-/**
- * @param {number | null} value
- * @param {string} unit
- * @param {number} [digits]
- */
-function written(value, unit, digits = 0) {
-  return value === null || !Number.isFinite(value) ? "–" : `${value.toFixed(digits)} ${unit}`;
-}
-
-function showNumbers() {
-  const counts = speech?.frames.counts;
-  const dropped = numbers.dropped + (counts ? counts.dropped + counts.failed : 0);
-  view.numbers({
-    first: written(numbers.firstFrameMs, "ms"),
-    fps: speech?.started ? written(numbers.fps(performance.now()), "fps", 1) : "–",
-    p50: written(percentile(numbers.errors, 0.5), "ms", 1),
-    p99: written(percentile(numbers.errors, 0.99), "ms", 1),
-    shown: String(numbers.shown),
-    dropped: `${dropped} / ${numbers.late}`,
-    audio: speech ? written(player.bufferedS * 1000, "ms") : "–",
-    video: speech ? String(speech.frames.waiting) : "–",
-  });
 }
 
 /** @param {unknown} error */
@@ -464,36 +380,86 @@ function fail(error) {
 
 view.start.addEventListener("click", () => {
   if (microphone?.isOpen) end();
-  else void begin(true).catch(fail);
+  else void begin(true).then(showTalk).catch(fail);
 });
 view.interrupt.addEventListener("click", interrupt);
-document.addEventListener("keydown", ({ key }) => {
-  if (key === "Escape") interrupt();
-});
 view.speakForm.addEventListener("submit", (event) => {
   event.preventDefault();
   const text = view.speakText.value.trim();
   if (!text || !serverReady) return;
   view.speakText.value = "";
-  speak(text);
+  say(text);
 });
 for (const input of view.modes) {
   input.addEventListener("change", () => {
     remember("mode", view.mode);
-    cutOff();
-    if (agreed) updateSession();
+    view.showMode();
+    session.cutOff();
+    if (session.agreed) session.configure();
   });
 }
+view.voice.addEventListener("change", () => {
+  remember("voice", view.voice.value);
+  if (session.agreed) session.configure();
+});
 view.microphone.addEventListener("change", () => {
+  remember("microphone", view.microphone.value);
   if (microphone?.isOpen) void listen().catch(fail);
 });
 navigator.mediaDevices?.addEventListener?.("devicechange", async () => {
-  view.listMicrophones(await listMicrophones(), view.microphone.value);
+  view.listMicrophones(await listMicrophones(), remembered("microphone"));
 });
 
-const mode = query.get("mode") ?? remembered("mode");
-view.mode = mode === "parrot" ? "parrot" : "mirror";
+// -- push to talk --------------------------------------------------------------------------------
+
+function press() {
+  if (!talk.byHand || talk.held || !microphone?.isOpen) return;
+  session.interrupt();
+  talk.press();
+  showTalk();
+}
+
+function release() {
+  talk.release();
+  showTalk();
+}
+
+view.hold.addEventListener("change", () => {
+  remember("hold", String(view.hold.checked));
+  talk.mode(view.hold.checked);
+  showTalk();
+  if (session.agreed) session.configure();
+});
+view.talk.addEventListener("pointerdown", (event) => {
+  view.talk.setPointerCapture(event.pointerId);
+  press();
+});
+for (const over of ["pointerup", "pointercancel"]) view.talk.addEventListener(over, release);
+view.talk.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch
+
+/** Does the space bar belong to what has the focus? @param {EventTarget | null} target */
+function isTypedInto(target) {
+  return target instanceof Element && target !== view.talk && target.matches("input, select, button, summary, textarea");
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") interrupt();
+  if (event.key !== " " || !talk.byHand || isTypedInto(event.target)) return;
+  event.preventDefault(); // no scrolling
+  if (!event.repeat) press();
+});
+document.addEventListener("keyup", ({ key }) => {
+  if (key === " ") release();
+});
+window.addEventListener("blur", release);
+
+talk.mode(remembered("hold") === "true");
+view.hold.checked = talk.byHand;
+showTalk();
 connection.token = new URLSearchParams(location.hash.slice(1)).get("token");
 setInterval(report, REPORT_MS);
+setInterval(() => {
+  if (serverReady && !document.hidden && chat.known && !(chat.ready && chat.hears)) void askForEngines();
+}, ENGINES_MS);
 requestAnimationFrame(paint);
 prepare().catch(fail);

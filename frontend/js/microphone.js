@@ -13,7 +13,7 @@ const BLOCK_S = 0.03;
 /** The microphone cannot be used; `message` says what to do about it. */
 export class MicrophoneError extends Error {
   /**
-   * @param {"missing" | "denied" | "busy" | "insecure" | "failed"} code
+   * @param {"missing" | "gone" | "denied" | "busy" | "insecure" | "failed"} code
    * @param {string} message
    */
   constructor(code, message) {
@@ -37,7 +37,7 @@ const REASONS = {
     "busy",
     "The microphone is in use by another program. Close it there and press Start again.",
   ],
-  OverconstrainedError: ["missing", "That microphone is gone. Choose another one."],
+  OverconstrainedError: ["gone", "That microphone is gone. Choose another one."],
 };
 
 export class Microphone {
@@ -107,7 +107,7 @@ export class Microphone {
         },
       });
     } catch (error) {
-      const name = error instanceof DOMException ? error.name : "";
+      const { name = "" } = /** @type {{name?: string}} */ (error ?? {});
       const [code, message] = REASONS[name] ?? ["failed", `The microphone did not start: ${error}`];
       throw new MicrophoneError(code, message);
     }

@@ -161,12 +161,16 @@ export function pcm16FromFloat(samples) {
 }
 
 /**
+ * @typedef {"chat" | "mirror" | "parrot"} Mode
+ *
  * @typedef {object} Wishes  what the page asks of a session
  * @property {string} [avatar]
- * @property {"mirror" | "parrot"} mode
+ * @property {Mode} mode
+ * @property {string} [voice]  a name; empty: the server's; absent: as it is
  * @property {"full" | "mouth"} region
  * @property {number} inputRate  Hz
  * @property {number} outputRate  Hz
+ * @property {object | null} [turnDetection]  null: the page says when a turn ends; absent: as it is
  */
 
 /** The events the page sends. */
@@ -177,8 +181,15 @@ export const events = {
     session: {
       type: "realtime",
       audio: {
-        input: { format: { type: "audio/pcm", rate: wishes.inputRate } },
-        output: { format: { type: "audio/pcm", rate: wishes.outputRate } },
+        input: {
+          format: { type: "audio/pcm", rate: wishes.inputRate },
+          transcription: {},
+          ...(wishes.turnDetection === undefined ? {} : { turn_detection: wishes.turnDetection }),
+        },
+        output: {
+          format: { type: "audio/pcm", rate: wishes.outputRate },
+          ...(wishes.voice === undefined ? {} : { voice: wishes.voice }),
+        },
       },
       avatar: {
         ...(wishes.avatar ? { id: wishes.avatar } : {}),
@@ -190,6 +201,20 @@ export const events = {
 
   /** @param {string} text */
   speak: (text) => ({ type: "avatar.speak", text }),
+
+  /**
+   * A typed message of the user's.
+   * @param {string} itemId
+   * @param {string} text
+   */
+  message: (itemId, text) => ({
+    type: "conversation.item.create",
+    item: { id: itemId, type: "message", role: "user", content: [{ type: "input_text", text }] },
+  }),
+
+  answer: () => ({ type: "response.create" }),
+
+  commit: () => ({ type: "input_audio_buffer.commit" }),
 
   cancel: () => ({ type: "response.cancel" }),
 

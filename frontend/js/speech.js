@@ -6,6 +6,7 @@
  * a moment, and once it plays it never waits for a frame.
  */
 
+import { SpokenText } from "./captions.js";
 import { mayStart } from "./clock.js";
 import { FrameQueue } from "./frames.js";
 
@@ -50,7 +51,7 @@ export class Speech {
     this.cut = false;
     /** It was heard to its end. */
     this.over = false;
-    this.transcript = "";
+    this.spoken = new SpokenText();
     player.begin();
   }
 
@@ -77,6 +78,16 @@ export class Speech {
   endAudio() {
     this.audioEnded = true;
     this.player.end();
+    this.spoken.finish(this.player.receivedS);
+  }
+
+  /**
+   * How many characters of its text were heard.
+   * @param {number} performanceMs
+   */
+  saidAt(performanceMs) {
+    if (this.over) return this.spoken.text.length;
+    return this.spoken.saidAt(this.heardAt(performanceMs) ?? null);
   }
 
   /**

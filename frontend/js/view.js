@@ -4,18 +4,36 @@
  */
 
 /**
- * @template {Element} T
  * @param {string} id
- * @returns {T}
+ * @returns {HTMLElement}
  */
-function element(id) {
+export function element(id) {
   const found = document.getElementById(id);
   if (!found) throw new Error(`the page has no #${id}`);
-  return /** @type {T} */ (/** @type {unknown} */ (found));
+  return found;
 }
 
+/** @type {Record<Mode, [string, string, string, string]>} about it; the text box's label, hint, button */
+const MODES = {
+  chat: ["Talk with the avatar: it listens and answers.", "Message", "Type a message", "Send"],
+  mirror: [
+    "It says your words as you speak.",
+    "Text for the avatar to say",
+    "Type something for it to say",
+    "Say it",
+  ],
+  parrot: [
+    "It listens, then says your words back.",
+    "Text for the avatar to say",
+    "Type something for it to say",
+    "Say it",
+  ],
+};
+
 /**
- * @typedef {"loading" | "ready" | "connecting" | "listening" | "speaking" | "waiting"} Phase
+ * @typedef {import("./protocol.js").Mode} Mode
+ * @typedef {"loading" | "ready" | "connecting" | "listening" | "hearing" | "thinking" | "speaking"
+ *   | "waiting"} Phase
  * @typedef {{id: string, name: string, urls?: {poster?: string}}} AvatarChoice
  */
 
@@ -27,14 +45,18 @@ export class View {
     this.speakForm = /** @type {HTMLFormElement} */ (element("speak"));
     this.speakText = /** @type {HTMLInputElement} */ (element("speak-text"));
     this.speakSend = /** @type {HTMLButtonElement} */ (element("speak-send"));
+    this.talk = /** @type {HTMLButtonElement} */ (element("talk"));
+    this.hold = /** @type {HTMLInputElement} */ (element("hold"));
     this.microphone = /** @type {HTMLSelectElement} */ (element("microphone"));
-    this.avatars = /** @type {HTMLElement} */ (element("avatars"));
-    this.picture = /** @type {HTMLElement} */ (element("picture"));
+    this.voice = /** @type {HTMLSelectElement} */ (element("voice"));
+    this.avatars = element("avatars");
+    this.picture = element("picture");
     this.modes = /** @type {NodeListOf<HTMLInputElement>} */ (
       document.querySelectorAll("input[name=mode]")
     );
-    this.level = /** @type {HTMLElement} */ (element("level"));
+    this.level = element("level");
     this.levelShown = "";
+    this.rimShown = "0";
     this.levelSaidMs = 0;
     /** @type {"" | "connection" | "other"} what the notice is about */
     this.noticeAbout = "";
@@ -48,15 +70,15 @@ export class View {
    */
   sound(state, text = "") {
     this.picture.dataset.sound = state;
-    /** @type {HTMLElement} */ (element("resume")).hidden = state !== "paused";
-    const note = /** @type {HTMLElement} */ (element("sound-note"));
+    element("resume").hidden = state !== "paused";
+    const note = element("sound-note");
     note.hidden = state !== "missing";
     if (note.textContent !== text) note.textContent = text;
   }
 
   /** The server makes fewer pictures than its clients want. @param {boolean} over */
   overCapacity(over) {
-    /** @type {HTMLElement} */ (element("capacity")).hidden = !over;
+    element("capacity").hidden = !over;
   }
 
   /**
@@ -83,7 +105,7 @@ export class View {
   notice(text, about = "other") {
     this.noticeAbout = text ? about : "";
     element("notice-text").textContent = text;
-    /** @type {HTMLElement} */ (element("notice")).hidden = !text;
+    element("notice").hidden = !text;
   }
 
   /** The connection is back: what was said of it no longer holds. */
@@ -93,20 +115,10 @@ export class View {
 
   /** @param {number} share  in [0, 1]; 1 hides it */
   progress(share) {
-    const bar = /** @type {HTMLElement} */ (element("progress"));
+    const bar = element("progress");
     bar.style.setProperty("--share", String(share));
     bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
     bar.hidden = share >= 1;
-  }
-
-  /**
-   * @param {"heard" | "said"} who
-   * @param {string} text
-   */
-  caption(who, text) {
-    const line = /** @type {HTMLElement} */ (element(who));
-    line.textContent = text;
-    line.hidden = !text;
   }
 
   /**
@@ -119,6 +131,10 @@ export class View {
     const shown = share.toFixed(2);
     if (shown !== this.levelShown) this.level.style.setProperty("--level", shown);
     this.levelShown = shown;
+    // Coarsely: each step paints the rim of the picture anew.
+    const rim = this.picture.dataset.phase === "hearing" ? share.toFixed(1) : "0";
+    if (rim !== this.rimShown) this.picture.style.setProperty("--level", rim);
+    this.rimShown = rim;
     if (nowMs - this.levelSaidMs < 500) return;
     this.levelSaidMs = nowMs;
     this.level.setAttribute("aria-valuenow", String(Math.round(share * 100)));
@@ -162,17 +178,70 @@ export class View {
     this.avatars.replaceChildren(...choices);
   }
 
-  /** @param {Record<string, string>} numbers  by the end of their ids */
-  numbers(numbers) {
-    for (const [name, text] of Object.entries(numbers)) element(`n-${name}`).textContent = text;
+  /**
+   * Voices to choose from; fewer than two: there is no choice.
+   * @param {import("./engines.js").VoiceChoice[]} voices
+   * @param {string} chosen
+   */
+  listVoices(voices, chosen) {
+    const options = voices.map(
+      ({ id, name, language }) => new Option(language ? `${name} (${language})` : name, id),
+    );
+    this.voice.replaceChildren(new Option("The server’s", ""), ...options);
+    this.voice.value = chosen;
+    element("voice-field").hidden = !voices.length;
   }
 
+  /**
+   * Is a conversation possible, and what is to be known of it?
+   * @param {import("./engines.js").ChatState} state
+   */
+  chat({ known, ready, problems, notes }) {
+    element("mode-chat").hidden = !known;
+    for (const input of this.modes) if (input.value === "chat") input.disabled = !ready;
+    list("missing", problems);
+    list("notes", notes);
+    this.showMode();
+  }
+
+  /** @param {boolean} byHand */
+  talkByHand(byHand) {
+    this.talk.hidden = !byHand;
+    this.hold.checked = byHand;
+  }
+
+  /** @returns {Mode} */
   get mode() {
     const chosen = [...this.modes].find(({ checked }) => checked);
-    return /** @type {"mirror" | "parrot"} */ (chosen?.value ?? "mirror");
+    return /** @type {Mode} */ (chosen?.value ?? "mirror");
   }
 
   set mode(mode) {
     for (const input of this.modes) input.checked = input.value === mode;
+    this.showMode();
   }
+
+  /** What the chosen mode does, and what the text box is for. */
+  showMode() {
+    const [about, label, hint, button] = MODES[this.mode];
+    element("mode-about").textContent = about;
+    element("speak-label").textContent = label;
+    this.speakText.placeholder = hint;
+    this.speakSend.textContent = button;
+    element("notes").hidden = this.mode !== "chat" || !element("notes").childElementCount;
+  }
+}
+
+/**
+ * @param {string} id
+ * @param {string[]} lines
+ */
+function list(id, lines) {
+  const items = lines.map((line) => {
+    const item = document.createElement("li");
+    item.textContent = line;
+    return item;
+  });
+  element(id).replaceChildren(...items);
+  element(id).hidden = !lines.length;
 }

@@ -17,7 +17,7 @@ SOURCES = sorted(
 
 
 def test_javascript_units() -> None:
-    """The pure modules (clock, frames, protocol, sound) keep their promises under `node --test`."""
+    """The modules without a DOM keep their promises under `node --test`."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("node is not installed")
@@ -53,12 +53,26 @@ def test_modules_are_checked_and_imports_resolve(module: Path) -> None:
         assert (module.parent / name).is_file(), name
 
 
+PURE = (
+    "captions",
+    "clock",
+    "engines",
+    "frames",
+    "numbers",
+    "protocol",
+    "resampler",
+    "talk",
+    "transcript",
+    "turns",
+)
+
+
 def test_pure_modules_touch_no_browser() -> None:
-    """Clock, frames, numbers, protocol, resampler run anywhere: no DOM, network or timers."""
+    """The modules with the page's rules run anywhere: no DOM, network or timers."""
     forbidden = re.compile(
         r"\b(document|window|fetch|WebSocket|AudioContext|setTimeout|performance\.now|Date)\b\s*[.(]"
     )
-    for name in ("clock", "frames", "numbers", "protocol", "resampler"):
+    for name in PURE:
         text = (FRONTEND / "js" / f"{name}.js").read_text()
         code = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
         assert forbidden.search(code) is None, name
@@ -69,7 +83,8 @@ def test_every_control_has_a_name() -> None:
     html = (FRONTEND / "index.html").read_text()
     for tag, attributes in re.findall(r"<(input|select)\b([^>]*)>", html):
         name = re.search(r'\bid="([^"]+)"', attributes)
-        labelled = 'type="radio"' in attributes or (name and f'for="{name[1]}"' in html)
+        wrapped = re.search(rf"<label[^>]*>\s*<{tag}{re.escape(attributes)}>\s*<span>", html)
+        labelled = wrapped or (name and f'for="{name[1]}"' in html)
         assert labelled, f"<{tag}{attributes}>"
     for attributes, inner in re.findall(r"<button\b([^>]*)>(.*?)</button>", html, re.DOTALL):
         text = re.sub(r"<svg.*?</svg>|<[^>]+>", "", inner, flags=re.DOTALL).strip()

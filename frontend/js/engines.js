@@ -1,0 +1,96 @@
+// @ts-check
+/**
+ * What the server's engines allow: is a conversation possible, what is missing, what should a user
+ * know? Pure; the answers of `/api/engines` and `/api/voices` are passed in.
+ */
+
+/**
+ * @typedef {"asr" | "llm" | "tts"} Kind
+ * @typedef {object} Engine
+ * @property {Kind} kind
+ * @property {string} name  as "faster-whisper, base.en, on the CPU"
+ * @property {string} problem  why it does not work, and what to type; empty: it works
+ * @property {string} note  what a user should know of it
+ *
+ * @typedef {object} ChatState
+ * @property {boolean} known  the server tells of its engines
+ * @property {boolean} ready  the avatar can answer
+ * @property {boolean} hears  it understands speech; else messages can be typed
+ * @property {string[]} problems  a sentence each
+ * @property {string[]} notes
+ *
+ * @typedef {{id: string, name: string, language: string}} VoiceChoice
+ */
+
+/** @type {Record<Kind, string>} */
+const WHAT = { asr: "Speech recognition", llm: "The language model", tts: "The voice" };
+
+/**
+ * @param {unknown} answer  of `/api/engines`; null: there is none
+ * @returns {ChatState}
+ */
+export function chatState(answer) {
+  const engines = enginesIn(answer);
+  const broken = (/** @type {Kind} */ kind) => {
+    const own = engines.filter((engine) => engine.kind === kind);
+    return own.length > 0 && own.every(({ problem }) => problem);
+  };
+  const known = engines.some(({ kind }) => kind === "llm");
+  const faulty = engines.filter(({ kind, problem }) => problem && broken(kind));
+  return {
+    known,
+    ready: known && !broken("llm") && !broken("tts"),
+    hears: known && !broken("asr"),
+    problems: faulty.map(({ kind, problem }) => `${WHAT[kind]}: ${problem}`),
+    notes: engines.filter(({ note, problem }) => note && !problem).map(({ note }) => note),
+  };
+}
+
+/**
+ * @param {unknown} answer
+ * @returns {Engine[]}
+ */
+function enginesIn(answer) {
+  const engines = [];
+  for (const item of listIn(answer, "engines")) {
+    const { kind, name, problem, note } = item;
+    if (typeof kind !== "string" || !(kind in WHAT)) continue;
+    engines.push({
+      kind: /** @type {Kind} */ (kind),
+      name: text(name),
+      problem: text(problem),
+      note: text(note),
+    });
+  }
+  return engines;
+}
+
+/**
+ * The voices to choose from; none where there is no choice.
+ * @param {unknown} answer  of `/api/voices`; null: there is none
+ * @returns {VoiceChoice[]}
+ */
+export function voicesIn(answer) {
+  /** @type {Map<string, VoiceChoice>} */
+  const voices = new Map();
+  for (const item of listIn(answer, "voices")) {
+    const id = text(item.id) || text(item.name);
+    if (!id || voices.has(id)) continue;
+    voices.set(id, { id, name: text(item.label) || text(item.name) || id, language: text(item.language) });
+  }
+  return voices.size > 1 ? [...voices.values()] : [];
+}
+
+/**
+ * @param {any} answer  a list, or an object with one
+ * @param {string} key
+ * @returns {Record<string, unknown>[]}
+ */
+function listIn(answer, key) {
+  const list = Array.isArray(answer) ? answer : answer?.[key];
+  if (!Array.isArray(list)) return [];
+  return list.filter((item) => item !== null && typeof item === "object");
+}
+
+/** @param {unknown} value */
+const text = (value) => (typeof value === "string" ? value : "");

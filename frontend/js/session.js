@@ -1,0 +1,345 @@
+// @ts-check
+/**
+ * The conversation with the server: what is asked of it, what it says, and the response that is
+ * heard now. Knows the player and the wire; nothing of the DOM.
+ */
+
+import { livePrerollMs } from "./clock.js";
+import { events, pcm16FromBase64, pcm16FromBytes, TYPE_JPEG } from "./protocol.js";
+import { Speech } from "./speech.js";
+import { Transcript } from "./transcript.js";
+import { Turns } from "./turns.js";
+
+/** An answer that has not begun so long after the user's turn is not waited for any more. */
+const THINKING_MS = 30_000;
+/** Typed while there is no connection. */
+const MAX_UNSAID = 32;
+
+/**
+ * @typedef {import("./protocol.js").Wishes} Wishes
+ * @typedef {import("./protocol.js").BinaryMessage} BinaryMessage
+ */
+
+export class Session {
+  /**
+   * @param {object} options
+   * @param {import("./connection.js").Connection} options.connection
+   * @param {import("./player.js").Player} options.player
+   * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
+   * @param {() => Wishes} options.wishes  asked whenever the session is configured
+   * @param {() => number} [options.now]  performance ms
+   */
+  constructor({ connection, player, decode, wishes, now = () => performance.now() }) {
+    this.connection = connection;
+    this.player = player;
+    this.decode = decode;
+    this.wishes = wishes;
+    this.now = now;
+    this.transcript = new Transcript();
+    this.turns = new Turns();
+    /** @type {Speech | null} the response that is being received or played */
+    this.speech = null;
+    /** The server confirmed our session.update: audio may flow. */
+    this.agreed = false;
+    /** The server lets the user's speech interrupt the avatar. */
+    this.interruptible = true;
+    /** The server hears the user speak. */
+    this.userSpeaks = false;
+    /** What the user says, as far as it is known. */
+    this.heardText = "";
+    /** @type {number | null} since when an answer is awaited */
+    this.thinkingSinceMs = null;
+    /** @type {string[]} what was typed while there was no session */
+    this.unsaid = [];
+    /** @type {number | null} between frames of the last live response */
+    this.longestPauseMs = null;
+    /** `avatar.speak` was sent and not yet answered. */
+    this.speakPending = false;
+    /** When the user asked for what comes next, for the first-frame figure. */
+    this.askedMs = 0;
+    /** What the session's turn detection was before the page switched it off. */
+    this.turnDetection = undefined;
+    /** @type {(speech: Speech) => void} a response begins */
+    this.onSpeech = () => {};
+    /** @type {() => void} what `speech`, `agreed` or `heardText` are has changed */
+    this.onChange = () => {};
+    /** @type {(text: string) => void} something went wrong; what to do */
+    this.onNotice = () => {};
+    /** @type {(over: boolean) => void} the server makes fewer pictures than it should */
+    this.onCapacity = () => {};
+    /** @type {(id: string) => void} the server counts the idle cycle of this avatar from now on */
+    this.onAvatar = () => {};
+    /** The avatar whose idle cycle the server counts. */
+    this.avatarId = "";
+    connection.onEvent = (event) => this.handlers[event.type]?.(event);
+    connection.onBinary = (message) => this.#binary(message);
+  }
+
+  // -- what the user does ------------------------------------------------------------------------
+
+  /** Ask for what the user has chosen. */
+  configure() {
+    const { hold, ...wishes } = /** @type {Wishes & {hold?: boolean}} */ (this.wishes());
+    const detects = this.turnDetection !== null;
+    const turnDetection = hold ? null : detects ? this.turnDetection : undefined;
+    this.connection.send(events.sessionUpdate({ ...wishes, turnDetection }));
+  }
+
+  /** The connection is gone, or not wanted any more. */
+  lost() {
+    this.cutOff();
+    this.agreed = false;
+    this.userSpeaks = false;
+    this.thinkingSinceMs = null;
+    this.speakPending = false;
+  }
+
+  /** Stop the response here; what was shown of it is still reported. */
+  cutOff() {
+    this.reportPlayback();
+    const speech = this.speech;
+    this.speech = null;
+    if (!speech) return;
+    this.#hasSaid(speech);
+    this.transcript.avatarEnded(speech.id, speech.over ? "done" : "cut");
+    speech.interrupt();
+    this.onChange();
+  }
+
+  /** Stop the response here and on the server, and report how much of it was heard. */
+  interrupt() {
+    const speech = this.speech;
+    this.#stopHere();
+    if (speech && !speech.complete) this.connection.send(events.cancel());
+  }
+
+  /** A message in chat; elsewhere what the avatar is to say. @param {string} text */
+  say(text) {
+    this.askedMs = this.now();
+    if (!this.agreed) {
+      if (this.unsaid.length < MAX_UNSAID) this.unsaid.push(text);
+      return;
+    }
+    if (this.wishes().mode !== "chat") {
+      this.speakPending = this.connection.send(events.speak(text));
+      return;
+    }
+    this.interrupt();
+    const itemId = `item_${crypto.randomUUID().replaceAll("-", "")}`;
+    this.transcript.userSaid(itemId, text);
+    this.heardText = text;
+    this.connection.send(events.message(itemId, text));
+    this.connection.send(events.answer());
+    this.#turnIsOver();
+  }
+
+  /** The user says that the turn is over. */
+  commit() {
+    this.connection.send(events.commit());
+    this.#turnIsOver();
+    if (this.wishes().mode !== "mirror") this.connection.send(events.answer());
+  }
+
+  /** What was said since the last turn is none. */
+  drop() {
+    this.connection.send(events.clearInput());
+  }
+
+  // -- what is heard -----------------------------------------------------------------------------
+
+  /** At each animation frame, and on a timer where the page is hidden. @param {number} nowMs */
+  tick(nowMs) {
+    const speech = this.speech;
+    if (!speech) return;
+    speech.tick(nowMs);
+    if (!speech.started) return;
+    this.thinkingSinceMs = null;
+    if ((speech.heardAt(nowMs) ?? 0) > 0) this.turns.heard(speech.id, nowMs);
+    this.#hasSaid(speech);
+  }
+
+  /** A response was heard and seen to its end. @param {Speech} speech */
+  finished(speech) {
+    if (speech.live && speech.frames.counts.received > 25) this.longestPauseMs = speech.longestPauseMs;
+    if (this.speech !== speech) return;
+    this.reportPlayback();
+    this.#hasSaid(speech);
+    this.transcript.avatarEnded(speech.id, "done");
+    this.speech = null;
+    this.onChange();
+  }
+
+  reportPlayback() {
+    const speech = this.speech;
+    if (!speech?.started) return;
+    const positionMs = speech.positionS(this.now()) * 1000;
+    const { shown } = speech.frames.counts;
+    this.connection.send(events.playback(speech.id, positionMs, shown, speech.late));
+  }
+
+  /** An answer is awaited: the user's turn is over, and nothing of it is heard yet. */
+  get thinking() {
+    if (this.speech && !this.speech.started) return !this.speech.live;
+    const sinceMs = this.thinkingSinceMs;
+    return sinceMs !== null && this.now() - sinceMs < THINKING_MS;
+  }
+
+  // -- what the server says ----------------------------------------------------------------------
+
+  /** @type {Record<string, (event: any) => void>} */
+  handlers = {
+    "session.created": ({ session }) => {
+      this.turnDetection = session.audio?.input?.turn_detection ?? undefined;
+      this.#takeAvatar(session.avatar.id);
+      this.configure();
+    },
+    "session.updated": ({ session }) => {
+      if (session.avatar.id !== this.avatarId) this.#takeAvatar(session.avatar.id);
+      this.agreed = true;
+      this.interruptible = session.audio?.input?.turn_detection?.interrupt_response !== false;
+      this.onChange();
+      for (const text of this.unsaid.splice(0)) this.say(text);
+    },
+    "input_audio_buffer.speech_started": ({ item_id }) => {
+      this.userSpeaks = true;
+      this.thinkingSinceMs = null;
+      this.heardText = "";
+      // Barge-in. The server stops the response itself; it may have sent all of it long ago, and
+      // what is left plays here. A mirror's own speech goes on.
+      if (this.interruptible && !this.speech?.live) this.#stopHere();
+      this.transcript.userBegan(item_id);
+      this.onChange();
+    },
+    "input_audio_buffer.speech_stopped": () => {
+      this.askedMs = this.now();
+      this.userSpeaks = false;
+      this.#turnIsOver();
+    },
+    "input_audio_buffer.committed": ({ item_id }) => this.transcript.userCommitted(item_id),
+    "conversation.item.input_audio_transcription.delta": ({ item_id, delta }) => {
+      this.heardText = this.transcript.userDelta(item_id, delta);
+      this.onChange();
+    },
+    "conversation.item.input_audio_transcription.completed": ({ item_id, transcript }) => {
+      this.transcript.userSaid(item_id, transcript);
+      this.heardText = transcript.trim();
+      this.onChange();
+    },
+    "conversation.item.input_audio_transcription.failed": ({ item_id, error }) => {
+      this.transcript.userFailed(item_id);
+      this.thinkingSinceMs = null;
+      this.onNotice(`What you said was not understood. ${error?.message ?? "Say it again, or type it."}`);
+    },
+    "response.created": ({ response }) => this.#begin(response),
+    "response.output_item.added": ({ response_id, item }) => {
+      const current = this.#current(response_id);
+      if (current && item.type === "message") current.itemId = item.id;
+    },
+    "response.output_audio.delta": ({ response_id, delta }) => {
+      this.#current(response_id)?.audio(pcm16FromBase64(delta), this.now());
+    },
+    "response.output_audio.done": ({ response_id }) => this.#current(response_id)?.endAudio(),
+    "response.output_audio_transcript.delta": ({ response_id, delta }) => {
+      this.#current(response_id)?.spoken.add(delta, this.player.receivedS);
+    },
+    "response.audio_timestamp.delta": (event) => {
+      const { response_id, text, audio_offset_ms, audio_duration_ms } = event;
+      const spoken = this.#current(response_id)?.spoken;
+      spoken?.time(text, audio_offset_ms / 1000, audio_duration_ms / 1000);
+    },
+    "response.done": ({ response }) => this.#done(response),
+    "session.avatar.switch_to_speaking": ({ turn_id, cycle_index }) => {
+      const current = this.#current(turn_id);
+      if (current) current.cycleIndex = cycle_index;
+    },
+    "session.avatar.switch_to_idle": ({ turn_id, frame_index }) => {
+      const current = this.#current(turn_id);
+      if (current) current.endFrame = frame_index;
+    },
+    "avatar.turn": (event) => this.turns.told(event),
+    "avatar.capacity": ({ over }) => this.onCapacity(Boolean(over)),
+    error: ({ error }) => {
+      this.speakPending = false;
+      if (error.code === "response_cancel_not_active") return; // it ended as we interrupted it
+      this.thinkingSinceMs = null;
+      this.onNotice(error.message);
+    },
+  };
+
+  /** @param {{id: string, generation?: number}} response */
+  #begin(response) {
+    this.cutOff();
+    // The next response after `avatar.speak` is its answer; any other in this mode is the mirror.
+    const isMirror = this.wishes().mode === "mirror" && !this.speakPending;
+    this.speakPending = false;
+    if (isMirror) this.askedMs = this.now();
+    else this.turns.answered(response.id);
+    this.speech = new Speech({
+      id: response.id,
+      generation: (response.generation ?? 0) & 0xffff,
+      livePrerollMs: isMirror ? livePrerollMs(this.longestPauseMs) : null,
+      player: this.player,
+      decode: this.decode,
+    });
+    this.transcript.avatarBegan(response.id);
+    this.onSpeech(this.speech);
+    this.onChange();
+  }
+
+  /** @param {any} response */
+  #done({ id, status, status_details }) {
+    this.thinkingSinceMs = null;
+    if (status === "failed") {
+      this.speakPending = false;
+      this.onNotice(status_details?.error?.message ?? "The server could not answer. Try again.");
+    }
+    const current = this.#current(id);
+    if (!current) return;
+    current.complete = true;
+    // What was received of a response that ended early is still to be heard; not of one cut off.
+    if (status === "cancelled") this.cutOff();
+    else current.endAudio();
+  }
+
+  /** @param {BinaryMessage} message */
+  #binary(message) {
+    const speech = this.speech;
+    if (!speech || message.generation !== speech.generation) return;
+    if (message.type === TYPE_JPEG) speech.frame(message, this.now());
+    else speech.audio(pcm16FromBytes(message.payload), this.now());
+  }
+
+  /** The current response, if it is this one: what comes for another is stale. @param {string} id */
+  #current(id) {
+    return this.speech?.id === id ? this.speech : null;
+  }
+
+  /** Silence, and the server is told to what place the response was heard. */
+  #stopHere() {
+    const speech = this.speech;
+    if (!speech) return;
+    const heardS = speech.positionS(this.now());
+    this.cutOff();
+    if (speech.itemId) this.connection.send(events.truncate(speech.itemId, heardS * 1000));
+  }
+
+  #turnIsOver() {
+    const { mode } = this.wishes();
+    if (mode === "mirror") return;
+    this.thinkingSinceMs = this.now();
+    this.turns.over(this.now());
+    this.onChange();
+  }
+
+  /** @param {Speech} speech */
+  #hasSaid(speech) {
+    const said = speech.started ? speech.saidAt(this.now()) : 0;
+    this.transcript.avatarSaid(speech.id, speech.spoken.text.slice(0, said));
+  }
+
+  /** @param {string} id */
+  #takeAvatar(id) {
+    this.avatarId = id;
+    this.onAvatar(id);
+  }
+}
