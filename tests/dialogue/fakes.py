@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsavatar.config import AsrSettings, DialogueSettings, LlmSettings, Settings
+from wsavatar.config import AsrSettings, DialogueSettings, LlmSettings, Settings, TtsSettings
 from wsavatar.dialogue.asr import Recognizer
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest, Word
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
@@ -187,7 +187,13 @@ class FakeEngines(Engines):
         recognizer: Recognizer | None = None,
         language_model: LanguageModel | None = None,
     ) -> None:
-        super().__init__(Settings(asr=AsrSettings(engine="none"), llm=LlmSettings(engine="none")))
+        super().__init__(
+            Settings(
+                asr=AsrSettings(engine="none"),
+                llm=LlmSettings(engine="none"),
+                tts=TtsSettings(engines=("espeak",)),
+            )
+        )
         self._voice = voice
         self.recognizer = recognizer
         self.language_model = language_model

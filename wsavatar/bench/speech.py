@@ -29,7 +29,8 @@ def synthesised_speech() -> np.ndarray:
 
     async def speak() -> list[np.ndarray]:
         voice = create_voice(TtsSettings(engines=("espeak",)))
-        return [piece for sentence in SPEECH.split(". ") async for piece in voice.speak(sentence)]
+        parts = [part for sentence in SPEECH.split(". ") async for part in voice.speak(sentence)]
+        return [part for part in parts if isinstance(part, np.ndarray)]
 
     return np.concatenate(asyncio.run(speak()))
 

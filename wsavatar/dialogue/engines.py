@@ -15,7 +15,7 @@ from wsavatar.config import Settings
 from .asr import Recognizer, create_recognizer
 from .engine import EngineError, EngineStatus, Kind, SharedEngine
 from .llm import LanguageModel, create_language_model
-from .tts import Voice, create_voice
+from .tts import Voice, VoiceError, VoiceInfo, Voices, create_voices
 
 __all__ = ["Engines"]
 
@@ -30,6 +30,7 @@ class Engines:
         self._problems: dict[Kind, str] = {}
         self.recognizer: Recognizer | None = None
         self.language_model: LanguageModel | None = None
+        self.voices: Voices | None = None
         try:
             self.recognizer = create_recognizer(settings.asr)
         except EngineError as error:
@@ -38,10 +39,22 @@ class Engines:
             self.language_model = create_language_model(settings.llm)
         except EngineError as error:
             self._problems["llm"] = str(error)
+        try:
+            self.voices = create_voices(settings.tts)
+            if problem := self.voices.problem:
+                self._problems["tts"] = problem
+        except VoiceError as error:
+            self._problems["tts"] = str(error)
 
     def voice(self, name: str = "") -> Voice:
         """The configured voice, or one by its name. Raises VoiceError."""
-        return create_voice(self.settings.tts, name or self.settings.tts.voice)
+        if self.voices is None:
+            raise VoiceError(self._problems["tts"])
+        return self.voices.voice(name)
+
+    def voice_infos(self) -> Sequence[VoiceInfo]:
+        """The voices to choose, as far as they are known now. Called on the event loop."""
+        return self.voices.infos() if self.voices is not None else ()
 
     def problem(self, kind: Kind) -> str:
         """Why there is no such engine, and what to type; empty: there is one."""
@@ -52,11 +65,12 @@ class Engines:
         shared: dict[Kind, SharedEngine | None] = {
             "asr": self.recognizer,
             "llm": self.language_model,
+            "tts": self.voices,
         }
         await asyncio.gather(*(self._start(kind, one) for kind, one in shared.items() if one))
 
     async def close(self) -> None:
-        for engine in (self.recognizer, self.language_model):
+        for engine in (self.recognizer, self.language_model, self.voices):
             if engine is not None:
                 await engine.close()
 
@@ -65,6 +79,7 @@ class Engines:
         return (
             self._status("asr", self.recognizer, "speech recognition"),
             self._status("llm", self.language_model, "language model"),
+            self._status("tts", self.voices, "voice"),
         )
 
     async def _start(self, kind: Kind, engine: SharedEngine) -> None:

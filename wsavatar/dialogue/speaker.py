@@ -236,11 +236,18 @@ class Speaker:
 
 async def _parts(said: Sequence[Said], voice: Voice, rate: int, *, with_sound: bool) -> Parts:
     voice = voice.for_response()
+    samples = start = 0  # so far; where the last text's sound begins
     for one in said:
         yield ""  # the words before it end here
         parts = _of(one, voice if with_sound else None, rate)
         async with aclosing(parts):
             async for part in parts:
+                if isinstance(part, str):
+                    start = samples
+                elif isinstance(part, np.ndarray):
+                    samples += len(part)
+                elif isinstance(part, tuple):
+                    part = moved(part, start / rate)
                 yield part
 
 

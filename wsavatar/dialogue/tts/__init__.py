@@ -1,30 +1,61 @@
-"""Voices: text in, audio out. A new engine is a class and a line in `_ENGINES`."""
+"""Voices: text in, audio out. A new engine is a class and a line in `ENGINES`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from wsavatar.config import TtsSettings
 
-from .auto import AutoVoice
-from .base import Voice, VoiceError
-from .edge import EdgeVoice
-from .espeak import EspeakVoice
-from .pauses import PausedVoice
+from .base import Voice, VoiceError, VoiceInfo
+from .edge import EdgeEngine
+from .endpoint import EndpointEngine
+from .espeak import EspeakEngine
+from .piper import PiperEngine
+from .voices import MakeEngine, VoiceCheck, Voices
 
-__all__ = ["Voice", "VoiceError", "create_voice"]
+__all__ = [
+    "ENGINES",
+    "Voice",
+    "VoiceCheck",
+    "VoiceError",
+    "VoiceInfo",
+    "Voices",
+    "check_voices",
+    "create_voice",
+    "create_voices",
+]
 
-_ENGINES: dict[str, Callable[[str], Voice]] = {
-    "auto": AutoVoice,
-    "edge": EdgeVoice,
-    "espeak": EspeakVoice,
+ENGINES: dict[str, MakeEngine] = {
+    "openai": lambda settings, wait_s: EndpointEngine(settings, audio_s=wait_s),
+    "edge": lambda settings, wait_s: EdgeEngine(connect_s=wait_s / 2, audio_s=wait_s),
+    "piper": lambda settings, wait_s: PiperEngine(settings.model),
+    "espeak": lambda settings, wait_s: EspeakEngine(),
 }
 
 
+def _automatic(settings: TtsSettings) -> list[str]:
+    """What "auto" stands for, the best first.
+
+    An endpoint is there because someone has named it. Edge's voices sound best and speak most
+    languages, where there is a network. Piper's sound natural, each in one language. eSpeak NG's do
+    not, but it reads nearly every language anywhere.
+    """
+    return [*(["openai"] if settings.base_url else []), "edge", "piper", "espeak"]
+
+
+def create_voices(settings: TtsSettings) -> Voices:
+    """The voices of a server. Loads nothing. Raises VoiceError for an engine that is not there."""
+    return Voices(settings, ENGINES, _automatic(settings))
+
+
 def create_voice(settings: TtsSettings, name: str = "") -> Voice:
-    """The configured voice; a name the engine does not know means its default voice."""
-    engine = settings.engines[0]
-    make = _ENGINES.get(engine)
-    if make is None:
-        raise VoiceError(f"No speech engine {engine!r}; these are: {', '.join(_ENGINES)}.")
-    return PausedVoice(make(name))
+    """One voice by itself, as of a program that says one thing."""
+    return create_voices(settings).voice(name)
+
+
+async def check_voices(settings: TtsSettings) -> list[VoiceCheck]:
+    """Use each engine of the settings once, in their order. Raises VoiceError for an engine that is
+    not there."""
+    voices = create_voices(settings)
+    try:
+        return await voices.check_each()
+    finally:
+        await voices.close()

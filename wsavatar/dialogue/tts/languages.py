@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 
-__all__ = ["DEFAULT", "espeak_voices"]
+__all__ = ["DEFAULT", "espeak_voices", "language_of", "reads"]
 
 DEFAULT = "en-us"
 
@@ -63,6 +63,22 @@ def espeak_voices(name: str, text: str) -> list[str]:
     if readers and not any(re.split(r"[-+]", voice)[0] in readers for voice in voices):
         voices.insert(0, _language(script, text) or readers[0])
     return voices
+
+
+def language_of(name: str) -> str:
+    """The language of a voice's name, "de" of "de-DE-KatjaNeural" and "de+f3"; empty: it has none,
+    as "ash"."""
+    if edge := _EDGE.fullmatch(name):
+        return edge[1]
+    own = _OWN.fullmatch(name)
+    return own[1] if own and (len(own[1]) == 2 or own[1] in ("cmn", "yue")) else ""
+
+
+def reads(language: str, text: str) -> bool:
+    """Whether a voice of this language ("en-US") reads the script of most of the text."""
+    readers = _READERS.get(_script(text), "").split()
+    base = language.lower().split("-")[0]
+    return not readers or _ALIASES.get(base, base) in readers
 
 
 def _named(name: str) -> list[str]:

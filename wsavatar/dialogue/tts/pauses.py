@@ -1,4 +1,4 @@
-"""The silence between phrases: as long as what is read there asks for, whatever the engine.
+"""The silence around phrases: as long as what is read there asks for, whatever the engine.
 
 Engines differ: Edge's voices end each request with 0.8 s of silence or more, eSpeak NG with none.
 """
@@ -6,14 +6,16 @@ Engines differ: Edge's voices end each request with 0.8 s of silence or more, eS
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .base import VOICE_RATE, Chunks, Voice
+from wsavatar.dialogue.base import Word
+
+from .base import VOICE_RATE, Samples, Speech, Voice
 from .sentences import COMMAS, STOPS
 
-__all__ = ["PausedVoice", "pause_after"]
+__all__ = ["PausedVoice", "Trim", "later", "pause_after", "silence"]
 
 SENTENCE_PAUSE_S = 0.35
 CLAUSE_PAUSE_S = 0.17
@@ -26,12 +28,9 @@ _LEAD = VOICE_RATE * 30 // 1000
 _TAIL = VOICE_RATE * 40 // 1000
 _MAX_HELD = 3 * VOICE_RATE
 
-Array = NDArray[np.float32]
-
 
 class PausedVoice:
-    """A `Voice`: another's, without the silence at a phrase's ends, and with a pause before each
-    phrase of a response but its first."""
+    """A `Voice`: another's, with a pause before each phrase of a response but its first."""
 
     def __init__(self, voice: Voice) -> None:
         self._voice = voice
@@ -40,17 +39,26 @@ class PausedVoice:
     def for_response(self) -> PausedVoice:
         return PausedVoice(self._voice.for_response())
 
-    async def speak(self, text: str) -> Chunks:
-        if self._previous:
-            yield np.zeros(int(pause_after(self._previous) * VOICE_RATE), np.float32)
-        self._previous = text
-        trim = _Trim()
-        async with aclosing(self._voice.speak(text)) as chunks:
-            async for chunk in chunks:
-                if len(sound := trim.push(chunk)):
-                    yield sound
-        if len(sound := trim.flush()):
-            yield sound
+    async def speak(self, text: str) -> Speech:
+        pause = silence(pause_after(self._previous) if self._previous else 0)
+        begun = False
+        async with aclosing(self._voice.speak(text)) as parts:
+            async for part in parts:
+                if isinstance(part, tuple):
+                    yield later(part, len(pause) / VOICE_RATE)
+                    continue
+                if not begun:
+                    begun, self._previous = True, text
+                    yield pause
+                yield part
+
+
+def silence(seconds: float) -> Samples:
+    return np.zeros(int(seconds * VOICE_RATE), np.float32)
+
+
+def later(words: tuple[Word, ...], by_s: float) -> tuple[Word, ...]:
+    return tuple(replace(word, start_s=word.start_s + by_s) for word in words)
 
 
 def pause_after(phrase: str) -> float:
@@ -65,18 +73,21 @@ def pause_after(phrase: str) -> float:
     return OTHER_PAUSE_S
 
 
-class _Trim:
+class Trim:
     """Audio in pieces, without the silence (10 ms below -50 dBFS) at its ends.
 
     Silence is held back until sound follows it; what is longer than 3 s passes.
     """
 
     def __init__(self) -> None:
+        self.begun = False
+        """Whether there was sound."""
+        self.dropped = 0
+        """Samples before the first that was given."""
         self._held = np.empty(0, np.float32)  # silence, then less than a block of anything
         self._silent = 0  # samples of `_held` that are known to be silent
-        self._begun = False
 
-    def push(self, samples: Array) -> Array:
+    def push(self, samples: Samples) -> Samples:
         held = np.concatenate([self._held, samples])
         whole = self._silent + (len(held) - self._silent) // _BLOCK * _BLOCK
         blocks = held[self._silent : whole].reshape(-1, _BLOCK)
@@ -84,13 +95,15 @@ class _Trim:
         if not len(loud):
             excess = max(whole - _MAX_HELD, 0)
             self._held, self._silent = held[excess:], whole - excess
-            return held[: excess if self._begun else 0]
-        start = 0 if self._begun else max(self._silent + int(loud[0]) * _BLOCK - _LEAD, 0)
+            self.dropped += 0 if self.begun else excess
+            return held[: excess if self.begun else 0]
+        start = 0 if self.begun else max(self._silent + int(loud[0]) * _BLOCK - _LEAD, 0)
         end = self._silent + (int(loud[-1]) + 1) * _BLOCK
-        self._begun = True
+        self.dropped += start
+        self.begun = True
         self._held, self._silent = held[end:], whole - end
         return held[start:end]
 
-    def flush(self) -> Array:
+    def flush(self) -> Samples:
         """The decay of the last sound, as far as it is there."""
-        return self._held[:_TAIL] if self._begun else self._held[:0]
+        return self._held[:_TAIL] if self.begun else self._held[:0]
