@@ -49,8 +49,13 @@ from wsavatar.speech.chunker import Chunker, FeatureGrid
 GRID = FeatureGrid()
 
 
-def avatar(avatar_id: str, *, frame_count: int = 8, fps: float = 25.0) -> PreparedAvatar:
-    """A prepared avatar of 32x32 pixels; its pictures are all of one grey that its id gives."""
+def avatar(
+    avatar_id: str, *, frame_count: int = 8, fps: float = 25.0, **words: str
+) -> PreparedAvatar:
+    """A prepared avatar of 32x32 pixels; its pictures are all of one grey that its id gives.
+
+    ``words``: its voice, language, instructions and greeting.
+    """
     grey = sum(avatar_id.encode()) % 256
     frames = np.full((frame_count, 32, 32, 3), grey, np.uint8)
     face = AvatarFace(
@@ -59,7 +64,9 @@ def avatar(avatar_id: str, *, frame_count: int = 8, fps: float = 25.0) -> Prepar
         masks=(np.full((24, 24), 255, np.uint8),) * frame_count,
         inputs=np.zeros((frame_count, 8, 2, 2), np.float16),
     )
-    return PreparedAvatar(avatar_id, avatar_id.title(), 32, 32, fps, frames, (4, 16, 24, 12), face)
+    return PreparedAvatar(
+        avatar_id, avatar_id.title(), 32, 32, fps, frames, (4, 16, 24, 12), face, **words
+    )
 
 
 @dataclass
@@ -76,8 +83,9 @@ class Info:
 class FakeAvatars:
     """A store of avatars that are always prepared. ``video``: what idle_video gives."""
 
-    def __init__(self, *ids: str, video: Path | None = None) -> None:
-        self._avatars = {one: avatar(one) for one in ids}
+    def __init__(self, *avatars: str | PreparedAvatar, video: Path | None = None) -> None:
+        made = [avatar(one) if isinstance(one, str) else one for one in avatars]
+        self._avatars = {one.id: one for one in made}
         self._video = video
 
     @property

@@ -175,6 +175,12 @@ def test_landmarks_may_stand_inside_avatar_json(home: Path) -> None:
         ({"name": ""}, "name"),
         ({"colour": "red"}, "colour"),
         ({"landmarks": [[[0, 0]] * 67]}, "landmarks"),
+        ({"voice": "x" * 201}, "voice"),
+        ({"language": "English"}, "language"),
+        ({"language": "../en"}, "language"),
+        ({"instructions": "x" * 10_001}, "instructions"),
+        ({"greeting": "x" * 1001}, "greeting"),
+        ({"greeting": ["Hello"]}, "greeting"),
     ],
 )
 def test_a_wrong_field_is_named(home: Path, changes: dict[str, object], says: str) -> None:
@@ -366,7 +372,7 @@ def test_the_second_start_computes_nothing(home: Path) -> None:
 
 
 def test_another_model_or_an_edited_avatar_is_prepared_anew(home: Path) -> None:
-    """Nothing stale is used: the key holds the model and every byte of the avatar."""
+    """Nothing stale is used: the key holds the model and all that the pictures depend on."""
     store_in(home).get("ada")
     other = CountingModel(fingerprint="b")
     store_in(home, other).get("ada")
@@ -375,6 +381,18 @@ def test_another_model_or_an_edited_avatar_is_prepared_anew(home: Path) -> None:
     store_in(home, edited).get("ada")
     assert (other.crops_seen, edited.crops_seen) == (COUNT, COUNT)
     assert len(cache_files(home)) == 3
+
+
+def test_an_avatar_that_speaks_otherwise_is_not_prepared_anew(home: Path) -> None:
+    """Its words are no part of its pictures: they may be edited, and are read at each start."""
+    store_in(home).get("ada")
+    words = {"voice": "en-GB-Alice", "language": "en-GB", "greeting": "Hello!"}
+    edit(home / "avatars" / "ada", **words, instructions="Be brief.", license="CC0")
+    model = CountingModel()
+    again = store_in(home, model).get("ada")
+    assert model.crops_seen == 0 and len(cache_files(home)) == 1
+    assert (again.voice, again.language) == ("en-GB-Alice", "en-GB")
+    assert (again.greeting, again.instructions) == ("Hello!", "Be brief.")
 
 
 def test_old_caches_do_not_pile_up(home: Path) -> None:

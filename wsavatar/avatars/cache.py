@@ -32,6 +32,10 @@ CACHE_VERSION = 3
 _KEPT_PER_AVATAR = 4
 _MAX_FILE_BYTES = 4 * 1024**3
 
+_WORDS = {"name", "description", "license", "poster"}
+_WORDS |= {"voice", "language", "instructions", "greeting"}
+"""Of ``avatar.json``: what may be edited without preparing the avatar again."""
+
 Restored = TypeVar("Restored")
 
 _log = logging.getLogger(__name__)
@@ -42,9 +46,10 @@ class _DamagedError(WsavatarError):
 
 
 def cache_key(folder: Path, avatar: AvatarFile, model_key: str) -> str:
-    """Digest of everything that a face depends on: this format, the model, the avatar's files."""
-    digest = hashlib.sha256(json.dumps([CACHE_VERSION, model_key]).encode())
-    names = ["avatar.json", avatar.video]
+    """Digest of what a face depends on: this format, the model, the avatar's pictures."""
+    shape = avatar.model_dump(mode="json", exclude=_WORDS)
+    digest = hashlib.sha256(json.dumps([CACHE_VERSION, model_key, shape]).encode())
+    names = [avatar.video]
     names += [avatar.landmarks] if isinstance(avatar.landmarks, str) else []
     for name in names:
         with file_in(folder, name).open("rb") as file:

@@ -74,14 +74,22 @@ Server events
 -------------
 ``session.created`` (at connect), ``session.updated``; ``input_audio_buffer.committed``,
 ``.cleared``, ``.speech_started``, ``.speech_stopped``; ``conversation.item.added``, ``.done``,
-``.truncated``, ``.deleted``, ``.retrieved``; ``response.created``, ``response.output_item.added``,
-``response.content_part.added``, ``response.output_audio.delta``,
-``response.output_audio_transcript.delta``, their ``.done``, ``response.content_part.done``,
-``response.output_item.done``, ``response.done``; ``error``. Each has an ``event_id``.
+``.truncated``, ``.deleted``, ``.retrieved``;
+``conversation.item.input_audio_transcription.delta``, ``.completed``, ``.failed``;
+``response.created``, ``response.output_item.added``, ``response.content_part.added``,
+``response.output_audio.delta``, ``response.output_audio_transcript.delta``,
+``response.output_text.delta``, their ``.done``, ``response.content_part.done``,
+``response.function_call_arguments.delta``, ``.done``, ``response.output_item.done``,
+``response.done``; ``error``. Each has an ``event_id``.
+
+A response has at most one message, whose one part is audio with its transcript, or text, and any
+number of calls of functions, each an item of its own; ``output_index`` says which. An item begins
+with its first content: a response may have calls alone, or nothing. A call ends where the next one
+begins, or when the model has ended.
 
 Ours are sent to clients that know avatars: those that set ``session.avatar``, sent an ``avatar.*``
-event or connected with ``?avatar=``. ``response.video.delta`` and the two switches have the names
-that Azure Voice Live gives them:
+event or connected with ``?avatar=``. ``response.video.delta``, ``response.audio_timestamp.*`` and
+the two switches have the names that Azure Voice Live gives them:
 
 ``session.avatar.switch_to_speaking``
     ``turn_id`` (the response's id), ``generation``, ``frame_index`` (its first frame),
@@ -95,15 +103,24 @@ that Azure Voice Live gives them:
 ``session.avatar.switch_to_idle``
     as ``switch_to_speaking``: ``frame_index`` is the first frame that will not come,
     ``cycle_index`` where the idle cycle continues.
+``response.audio_timestamp.delta``
+    ``response_id``, ``item_id``, ``output_index``, ``content_index``, ``text`` (a word),
+    ``audio_offset_ms`` (from the response's beginning), ``audio_duration_ms``, ``timestamp_type``
+    ("word"), ``estimated`` (the voice does not say when its words are: by the text's length).
+    ``response.audio_timestamp.done`` follows the last one.
 ``avatar.capacity``
     ``over``, ``frames_per_s_wanted``, ``frames_per_s_made``: the server has more frames to make
     than it can (``over`` true), or no longer (false). Frames are dropped meanwhile, audio never.
+
+Such a client also gets ``conversation.item.input_audio_transcription.delta`` while the user speaks,
+with the ``item_id`` of ``speech_started``; others get it once the item is committed, since they do
+not know the item before.
 
 ``response.created`` and ``response.done`` carry ``response.generation`` too: which response a
 binary message belongs to. ``response.done`` says in ``status_details`` why a response did not
 complete: a ``cancelled`` one has the ``reason`` "turn_detected" (the user spoke),
 "client_cancelled" or null (another response took its place), an ``incomplete`` one
-"max_output_tokens"; a ``failed`` one has an ``error``.
+"max_output_tokens" or "content_filter"; a ``failed`` one has an ``error``.
 
 ``error`` is ``{type, code, message, param, event_id}`` in ``error``. ``type`` is
 ``invalid_request_error`` (the client can correct it) or ``server_error``; ``code`` is for programs,
@@ -115,19 +132,19 @@ Session
 
 ==================================  ==============================================================
 used                                ``audio.input.format``, ``audio.input.turn_detection``,
+                                    ``audio.input.transcription`` (null where the server has no
+                                    speech recognition; ``model`` reads as what it has),
                                     ``audio.output.format``, ``audio.output.voice`` (a name, or
                                     ``{"id": name}``, which comes back as the name; empty: the
-                                    configured voice), ``avatar``
+                                    configured voice, else the avatar's), ``avatar``
 for the dialogue                    ``instructions``, ``output_modalities``, ``max_output_tokens``,
                                     ``tools`` (functions), ``tool_choice``: the modes "mirror" and
                                     "parrot" have no language model that could use them
 accepted, reads null                ``tracing``, ``truncation``, ``include``, ``reasoning``,
                                     ``parallel_tool_calls``, ``audio.input.noise_reduction``,
-                                    ``audio.input.transcription`` (nothing transcribes the user),
+                                    ``transcription.languages``, ``.keywords``, ``.delay``,
                                     ``turn_detection.idle_timeout_ms``
-accepted, reads as it is            ``model`` ("wsavatar"), ``audio.output.speed`` (1.0),
-                                    ``turn_detection`` of type "semantic_vad" ("server_vad"; its
-                                    ``eagerness`` has no effect)
+accepted, reads as it is            ``model`` ("wsavatar"), ``audio.output.speed`` (1.0)
 ignored                             ``id``, ``object``, ``expires_at``
 refused                             ``prompt``, tools of type "mcp", ``type`` "transcription",
                                     fields of the beta API, unknown fields
@@ -137,7 +154,10 @@ refused                             ``prompt``, tools of type "mcp", ``type`` "t
   48000), ``{"type": "audio/pcmu"}`` or ``{"type": "audio/pcma"}`` (G.711 at 8 kHz). It is replaced
   whole.
 * ``turn_detection`` is ``{"type": "server_vad", threshold, prefix_padding_ms, silence_duration_ms,
-  create_response, interrupt_response}``, or null: the client commits and asks.
+  create_response, interrupt_response}``; the same with the type ``semantic_vad`` and ``eagerness``
+  ("low", "medium", "high", "auto"): a turn ends sooner where the words read as finished, and later
+  where they do not; or null: the client commits and asks. With another type, what is left out is
+  the server's default.
 * Ours is ``session.avatar``: ``id``, ``mode`` ("mirror", "parrot", "chat", "upstream"), ``video``:
   ``{encoding: "json" | "binary" | "none", region: "full" | "mouth", fps, quality, max_width}``.
 

@@ -194,7 +194,7 @@ class SessionConfig(StrictObject):
     default_turn_detection: SkipJsonSchema[TurnDetection] = Field(
         default=TurnDetection(), exclude=True
     )
-    # What an empty voice means.
+    # What an empty voice means: a name, or several with commas between them, for different engines.
     default_voice: SkipJsonSchema[str] = Field(default="", exclude=True)
     # The server's engine of speech recognition; empty: there is none, and nothing is transcribed.
     transcriber: SkipJsonSchema[str] = Field(default="", exclude=True)
@@ -203,6 +203,11 @@ class SessionConfig(StrictObject):
     def voice(self) -> str:
         """The voice in force: the client's, or the default one."""
         return self.audio.output.voice or self.default_voice
+
+    @property
+    def voice_name(self) -> str:
+        """The voice as a client is shown it: of a default with several names, the first."""
+        return self.audio.output.voice or _first(self.default_voice)
 
     def updated(self, patch: dict[str, Any], event_id: str | None = None) -> SessionConfig:
         """This configuration with a ``session.update``'s ``session`` merged into it.
@@ -248,14 +253,14 @@ class SessionConfig(StrictObject):
     def on_wire(self, session_id: str) -> SessionObject:
         """The ``session`` of ``session.created`` and ``session.updated``."""
         fields = {name: getattr(self, name) for name in SessionConfig.model_fields}
-        output = self.audio.output.model_copy(update={"voice": self.voice})
+        output = self.audio.output.model_copy(update={"voice": self.voice_name})
         fields["audio"] = self.audio.model_copy(update={"output": output})
         return SessionObject.model_construct(id=session_id, **fields)
 
     def _with_internals(self, old: SessionConfig) -> SessionConfig:
         """This configuration with what ``old`` has besides; it promises no more than it can do."""
         heard, spoken = self.audio.input, self.audio.output
-        if spoken.voice == old.default_voice:  # not a choice: it follows the default
+        if spoken.voice == _first(old.default_voice):  # not a choice: it follows the default
             spoken = spoken.model_copy(update={"voice": ""})
         asked = heard.transcription
         if asked is not None and self.avatar.mode != "upstream":  # there it is the other server's
@@ -329,6 +334,10 @@ def _input_formats(patch: dict[str, Any]) -> Iterator[Any]:
             yield value
         elif key in ("audio", "input") and isinstance(value, dict):
             yield from _input_formats(value)
+
+
+def _first(names: str) -> str:
+    return names.partition(",")[0].strip()
 
 
 def _without_nulls(data: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class ResponseFormat:
         tokens = request.max_output_tokens
         return cls(
             audio=request.output_format or output.format,
-            voice=request.voice or config.voice,
+            voice=request.voice or config.voice_name,
             rate=rate,
             video=wanted,
             binary=video.encoding == "binary",
