@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 __all__ = ["Metrics"]
 
 _LATENCY_BUCKETS_S = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_TURN_BUCKETS_S = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0)
 _RECENT = 512
 """Number of recent latencies kept for the percentiles of ``/api/stats``."""
 
@@ -57,6 +58,14 @@ class Metrics:
             registry=self.registry,
         )
         self._recent_first_frames_s: deque[float] = deque(maxlen=_RECENT)
+        self.turn_s = Histogram(
+            "wsavatar_turn_seconds",
+            "From the end of the user's speech to a stage of the answer.",
+            ("stage",),
+            buckets=_TURN_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._recent_turns_s: dict[str, deque[float]] = {}
         self._depths: Callable[[], Mapping[str, float]] = dict
         self._renderer_stats: Callable[[], object] = dict
         self.registry.register(_Live(self))
@@ -64,6 +73,12 @@ class Metrics:
     def observe_first_frame(self, seconds: float) -> None:
         self.first_frame_s.observe(seconds)
         self._recent_first_frames_s.append(seconds)
+
+    def observe_turn(self, stages: Mapping[str, float]) -> None:
+        """The times of one turn: seconds from the end of the user's speech to each stage."""
+        for stage, seconds in stages.items():
+            self.turn_s.labels(stage).observe(seconds)
+            self._recent_turns_s.setdefault(stage, deque(maxlen=_RECENT)).append(seconds)
 
     def watch_queues(self, depths: Callable[[], Mapping[str, float]]) -> None:
         """Set the function that gives queue depths by name; it is called at each scrape."""
@@ -97,7 +112,10 @@ class Metrics:
                 "in_s": round(_value(self.audio_in_s), 3),
                 "out_s": round(_value(self.audio_out_s), 3),
             },
-            "first_frame_ms": self._percentiles_ms(),
+            "first_frame_ms": _percentiles_ms(self._recent_first_frames_s),
+            "turn_ms": {
+                stage: _percentiles_ms(recent) for stage, recent in self._recent_turns_s.items()
+            },
             "queues": dict(self._depths()),
             "errors": _by_label(self.errors),
             "renderer": _plain(self._renderer_stats()),
@@ -108,16 +126,6 @@ class Metrics:
         flat = {f"queue_{name}": float(value) for name, value in self._depths().items()}
         _flatten("renderer", _plain(self._renderer_stats()), flat)
         return flat
-
-    def _percentiles_ms(self) -> dict[str, float | int | None]:
-        ordered = sorted(self._recent_first_frames_s)
-
-        def at(share: float) -> float | None:
-            if not ordered:
-                return None
-            return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
-
-        return {"count": len(ordered), "p50": at(0.5), "p99": at(0.99)}
 
 
 class _Live(Collector):
@@ -131,6 +139,17 @@ class _Live(Collector):
             GaugeMetricFamily(f"wsavatar_{name}", "Read from the running server.", value)
             for name, value in sorted(self._metrics.live().items())
         ]
+
+
+def _percentiles_ms(recent: Iterable[float]) -> dict[str, float | int | None]:
+    ordered = sorted(recent)
+
+    def at(share: float) -> float | None:
+        if not ordered:
+            return None
+        return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+
+    return {"count": len(ordered), "p50": at(0.5), "p95": at(0.95), "p99": at(0.99)}
 
 
 def _plain(value: object) -> Any:

@@ -21,7 +21,11 @@ from wsavatar.media.audio import resample
 from wsavatar.protocol.asyncapi import describe
 
 AUDIO = base64.b64encode(bytes(9600)).decode()  # 200 ms of silence
-NEEDS_A_VOICE = {"input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped"}
+NEEDS_A_VOICE = {
+    "input_audio_buffer.speech_started",
+    "input_audio_buffer.speech_stopped",
+    "avatar.turn",
+}
 NEEDS_OVERLOAD = {"avatar.capacity"}  # `tests.session.test_clients` has one
 
 

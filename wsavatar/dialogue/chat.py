@@ -113,9 +113,7 @@ class Chat(Dialogue):
     async def _turn_ended(self) -> None:
         if not self._commit():
             return  # the client has committed it
-        trace = TurnTrace()
-        trace.mark("speech_end", ago_s=self._listener.silent_ms / 1000)
-        trace.mark("turn_end")
+        trace = TurnTrace.of_turn(self._listener.silent_ms)
         await self._stop_waiting()
         self._waiting = asyncio.create_task(self._turn_is_over(trace), name="turn")
 
@@ -149,14 +147,12 @@ class Chat(Dialogue):
     async def create_response(self, request: ResponseRequest) -> None:
         await self._stop_waiting()
         await self._forget_interrupted()
-        trace = TurnTrace()
-        trace.mark("turn_end")
-        await self._answer(replace(request, trace=trace))
+        await self._answer(replace(request, trace=TurnTrace.of_turn()))
 
     async def speak(self, text: str) -> None:
         await self._stop_waiting()
         await self._forget_interrupted()
-        await self._speaker.say((text,))
+        await self._speaker.say((text,), ResponseRequest(trace=TurnTrace.of_turn()))
 
     async def welcome(self) -> None:
         greeting = self._config.persona.greeting

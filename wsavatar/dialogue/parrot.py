@@ -6,6 +6,8 @@ The turn ends by voice activity, or, without turn detection, by the client's com
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from wsavatar.media.audio import resample
@@ -17,6 +19,7 @@ from .listener import Listener
 from .live import PLAYBACK_STALLED, LiveSpeech
 from .requests import repeated, unmet
 from .speaker import Speaker
+from .trace import TurnTrace
 from .transcriber import Transcriber
 from .turns import TurnAudio, TurnBegan
 
@@ -75,10 +78,10 @@ class Parrot(Dialogue):
             await self._speaker.fail("nothing_to_answer", problem, request)
         else:
             trimmed = [trim_silence(one) if isinstance(one, Recording) else one for one in said]
-            await self._speaker.say(trimmed, request)
+            await self._speaker.say(trimmed, replace(request, trace=TurnTrace.of_turn()))
 
     async def speak(self, text: str) -> None:
-        await self._speaker.say((text,))
+        await self._speaker.say((text,), ResponseRequest(trace=TurnTrace.of_turn()))
 
     async def configure(self, config: DialogueConfig) -> None:
         old, self._config = self._config, config
@@ -126,7 +129,8 @@ class Parrot(Dialogue):
                 await self._push_long(part)
             await self._end_long()
         elif part is not None and self._may_answer:
-            await self._speaker.say((trim_silence(part),))
+            trace = TurnTrace.of_turn(self._listener.silent_ms)
+            await self._speaker.say((trim_silence(part),), ResponseRequest(trace=trace))
 
     def _commit(self) -> Recording | None:
         """The turn so far as an item; None if the client has committed it."""

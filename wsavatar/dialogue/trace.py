@@ -28,6 +28,15 @@ class TurnTrace:
         self._clock = clock
         self._times: dict[Stage, float] = {}
 
+    @classmethod
+    def of_turn(cls, silent_ms: int = 0) -> TurnTrace:
+        """A turn that is over now, after this silence; or a request, after none."""
+        trace = cls()
+        if silent_ms:
+            trace.mark("speech_end", ago_s=silent_ms / 1000)
+        trace.mark("turn_end")
+        return trace
+
     def mark(self, stage: Stage, *, ago_s: float = 0.0) -> None:
         """This stage was reached ``ago_s`` seconds ago."""
         self._times.setdefault(stage, self._clock() - ago_s)

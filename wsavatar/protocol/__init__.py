@@ -108,6 +108,11 @@ the two switches have the names that Azure Voice Live gives them:
     ``audio_offset_ms`` (from the response's beginning), ``audio_duration_ms``, ``timestamp_type``
     ("word"), ``estimated`` (the voice does not say when its words are: by the text's length).
     ``response.audio_timestamp.done`` follows the last one.
+``avatar.turn``
+    ``response_id``, ``turn_end_ms``, ``transcript_ms``, ``first_token_ms``, ``first_sound_ms``,
+    ``first_frame_ms``, ``first_heard_ms``: when the stages of an answer were reached, in
+    milliseconds from the end of the user's speech (or from the request); null: not reached. Once a
+    response, when ``avatar.playback`` says that it is heard, else at its end.
 ``avatar.capacity``
     ``over``, ``frames_per_s_wanted``, ``frames_per_s_made``: the server has more frames to make
     than it can (``over`` true), or no longer (false). Frames are dropped meanwhile, audio never.

@@ -20,6 +20,7 @@ __all__ = [
     "AudioTimestampDone",
     "AvatarSwitchToIdle",
     "AvatarSwitchToSpeaking",
+    "AvatarTurn",
     "ContentPart",
     "ContentPartAdded",
     "ContentPartDone",
@@ -271,3 +272,21 @@ class AvatarSwitchToIdle(_AvatarSwitch):
     """
 
     type: Literal["session.avatar.switch_to_idle"] = "session.avatar.switch_to_idle"
+
+
+class AvatarTurn(ServerEvent):
+    """How long an answer took, in milliseconds from the end of the user's speech, or from the
+    request where nothing was spoken.
+
+    Sent once a response: when the client reports that it plays, else at the response's end. Null:
+    the stage was not reached, or does not exist in this mode.
+    """
+
+    type: Literal["avatar.turn"] = "avatar.turn"
+    response_id: str
+    turn_end_ms: int | None = None
+    transcript_ms: int | None = None
+    first_token_ms: int | None = None
+    first_sound_ms: int | None = None
+    first_frame_ms: int | None = None
+    first_heard_ms: int | None = None

@@ -36,6 +36,7 @@ from wsavatar.session.outputs import Outputs
 from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
+from wsavatar.session.turn_report import TurnReport
 
 __all__ = ["MAX_AHEAD_S", "Dependencies", "SpokenResponse"]
 
@@ -97,6 +98,12 @@ class SpokenResponse:
         self._id = response_id or wire.new_id("resp")
         self._outputs = Outputs(
             dependencies.downlink, dependencies.conversation, self._id, form, self._transcript
+        )
+        self._turn = TurnReport(
+            self._id,
+            form.trace,
+            dependencies.metrics,
+            dependencies.downlink if form.for_avatars else None,
         )
         self._stream: FrameStream | None = None
         self._first_cycle_index = 0
@@ -242,6 +249,7 @@ class SpokenResponse:
         self._playback.reported(position_s, self._deps.clock())
         self._moved.set()
         self._count_shown(frames_shown, frames_late)
+        self._turn.heard(position_s)
         self._complete_if_heard()
 
     def truncated(self, audio_end_s: float) -> None:
@@ -335,6 +343,7 @@ class SpokenResponse:
                 self._first_frame_seen = True
                 now = self._deps.clock()
                 self._playback.showing(now)
+                self._turn.first_frame()
                 self._deps.metrics.observe_first_frame(now - self._first_chunk_s)
             self._deps.downlink.frame(
                 outcome,
@@ -445,6 +454,7 @@ class SpokenResponse:
                 self._stream.cancel()
             self._stream.close()
         self._deps.metrics.responses.labels(outcome).inc()
+        self._turn.send()
 
     def _end_part(self, *, complete: bool = True) -> None:
         """No more audio or text."""

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from wsavatar.dialogue.base import ResponseRequest
+from wsavatar.dialogue.trace import TurnTrace
 from wsavatar.protocol import events as wire
 from wsavatar.render.jobs import VideoFormat
 
@@ -33,6 +34,8 @@ class ResponseFormat:
     max_output_tokens: Any
     metadata: dict[str, str] | None
     in_conversation: bool
+    trace: TurnTrace | None
+    """Where the stages of the turn are marked."""
 
     @property
     def in_text(self) -> bool:
@@ -61,4 +64,5 @@ class ResponseFormat:
             max_output_tokens=config.max_output_tokens if tokens is None else tokens,
             metadata=dict(request.metadata) if request.metadata is not None else None,
             in_conversation=request.in_conversation,
+            trace=request.trace,
         )
