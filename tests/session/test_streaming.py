@@ -137,6 +137,7 @@ async def test_a_parrot_says_back_what_the_client_committed(
         "response.content_part.done",
         "response.video.done",
         "session.avatar.switch_to_idle",
+        "avatar.turn",
         "conversation.item.done",
         "response.output_item.done",
         "response.done",
