@@ -224,6 +224,7 @@ class _Model:
     """One voice. Its methods block, and may be called on several threads."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.stem
         self._path = path
         self._guard = threading.Lock()
         self._voice: PiperVoice | None = None
@@ -246,7 +247,7 @@ class _Model:
             ]
         except Exception as error:  # several phonemizers by language, with errors of their own
             raise VoiceError(
-                f"Piper's voice {self._path.stem} cannot read this text: {type(error).__name__}."
+                f"Piper's voice {self.name} cannot read this text: {type(error).__name__}."
             ) from error
         places = word_starts(alone, sentences)
         return [
@@ -279,7 +280,7 @@ class _Model:
         except Exception as error:  # onnxruntime's errors have no common class of their own
             if run.stopped:
                 return np.empty(0, np.float32), []
-            raise VoiceError(f"Piper's voice {self._path.stem} failed: {error}") from error
+            raise VoiceError(f"Piper's voice {self.name} failed: {error}") from error
         samples = made[0].squeeze().astype(np.float32) * np.float32(_GAIN)
         words = []
         if len(made) > 1:
