@@ -36,6 +36,7 @@ from wsavatar.dialogue.base import (
 from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.registry import DialogueError
+from wsavatar.dialogue.tts import VoiceInfo, VoiceList
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Chunk
 from wsavatar.media import jpeg
@@ -323,6 +324,9 @@ class FakeSpeech:
 
     def status(self) -> list[EngineStatus]:
         return [EngineStatus("asr", "a good ear"), EngineStatus("llm", "a clever model")]
+
+    def voice_list(self) -> VoiceList:
+        return VoiceList((VoiceInfo("coral", "Coral", "en-US", "openai"),), complete=False)
 
 
 def fake_engine(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeAvatars, fake_engine, get, running, served_well, settings
+from tests.helpers import FakeAvatars, FakeSpeech, fake_engine, get, running, served_well, settings
 from wsavatar.serve.server import AvatarServer
 
 
@@ -64,6 +64,16 @@ async def test_no_path_leaves_the_page(site: AvatarServer, path: str) -> None:
     answer = await get(site, path)
     assert answer.status == 404
     assert b"secret\n" not in answer.body
+
+
+async def test_the_voices_to_choose(site: AvatarServer) -> None:
+    """Each with the name that a session asks for, its language and engine; none without engines."""
+    async with running(fake_engine(speech=FakeSpeech())) as server:
+        assert (await get(server, "/api/voices")).json == {
+            "voices": [{"id": "coral", "name": "Coral", "language": "en-US", "engine": "openai"}],
+            "complete": False,
+        }
+    assert (await get(site, "/api/voices")).json == {"voices": [], "complete": True}
 
 
 async def test_methods(site: AvatarServer) -> None:

@@ -15,7 +15,7 @@ from wsavatar.config import Settings
 from .asr import Recognizer, create_recognizer
 from .engine import EngineError, EngineStatus, Kind, SharedEngine
 from .llm import LanguageModel, create_language_model
-from .tts import Voice, VoiceError, VoiceInfo, Voices, create_voices
+from .tts import Voice, VoiceError, VoiceList, Voices, create_voices
 
 __all__ = ["Engines"]
 
@@ -52,9 +52,9 @@ class Engines:
             raise VoiceError(self._problems["tts"])
         return self.voices.voice(name)
 
-    def voice_infos(self) -> Sequence[VoiceInfo]:
+    def voice_list(self) -> VoiceList:
         """The voices to choose, as far as they are known now. Called on the event loop."""
-        return self.voices.infos() if self.voices is not None else ()
+        return self.voices.listed() if self.voices is not None else VoiceList((), complete=True)
 
     def problem(self, kind: Kind) -> str:
         """Why there is no such engine, and what to type; empty: there is one."""

@@ -58,6 +58,14 @@ def build_site(
     def prometheus() -> Reply:
         return Reply(HTTPStatus.OK, metrics.prometheus(), CONTENT_TYPE_LATEST)
 
+    def voices() -> Reply:
+        loaded = engine()
+        if loaded is None:
+            return _not_yet(progress())
+        if loaded.speech is None:
+            return json_reply({"voices": [], "complete": True})
+        return json_reply(asdict(loaded.speech.voice_list()))
+
     def endpoint() -> Reply:
         sentence = b"This is a WebSocket: connect to it with a WebSocket client.\n"
         upgrade = {"Upgrade": "websocket", "Cache-Control": "no-store"}
@@ -70,6 +78,7 @@ def build_site(
             "/healthz": lambda: json_reply({"status": "ok", "version": __version__}),
             "/readyz": ready,
             "/metrics": prometheus,
+            "/api/voices": voices,
             "/api/stats": lambda: json_reply(metrics.snapshot()),
             "/asyncapi.json": lambda: json_reply(describe()),
         },
@@ -96,7 +105,7 @@ class AvatarFiles:
             raise NotFound(f"nothing at {path}")
         engine = self._engine()
         if engine is None:
-            return self._not_yet()
+            return _not_yet(self._progress())
         avatars = engine.avatars
         listed = [_public(info) for info in avatars.list()]
         return json_reply({"avatars": listed, "default": avatars.default_id if listed else None})
@@ -105,7 +114,7 @@ class AvatarFiles:
         """``/avatars/<id>/`` and one of avatar.json, idle.mp4, idle.bin, poster.jpg."""
         engine = self._engine()
         if engine is None:
-            return self._not_yet()
+            return _not_yet(self._progress())
         avatar_id, _, name = path.removeprefix("/avatars/").partition("/")
         try:
             match name:
@@ -143,12 +152,12 @@ class AvatarFiles:
                     self._cycles.popitem(last=False)
         return Reply(HTTPStatus.OK, body, "application/octet-stream", {"Cache-Control": "no-cache"})
 
-    def _not_yet(self) -> Reply:
-        body = {"error": "not ready", "progress": self._progress()}
-        reply = json_reply(body, HTTPStatus.SERVICE_UNAVAILABLE)
-        return Reply(
-            reply.status, reply.body, reply.content_type, {**reply.headers, "Retry-After": "1"}
-        )
+
+def _not_yet(progress: str) -> Reply:
+    body = {"error": "not ready", "progress": progress}
+    reply = json_reply(body, HTTPStatus.SERVICE_UNAVAILABLE)
+    headers = {**reply.headers, "Retry-After": "1"}
+    return Reply(reply.status, reply.body, reply.content_type, headers)
 
 
 def idle_cycle(frames: np.ndarray, fps: float, quality: int) -> bytes:

@@ -18,6 +18,7 @@ from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import Mode
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.engine import EngineStatus
+from wsavatar.dialogue.tts import VoiceList
 from wsavatar.faces.base import Chunk, SpeechChunker
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
@@ -73,6 +74,9 @@ class SpeechEngines(Protocol):
     async def close(self) -> None: ...
 
     def status(self) -> Sequence[EngineStatus]: ...
+
+    def voice_list(self) -> VoiceList:
+        """The voices to choose, as far as they are known now. Called on the event loop."""
 
 
 class AvatarSummary(Protocol):

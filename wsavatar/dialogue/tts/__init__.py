@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wsavatar.config import TtsSettings
 
-from .base import Voice, VoiceError, VoiceInfo
+from .base import Voice, VoiceError, VoiceInfo, VoiceList
 from .edge import EdgeEngine
 from .endpoint import EndpointEngine
 from .espeak import EspeakEngine
@@ -17,6 +17,7 @@ __all__ = [
     "VoiceCheck",
     "VoiceError",
     "VoiceInfo",
+    "VoiceList",
     "Voices",
     "check_voices",
     "create_voice",

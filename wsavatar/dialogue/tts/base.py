@@ -23,6 +23,7 @@ __all__ = [
     "VoiceEngine",
     "VoiceError",
     "VoiceInfo",
+    "VoiceList",
     "VoiceTimeout",
     "VoiceUnreachable",
     "WordTime",
@@ -109,6 +110,14 @@ class VoiceInfo:
     language: str
     """As "en-US"; empty: any."""
     engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceList:
+    """The voices to choose. ``complete`` False: a service is asked for more of them now."""
+
+    voices: tuple[VoiceInfo, ...]
+    complete: bool
 
 
 class VoiceEngine(ABC):

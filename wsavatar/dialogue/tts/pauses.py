@@ -49,7 +49,8 @@ class PausedVoice:
                     continue
                 if not begun:
                     begun, self._previous = True, text
-                    yield pause
+                    if len(pause):
+                        yield pause
                 yield part
 
 

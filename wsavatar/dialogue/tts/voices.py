@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wsavatar.config import TtsSettings
 from wsavatar.dialogue.engine import EngineError
 
-from .base import Voice, VoiceEngine, VoiceError, VoiceInfo, WordTime
+from .base import Voice, VoiceEngine, VoiceError, VoiceList, WordTime
 from .fallback import FallbackVoice, Link, ServiceState
 from .pauses import PausedVoice
 
@@ -50,6 +50,8 @@ class Voices:
         settings: TtsSettings,
         engines: Mapping[str, MakeEngine],
         automatic: Sequence[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         unknown = [name for name in settings.engines if name != AUTO and name not in engines]
         if unknown:
@@ -60,7 +62,8 @@ class Voices:
         self._states = [ServiceState(engine.name) for engine in self._engines]
         self._failures: dict[str, str] = {}  # of engines that did not start
         self._look_up: asyncio.Task[None] | None = None
-        self._look_up_at_s = 0.0
+        self._look_up_again_s = 0.0
+        self._clock = clock
 
     def voice(self, name: str = "") -> Voice:
         """A session's voice; a name that an engine does not know means its default voice."""
@@ -71,15 +74,15 @@ class Voices:
         ]
         return PausedVoice(FallbackVoice(links))
 
-    def infos(self) -> Sequence[VoiceInfo]:
+    def listed(self) -> VoiceList:
         """The voices to choose, as far as they are known now. Call it on the event loop: it begins
-        to ask those services for theirs that were not asked yet."""
-        if self._look_up is None or (
-            self._look_up.done() and time.monotonic() > self._look_up_at_s + _LOOK_UP_AGAIN_S
-        ):
-            self._look_up_at_s = time.monotonic()
+        to ask those services for theirs that were not asked lately."""
+        now_s = self._clock()
+        if self._look_up is None or (self._look_up.done() and now_s > self._look_up_again_s):
+            self._look_up_again_s = now_s + _LOOK_UP_AGAIN_S
             self._look_up = asyncio.create_task(self._look_up_all(), name="look up voices")
-        return [info for engine in self._engines for info in engine.voices()][:_MAX_LISTED]
+        infos = [info for engine in self._engines for info in engine.voices()]
+        return VoiceList(tuple(infos[:_MAX_LISTED]), complete=self._look_up.done())
 
     @property
     def name(self) -> str:
@@ -89,8 +92,10 @@ class Voices:
     @property
     def note(self) -> str:
         """What a user should know: of the first engine, and of those that cannot be used."""
-        notes = [engine.note for engine in self._usable()[:1]]
-        return " ".join(filter(None, [*notes, *map(self._problem, self._engines)]))
+        usable = self._usable()
+        if not usable:
+            return ""
+        return " ".join(filter(None, [usable[0].note, *map(self._problem, self._engines)]))
 
     @property
     def problem(self) -> str:
