@@ -14,6 +14,7 @@ from dataclasses import replace
 from wsavatar.media.audio import Resampler, resample
 
 from .asr import ASR_RATE, Heard, Recognition, Recognizer
+from .asr.words import continuation
 from .base import DialogueConfig, DialogueSession, Samples
 from .conversation import Recording
 from .engine import EngineError
@@ -323,8 +324,8 @@ class Transcriber:
             return
         if item_id != turn.sent_as:
             turn.sent, turn.sent_as = "", item_id
-        if len(text) > len(turn.sent) and text.startswith(turn.sent):
-            delta, turn.sent = text[len(turn.sent) :], text
+        if delta := continuation(turn.sent, text):
+            turn.sent += delta
             self._session.transcript_delta(item_id, delta)
 
     def _tell(self, turn: TurnText, item_id: str, result: str | EngineError) -> None:
