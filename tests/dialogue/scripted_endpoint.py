@@ -228,8 +228,8 @@ class ScriptedEndpoint:
         if body.get("stream") == "true" and body.get("response_format") != "text":
             done = {"type": "transcript.text.done", "text": answer.text}
             return await _stream(request, answer, "text/event-stream", _transcript_delta, (done,))
-        whole = answer
-        if answer.status == 200:
+        whole = answer  # bytes are the whole answer
+        if answer.status == 200 and not any(isinstance(step, bytes) for step in answer.steps):
             waits = (step for step in answer.steps if not isinstance(step, str))
             whole = Answer(*waits, json.dumps({"text": answer.text}))
         return await _stream(request, whole, "application/json", str.encode)
@@ -238,10 +238,14 @@ class ScriptedEndpoint:
 async def _body(request: web.Request) -> dict[str, Any]:
     if request.content_type.startswith("multipart/"):
         form = await request.post()
-        return {
-            name: one.file.read() if isinstance(one, web.FileField) else one
-            for name, one in form.items()
-        }
+        fields: dict[str, Any] = {}
+        for name, one in form.items():
+            if isinstance(one, web.FileField):
+                with one.file:
+                    fields[name] = one.file.read()
+            else:
+                fields[name] = one
+        return fields
     text = await request.text()
     body: dict[str, Any] = json.loads(text) if text else {}
     return body

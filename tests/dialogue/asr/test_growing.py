@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,7 +34,15 @@ class Reader:
     readings: list[Reading] = field(default_factory=list)
     now_s: float = 0.0
 
-    async def __call__(self, samples: np.ndarray, *, language: str, prompt: str) -> str:
+    async def __call__(
+        self,
+        samples: np.ndarray,
+        *,
+        language: str,
+        prompt: str,
+        on_text: Callable[[str], None],
+    ) -> str:
+        self.on_text = on_text
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.readings.append(Reading(len(samples) / ASR_RATE, prompt, language, done))
         return await done
@@ -344,6 +353,21 @@ async def test_a_turn_that_is_minutes_behind_fails(reader: Reader, slots: Slots)
     with pytest.raises(EngineError, match="smaller model") as failed:
         await turn.finish()
     assert failed.value.code == "engine_timeout"
+
+
+async def test_the_beginning_of_a_reading_is_heard(reader: Reader, slots: Slots) -> None:
+    """An engine that streams tells its text before the reading ends; it may still change."""
+    turn = Turn(reader, slots, Growth(finish_s=1))
+    turn.push(voice(1))
+    turn.voice_ended()
+    await reader.answer("one two")
+    turn.push(voice(1))
+    await settled()
+    reader.on_text("three")
+    assert turn.heard[-1] == Heard("one two three", "one two")
+    await reader.answer("three four")
+    assert turn.heard[-1] == Heard("one two three four", "one two", whole=True)
+    turn.cancel()
 
 
 async def test_a_cancelled_turn_says_nothing_more(reader: Reader, slots: Slots) -> None:

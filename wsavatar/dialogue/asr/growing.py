@@ -35,9 +35,14 @@ _PROMPT_CHARS = 200
 
 
 class Read(Protocol):
-    """Reads samples at ASR_RATE. Raises EngineError."""
+    """Reads samples at ASR_RATE. Raises EngineError.
 
-    def __call__(self, samples: Samples, *, language: str, prompt: str) -> Awaitable[str]: ...
+    ``on_text`` may be called with the text so far, on the event loop.
+    """
+
+    def __call__(
+        self, samples: Samples, *, language: str, prompt: str, on_text: Callable[[str], None]
+    ) -> Awaitable[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,9 @@ class Growing:
         prompt = " ".join(filter(None, (self._prompt, self._finished[-_PROMPT_CHARS:])))
         started = self._clock()
         try:
-            text = await self._read(samples, language=self._language, prompt=prompt)
+            text = await self._read(
+                samples, language=self._language, prompt=prompt, on_text=self._tell
+            )
         except EngineError as error:
             if self._over:
                 raise
@@ -254,6 +261,11 @@ class Growing:
             self._cost_s = self._clock() - started
             self._readings += 1
         self._take(len(samples), text.strip(), finishes=finishes)
+
+    def _tell(self, text: str) -> None:
+        """The beginning of a reading came."""
+        self._text = _joined(self._finished, text.strip())
+        self._on_heard(Heard(self._text, self._agreement.stable))
 
     def _take(self, read: int, text: str, *, finishes: bool) -> None:
         if self._error is not None:
