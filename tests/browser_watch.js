@@ -12,6 +12,9 @@
     responses: {}, // generation -> PCM16 as received, in order
     recorded: [], // [context frame, samples] of what is output
     events: [], // types of text messages
+    regions: {}, // frame index -> [x, y, w, h], of the last response
+    cycleIndex: 0, // of its frame 0
+    dissolved: 0, // the last paint in which the old picture faded out over the new one
     playback: [], // what the page says it has shown
     sockets: [],
     sampleRate: 0,
@@ -47,6 +50,7 @@
       const event = JSON.parse(data);
       watch.events.push(event.type);
       if (event.type === "response.created") watch.response = event.response;
+      if (event.type === "session.avatar.switch_to_speaking") watch.cycleIndex = event.cycle_index;
       return;
     }
     const view = new DataView(data);
@@ -55,6 +59,7 @@
     if (view.getUint8(0) === 1) {
       const frame = { generation, index, ptsUs: Number(view.getBigUint64(8, true)) };
       watch.received.push([generation, index, frame.ptsUs]);
+      watch.regions[index] = [16, 18, 20, 22].map((at) => view.getUint16(at, true));
       frameOf.set(data, frame);
     } else {
       const parts = (watch.responses[generation] ??= []);
@@ -92,6 +97,7 @@
   const nativeDraw = CanvasRenderingContext2D.prototype.drawImage;
   CanvasRenderingContext2D.prototype.drawImage = function (image, ...rest) {
     nativeDraw.call(this, image, ...rest);
+    if (image instanceof HTMLCanvasElement && this.canvas.isConnected) watch.dissolved = paint;
     const frame = frameOf.get(image);
     if (!frame || !this.canvas.isConnected || this.globalAlpha < 0.05) return;
     const { contextTime = 0, performanceTime = 0 } = context?.getOutputTimestamp() ?? {};

@@ -31,7 +31,8 @@ const panel = new Panel();
 const connection = new Connection(realtimeUrl);
 const output = new Output();
 const player = new Player(output, RATE);
-const session = new Session({ connection, player, decode, wishes });
+const idle = () => /** @type {IdleCycle} */ (face.idle); // there is one before a session begins
+const session = new Session({ connection, player, decode, idle, wishes });
 const log = new Log(session.transcript);
 const talk = new Talk({
   send: (block) => session.agreed && connection.sendAudio(block),
@@ -65,7 +66,7 @@ function wishes() {
     avatar: avatarId,
     mode: view.mode,
     ...voice,
-    region: query.get("region") === "mouth" ? "mouth" : "full",
+    region: query.get("region") === "full" ? "full" : "mouth",
     hold: view.hold.checked,
     inputRate: RATE,
     outputRate: RATE,
@@ -141,15 +142,15 @@ async function prepare() {
 /** Show an avatar; a session in progress changes with it. @param {string} id */
 async function useAvatar(id) {
   avatarId = id;
-  const idle = new IdleCycle(id, decode);
+  const cycle = new IdleCycle(id, decode);
   session.cutOff();
   view.progress(0);
-  const loaded = idle.load((share) => view.progress(share));
-  face.setIdle(idle);
+  const loaded = cycle.load((share) => view.progress(share));
+  face.setIdle(cycle);
   try {
     await loaded;
   } catch (error) {
-    if (idle.abort.signal.aborted) return; // another one was chosen meanwhile
+    if (cycle.abort.signal.aborted) return; // another one was chosen meanwhile
     throw error;
   }
   view.progress(1);

@@ -3,9 +3,8 @@
  * The picture: at every animation frame, what the canvas shows.
  *
  * At rest it shows the idle cycle, by the wall clock. While a response is heard it shows the frame
- * that belongs to the sound, over the idle frame of the same cycle index where only the mouth was
- * sent. Every change between the two dissolves: a snapshot of the old picture fades out over
- * the new one. Knows nothing of the network; of sound only what `heardAt` returns.
+ * that belongs to the sound. Every change between the two dissolves: a snapshot of the old picture
+ * fades out over the new one. Knows nothing of the network; of sound only what `heardAt` returns.
  */
 
 import { RefreshMeter, paintTime } from "./clock.js";
@@ -19,6 +18,7 @@ const STARVED_S = 0.4;
  * @typedef {import("./speech.js").Speech} Speech
  * @typedef {import("./idle.js").IdleCycle} IdleCycle
  * @typedef {import("./frames.js").Frame} Frame
+ * @typedef {import("./picture.js").Picture} Picture
  */
 
 export class Face {
@@ -36,7 +36,7 @@ export class Face {
     this.source = null;
     /** Opacity of the snapshot over the picture, 0 to 1. */
     this.fade = 0;
-    /** @type {ImageBitmap | null} what the canvas shows, and nothing else */
+    /** @type {ImageBitmap | Picture | null} what the canvas shows, and nothing else */
     this.shown = null;
     this.idleIndex = 0;
     this.idleSinceMs = 0;
@@ -98,8 +98,8 @@ export class Face {
     if (!frame) return false;
     if (heardS - frame.ptsUs / 1e6 > STARVED_S) return this.#leave(speech, paintMs);
     this.#changeTo(speech);
-    const bitmap = /** @type {ImageBitmap} */ (frame.bitmap);
-    this.#show(bitmap, () => this.#drawFrame(bitmap, frame, this.#positionOf(speech, frame)));
+    const picture = /** @type {Picture} */ (frame.bitmap);
+    this.#show(picture, () => picture.draw(this.context));
     if (isNew) this.onFrame(frame, frame.ptsUs / 1000 - heardS * 1000, paintMs);
     return true;
   }
@@ -120,25 +120,13 @@ export class Face {
   /**
    * Draw what is not on the canvas yet. Most paints change nothing, and then cost nothing;
    * during a dissolve each one draws.
-   * @param {ImageBitmap} bitmap
+   * @param {ImageBitmap | Picture} picture
    * @param {() => void} draw
    */
-  #show(bitmap, draw) {
-    if (this.shown === bitmap) return;
+  #show(picture, draw) {
+    if (this.shown === picture) return;
     draw();
-    this.shown = this.fade > 0 ? null : bitmap;
-  }
-
-  /**
-   * A frame, over the idle frame that it was drawn on where only the mouth was sent.
-   * @param {ImageBitmap} bitmap
-   * @param {Frame} frame
-   * @param {number} position  in the idle cycle
-   */
-  #drawFrame(bitmap, { region }, position) {
-    const isWhole = region[2] === this.canvas.width && region[3] === this.canvas.height;
-    if (!isWhole) this.#draw(this.idle?.bitmap(position) ?? null);
-    this.#draw(bitmap, 1, region);
+    this.shown = this.fade > 0 ? null : picture;
   }
 
   /** Begin a dissolve from what the canvas shows to another source. @param {object} source */
@@ -204,14 +192,12 @@ export class Face {
   }
 
   /**
-   * @param {CanvasImageSource | null} picture
+   * @param {CanvasImageSource} picture
    * @param {number} [alpha]
-   * @param {[number, number, number, number]} [region]
    */
-  #draw(picture, alpha = 1, region = [0, 0, this.canvas.width, this.canvas.height]) {
-    if (!picture) return;
+  #draw(picture, alpha = 1) {
     this.context.globalAlpha = alpha;
-    this.context.drawImage(picture, ...region);
+    this.context.drawImage(picture, 0, 0, this.canvas.width, this.canvas.height);
     this.context.globalAlpha = 1;
   }
 

@@ -20,14 +20,14 @@ import { isDue } from "./clock.js";
  * @property {number} ptsUs
  * @property {[number, number, number, number]} region
  * @property {Uint8Array | null} jpeg  null once decoding began
- * @property {Closable | null} bitmap  null until decoded
+ * @property {Closable | null} bitmap  what is drawn; null until decoded
  * @property {"waiting" | "decoding" | "ready" | "failed"} state
  */
 
 export class FrameQueue {
   /**
    * @param {object} options
-   * @param {(jpeg: Uint8Array) => Promise<Closable>} options.decode
+   * @param {(jpeg: Uint8Array, frame: Frame) => Promise<Closable>} options.decode
    * @param {number} [options.ahead]
    * @param {number} [options.parallel]  decodes under way at once
    * @param {number} [options.maxWaiting]
@@ -165,7 +165,7 @@ export class FrameQueue {
     frame.state = "decoding";
     this.decoding += 1;
     try {
-      const bitmap = await this.decode(jpeg);
+      const bitmap = await this.decode(jpeg, frame);
       if (this.closed || frame.state !== "decoding") bitmap.close();
       else {
         frame.bitmap = bitmap;

@@ -3,8 +3,8 @@
  * An avatar at rest: its source frames, fetched once, decoded around the moment they are needed.
  *
  * `/avatars/<id>/idle.bin` is a sequence of length-prefixed frame messages. JPEGs stay in memory
- * compressed; at most `WINDOW` bitmaps are decoded, because a hundred decoded pictures are a
- * hundred megabytes.
+ * compressed; at most `WINDOW` bitmaps are decoded, and those that frames of speech lie on, because
+ * a hundred decoded pictures are a hundred megabytes.
  */
 
 import { cycleIndex } from "./frames.js";
@@ -29,8 +29,12 @@ export class IdleCycle {
     this.count = 0;
     /** @type {Uint8Array[]} */
     this.jpegs = [];
-    /** @type {Map<number, ImageBitmap | null>} by source frame; null: being decoded */
+    /** @type {Map<number, ImageBitmap | null>} by source frame; null: being decoded, or cannot be */
     this.bitmaps = new Map();
+    /** @type {Map<number, Promise<void>>} what is being decoded, by source frame */
+    this.decoding = new Map();
+    /** @type {Map<number, number>} how many frames of speech lie on a source frame */
+    this.held = new Map();
     this.abort = new AbortController();
   }
 
@@ -86,6 +90,27 @@ export class IdleCycle {
     return this.#nearest(wanted);
   }
 
+  /**
+   * The very picture of a cycle index, kept until `release`.
+   * @param {number} index
+   * @returns {Promise<ImageBitmap | null>}  null where it cannot be decoded
+   */
+  async hold(index) {
+    const source = cycleIndex(index, this.count);
+    this.held.set(source, (this.held.get(source) ?? 0) + 1);
+    this.#want(source);
+    await this.decoding.get(source);
+    return this.bitmaps.get(source) ?? null;
+  }
+
+  /** @param {number} index  as it was held */
+  release(index) {
+    const source = cycleIndex(index, this.count);
+    const count = (this.held.get(source) ?? 0) - 1;
+    if (count > 0) this.held.set(source, count);
+    else this.held.delete(source);
+  }
+
   /** @param {number} source */
   #nearest(source) {
     let best = null;
@@ -104,18 +129,19 @@ export class IdleCycle {
     const jpeg = this.jpegs[source];
     if (!jpeg || this.bitmaps.has(source)) return;
     this.bitmaps.set(source, null);
-    this.decode(jpeg).then(
+    const decoded = this.decode(jpeg).then(
       (bitmap) => {
         if (this.abort.signal.aborted) bitmap.close();
         else this.bitmaps.set(source, bitmap);
       },
       () => {}, // a frame that cannot be decoded stays null: its neighbour is shown
     );
+    this.decoding.set(source, decoded.finally(() => this.decoding.delete(source)));
   }
 
   /** Close the bitmaps farthest from the head. @param {number} source */
   #forget(source) {
-    const decoded = [...this.bitmaps].filter(([, bitmap]) => bitmap);
+    const decoded = [...this.bitmaps].filter(([key, bitmap]) => bitmap && !this.held.has(key));
     if (decoded.length <= WINDOW) return;
     decoded.sort(([a], [b]) => Math.abs(b - source) - Math.abs(a - source));
     for (const [key, bitmap] of decoded.slice(0, decoded.length - WINDOW)) {

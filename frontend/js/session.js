@@ -26,13 +26,15 @@ export class Session {
    * @param {import("./connection.js").Connection} options.connection
    * @param {import("./player.js").Player} options.player
    * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
+   * @param {() => import("./idle.js").IdleCycle} options.idle  of the avatar that is shown
    * @param {() => Wishes} options.wishes  asked whenever the session is configured
    * @param {() => number} [options.now]  performance ms
    */
-  constructor({ connection, player, decode, wishes, now = () => performance.now() }) {
+  constructor({ connection, player, decode, idle, wishes, now = () => performance.now() }) {
     this.connection = connection;
     this.player = player;
     this.decode = decode;
+    this.idle = idle;
     this.wishes = wishes;
     this.now = now;
     this.transcript = new Transcript();
@@ -280,6 +282,7 @@ export class Session {
       livePrerollMs: isMirror ? livePrerollMs(this.longestPauseMs) : null,
       player: this.player,
       decode: this.decode,
+      idle: this.idle(),
     });
     this.transcript.avatarBegan(response.id);
     this.onSpeech(this.speech);

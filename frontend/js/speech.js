@@ -9,6 +9,7 @@
 import { SpokenText } from "./captions.js";
 import { mayStart } from "./clock.js";
 import { FrameQueue } from "./frames.js";
+import { Picture } from "./picture.js";
 
 /** Pre-roll of speech that comes faster than it is played. */
 const PROMPT_PREROLL_MS = 240;
@@ -23,14 +24,17 @@ export class Speech {
    * @param {number | null} options.livePrerollMs  for speech that is live; null: it is not
    * @param {import("./player.js").Player} options.player
    * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
+   * @param {import("./idle.js").IdleCycle} options.idle  of the avatar that speaks
    */
-  constructor({ id, generation, livePrerollMs, player, decode }) {
+  constructor({ id, generation, livePrerollMs, player, decode, idle }) {
     this.id = id;
     this.generation = generation;
     this.live = livePrerollMs !== null;
     this.prerollMs = livePrerollMs ?? PROMPT_PREROLL_MS;
     this.player = player;
-    this.frames = new FrameQueue({ decode });
+    this.frames = new FrameQueue({
+      decode: (jpeg, frame) => Picture.of(frame, decode(jpeg), idle, this.cycleIndex),
+    });
     /** Cycle index of frame 0. */
     this.cycleIndex = 0;
     /** @type {number | null} the first frame that will not come */

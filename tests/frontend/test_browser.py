@@ -105,11 +105,72 @@ def test_typed_text_is_said_and_then_it_rests(
     once_more(check)
 
 
-def test_only_the_mouth_can_be_sent(open_page: OpenPage, quiet: Callable[[], None]) -> None:
-    """With `?region=mouth` smaller frames come, and are as much in step."""
+# Compares every fifth frame, once no dissolve is over it, with the idle picture it was drawn on.
+LAID = """async () => {
+  const url = `avatars/${document.querySelector("input[name=avatar]:checked").value}`;
+  const bytes = new DataView(await (await fetch(`${url}/idle.bin`)).arrayBuffer());
+  const pixels = async (jpeg) => {
+    const bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" }));
+    const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    context.drawImage(bitmap, 0, 0);
+    return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+  };
+  const idle = [];
+  for (let at = 0; at < bytes.byteLength; ) {
+    const length = bytes.getUint32(at, true);
+    idle.push(await pixels(bytes.buffer.slice(at + 28, at + 4 + length)));
+    at += 4 + length;
+  }
+  const canvas = document.querySelector("#face");
+  window.laid = [];
+  const compare = (timestamp) => {
+    requestAnimationFrame(compare);
+    const [, index, us, paint] = watch.draws.at(-1) ?? [];
+    if (paint !== timestamp || watch.dissolved === paint || index % 5) return;
+    const position = watch.cycleIndex + Math.floor((us * 25) / 1e6 + 1e-4);
+    const turn = position % (2 * (idle.length - 1));
+    const below = idle[turn < idle.length ? turn : 2 * (idle.length - 1) - turn];
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const [x, y, w, h] = watch.regions[index];
+    let outside = 0;
+    let inside = 0;
+    for (let i = 0; i < data.length; i += 4) {
+      const column = (i / 4) % canvas.width;
+      const row = Math.floor(i / 4 / canvas.width);
+      const difference = Math.abs(data[i + 1] - below[i + 1]);
+      if (column >= x && column < x + w && row >= y && row < y + h) inside += difference;
+      else outside = Math.max(outside, difference);
+    }
+    laid.push([index, outside, inside / (w * h), (w * h) / (canvas.width * canvas.height)]);
+  };
+  requestAnimationFrame(compare);
+}"""
+
+
+def test_the_mouth_is_laid_on_the_picture_it_was_drawn_on(
+    open_page: OpenPage, quiet: Callable[[], None]
+) -> None:
+    """Only the mouth is sent; around it is the idle picture of that frame, to the last pixel."""
+    page = open_page("?mode=parrot")
+    page.evaluate(LAID)
+    page.fill("#speak-text", SENTENCE)
+    page.click("#speak-send")
+    expect(page.locator("#status")).to_have_text("Speaking", timeout=30_000)
+    expect(page.locator("#status")).to_have_text("Connected", timeout=30_000)
+    assert page.complaints == []
+    laid = np.array(page.evaluate("laid"))
+    assert len(laid) >= 10
+    _, outside, inside, share = laid.T
+    assert share.max() < 0.5
+    assert outside.max() <= 1, f"around the mouth is another picture: {laid}"
+    assert inside.mean() > 1, "the mouth is not there"
+
+
+def test_whole_frames_can_be_sent(open_page: OpenPage, quiet: Callable[[], None]) -> None:
+    """With `?region=full` whole pictures come, and are as much in step."""
 
     def check() -> None:
-        page = open_page("?mode=parrot&region=mouth")
+        page = open_page("?mode=parrot&region=full")
         quiet()
         page.fill("#speak-text", "Ten green bottles.")
         page.click("#speak-send")

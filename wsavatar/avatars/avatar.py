@@ -54,8 +54,8 @@ class AvatarInfo(Protocol):
 class PreparedAvatar:
     """A prepared avatar: its pictures, and a face model's data of it.
 
-    ``region`` (x, y, w, h) encloses every pixel that a drawn face can change, with even
-    coordinates; it is sent in mouth-region mode.
+    ``region`` (x, y, w, h) encloses every pixel that a drawn face can change, on the grid of
+    `AvatarFace.region`; it is sent in mouth-region mode.
     """
 
     id: str

@@ -18,6 +18,8 @@ __all__ = ["DETAIL_CELL", "AvatarFace", "Detail", "in_cells"]
 DETAIL_CELL = 4
 """Side, in pixels of a patch, of the cells of `Detail.redrawn`."""
 
+_BLOCK = 16  # side of JPEG's blocks, two of luminance to one of chrominance (4:2:0)
+
 
 @dataclass(frozen=True, slots=True)
 class Detail:
@@ -71,15 +73,16 @@ class AvatarFace:
     def region(self, width: int, height: int) -> tuple[int, int, int, int]:
         """(x, y, w, h) around every pixel that any mask can change, in a picture of that size.
 
-        Even coordinates, as 4:2:0 chroma needs them.
+        On the grid of JPEG's blocks, or at the picture's edge: the JPEG of the region has the very
+        blocks of the whole picture's, so a client may lay it on the idle picture without a seam.
         """
         boxes = []
         for mask, (left, top, _, _) in zip(self.masks, self.paste_boxes, strict=True):
             x, y, w, h = cv2.boundingRect(mask)
             boxes.append((left + x, top + y, left + x + w, top + y + h))
         corners = np.array(boxes)
-        x, y = (int(value) // 2 * 2 for value in corners[:, :2].min(axis=0))
-        right, bottom = (-(-int(value) // 2) * 2 for value in corners[:, 2:].max(axis=0))
+        x, y = (int(value) // _BLOCK * _BLOCK for value in corners[:, :2].min(axis=0))
+        right, bottom = (-(-int(value) // _BLOCK) * _BLOCK for value in corners[:, 2:].max(axis=0))
         return x, y, min(right, width) - x, min(bottom, height) - y
 
     # As named arrays, for the disk.

@@ -19,6 +19,7 @@ from wsavatar.faces.musetalk.geometry import (
     take_crop,
 )
 from wsavatar.faces.musetalk.spec import CropMargin
+from wsavatar.media import jpeg
 from wsavatar.media.video import read_video
 from wsavatar.render.finish.paste import (
     COLOUR_MATCH_LEVELS,
@@ -163,8 +164,8 @@ def test_rows_the_model_does_not_draw_are_never_shown(landmarks: np.ndarray) -> 
         assert np.abs(pasted.astype(int) - frame).max() < 40
 
 
-def test_the_region_holds_every_mask_and_is_even(landmarks: np.ndarray) -> None:
-    """What is sent in mouth-region mode encloses all that can change, on chroma's grid."""
+def test_the_region_holds_every_mask_on_the_grid_of_jpeg(landmarks: np.ndarray) -> None:
+    """What is sent in mouth-region mode encloses all that can change, in whole blocks."""
     masks, boxes = [], []
     for shift in (0, 3, 7):
         points = landmarks + [shift, -shift]
@@ -173,7 +174,9 @@ def test_the_region_holds_every_mask_and_is_even(landmarks: np.ndarray) -> None:
         masks.append(lower_face_mask(points, crop, boxes[-1], W, H))
     squares = np.array(boxes)
     x, y, w, h = AvatarFace(squares, squares, tuple(masks), np.zeros(3)).region(W, H)
-    assert not (x % 2 or y % 2 or w % 2 or h % 2)
+    assert not (x % 16 or y % 16)
+    assert (x + w) % 16 == 0 or x + w == W
+    assert (y + h) % 16 == 0 or y + h == H
     for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
         full = np.zeros((H, W), np.uint8)
         full[top:bottom, left:right] = mask
@@ -226,6 +229,38 @@ def test_a_frame_cut_to_its_region_pastes_as_the_whole_one_does(landmarks: np.nd
     whole = paste(frame, patch, crop, square, mask)
     part = paste(frame[y : y + h, x : x + w], patch, crop - offset, square - offset, mask)
     assert (part == whole[y : y + h, x : x + w]).all()
+
+
+def test_a_mouth_laid_on_the_idle_picture_has_no_seam(landmarks: np.ndarray) -> None:
+    """The JPEG of the region, on the idle picture's JPEG, is the JPEG of the whole picture.
+
+    Only its outermost pixels differ a little: chroma is smoothed across blocks.
+    """
+    rng = np.random.default_rng(4)
+    noise = cv2.GaussianBlur(rng.normal(0, 20, (H, W, 3)), (0, 0), 3)
+    frame = np.clip(draw_face(W, H, landmarks) + noise, 0, 255).astype(np.uint8)
+    crop = crop_box(landmarks, V15, W, H)
+    square = paste_box(crop, W, H)
+    mask = lower_face_mask(landmarks, crop, square, W, H)
+    squares = np.array([square])
+    x, y, w, h = AvatarFace(squares, squares, (mask,), np.zeros(1)).region(W, H)
+    spoken = paste(frame, np.roll(take_crop(frame, crop, 256), 9, axis=0), crop, square, mask)
+    whole = _seen(spoken)
+    laid = _seen(frame)
+    laid[y : y + h, x : x + w] = _seen(np.ascontiguousarray(spoken[y : y + h, x : x + w]))
+    difference = np.abs(laid - whole).max(axis=2)
+    assert difference.max() <= 24
+    assert difference.mean() < 0.02
+    difference[y : y + h, x : x + w][[0, -1]] = 0
+    difference[y : y + h, x : x + w][:, [0, -1]] = 0
+    difference[[y - 1, min(y + h, H - 1)]] = 0
+    difference[:, [x - 1, min(x + w, W - 1)]] = 0
+    assert difference.max() == 0
+
+
+def _seen(picture: np.ndarray) -> np.ndarray:
+    data = np.frombuffer(jpeg.encode(picture, 85), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB).astype(int)
 
 
 def test_an_empty_mask_changes_nothing(landmarks: np.ndarray) -> None:

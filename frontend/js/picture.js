@@ -1,0 +1,60 @@
+// @ts-check
+/**
+ * What a frame of speech shows: its own picture, or the mouth on the idle picture it was drawn on.
+ * Owns those bitmaps; knows neither the network nor the canvas.
+ */
+
+import { cyclePosition } from "./frames.js";
+
+/**
+ * @typedef {import("./frames.js").Frame} Frame
+ * @typedef {import("./idle.js").IdleCycle} IdleCycle
+ */
+
+export class Picture {
+  /**
+   * @param {ImageBitmap} bitmap
+   * @param {Frame["region"]} region  its place, in the avatar's pixels
+   * @param {ImageBitmap | null} under  what it lies on; null: nothing is seen of that
+   * @param {() => void} release  `under` is not needed any more
+   */
+  constructor(bitmap, region, under, release) {
+    this.bitmap = bitmap;
+    this.region = region;
+    this.under = under;
+    this.release = release;
+  }
+
+  /**
+   * @param {Frame} frame
+   * @param {Promise<ImageBitmap>} decoding  its JPEG
+   * @param {IdleCycle} idle
+   * @param {number} firstIndex  the cycle index of the response's frame 0
+   */
+  static async of(frame, decoding, idle, firstIndex) {
+    const { region, ptsUs } = frame;
+    if (region[2] === idle.width && region[3] === idle.height) {
+      return new Picture(await decoding, region, null, () => {});
+    }
+    const index = cyclePosition(firstIndex, ptsUs, idle.fps);
+    const holding = idle.hold(index);
+    try {
+      return new Picture(await decoding, region, await holding, () => idle.release(index));
+    } catch (error) {
+      idle.release(index);
+      throw error;
+    }
+  }
+
+  /** @param {CanvasRenderingContext2D} context */
+  draw(context) {
+    const { width, height } = context.canvas;
+    if (this.under) context.drawImage(this.under, 0, 0, width, height);
+    context.drawImage(this.bitmap, ...this.region);
+  }
+
+  close() {
+    this.bitmap.close();
+    this.release();
+  }
+}
