@@ -8,7 +8,7 @@ is a class in this package and a line in `registry`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -96,6 +96,8 @@ class DialogueConfig:
     """A turn ends by what was said too (``semantic_vad``)."""
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     """How soon such a turn ends."""
+    passed_on: Mapping[str, Any] = field(default_factory=dict)
+    """What a client has set that only another server can follow, as in a ``session.update``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,9 @@ class Response(Protocol):
 
     async def words(self, words: Sequence[Word]) -> None:
         """When words of the audio are said, in order; some may be before audio sent already."""
+
+    def next_item(self, item_id: str) -> None:
+        """What is said or called next, if it begins an item, has this id."""
 
     async def arguments(self, call_id: str, name: str, delta: str) -> None:
         """The model calls a function of the client: more of the arguments' JSON.
@@ -230,10 +235,13 @@ class DialogueSession(Protocol):
     def spoken_item_id(self) -> str | None:
         """The id that `speech_started` announced and the next `commit` uses."""
 
-    def commit(self, audio: Recording | None, item_id: str | None = None) -> str:
+    def commit(
+        self, audio: Recording | None, item_id: str | None = None, *, by_client: bool = False
+    ) -> str:
         """End a turn: add a user item, and empty the input buffer.
 
         ``audio`` None: the item has no audio. ``item_id`` None: `spoken_item_id`, or a new one.
+        ``by_client``: it was taken from the buffer, which may have newer audio (`Dialogue.commit`).
         Returns the item's id.
         """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import cast
 
 from wsavatar.errors import WsavatarError
 
@@ -16,10 +18,17 @@ from .tts import VoiceError
 
 __all__ = ["DialogueError", "create"]
 
+
+def _upstream(session: DialogueSession, config: DialogueConfig, engines: Engines) -> Dialogue:
+    module = import_module("wsavatar.dialogue.upstream.dialogue")  # it imports this package
+    return cast(Dialogue, module.Upstream(session, config, engines))
+
+
 _MODES: dict[str, Callable[[DialogueSession, DialogueConfig, Engines], Dialogue]] = {
     "chat": Chat,
     "mirror": Mirror,
     "parrot": Parrot,
+    "upstream": _upstream,
 }
 
 

@@ -174,7 +174,7 @@ class SessionConfig(StrictObject):
         "video": "session.avatar.video",
     }
     unsupported = {"prompt": NO_PROMPTS}
-    internal = frozenset({"default_turn_detection", "default_voice", "transcriber"})
+    internal = frozenset({"default_turn_detection", "default_voice", "transcriber", "passed_on"})
 
     type: Annotated[Literal["realtime"], BeforeValidator(_realtime_only)] = "realtime"
     model: Annotated[str, AfterValidator(_own_name)] = "wsavatar"
@@ -198,6 +198,8 @@ class SessionConfig(StrictObject):
     default_voice: SkipJsonSchema[str] = Field(default="", exclude=True)
     # The server's engine of speech recognition; empty: there is none, and nothing is transcribed.
     transcriber: SkipJsonSchema[str] = Field(default="", exclude=True)
+    # What a client has set and this server does not use: mode "upstream" sends it on.
+    passed_on: SkipJsonSchema[dict[str, Any]] = Field(default={}, exclude=True)
 
     @property
     def voice(self) -> str:
@@ -220,9 +222,10 @@ class SessionConfig(StrictObject):
             raise ProtocolError(
                 "unknown_parameter", f"{param}: Unknown field.", param=param, event_id=event_id
             )
+        passed_on = _merge(self.passed_on, _picked(patch, _PASSED_ON), "session")
         merged = _merge(self.model_dump(mode="json"), patch, "session")
         self._fill_turn_detection(merged, patch)
-        if len(json.dumps(merged)) > MAX_SESSION_BYTES:
+        if len(json.dumps(merged)) + len(json.dumps(passed_on)) > MAX_SESSION_BYTES:
             raise ProtocolError(
                 "session_too_large",
                 f"A session's configuration can have at most {MAX_SESSION_BYTES} bytes as JSON.",
@@ -233,7 +236,7 @@ class SessionConfig(StrictObject):
             new = SessionConfig.model_validate(merged)
         except ValidationError as error:
             raise protocol_error(error, prefix="session", event_id=event_id) from None
-        return new._with_internals(self)
+        return new._with_internals(self.model_copy(update={"passed_on": passed_on}))
 
     def asks_for_other_input(self, patch: dict[str, Any]) -> bool:
         """Whether a ``session.update``, refused or not, wants another input format than this.
@@ -308,6 +311,31 @@ _NOT_NULLABLE = {
     "session.audio.output": {"format", "voice", "speed"},
     "session.audio.input.turn_detection": set(TurnDetection.model_fields),
 }
+
+
+_PASSED_ON: dict[str, Any] = {
+    **dict.fromkeys(("tracing", "truncation", "include", "reasoning", "parallel_tool_calls")),
+    "audio": {
+        "input": {
+            "noise_reduction": None,
+            "turn_detection": {"idle_timeout_ms": None},
+            "transcription": {"languages": None, "keywords": None, "delay": None},
+        },
+        "output": {"speed": None},
+    },
+}
+
+
+def _picked(patch: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Of a patch, the fields that are wanted."""
+    picked: dict[str, Any] = {}
+    for key in wanted.keys() & patch.keys():
+        value, below = patch[key], wanted[key]
+        if below is None:
+            picked[key] = value
+        elif isinstance(value, dict):
+            picked[key] = _picked(value, below)
+    return picked
 
 
 def _merge(base: dict[str, Any], patch: dict[str, Any], path: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Knows the server's settings, a session's configuration, its avatar and the param
 from __future__ import annotations
 
 from wsavatar.avatars.avatar import AvatarInfo
-from wsavatar.config import DialogueSettings, Settings
+from wsavatar.config import DialogueSettings, Mode, Settings
 from wsavatar.dialogue.base import DialogueConfig, Persona, ResponseRequest, TranscriptionRequest
 from wsavatar.dialogue.conversation import Conversation, Entry
 from wsavatar.protocol import events as wire
@@ -36,7 +36,7 @@ def initial_config(settings: Settings, avatar: AvatarInfo, transcriber: str) -> 
             video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
         ),
         default_turn_detection=detection,
-        default_voice=settings.tts.voice or avatar.voice,
+        default_voice=_default_voice(settings, dialogue.mode, avatar),
         transcriber=transcriber,
     )
 
@@ -46,9 +46,13 @@ def with_avatar(config: SessionConfig, settings: Settings, avatar: AvatarInfo) -
     return config.model_copy(
         update={
             "avatar": config.avatar.model_copy(update={"id": avatar.id}),
-            "default_voice": settings.tts.voice or avatar.voice,
+            "default_voice": _default_voice(settings, config.avatar.mode, avatar),
         }
     )
+
+
+def _default_voice(settings: Settings, mode: Mode, avatar: AvatarInfo) -> str:
+    return settings.upstream.voice if mode == "upstream" else settings.tts.voice or avatar.voice
 
 
 def dialogue_config(
@@ -80,6 +84,7 @@ def dialogue_config(
         modality=config.output_modalities[0],
         semantic=detection.type == "semantic_vad",
         eagerness=detection.eagerness,
+        passed_on=config.passed_on,
     )
 
 

@@ -46,6 +46,7 @@ class Outputs:
         transcript: Transcript,
     ) -> None:
         self.message_id = new_id("item")
+        self._next_id: str | None = None
         self._downlink = downlink
         self._conversation = conversation
         self._response_id = response_id
@@ -82,10 +83,16 @@ class Outputs:
             "output_index": self.message_index,
         }
 
+    def next_item(self, item_id: str) -> None:
+        """The item that begins next has this id, unless another one has it."""
+        if item_id not in self._conversation:
+            self._next_id = item_id
+
     def begin_message(self) -> None:
         """Announce the message, unless it has begun."""
         if self._message is not None:
             return
+        self.message_id = self._take_next_id() or self.message_id
         item = wire.assistant_item(self.message_id, status="in_progress")
         entry = Entry(item, spoken=self._transcript, in_text=self._in_text)
         self._message = self._begin(entry)
@@ -136,7 +143,11 @@ class Outputs:
         if self._call is None or _written(self._call).call_id != call_id:
             self.end_call("completed")
             item = wire.FunctionCall(
-                id=new_id("item"), status="in_progress", call_id=call_id, name=name, arguments=""
+                id=self._take_next_id() or new_id("item"),
+                status="in_progress",
+                call_id=call_id,
+                name=name,
+                arguments="",
             )
             self._call, self._arguments = self._begin(Entry(item)), []
         delta = delta[: MAX_ARGUMENTS_CHARS - self._argument_chars]
@@ -167,6 +178,10 @@ class Outputs:
             item = wire.assistant_item(self.message_id, status=status, **content)
             self._end(self._message, item)
         return tuple(output.item for output in self._outputs if output.item is not None)
+
+    def _take_next_id(self) -> str | None:
+        next_id, self._next_id = self._next_id, None
+        return next_id
 
     def _part(self, text: str) -> wire.AudioContent | wire.TextContent:
         return wire.TextContent(text=text) if self._in_text else wire.AudioContent(transcript=text)

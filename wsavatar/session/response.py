@@ -189,6 +189,11 @@ class SpokenResponse:
         if not self._silent and not self._form.in_text:
             self._outputs.words(words)
 
+    def next_item(self, item_id: str) -> None:
+        """What is said or called next, if it begins an item, has this id."""
+        if not self._silent:
+            self._outputs.next_item(item_id)
+
     async def arguments(self, call_id: str, name: str, delta: str) -> None:
         """Add to the arguments of a call of a function."""
         if not self._silent:

@@ -473,8 +473,11 @@ class Session:
     def spoken_item_id(self) -> str | None:
         return self._next_item_id
 
-    def commit(self, audio: Recording | None, item_id: str | None = None) -> str:
-        self._microphone.committed()
+    def commit(
+        self, audio: Recording | None, item_id: str | None = None, *, by_client: bool = False
+    ) -> str:
+        if not by_client:
+            self._microphone.committed()
         self._next_item_id = item_id or self._next_item_id
         return self._add_spoken_item(audio)
 
