@@ -222,7 +222,7 @@ class SessionConfig(StrictObject):
             raise ProtocolError(
                 "unknown_parameter", f"{param}: Unknown field.", param=param, event_id=event_id
             )
-        passed_on = _merge(self.passed_on, _picked(patch, _PASSED_ON), "session")
+        passed_on = _merge(self.passed_on, _picked(patch, _PASSED_ON, "session"), "session")
         merged = _merge(self.model_dump(mode="json"), patch, "session")
         self._fill_turn_detection(merged, patch)
         if len(json.dumps(merged)) + len(json.dumps(passed_on)) > MAX_SESSION_BYTES:
@@ -326,15 +326,15 @@ _PASSED_ON: dict[str, Any] = {
 }
 
 
-def _picked(patch: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+def _picked(patch: dict[str, Any], wanted: dict[str, Any], path: str) -> dict[str, Any]:
     """Of a patch, the fields that are wanted."""
     picked: dict[str, Any] = {}
     for key in wanted.keys() & patch.keys():
         value, below = patch[key], wanted[key]
-        if below is None:
+        if below is None and (value is not None or key not in _NOT_NULLABLE.get(path, ())):
             picked[key] = value
-        elif isinstance(value, dict):
-            picked[key] = _picked(value, below)
+        elif below is not None and isinstance(value, dict):
+            picked |= {key: inner} if (inner := _picked(value, below, f"{path}.{key}")) else {}
     return picked
 
 
