@@ -222,7 +222,7 @@ class SessionConfig(StrictObject):
             raise ProtocolError(
                 "unknown_parameter", f"{param}: Unknown field.", param=param, event_id=event_id
             )
-        passed_on = _merge(self.passed_on, _picked(patch, _PASSED_ON, "session"), "session")
+        passed_on = _passed_on(self.passed_on, patch, _PASSED_ON)
         merged = _merge(self.model_dump(mode="json"), patch, "session")
         self._fill_turn_detection(merged, patch)
         if len(json.dumps(merged)) + len(json.dumps(passed_on)) > MAX_SESSION_BYTES:
@@ -321,21 +321,23 @@ _PASSED_ON: dict[str, Any] = {
             "turn_detection": {"idle_timeout_ms": None},
             "transcription": {"languages": None, "keywords": None, "delay": None},
         },
-        "output": {"speed": None},
+        "output": {"speed": 1.0},
     },
 }
+"""What a session shows of these fields, whatever was asked for."""
 
 
-def _picked(patch: dict[str, Any], wanted: dict[str, Any], path: str) -> dict[str, Any]:
-    """Of a patch, the fields that are wanted."""
-    picked: dict[str, Any] = {}
-    for key in wanted.keys() & patch.keys():
-        value, below = patch[key], wanted[key]
-        if below is None and (value is not None or key not in _NOT_NULLABLE.get(path, ())):
-            picked[key] = value
-        elif below is not None and isinstance(value, dict):
-            picked |= {key: inner} if (inner := _picked(value, below, f"{path}.{key}")) else {}
-    return picked
+def _passed_on(old: dict[str, Any], patch: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:
+    """``old`` with such fields of a patch. What a client sends back as it was shown is no wish."""
+    new = dict(old)
+    for key in shown.keys() & patch.keys():
+        value, default = patch[key], shown[key]
+        if isinstance(default, dict):
+            inner = _passed_on(old.get(key, {}), value, default) if isinstance(value, dict) else {}
+            new |= {key: inner} if inner else {}
+        elif key in old or value != default:
+            new[key] = default if value is None else value
+    return new
 
 
 def _merge(base: dict[str, Any], patch: dict[str, Any], path: str) -> dict[str, Any]:
