@@ -26,9 +26,9 @@ async def test_the_modes_there_are(session: FakeSession, mode: str, kind: type) 
     await dialogue.close()
 
 
-@pytest.mark.parametrize("mode", ["upstream", ""])
+@pytest.mark.parametrize("mode", ["karaoke", ""])
 def test_a_mode_that_is_not_there_is_a_clear_error(session: FakeSession, mode: str) -> None:
     """The error names the modes that work now."""
-    with pytest.raises(registry.DialogueError, match="chat, mirror, parrot") as caught:
+    with pytest.raises(registry.DialogueError, match="chat, mirror, parrot, upstream") as caught:
         registry.create(ESPEAK, mode, session, config())
     assert caught.value.code == "unsupported_mode"

@@ -67,7 +67,7 @@ class Connection:
         self._delay = delay or _delay_s
         self._line: Line | None = None
         self._address: Address | None = None
-        self._first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._starting: asyncio.Future[None] | None = None
         self._ready = False
         self._wanted = asyncio.Event()
         self._sent: OrderedDict[str, Sent] = OrderedDict()
@@ -88,14 +88,17 @@ class Connection:
         """Connect. Raises UpstreamError; except for a missing setting, it is tried again later."""
         self._address = address_of(self._settings, os.environ)
         self._task = asyncio.create_task(self._run(self._address), name="upstream")
+        self._starting = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(2 * self._settings.timeout_s):
-                await asyncio.shield(self._first)
+                await self._starting
         except TimeoutError:
             raise UpstreamError(
                 "upstream_timeout",
                 f"The upstream {self._address.place} does not begin a session.",
             ) from None
+        finally:
+            self._starting = None
 
     def ready(self, problem: UpstreamError | None = None) -> bool:
         """The upstream has answered the configuration. ``problem``: it refused it.
@@ -103,13 +106,7 @@ class Connection:
         Returns whether `start` tells of it.
         """
         self._ready, self.problem = True, None
-        if self._first.done():
-            return False
-        if problem is None:
-            self._first.set_result(None)
-        else:
-            self._first.set_exception(problem)
-        return True
+        return self._started(problem)
 
     def send(
         self, event: Json, purpose: Purpose | None = None, event_id: str | None = None
@@ -149,8 +146,15 @@ class Connection:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        if self._first.done() and not self._first.cancelled():
-            self._first.exception()  # `start` may have given up before
+
+    def _started(self, problem: UpstreamError | None) -> bool:
+        if self._starting is None or self._starting.done():
+            return False
+        if problem is None:
+            self._starting.set_result(None)
+        else:
+            self._starting.set_exception(problem)
+        return True
 
     async def _run(self, address: Address) -> None:
         attempt = 0
@@ -163,8 +167,7 @@ class Connection:
             problem = self.problem  # else what the upstream said before it hung up
             level = logging.INFO if was_ready else logging.WARNING
             _log.log(level, "upstream %s: %s", address.place, problem.code)
-            if not self._first.done():
-                self._first.set_exception(problem)
+            self._started(problem)
             self._listener.lost(problem, was_ready=was_ready)
             attempt = 0 if was_ready else attempt + 1
             await self._pause(None if problem.lasting else self._delay(attempt))
