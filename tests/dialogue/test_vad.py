@@ -20,8 +20,8 @@ RATE = 16_000
 
 @pytest.fixture(scope="module")
 def speech(samples_dir: Path) -> np.ndarray:
-    """20 s of English speech with its pauses."""
-    audio, rate = sf.read(samples_dir / "eng.wav", dtype="float32", frames=20 * RATE)
+    """60 s of English speech with its pauses."""
+    audio, rate = sf.read(samples_dir / "eng.wav", dtype="float32")
     assert rate == RATE
     return audio
 
@@ -244,3 +244,48 @@ def test_the_network_is_the_one_its_weights_were_made_for(speech: np.ndarray) ->
             )
             ours = stream.probability(speech[start : start + BLOCK_SAMPLES])
             assert ours == pytest.approx(float(x.sigmoid()), abs=1e-4)
+
+
+@pytest.mark.parametrize("hz", [100, 250, 300, 440])
+@pytest.mark.parametrize("level_db", [-20, -6])
+def test_a_hum_that_begins_does_not_interrupt(hz: int, level_db: int) -> None:
+    """The network takes some blocks of it for a voice, but is sure of none."""
+    hum = 10 ** (level_db / 20) * np.sin(2 * np.pi * hz * np.arange(2 * RATE) / RATE)
+    audio = np.concatenate([silence(1), hum.astype(np.float32)])
+    assert VoiceActivity().push(audio, min_voice_ms=96) == []
+
+
+def test_a_voice_that_is_not_sure_interrupts_later() -> None:
+    """Seven blocks do, where three of a sure voice do."""
+    for level, blocks in ((0.9, 3), (0.6, 7)):
+        for voiced in (blocks - 1, blocks):
+            levels = iter([0.0] * 10 + [level] * voiced + [0.0] * 10)
+            vad = VoiceActivity(probability=lambda block, levels=levels: next(levels))
+            events = vad.push(np.zeros(20 * BLOCK_SAMPLES, np.float32), min_voice_ms=96)
+            assert bool(events) == (voiced == blocks)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 48_000])
+def test_speech_interrupts_within_a_tenth_and_a_half(speech: np.ndarray, rate: int) -> None:
+    """In packets of 20 ms, at any rate: 160 ms after the first loud 10 ms of each of ten phrases,
+    and after 130 ms in the mean."""
+    late_ms = []
+    for phrase in phrases_of(speech)[:10]:
+        stream = resample(np.concatenate([silence(1), phrase]), RATE, rate)
+        turns = Turns(VoiceActivity(), rate)
+        step = rate // 50
+        for start in range(0, len(stream), step):
+            if turns.push(stream[start : start + step], min_voice_ms=96):
+                late_ms.append(1000 * (start + step) / rate - 1000)
+                break
+    assert len(late_ms) == 10
+    assert max(late_ms) <= 160 and np.mean(late_ms) <= 130
+
+
+def phrases_of(speech: np.ndarray) -> list[np.ndarray]:
+    """Speech from its first loud 10 ms after each pause of 250 ms, a second and a half of it."""
+    blocks = speech[: len(speech) // 160 * 160].reshape(-1, 160)
+    levels = np.sqrt(np.mean(blocks**2, axis=1))
+    loud = np.flatnonzero(levels > np.percentile(levels, 90) * 10 ** (-25 / 20))
+    begins = loud[np.flatnonzero(np.diff(loud, prepend=-100) > 25)]
+    return [speech[160 * at :][: 3 * RATE // 2] for at in begins]

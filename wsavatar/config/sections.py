@@ -153,8 +153,9 @@ class DialogueSettings(_Section):
     """Answer at the end of a turn without a ``response.create``."""
     interrupt_response: bool = True
     """User speech interrupts the avatar."""
-    interrupt_min_ms: Annotated[int, Field(ge=0, le=2000)] = 200
-    """Minimum duration of voice that interrupts the avatar while it speaks."""
+    interrupt_min_ms: Annotated[int, Field(ge=0, le=2000)] = 96
+    """Voice in a row that interrupts the avatar while it speaks, in blocks of 32 ms. A click, a
+    cough or a knock makes fewer than three of them."""
     vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500

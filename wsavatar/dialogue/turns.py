@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsavatar.media.audio import Resampler, resample
+from wsavatar.media.audio import resample
+from wsavatar.media.low_delay import LowDelayResampler
 
 from .silero import BLOCK_SAMPLES
 from .vad import ANNOUNCED_WITHIN_SAMPLES, VAD_RATE, SpeechStarted, VadEvent, VoiceActivity
 
 __all__ = ["TurnAudio", "TurnBegan", "TurnEnded", "TurnEvent", "Turns"]
 
-_RESAMPLER_DELAY_S = 0.05
+_RESAMPLER_DELAY_S = 0.005
 """Maximum delay of a resampler."""
 
 Array = NDArray[np.float32]
@@ -58,7 +59,7 @@ class Turns:
     def __init__(self, vad: VoiceActivity, rate: int, start_ms: int = 0) -> None:
         self.vad = vad
         self.rate = rate
-        self._to_vad = Resampler(rate, VAD_RATE)
+        self._to_vad = LowDelayResampler(rate, VAD_RATE)
         self._kept = np.empty(0, np.float32)  # received and not returned
         self._kept_from = 0  # its first sample's number at `rate`, from `_origin_ms` on
         self._origin_ms = start_ms  # time of sample 0
@@ -121,7 +122,7 @@ class Turns:
         self._kept = resample(self._kept, self.rate, rate)
         self._kept_from = 0
         self._early += self.vad.push(self._to_vad.flush())
-        self.rate, self._to_vad = rate, Resampler(rate, VAD_RATE)
+        self.rate, self._to_vad = rate, LowDelayResampler(rate, VAD_RATE)
 
     @property
     def _end(self) -> int:

@@ -31,6 +31,12 @@ _HYSTERESIS = 0.15
 _ONSET_BLOCKS = 2
 """Consecutive blocks that start speech (64 ms), so that a click does not."""
 
+_UNSURE_BLOCKS = 7
+"""Blocks of voice that interrupt, if the network is sure of none of them: where a hum begins, it
+takes it for a voice for some blocks. Of speech it is sure in the first three."""
+_SURE = 0.7
+"""It is sure from this share of the way from the threshold to 1."""
+
 _SETTLING_BLOCKS = 8
 """No speech is announced in a stream's first 256 ms. A microphone starts with background noise, and
 the network, without context, may classify that step as voice, for 200 ms at most. Speech from the
@@ -81,6 +87,7 @@ class VoiceActivity:
         self._pending = np.empty(0, np.float32)
         self._seen = 0  # samples evaluated so far
         self._onset = 0  # blocks in a row above the threshold
+        self._peak = 0.0  # the highest probability of these
         self._voice_end = 0  # sample after the last block that was voice
         self._free_from = 0  # padding never reaches back into the speech before
 
@@ -92,6 +99,7 @@ class VoiceActivity:
     def configure(self, threshold: float, prefix_padding_ms: int, silence_ms: int) -> None:
         """Change the settings, during speech too."""
         self._threshold = threshold
+        self._sure = threshold + _SURE * (1 - threshold)
         self._goes_on_above = max(threshold - _HYSTERESIS, 0.01)
         self.prefix_padding_ms = prefix_padding_ms
         self._padding = prefix_padding_ms * VAD_RATE // 1000
@@ -103,13 +111,14 @@ class VoiceActivity:
 
     def forget(self) -> None:
         """Drop the state: continuing speech is new speech that starts here at the earliest."""
-        self.speaking, self._onset = False, 0
+        self.speaking, self._onset, self._peak = False, 0, 0.0
         self._free_from = self._seen + len(self._pending)
 
     def push(self, samples: Array, *, min_voice_ms: int = 0) -> list[VadEvent]:
         """Add audio; returns the resulting events in order.
 
-        ``min_voice_ms``: continuous voice that starts speech, if longer than the default.
+        ``min_voice_ms``: continuous voice that starts speech, if longer than the default. Of some
+        of it the network must be sure, or it must last longer.
         """
         onset_blocks = max(_ONSET_BLOCKS, -(-min_voice_ms * VAD_RATE // (1000 * BLOCK_SAMPLES)))
         audio = np.concatenate([self._pending, samples])
@@ -129,10 +138,13 @@ class VoiceActivity:
             return self._while_speaking(level)
         begins = self._threshold if self._onset < _ONSET_BLOCKS else self._goes_on_above
         self._onset = self._onset + 1 if level >= begins else 0
+        self._peak = max(self._peak, level) if self._onset else 0.0
+        if onset_blocks > _ONSET_BLOCKS and self._peak < self._sure:
+            onset_blocks = max(onset_blocks, _UNSURE_BLOCKS)
         if self._onset < onset_blocks or self._seen < _SETTLING_BLOCKS * BLOCK_SAMPLES:
             return None
         onset = self._seen - self._onset * BLOCK_SAMPLES
-        self.speaking, self._onset, self._voice_end = True, 0, self._seen
+        self.speaking, self._onset, self._peak, self._voice_end = True, 0, 0.0, self._seen
         return SpeechStarted(_ms(max(onset - self._padding, self._free_from, 0)))
 
     def _while_speaking(self, level: float) -> SpeechStopped | None:
