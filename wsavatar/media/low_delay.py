@@ -37,6 +37,9 @@ class LowDelayResampler:
         common = gcd(from_rate, to_rate)
         self._step = from_rate // common  # inputs of a period
         self._matrix, self._before = _filter(self._step, to_rate // common)
+        self._kept: Samples
+        self._received: int
+        self._returned: int
         self.reset()
 
     def push(self, samples: Samples) -> Samples:
