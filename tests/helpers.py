@@ -318,6 +318,9 @@ class Dialogues:
 class FakeSpeech:
     """Engines that are there, and named."""
 
+    def __init__(self, *, converse: bool = False) -> None:
+        self.converse = converse
+
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...

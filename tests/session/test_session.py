@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.helpers import GRID, FakeRenderer, tone
+from tests.helpers import GRID, FakeRenderer, FakeSpeech, tone
 from tests.session.held import holding
 from wsavatar.dialogue.conversation import (
     MAX_AUDIO_BYTES,
@@ -407,3 +407,13 @@ def test_wire_audio_and_frames_measure_the_same_time(rate: int) -> None:
     assert wire == round(2.52 * rate)
     assert frames == list(range(63))
     assert timeline.seconds == 2.52
+
+
+@pytest.mark.parametrize(("converse", "mode"), [(True, "chat"), (False, "parrot")])
+async def test_a_session_begins_as_a_conversation_where_one_is_possible(
+    converse: bool, mode: str
+) -> None:
+    """Mode auto: chat where recognition and a language model work, else parrot."""
+    async with holding(speech=FakeSpeech(converse=converse)) as held:
+        created = held.line.of("session.created")[0]
+        assert created["session"]["avatar"]["mode"] == mode

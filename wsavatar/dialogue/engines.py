@@ -82,6 +82,11 @@ class Engines:
             self._status("tts", self.voices, "voice"),
         )
 
+    @property
+    def converse(self) -> bool:
+        """Whether there is all that a conversation needs, and it works."""
+        return not any(one.problem for one in self.status())
+
     async def _start(self, kind: Kind, engine: SharedEngine) -> None:
         try:
             await engine.start()

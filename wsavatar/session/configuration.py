@@ -16,7 +16,9 @@ from wsavatar.session.microphone import recording_of
 __all__ = ["dialogue_config", "initial_config", "response_request", "with_avatar"]
 
 
-def initial_config(settings: Settings, avatar: AvatarInfo, transcriber: str) -> SessionConfig:
+def initial_config(
+    settings: Settings, avatar: AvatarInfo, mode: Mode, transcriber: str
+) -> SessionConfig:
     """The configuration of a new session. ``transcriber``: what recognises speech, or empty."""
     dialogue = settings.dialogue
     detection = wire.TurnDetection(
@@ -32,7 +34,7 @@ def initial_config(settings: Settings, avatar: AvatarInfo, transcriber: str) -> 
         ),
         avatar=wire.AvatarConfig(
             id=avatar.id,
-            mode=dialogue.mode,
+            mode=mode,
             video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
         ),
         default_turn_detection=detection,

@@ -101,7 +101,9 @@ class Session:
     async def start(self) -> None:
         """Load the avatar and create the dialogue. Raises ProtocolError if either fails."""
         self._avatar = await self._load_avatar(self._wanted_avatar or await self._default_avatar())
-        self._config = initial_config(self._settings, self._avatar, self._transcriber())
+        self._config = initial_config(
+            self._settings, self._avatar, self._mode(), self._transcriber()
+        )
         self._idle = self._idle_clock()
         config = self._dialogue_config(self._config, self._avatar)
         self._dialogue = self._make_dialogue(self._config.avatar.mode, config)
@@ -526,6 +528,14 @@ class Session:
             await dialogue.close()
             raise
         return dialogue
+
+    def _mode(self) -> Mode:
+        """The mode of a new session."""
+        mode = self._settings.dialogue.mode
+        if mode != "auto":
+            return mode
+        speech = self._engine.speech
+        return "chat" if speech is not None and speech.converse else "parrot"
 
     def _transcriber(self) -> str:
         """The server's speech recognition; empty: there is none."""
