@@ -77,6 +77,7 @@ class SpeechEngines(Protocol):
 
     def voice_list(self) -> VoiceList:
         """The voices to choose, as far as they are known now. Called on the event loop."""
+
     @property
     def converse(self) -> bool:
         """Whether there is all that a conversation needs, and it works."""
