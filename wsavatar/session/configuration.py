@@ -38,7 +38,7 @@ def initial_config(
             video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
         ),
         default_turn_detection=detection,
-        default_voice=_default_voice(settings, dialogue.mode, avatar),
+        default_voice=_default_voice(settings, mode, avatar),
         transcriber=transcriber,
     )
 
