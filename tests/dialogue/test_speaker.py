@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from tests.dialogue.fakes import (
     until_over,
     wait_for,
 )
-from wsavatar.dialogue.base import SPEECH_RATE, ResponseRequest
+from wsavatar.dialogue.base import SPEECH_RATE, ResponseRequest, Word
 from wsavatar.dialogue.conversation import Entry, Recording
+from wsavatar.dialogue.llm import Finished, TextDelta
 from wsavatar.dialogue.parrot import Parrot
 from wsavatar.dialogue.speaker import Speaker
 from wsavatar.dialogue.tts import VoiceError
@@ -140,3 +142,53 @@ async def test_a_response_is_bounded(session: FakeSession, voice: FakeVoice) -> 
     assert response.error is not None and response.error[0] == "response_too_long"
     assert len(response.said) == SPEECH_RATE
     await speaker.stop()
+
+
+async def test_words_are_timed_in_the_response(session: FakeSession) -> None:
+    """From its first sample, whatever was said before them in it."""
+    speaker = Speaker(session, engines_of(TimingVoice()).voice, config(max_response_s=60))
+    await speaker.say(("First of all, a sentence. Then this.", "And more."))
+    response = await until_over(session)
+    assert [word.text for word in response.timed] == [
+        *"First of all, a sentence.".split(),
+        *"Then this. And more.".split(),
+    ]
+    spoken = "First of all, a sentence.Then this.And more."
+    starts = [round(word.start_s * 10) for word in response.timed]
+    assert starts == [0, 6, 9, 14, 16, 25, 30, 35, 39]
+    assert len(response.said) == len(spoken) * SPEECH_RATE // 10
+
+
+async def test_code_is_shown_and_not_said(session: FakeSession, voice: FakeVoice) -> None:
+    """A text of code alone cannot be said; an answer of code alone is complete all the same."""
+    code = "```python\nprint(1)\n```"
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=60))
+    await speaker.say((f"**Look** here:\n{code}\nDone.",))
+    response = await until_over(session)
+    assert voice.spoken == ["Look here:", "Done."]
+    assert response.transcript == "Look here:\nprint(1)\nDone."
+    await speaker.say((code,))
+    refused = await until_over(session, count=2)
+    assert refused.error is not None and refused.error[0] == "nothing_to_say"
+
+    async def answer() -> AsyncGenerator[TextDelta | Finished, None]:
+        yield TextDelta(code)
+        yield Finished("stop")
+
+    await speaker.say((answer(),))
+    answered = await until_over(session, count=3)
+    assert answered.status == "completed" and answered.transcript == "print(1)\n"
+    await speaker.stop()
+
+
+class TimingVoice(FakeVoice):
+    """Says when it says each word."""
+
+    async def speak(self, text: str) -> AsyncGenerator[np.ndarray | tuple[Word, ...], None]:
+        at = 0
+        for word in text.split():
+            at = text.index(word, at)
+            yield (Word(word, at / 10, len(word) / 10, False),)
+            at += len(word)
+        async for part in super().speak(text):
+            yield part

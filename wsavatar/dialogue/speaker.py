@@ -24,7 +24,7 @@ from .llm.base import Part as AnswerPart
 from .read_ahead import ReadAhead
 from .saying import Part, Saying, moved
 from .tts import Voice, VoiceError
-from .tts.text import PhraseCutter, TextError, phrases, speakable
+from .tts.text import Phrase, PhraseCutter, TextError, check_speakable, phrases
 
 __all__ = ["Interrupted", "MakeVoice", "Said", "Speaker"]
 
@@ -94,7 +94,9 @@ class Speaker:
         spoken gives a failed response.
         """
         try:
-            said = [speakable(one) if isinstance(one, str) else one for one in said]
+            for one in said:
+                if isinstance(one, str):
+                    check_speakable(one)
         except TextError as error:
             await self.fail(error.code, str(error), request)
             return
@@ -196,12 +198,13 @@ class Speaker:
         max_s = None if saying.live else self._config.settings.max_response_s
         trace = request.trace if request is not None else None
         with_sound = request is None or request.modality == "audio"
-        answered = False
+        answered = written = False
         finished: Finished | None = None
         async for part in saying.parts():
             if response.over:
                 return
             if isinstance(part, str):
+                written = written or bool(part.strip())
                 answered = answered or (bool(part) and not with_sound)
                 await response.text(part)
             elif isinstance(part, np.ndarray):
@@ -226,7 +229,7 @@ class Speaker:
         early = None
         if finished is not None and finished.reason in ("max_output_tokens", "content_filter"):
             early = finished.reason
-        if answered or early:
+        if answered or early or (written and finished is not None):  # an answer may be code alone
             await response.done(early)
         elif finished is not None:
             await response.fail("empty_answer", "The language model answered with nothing.")
@@ -256,29 +259,38 @@ def _of(said: Said, voice: Voice | None, rate: int) -> Parts:
         return _text(said, voice)
     if isinstance(said, Recording | LiveSpeech):
         return _audio(said, rate)
-    return _answer(said, voice)
+    return _in_text(said) if voice is None else _answer(said, voice)
+
+
+async def _in_text(answer: Answer) -> Parts:
+    """An answer that is not spoken, as it comes."""
+    async with aclosing(answer):
+        async for part in answer:
+            yield part.text if isinstance(part, TextDelta) else part
 
 
 async def _text(text: str, voice: Voice | None) -> Parts:
+    if voice is None:
+        yield text
+        return
     for phrase in phrases(text):
         async with aclosing(_phrase(phrase, voice)) as parts:
             async for part in parts:
                 yield part
 
 
-async def _phrase(phrase: str, voice: Voice | None) -> Parts:
+async def _phrase(phrase: Phrase, voice: Voice) -> Parts:
     """A phrase's text before its audio, so that captions are not late."""
-    yield phrase
-    if voice is None:
+    yield phrase.text
+    if phrase.silent:
         return
-    async with aclosing(voice.speak(phrase.rstrip())) as chunks:
-        async for chunk in chunks:
-            yield chunk
+    async with aclosing(voice.speak(phrase.text.rstrip(" "))) as parts:
+        async for part in parts:
+            yield part
 
 
-async def _answer(answer: Answer, voice: Voice | None) -> Parts:
-    """A text that is still written, read while its beginning is spoken. ``voice`` None: the text
-    as it comes.
+async def _answer(answer: Answer, voice: Voice) -> Parts:
+    """A text that is still written, read while its beginning is spoken.
 
     What was written before an error is said, then the error is raised.
     """
@@ -294,7 +306,7 @@ async def _answer(answer: Answer, voice: Voice | None) -> Parts:
                 ended, found = error, cutter.flush()
             else:
                 if isinstance(part, TextDelta):
-                    found = [part.text] if voice is None else cutter.push(part.text)
+                    found = cutter.push(part.text)
                 else:
                     found, after = cutter.flush(), part
             for phrase in found:

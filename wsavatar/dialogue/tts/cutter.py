@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import dataclass
 
 from .clean import PARAGRAPH, Cleaner, has_words
+from .markdown import Markdown, Piece
 from .sentences import Strength, cuts
 
-__all__ = ["MAX_PHRASE_CHARS", "PhraseCutter"]
+__all__ = ["MAX_PHRASE_CHARS", "Phrase", "PhraseCutter"]
 
 MAX_PHRASE_CHARS = 200
 
@@ -21,41 +23,70 @@ first, so that speech begins early, at the next clause end. In letters; an ideog
 longer to say, counts as three."""
 
 
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A piece of a text, as it is shown.
+
+    It ends with a blank, or a line break at a paragraph's end, where the text does; so phrases put
+    together are the text without its Markdown. ``silent``: it is not said, as a line of code and
+    what has no words.
+    """
+
+    text: str
+    silent: bool = False
+
+
 class PhraseCutter:
     """Phrases of a text that comes in pieces: of whole sentences, at most `MAX_PHRASE_CHARS` long.
 
     How the text is cut into pieces makes no difference. Every letter and digit is in one phrase, in
-    order, and every phrase has one. A sentence that is too long is cut at a clause, else at a
-    space, else between characters. A phrase ends with a blank, beyond its length, where the text
-    has one; so phrases put together are the text.
+    order, and every phrase that is said has one. A sentence that is too long is cut at a
+    clause, else at a space, else between characters. The blank at a phrase's end is beyond its
+    length.
     """
 
     def __init__(self) -> None:
+        self._markdown = Markdown()
         self._cleaner = Cleaner()
         self._text = ""  # cleaned, and not cut yet
         self._count = 0
 
-    def push(self, delta: str) -> list[str]:
+    def push(self, delta: str) -> list[Phrase]:
         """More of the text; the phrases that end in it."""
-        self._text += self._cleaner.push(delta)
-        return self._take(final=False)
+        return self._read(self._markdown.push(delta))
 
-    def flush(self) -> list[str]:
+    def flush(self) -> list[Phrase]:
         """The text is over: the rest of its phrases. The next push begins a new text."""
-        phrases = self._take(final=True)
+        phrases = self._read(self._markdown.flush()) + self._take(final=True)
         self._cleaner, self._text, self._count = Cleaner(), "", 0
         return phrases
 
-    def _take(self, final: bool) -> list[str]:
+    def _read(self, pieces: list[Piece]) -> list[Phrase]:
+        phrases: list[Phrase] = []
+        for piece in pieces:
+            if piece.code:
+                for phrase in self._take(final=True):  # the text before it is over
+                    phrases.append(Phrase(phrase.text.rstrip() + "\n"))
+                self._cleaner = Cleaner()
+                phrases.append(Phrase(piece.text, silent=True))
+            else:
+                self._text += self._cleaner.push(piece.text)
+                phrases += self._take(final=False)
+        return phrases
+
+    def _take(self, final: bool) -> list[Phrase]:
         phrases = []
         while end := self._end(final):
-            phrase = self._text[:end].replace(PARAGRAPH, " ")
+            text = self._text[:end].replace(PARAGRAPH, " ")
             rest = self._text[end:].lstrip()
-            phrase += " " if len(rest) < len(self._text) - end else ""
+            gap = self._text[end : len(self._text) - len(rest)]
             self._text = rest
-            if has_words(phrase):
-                phrases.append(phrase)
+            text += "\n" if PARAGRAPH in gap else gap[:1]
+            if has_words(text):
+                phrases.append(Phrase(text))
                 self._count += 1
+            elif not rest:
+                phrases.append(Phrase(text, silent=True))
         return phrases
 
     def _end(self, final: bool) -> int:

@@ -13,6 +13,7 @@ import ctypes
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from .base import (
     VoiceInfo,
     WordTime,
 )
+from .english import in_english
 from .languages import espeak_voices
+from .spoken import Spoken
 
 __all__ = ["EspeakEngine", "EspeakVoice"]
 
@@ -99,15 +102,19 @@ class EspeakVoice:
 
     async def speak(self, text: str) -> Chunks:
         stop = threading.Event()
+        voices = espeak_voices(self.name, text)
+        spoken = Spoken.of(text)
+        if voices[0].startswith("en"):
+            spoken = in_english(spoken)
         work = asyncio.get_running_loop().run_in_executor(
-            _thread, _synthesize, text, espeak_voices(self.name, text), stop
+            _thread, _synthesize, spoken.text, voices, stop
         )
         try:
             samples, words = await work
         finally:
             stop.set()  # the thread breaks off at its next callback
         for word in words:
-            yield word
+            yield replace(word, at=spoken.origin(word.at))
         for start in range(0, len(samples), VOICE_RATE // 2):
             yield samples[start : start + VOICE_RATE // 2]
 

@@ -30,8 +30,10 @@ from .base import (
     VoiceTimeout,
     VoiceUnreachable,
 )
+from .clean import has_words
 from .pauses import SENTENCE_PAUSE_S, later, silence
 from .phrase import say
+from .spoken import Spoken, spoken_form
 from .words import Pace
 
 __all__ = ["FallbackVoice", "Link", "ServiceState"]
@@ -130,12 +132,15 @@ class _ResponseVoice(FallbackVoice):
         return self
 
     async def speak(self, text: str) -> Speech:
+        spoken = spoken_form(text)
+        if not has_words(spoken.text):
+            return
         attempt = _Attempt()
         errors: list[VoiceError] = []
         while True:
             link = self._next()
             try:
-                async with aclosing(attempt.speak(link, text)) as parts:
+                async with aclosing(attempt.speak(link, text, spoken)) as parts:
                     async for part in parts:
                         yield part
                 if attempt.sounds:
@@ -171,9 +176,9 @@ class _Attempt:
         self._words: int = before._words if before is not None else 0
         self._last = np.float32(0)
 
-    async def speak(self, link: Link, text: str) -> Speech:
+    async def speak(self, link: Link, text: str, spoken: Spoken) -> Speech:
         start_s, said_words = self._seconds, self._words
-        async with aclosing(say(link.synthesizer, text, link.state.pace)) as parts:
+        async with aclosing(say(link.synthesizer, text, spoken, link.state.pace)) as parts:
             async for part in parts:
                 if isinstance(part, tuple):
                     fresh = part[said_words:]  # those said before have their times

@@ -63,9 +63,9 @@ def later(words: tuple[Word, ...], by_s: float) -> tuple[Word, ...]:
 
 
 def pause_after(phrase: str) -> float:
-    """Seconds of silence after a phrase, by the marks at its end."""
+    """Seconds of silence after a phrase, by the marks at its end, or the end of its line."""
     for c in reversed(phrase):
-        if c in STOPS:
+        if c in STOPS or c == "\n":
             return SENTENCE_PAUSE_S
         if c in COMMAS:
             return CLAUSE_PAUSE_S

@@ -8,18 +8,22 @@ from wsavatar.dialogue.base import Word
 
 from .base import VOICE_RATE, Speech, Synthesizer, WordTime
 from .pauses import Trim
+from .spoken import Spoken
 from .words import Pace, WordClock
 
 __all__ = ["say"]
 
 
-async def say(synthesizer: Synthesizer, text: str, pace: Pace) -> Speech:
-    """The phrase, and its words. ``pace``: of an engine that does not time words."""
+async def say(synthesizer: Synthesizer, text: str, spoken: Spoken, pace: Pace) -> Speech:
+    """The phrase, and the words of ``text``, as it is written.
+
+    ``spoken``: as it is read; ``pace``: of an engine that does not time words.
+    """
     trim = Trim()
     clock = WordClock(text, None if synthesizer.times_words else pace)
     waiting: list[WordTime] = []  # until it is known how much silence is before the first sound
     samples = 0
-    async with aclosing(synthesizer.speak(text)) as parts:
+    async with aclosing(synthesizer.speak(spoken.text)) as parts:
         async for part in parts:
             words: tuple[Word, ...] = ()
             if isinstance(part, WordTime):
@@ -31,7 +35,9 @@ async def say(synthesizer: Synthesizer, text: str, pace: Pace) -> Speech:
             if trim.begun:
                 lead_s = trim.dropped / VOICE_RATE
                 for time in waiting:
-                    words += clock.told(time.at, time.start_s - lead_s, time.duration_s)
+                    words += clock.told(
+                        spoken.origin(time.at), time.start_s - lead_s, time.duration_s
+                    )
                 waiting.clear()
             if words:
                 yield words

