@@ -73,6 +73,7 @@ class Chat(Dialogue):
         self._transcriber.hear(samples)
         for event in self._listener.push(samples, while_speaking=self._speaks):
             self._transcriber.follow(event, self._listener.silent_ms)
+            self._set_silence()
             if isinstance(event, TurnBegan):
                 await self._turn_began()
             elif isinstance(event, TurnAudio):
@@ -96,7 +97,6 @@ class Chat(Dialogue):
 
     async def _turn_began(self) -> None:
         """The user speaks: no answer to an earlier turn begins, and the avatar stops."""
-        self._listener.set_silence_ms(self._config.settings.vad_silence_ms)
         await self._stop_waiting()
         if not self._speaks or not self._config.settings.interrupt_response:
             return
@@ -129,13 +129,20 @@ class Chat(Dialogue):
         """The text of an item that the next answer is to."""
         self._texts = [*self._texts[-_MAX_TEXTS:], text]
 
+    def _set_silence(self) -> None:
+        """The silence that ends the turn, by its text where that is of all voice up to now."""
+        config, heard = self._config, self._transcriber.heard
+        if not config.semantic:
+            return
+        text = heard.text if heard.whole else ""
+        silence = silence_ms(
+            text, config.eagerness, config.settings.vad_silence_ms, self._transcriber.language
+        )
+        self._listener.set_silence_ms(silence)
+
     def _on_heard(self, heard: Heard) -> None:
         """More of the turn in progress was understood."""
-        settings = self._config.settings
-        if self._config.semantic:
-            self._listener.set_silence_ms(
-                silence_ms(heard.text, self._config.eagerness, settings.vad_silence_ms)
-            )
+        self._set_silence()
         if self._interrupted is not None and says_something(heard.stable):
             interrupted, self._interrupted = self._interrupted, None
             closing = asyncio.create_task(interrupted.close(), name="close")
@@ -193,7 +200,8 @@ class Chat(Dialogue):
         if entry.heard_ms is not None:
             heard_s = entry.heard_ms / 1000
         start_s, audio = interrupted.saying.kept_audio()
-        position_s = resume_at(audio, interrupted.saying.rate, start_s, heard_s)
+        saying = interrupted.saying
+        position_s = resume_at(audio, saying.rate, start_s, heard_s, saying.kept_words())
         await self._speaker.resume(interrupted, position_s, len(entry.spoken.until(position_s)))
 
     async def _answer(self, request: ResponseRequest) -> None:

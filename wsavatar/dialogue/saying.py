@@ -77,6 +77,10 @@ class Saying:
         audio = [(first, part) for first, _, part in self._kept if isinstance(part, np.ndarray)]
         return (audio[0][0] / self.rate if audio else self.seconds), [part for _, part in audio]
 
+    def kept_words(self) -> list[Word]:
+        """The words that are kept, with their times."""
+        return [word for _, _, part in self._kept if isinstance(part, tuple) for word in part]
+
     async def close(self) -> None:
         """Stop making parts."""
         await self._source.close()

@@ -202,6 +202,13 @@ class Transcriber:
         return self._recognizer is not None and (self._always or self._client_asks)
 
     @property
+    def language(self) -> str:
+        """What the user speaks, as "en": as the client says, the settings, the avatar; or empty."""
+        asked = self._config.transcription
+        of_engine = self._recognizer.language if self._recognizer is not None else ""
+        return (asked.language if asked else "") or of_engine or self._config.persona.language
+
+    @property
     def heard(self) -> Heard:
         """The newest text of the turn in progress. ``whole``: of all voice up to now."""
         return _NOTHING if self._turn is None else self._turn.heard
@@ -285,9 +292,8 @@ class Transcriber:
     def _listen(self, on_heard: Callable[[Heard], None]) -> Recognition:
         assert self._recognizer is not None
         asked = self._config.transcription
-        language = (asked.language if asked else "") or self._recognizer.language
         return self._recognizer.listen(
-            language=language or self._config.persona.language,
+            language=self.language,
             prompt=asked.prompt if asked else "",
             on_heard=on_heard,
         )
