@@ -21,7 +21,8 @@ def spoken(text: str) -> bytes:
 
     async def speak() -> np.ndarray:
         voice = create_voice(TtsSettings(engines=("espeak",)))
-        return np.concatenate([chunk async for chunk in voice.speak(text)])
+        parts = [part async for part in voice.speak(text)]
+        return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
     return (asyncio.run(speak()) * 32767).astype("<i2").tobytes()
 

@@ -44,13 +44,22 @@ class WsavatarVideoService(AIService):
 
     All other frames keep their place in the speech: a `TTSStoppedFrame` or a text follows the sound
     that it stood behind. Between speeches the idle face is shown. Without the server the voice goes
-    on alone. ``url`` and ``avatar``: the arguments of `wsavatar.integrations.avatar.Avatar`.
+    on alone; it is asked for again every few seconds. ``url`` and ``avatar``: the arguments of
+    `wsavatar.integrations.avatar.Avatar`.
     """
 
-    def __init__(self, url: str, *, avatar: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        avatar: dict[str, Any] | None = None,
+        start_timeout_s: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(settings=ServiceSettings(model=None), **kwargs)
         self._url = url
         self._options = avatar or {}
+        self._start_timeout_s = start_timeout_s
         self._avatar: Avatar | None = None  # started
         self._rate = 24_000
         self._running: asyncio.Task[None] | None = None
@@ -80,13 +89,16 @@ class WsavatarVideoService(AIService):
         """Show the avatar as soon as there is a server, until cancelled."""
         options = {"rate": self._rate, "lead_s": LEAD_S, **self._options}
         avatar = Avatar(self._url, **options)
+        told = ""
         try:
             while self._avatar is None:
                 try:
-                    await avatar.start()
+                    await avatar.start(self._start_timeout_s)
                     self._avatar = avatar
                 except AvatarUnavailable as error:
-                    await self.push_error(f"{error}; the voice goes on without a face")
+                    if str(error) != told:
+                        told = str(error)
+                        await self.push_error(f"{told}; the voice goes on without a face")
                     await asyncio.sleep(RETRY_S)
             await self._play(avatar)
         finally:
