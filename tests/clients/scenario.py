@@ -2,8 +2,8 @@
 
 These scripts run in an environment of their own, without this repository's dependencies: the
 clients' packages pin another release of websockets. `test_stock_clients` starts the server and
-them: ``python use_livekit.py SCENARIO URL VOICE.wav``. A scenario is a coroutine that takes a
-`Visit`; it passes when it returns.
+them: ``python use_livekit.py URL VOICE.wav SCENARIO…``. A scenario is a coroutine that takes a
+`Visit`; it passes when it returns. `scripts` runs them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import inspect
+import json
 import sys
+import traceback
 import wave
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -51,7 +53,10 @@ async def until(happened: Callable[[], bool]) -> None:
 
 
 def run(module: str) -> None:
-    """Run the scenario that the command line names: the module's coroutine of that name."""
+    """Run the scenarios that the command line names: coroutines of this module, one by one.
+
+    Prints a line of JSON for each: its name, and what was wrong, or null.
+    """
     scenarios = {
         name: function
         for name, function in vars(sys.modules[module]).items()
@@ -60,16 +65,22 @@ def run(module: str) -> None:
         and not name.startswith("_")
     }
     parser = argparse.ArgumentParser()
-    parser.add_argument("scenario", choices=scenarios)
     parser.add_argument("url")
     parser.add_argument("voice", type=Path)
+    parser.add_argument("scenarios", choices=scenarios, nargs="+")
     args = parser.parse_args()
     with wave.open(str(args.voice)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
-        voice = file.readframes(file.getnframes())
+        visit = Visit(args.url, file.readframes(file.getnframes()))
 
-    async def limited() -> None:
+    async def limited(scenario: Scenario) -> None:
         async with asyncio.timeout(TIMEOUT_S):
-            await scenarios[args.scenario](Visit(args.url, voice))
+            await scenario(visit)
 
-    asyncio.run(limited())
+    for name in args.scenarios:
+        fault = None
+        try:
+            asyncio.run(limited(scenarios[name]))
+        except Exception:
+            fault = traceback.format_exc()
+        print(json.dumps({"scenario": name, "fault": fault}), flush=True)

@@ -1,44 +1,30 @@
 """Clients written for the OpenAI Realtime API work unchanged, and report no error.
 
-The real packages are used: `openai`, `openai-agents`, Pipecat and LiveKit Agents. They pin another
-release of websockets than the server needs, so they live in an environment of their own, whose
-interpreter STOCK_CLIENTS_PYTHON names (`.ci/run` makes it from `requirements.txt` in this folder).
-The server runs here, with the real dialogues and a renderer that takes no time.
+The real packages are used: `openai`, `openai-agents`, Pipecat and LiveKit Agents (`scripts` says
+where they live). The server runs here, with the real dialogues and a renderer that takes no time.
 """
 
 from __future__ import annotations
 
-import ast
 import asyncio
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.clients.scripts import needs_clients, run_scripts, scenarios, selected
 from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import spoken, write_wav
 from wsavatar.bench.server_process import ServerProcess
 from wsavatar.serve.server import ENDPOINT
 
 HERE = Path(__file__).parent
-PYTHON = os.environ.get("STOCK_CLIENTS_PYTHON")
-LIMIT_S = 90
-"""A scenario gives up by itself long before; its imports may not."""
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(PYTHON is None, reason="STOCK_CLIENTS_PYTHON names no interpreter"),
-]
+pytestmark = [pytest.mark.slow, needs_clients]
 
 
-def scenarios() -> Iterator[tuple[str, str]]:
-    """Every scenario of every script: its public coroutines."""
-    for script in sorted(HERE.glob("use_*.py")):
-        for node in ast.parse(script.read_text("utf-8")).body:
-            if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
-                yield script.stem, node.name
+def _name(value: object) -> str:
+    return value.stem if isinstance(value, Path) else str(value)
 
 
 @pytest.fixture(scope="module")
@@ -48,46 +34,28 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_wav(path, spoken("Hello. How do you do today?"))
 
 
-@pytest.mark.parametrize(("script", "scenario"), list(scenarios()))
-async def test_a_stock_client_works_unchanged(script: str, scenario: str, voice: Path) -> None:
-    """What the scenario's docstring says; the client saw no error and no event it does not know."""
-    assert PYTHON is not None
-    engine = fake_engine(
-        FakeRenderer(), create_dialogue=real_dialogues(tts={"engines": ("espeak",)})
-    )
-    async with running(engine, settings()) as server:
-        url = f"ws://127.0.0.1:{server.port}{ENDPOINT}"
-        process = await asyncio.create_subprocess_exec(
-            *(PYTHON, str(HERE / f"{script}.py"), scenario, url, str(voice)),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            async with asyncio.timeout(LIMIT_S):
-                output, _ = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-    assert process.returncode == 0, output.decode(errors="replace")
+@pytest.fixture(scope="module")
+def faults(request: pytest.FixtureRequest, voice: Path) -> dict[tuple[Path, str], str]:
+    """What was wrong in each scenario that is to be run, all against one server."""
+    wanted = selected(request, "test_a_stock_client_works_unchanged")
+
+    async def visit() -> dict[tuple[Path, str], str]:
+        dialogues = real_dialogues(tts={"engines": ("espeak",)})
+        async with running(
+            fake_engine(FakeRenderer(), create_dialogue=dialogues), settings()
+        ) as server:
+            return await run_scripts(wanted, f"ws://127.0.0.1:{server.port}{ENDPOINT}", voice)
+
+    return asyncio.run(visit())
 
 
-@pytest.mark.parametrize(
-    ("script", "scenario"),
-    [
-        ("use_livekit", "a_voice_is_answered"),
-        ("use_openai", "a_conversation_by_voice"),
-        ("use_openai_agents", "a_voice_is_answered"),
-        ("use_pipecat", "a_voice_is_answered"),
-    ],
-)
-def test_a_stock_client_talks_to_the_command(
-    served: str, script: str, scenario: str, voice: Path
+@pytest.mark.parametrize(("script", "scenario"), list(scenarios(HERE.glob("use_*.py"))), ids=_name)
+def test_a_stock_client_works_unchanged(
+    script: Path, scenario: str, faults: dict[tuple[Path, str], str]
 ) -> None:
-    """The same with `serve` as it comes: its own process, the model in the package, real frames."""
-    visit = [str(PYTHON), str(HERE / f"{script}.py"), scenario, served, str(voice)]
-    done = subprocess.run(visit, capture_output=True, text=True, timeout=LIMIT_S)
-    assert done.returncode == 0, done.stdout + done.stderr
+    """What the scenario's docstring says; the client saw no error and no event it does not know."""
+    fault = faults[script, scenario]
+    assert not fault, fault
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +64,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("server") / "log"
     with ServerProcess(["--set", "tts.engines=espeak"], log) as process:
         yield process.url
+
+
+async def test_stock_clients_talk_to_the_command(served: str, voice: Path) -> None:
+    """The same with `serve` as it comes: its own process, the model in the package, real frames."""
+    wanted = {
+        HERE / "use_livekit.py": ["a_voice_is_answered"],
+        HERE / "use_openai.py": ["a_conversation_by_voice"],
+        HERE / "use_openai_agents.py": ["a_voice_is_answered"],
+        HERE / "use_pipecat.py": ["a_voice_is_answered"],
+    }
+    faults = await run_scripts(wanted, served, voice)
+    assert not any(faults.values()), "\n".join(faults.values())

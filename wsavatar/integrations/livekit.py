@@ -84,8 +84,9 @@ class VideoGenerator(lk.VideoGenerator):
 class AvatarSession(lk.AvatarSession):
     """Gives an `AgentSession` a face. ``url`` and ``options``: those of `Avatar`."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, *, start_timeout_s: float = 30.0, **options: Any) -> None:
         super().__init__()
+        self._start_timeout_s = start_timeout_s
         self._avatar = Avatar(url, lead_s=QUEUE_MS / 1000, **options)
         self._runner: lk.AvatarRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -104,7 +105,7 @@ class AvatarSession(lk.AvatarSession):
 
     async def start(self, agent_session: AgentSession[Any], room: rtc.Room) -> None:
         """Before `AgentSession.start`. Raises `AvatarUnavailable` where there is no server."""
-        await self._avatar.start()
+        await self._avatar.start(self._start_timeout_s)
         await super().start(agent_session, room)
         generator = VideoGenerator(self._avatar)
         output = lk.QueueAudioOutput(sample_rate=self._avatar.rate, wait_playback_start=True)
