@@ -76,6 +76,21 @@ async def test_the_voices_to_choose(site: AvatarServer) -> None:
     assert (await get(site, "/api/voices")).json == {"voices": [], "complete": True}
 
 
+async def test_the_engines_there_are(site: AvatarServer) -> None:
+    """Each with its kind, name, problem and note, and whether it is ready; none without engines."""
+    async with running(fake_engine(speech=FakeSpeech())) as server:
+        listed = (await get(server, "/api/engines")).json
+    assert [one["name"] for one in listed] == ["a good ear", "a clever model"]
+    assert listed[0] == {
+        "kind": "asr",
+        "name": "a good ear",
+        "problem": "",
+        "note": "",
+        "ready": False,
+    }
+    assert (await get(site, "/api/engines")).json == []
+
+
 async def test_methods(site: AvatarServer) -> None:
     """HEAD has headers only, OPTIONS the allowed methods; any other method is 405."""
     whole, head = await get(site, "/"), await get(site, "/", "HEAD")

@@ -250,9 +250,13 @@ class Chat(Dialogue):
             tool_choice=tool_choice(request.tool_choice or config.tool_choice),
             max_tokens=settings.max_tokens if limit == "inf" else min(limit, settings.max_tokens),
         )
-        async with aclosing(model.answer(chat)) as parts:
-            async for part in parts:
-                yield part
+        try:
+            async with aclosing(model.answer(chat)) as parts:
+                async for part in parts:
+                    yield part
+        except EngineError as error:
+            self._engines.failed("llm", error)
+            raise
 
     def _instructions(self, request: ResponseRequest) -> str:
         """Of the response, else the session, else the avatar, else the server."""

@@ -36,6 +36,8 @@ class EngineStatus:
     """Why it does not work, and what to type."""
     note: str = ""
     """What a user should know of it: "a 135 M model; for a better one: …"."""
+    ready: bool = False
+    """It has started and works."""
 
 
 class SharedEngine(Protocol):

@@ -1,14 +1,15 @@
 """The engines of one server: recognition, language model, voices. Sessions share them.
 
 An engine that does not start is a problem to show, never a server that does not start: it is tried
-again when it is next needed.
+again when it is next asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from wsavatar.config import Settings
 
@@ -17,17 +18,26 @@ from .engine import EngineError, EngineStatus, Kind, SharedEngine
 from .llm import LanguageModel, create_language_model
 from .tts import Voice, VoiceError, VoiceList, Voices, create_voices
 
-__all__ = ["Engines"]
+__all__ = ["RETRY_S", "Engines"]
 
 _log = logging.getLogger(__name__)
+
+RETRY_S = 10.0
+"""Pause between two tries to start an engine."""
+_LASTING = {"engine_missing", "engine_unreachable", "engine_unauthorized"}
+"""Codes of errors that the next answer would meet too."""
 
 
 class Engines:
     """Engines by the settings. Nothing is loaded before `start`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
+        self._clock = clock
         self._problems: dict[Kind, str] = {}
+        self._started: set[Kind] = set()
+        self._tried_s: dict[Kind, float] = {}
+        self._retries: dict[Kind, asyncio.Task[None]] = {}
         self.recognizer: Recognizer | None = None
         self.language_model: LanguageModel | None = None
         self.voices: Voices | None = None
@@ -62,45 +72,78 @@ class Engines:
 
     async def start(self) -> None:
         """Load the engines, at the same time. A failure is logged and shown by `status`."""
-        shared: dict[Kind, SharedEngine | None] = {
-            "asr": self.recognizer,
-            "llm": self.language_model,
-            "tts": self.voices,
-        }
-        await asyncio.gather(*(self._start(kind, one) for kind, one in shared.items() if one))
+        await asyncio.gather(*(self._start(kind, engine) for kind, engine in self._there()))
 
     async def close(self) -> None:
-        for engine in (self.recognizer, self.language_model, self.voices):
-            if engine is not None:
-                await engine.close()
+        retries = [task for task in self._retries.values() if not task.done()]
+        for task in retries:
+            task.cancel()
+        if retries:
+            await asyncio.wait(retries)
+        for _, engine in self._there():
+            await engine.close()
 
     def status(self) -> Sequence[EngineStatus]:
-        """Every kind of engine, in the order of a turn."""
+        """Every kind of engine, in the order of a turn. Called on the event loop: an engine that
+        does not work is tried again meanwhile."""
+        self._try_again()
         return (
             self._status("asr", self.recognizer, "speech recognition"),
             self._status("llm", self.language_model, "language model"),
             self._status("tts", self.voices, "voice"),
         )
 
+    def failed(self, kind: Kind, error: EngineError) -> None:
+        """An engine that had started failed while it was used."""
+        if error.code in _LASTING:
+            self._problems[kind] = str(error)
+            self._tried_s[kind] = self._clock()
+
     @property
     def converse(self) -> bool:
         """Whether there is all that a conversation needs, and it works."""
         return not any(one.problem for one in self.status())
 
+    def _there(self) -> Iterator[tuple[Kind, SharedEngine]]:
+        engines: dict[Kind, SharedEngine | None] = {
+            "asr": self.recognizer,
+            "llm": self.language_model,
+            "tts": self.voices,
+        }
+        return ((kind, engine) for kind, engine in engines.items() if engine is not None)
+
+    def _try_again(self) -> None:
+        """Start engines that failed, those alone that were not tried just now."""
+        now_s = self._clock()
+        for kind, engine in self._there():
+            due = kind in self._tried_s and now_s >= self._tried_s[kind] + RETRY_S
+            running = kind in self._retries and not self._retries[kind].done()
+            if self._problems.get(kind) and due and not running:
+                starting = self._start(kind, engine)
+                self._retries[kind] = asyncio.create_task(starting, name=f"start {kind}")
+
     async def _start(self, kind: Kind, engine: SharedEngine) -> None:
+        before, problem = self._problems.get(kind, ""), ""
         try:
             await engine.start()
-            self._problems.pop(kind, None)
+            self._started.add(kind)
             _log.info("%s: %s", kind, engine.name)
         except EngineError as error:
-            self._problems[kind] = str(error)
-            _log.warning("%s: %s", kind, error)
+            problem = str(error)
+        except Exception:  # a library's: the server goes on without this engine
+            _log.exception("%s could not be started", kind)
+            problem = f"{engine.name or kind} could not be started: the log says why."
+        self._tried_s[kind] = self._clock()
+        self._problems[kind] = problem
+        if problem and problem != before:
+            _log.warning("%s: %s", kind, problem)
 
     def _status(self, kind: Kind, engine: SharedEngine | None, what: str) -> EngineStatus:
         problem = self._problems.get(kind, "")
         if engine is None:
             return EngineStatus(kind, "", problem or f"There is no {what}. {_ADVICE}")
-        return EngineStatus(kind, engine.name, problem, engine.note)
+        ready = kind in self._started and not problem
+        return EngineStatus(kind, engine.name, problem, engine.note, ready)
 
 
 _ADVICE = "Install one: pip install 'wsavatar[chat]'; or name one in the configuration."

@@ -66,6 +66,12 @@ def build_site(
             return json_reply({"voices": [], "complete": True})
         return json_reply(asdict(loaded.speech.voice_list()))
 
+    def engines() -> Reply:
+        loaded = engine()
+        if loaded is None:
+            return _not_yet(progress())
+        return json_reply([asdict(one) for one in loaded.speech.status()] if loaded.speech else [])
+
     def endpoint() -> Reply:
         sentence = b"This is a WebSocket: connect to it with a WebSocket client.\n"
         upgrade = {"Upgrade": "websocket", "Cache-Control": "no-store"}
@@ -78,6 +84,7 @@ def build_site(
             "/healthz": lambda: json_reply({"status": "ok", "version": __version__}),
             "/readyz": ready,
             "/metrics": prometheus,
+            "/api/engines": engines,
             "/api/voices": voices,
             "/api/stats": lambda: json_reply(metrics.snapshot()),
             "/asyncapi.json": lambda: json_reply(describe()),

@@ -1,0 +1,122 @@
+"""The engines of a server: what is shown of them, and when one that failed is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from tests.dialogue.fakes import FakeVoice, wait_for
+from wsavatar.config import AsrSettings, LlmSettings, Settings, TtsSettings
+from wsavatar.dialogue.engine import EngineError, EngineStatus
+from wsavatar.dialogue.engines import RETRY_S, Engines
+
+NOTHING = Settings(
+    asr=AsrSettings(engine="none"),
+    llm=LlmSettings(engine="none"),
+    tts=TtsSettings(engines=("espeak",)),
+)
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Model:
+    """A language model that starts when a test says so."""
+
+    name = "a model"
+    note = "small"
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.starts = 0
+        self.closed = False
+
+    async def start(self) -> None:
+        self.starts += 1
+        await asyncio.sleep(0)
+        if self.error is not None:
+            raise self.error
+
+    async def check(self) -> str:
+        return "ok"
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def answer(self, request: object) -> FakeVoice:
+        raise NotImplementedError
+
+
+def engines_with(model: Model) -> tuple[Engines, Clock]:
+    clock = Clock()
+    engines = Engines(NOTHING, clock=clock)
+    engines.language_model = model  # type: ignore[assignment]
+    return engines, clock
+
+
+def of_model(engines: Engines) -> EngineStatus:
+    return next(one for one in engines.status() if one.kind == "llm")
+
+
+async def test_an_engine_that_failed_is_tried_again_after_a_pause() -> None:
+    """Who asks for the engines' state starts it again, at most every ten seconds."""
+    model = Model(EngineError("engine_unreachable", "It is down: start it."))
+    engines, clock = engines_with(model)
+    await engines.start()
+    assert of_model(engines) == EngineStatus("llm", "a model", "It is down: start it.", "small")
+    clock.now_s += RETRY_S - 1
+    of_model(engines)
+    await asyncio.sleep(0)
+    assert model.starts == 1
+    model.error = None
+    clock.now_s += 2
+    assert of_model(engines).problem and of_model(engines).problem
+    await wait_for(lambda: of_model(engines).ready)
+    assert model.starts == 2 and of_model(engines).problem == ""
+    clock.now_s += 2 * RETRY_S
+    of_model(engines)
+    await asyncio.sleep(0)
+    assert model.starts == 2
+    await engines.close()
+    assert model.closed
+
+
+async def test_an_engine_that_fails_while_it_is_used_is_shown() -> None:
+    """Unreachable now: shown, and tried again. One bad answer alone is no state of the engine."""
+    model = Model()
+    engines, clock = engines_with(model)
+    await engines.start()
+    engines.failed("llm", EngineError("engine_timeout", "Slow."))
+    assert of_model(engines).ready
+    engines.failed("llm", EngineError("engine_unreachable", "Gone."))
+    assert (of_model(engines).problem, of_model(engines).ready) == ("Gone.", False)
+    clock.now_s += RETRY_S
+    of_model(engines)
+    await wait_for(lambda: of_model(engines).ready)
+    await engines.close()
+
+
+async def test_a_library_that_fails_is_a_problem_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Any exception of one engine leaves the others and the server alone; the log has it."""
+    with caplog.at_level(logging.WARNING):
+        engines, _ = engines_with(Model(ValueError("odd")))
+        await engines.start()
+    assert "a model could not be started" in of_model(engines).problem
+    assert "ValueError: odd" in caplog.text
+    await engines.close()
+
+
+async def test_an_engine_that_is_not_there_says_what_to_type() -> None:
+    """Each kind has its line, also where nothing is set up."""
+    engines = Engines(NOTHING)
+    asr, llm, tts = engines.status()
+    assert "pip install" in asr.problem and "pip install" in llm.problem and not tts.problem
+    assert engines.problem("llm") == llm.problem and not engines.converse
