@@ -203,6 +203,7 @@ class Scripted:
         self.talks: list[Talk] = []
         self.asked = 0  # requests to connect
         self.port = 0
+        self.closing = asyncio.Event()
         self._came = asyncio.Condition()
 
     @property
@@ -225,7 +226,7 @@ class Scripted:
             self.asked += 1
             self._came.notify_all()
         if not self.connects:
-            await asyncio.Event().wait()
+            await self.closing.wait()
         if self.status is not None:
             return connection.respond(self.status, f"the key {KEY} is wrong\n")
         return None
@@ -256,7 +257,10 @@ async def scripted() -> AsyncIterator[Scripted]:
         close_timeout=0.5,
     ) as listening:
         server.port = next(iter(listening.sockets)).getsockname()[1]
-        yield server
+        try:
+            yield server
+        finally:
+            server.closing.set()
 
 
 @contextlib.asynccontextmanager

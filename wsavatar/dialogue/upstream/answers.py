@@ -176,7 +176,7 @@ class Answers:
             raise Nonsense("delta") from None
         if len(pcm) % 2:
             raise Nonsense("delta")
-        speech.audio(item_id, number(event, "content_index"), decode(pcm, "audio/pcm"))
+        speech.audio(item_id, number(event, "content_index", 0), decode(pcm, "audio/pcm"))
         self._by_item[item_id] = speech
         if len(self._by_item) > _MAX_KEPT:
             self._by_item.popitem(last=False)
@@ -269,8 +269,9 @@ class Answers:
 
     def _stopped(self, speech: Speech, heard_ms: int) -> None:
         """The client does not hear it to its end."""
+        grows = not speech.ended
         self._stop(speech)
-        self._cut(speech, heard_ms)
+        self._cut(speech, heard_ms, grows=grows)
 
     def _stop(self, speech: Speech) -> None:
         if not speech.ended:
@@ -281,10 +282,10 @@ class Answers:
         event = {"type": "response.cancel", "response_id": speech.id}
         self._connection.send(event, "own")
 
-    def _cut(self, speech: Speech, heard_ms: int) -> None:
+    def _cut(self, speech: Speech, heard_ms: int, *, grows: bool = False) -> None:
         if not speech.in_conversation:
             return
-        for cut in speech.cuts(heard_ms):
+        for cut in speech.cuts(heard_ms, grows=grows):
             event = {
                 "type": "conversation.item.truncate",
                 "item_id": cut.item_id,

@@ -73,7 +73,9 @@ class Connection:
         self._sent: OrderedDict[str, Sent] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
         self.problem: UpstreamError | None = None
-        """Why there is no connection, or what the upstream said before it ended it."""
+        """Why there is no connection."""
+        self.last_words: UpstreamError | None = None
+        """What the upstream says is wrong before it is ready: then it often hangs up."""
 
     @property
     def is_open(self) -> bool:
@@ -86,7 +88,11 @@ class Connection:
 
     async def start(self) -> None:
         """Connect. Raises UpstreamError; except for a missing setting, it is tried again later."""
-        self._address = address_of(self._settings, os.environ)
+        try:
+            self._address = address_of(self._settings, os.environ)
+        except UpstreamError as error:
+            self.problem = error
+            raise
         self._task = asyncio.create_task(self._run(self._address), name="upstream")
         self._starting = asyncio.get_running_loop().create_future()
         try:
@@ -105,17 +111,17 @@ class Connection:
 
         Returns whether `start` tells of it.
         """
-        self._ready, self.problem = True, None
+        self._ready = True
+        self.problem = self.last_words = None
         return self._started(problem)
 
     def send(
         self, event: Json, purpose: Purpose | None = None, event_id: str | None = None
-    ) -> str | None:
-        """Queue an event; without a connection it is dropped. Returns the id that an error names,
-        where it has a ``purpose``."""
+    ) -> None:
+        """Queue an event; without a connection it is dropped. ``purpose`` None: audio, of which no
+        event is refused alone. ``event_id``: of the client's event that it is for."""
         if self._line is None:
-            return None
-        own_id = None
+            return
         if purpose is not None:
             own_id = new_id("event")
             event = {**event, "event_id": own_id}
@@ -123,7 +129,6 @@ class Connection:
             if len(self._sent) > _MAX_SENT:
                 self._sent.popitem(last=False)
         self._line.send(event)
-        return own_id
 
     def sent(self, event_id: object) -> Sent | None:
         """The event of ours that an error names."""
@@ -162,21 +167,20 @@ class Connection:
             self._wanted.clear()
             ended = await self._use(address)
             was_ready, self._ready = self._ready, False
-            if self.problem is None or was_ready:
-                self.problem = ended
-            problem = self.problem  # else what the upstream said before it hung up
+            self.problem = problem = self.last_words or ended
             level = logging.INFO if was_ready else logging.WARNING
             _log.log(level, "upstream %s: %s", address.place, problem.code)
             self._started(problem)
             self._listener.lost(problem, was_ready=was_ready)
             attempt = 0 if was_ready else attempt + 1
-            await self._pause(None if problem.lasting else self._delay(attempt))
+            await self._pause(attempt, lasting=problem.lasting)
 
     async def _use(self, address: Address) -> UpstreamError:
         """Connect, and pass on what comes; returns why it ended."""
+        self.last_words = None
         try:
             async with connected(address, self._settings.timeout_s) as line:
-                self._line, self.problem = line, None
+                self._line = line
                 _log.info("upstream %s: connected", address.place)
                 self._listener.opened()
                 async for event in line.events():
@@ -193,9 +197,13 @@ class Connection:
             self._sent.clear()
         raise AssertionError("a connection ends with an error")
 
-    async def _pause(self, seconds: float | None) -> None:
+    async def _pause(self, attempt: int, *, lasting: bool) -> None:
+        """Wait for the next attempt: until it is wanted, or, unless the problem is ``lasting``, for
+        the delay; never shorter than the first one, however often a client asks."""
+        least_s, most_s = self._delay(min(attempt, 1)), self._delay(attempt)
+        await asyncio.sleep(min(least_s, most_s))
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(None if lasting else max(0.0, most_s - least_s)):
                 await self._wanted.wait()
         except TimeoutError:
             pass

@@ -39,6 +39,8 @@ __all__ = ["Upstream"]
 
 _log = logging.getLogger(__name__)
 
+_EXPIRED = "session_expired"
+"""OpenAI's, after an hour."""
 _MARGIN_MS = 1000
 """Of what the user said just before a connection was lost: a turn may have begun in it."""
 
@@ -245,9 +247,10 @@ class Upstream(Dialogue):
         self._refused(sent, problem)
 
     def _refused(self, sent: Sent | None, problem: ProtocolError) -> None:
+        if problem.code == _EXPIRED:
+            return  # the connection ends, and is made again
         if sent is None and not self._connection.is_ready:
-            # Often the last word before the connection ends.
-            self._connection.problem = UpstreamError("upstream_failed", problem.message)
+            self._connection.last_words = UpstreamError("upstream_failed", problem.message)
             return
         match sent.purpose if sent is not None else None:
             case "own":

@@ -210,9 +210,9 @@ def text(event: Json, name: str, default: str | None = None) -> str:
     return value
 
 
-def number(event: Json, name: str) -> int:
+def number(event: Json, name: str, default: int | None = None) -> int:
     """A count of milliseconds, or an index. Raises Nonsense."""
-    value = event.get(name)
+    value = event.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
         raise Nonsense(name)
     return int(value)

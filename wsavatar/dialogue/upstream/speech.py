@@ -155,13 +155,15 @@ class Speech:
             max_s = self._max_samples / RATE
             self._add(self._give_up(f"Cut off: a response may last {max_s:g} s."))
 
-    def cuts(self, heard_ms: int) -> list[Cut]:
+    def cuts(self, heard_ms: int, *, grows: bool = False) -> list[Cut]:
         """Items that end later than the user has heard; each is named again only if it is cut
-        shorter. ``heard_ms``: a position of the response's audio."""
+        shorter. ``heard_ms``: a position of the response's audio; ``grows``: the upstream may have
+        made more of the last item."""
         cuts = []
         for one in self._spoken:
-            heard = max(0, heard_ms - round(one.start_ms))
-            if heard >= int(one.ms) or (one.heard_ms is not None and heard >= one.heard_ms):
+            heard = min(max(0, heard_ms - round(one.start_ms)), int(one.ms))
+            is_whole = heard == int(one.ms) and not (grows and one is self._spoken[-1])
+            if is_whole or (one.heard_ms is not None and heard >= one.heard_ms):
                 continue
             one.heard_ms = heard
             cuts.append(Cut(one.item_id, one.content_index, heard))
