@@ -23,6 +23,7 @@ from wsavatar.media.audio import encode
 
 from .base import ASR_RATE, Heard, Recognition
 from .growing import Growing, Growth, Slots
+from .guard import said
 from .sample import check_with
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class EndpointRecognizer:
                 f"The transcription endpoint ({self._endpoint.host}) answers without a text: is "
                 "asr.base_url right?",
             )
-        return text[:_MAX_TEXT]
+        return await asyncio.to_thread(said, text[:_MAX_TEXT], samples)
 
     async def _streamed(self, request: dict[str, Any], on_text: Callable[[str], None]) -> object:
         """The text of the last event; each delta is told."""

@@ -20,8 +20,8 @@ from wsavatar.dialogue.engine import EngineError
 
 from .base import ASR_RATE
 from .growing import Growth
+from .guard import said
 from .local import LocalRecognizer
-from .words import is_loop
 
 __all__ = ["MoonshineRecognizer", "bundled_model"]
 
@@ -100,8 +100,7 @@ class _Moonshine:
             stream.stop()
         finally:
             stream.close()
-        text = " ".join(line.text.strip() for line in lines)
-        return "" if is_loop(text) else text
+        return said(" ".join(line.text.strip() for line in lines), samples)
 
 
 def bundled_model() -> Path | None:

@@ -18,7 +18,7 @@ from .growing import Read
 
 __all__ = ["SENTENCE", "check_with"]
 
-SENTENCE = "The weather is fine today."
+SENTENCE = "My name is Robert, and I live in Berlin."
 
 
 async def check_with(read: Read) -> str:

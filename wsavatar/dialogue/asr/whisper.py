@@ -7,7 +7,6 @@ model is loaded.
 from __future__ import annotations
 
 import logging
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from wsavatar.config import AsrSettings
 from wsavatar.dialogue.engine import EngineError
 
 from .growing import Growth
+from .guard import said
 from .local import LocalRecognizer, cpu_threads
-from .words import is_loop
 
 __all__ = ["WhisperRecognizer", "bundled_model"]
 
@@ -33,14 +32,6 @@ _MAX_TOKENS = 224
 _NO_SPEECH = 0.6
 _UNSURE = -0.8
 """The mean log probability below which a text is a guess, if it may be no speech at all."""
-_HALLUCINATED = re.compile(
-    r"(thank(s| you)( (so|very) much)?( for watching)?|you|bye( bye)?|okay|oh|so|\W*)\W*",
-    re.IGNORECASE,
-)
-"""What Whisper writes for noise, after the subtitles it was trained on."""
-_HALLUCINATED_ABOVE = 0.3
-"""Probability of no speech above which these words are not believed."""
-
 Samples = NDArray[np.float32]
 
 
@@ -100,7 +91,7 @@ class _Whisper:
             raise EngineError(
                 "engine_failed", f"Whisper could not read: {str(error)[:200]}"
             ) from error
-        return " ".join(filter(None, texts))
+        return said(" ".join(filter(None, texts)), samples)
 
     def close(self) -> None:
         self._model.model.unload_model()
@@ -138,13 +129,8 @@ def _note(model: str) -> str:
 
 
 def _is_speech(segment: Any) -> bool:
-    """Whether what Whisper wrote is what somebody said."""
-    no_speech, unsure = segment.no_speech_prob, segment.avg_logprob < _UNSURE
-    if _HALLUCINATED.fullmatch(segment.text.strip()):
-        return not (no_speech > _HALLUCINATED_ABOVE or unsure)
-    if is_loop(segment.text):
-        return False
-    return not (no_speech > _NO_SPEECH and unsure)
+    """Whether Whisper believes itself what it wrote."""
+    return not (segment.no_speech_prob > _NO_SPEECH and segment.avg_logprob < _UNSURE)
 
 
 def _load(model: str, device: str) -> _Whisper:

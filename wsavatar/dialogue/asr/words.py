@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import zlib
 
-__all__ = ["Agreement", "continuation", "is_loop"]
+__all__ = ["Agreement", "continuation"]
 
 _IDEOGRAPH = r"\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|[^\s{_IDEOGRAPH}]+")
 """A word with its punctuation; where a script has no blanks, one character."""
-_LOOP_RATIO = 2.4
 _LETTERS = re.compile(r"\w(?:.*\w)?", re.DOTALL)
 
 
@@ -69,12 +67,3 @@ def _words(text: str) -> list[tuple[str, int]]:
         if letters is not None:
             found.append((letters[0].casefold(), word.start() + letters.end()))
     return found
-
-
-def is_loop(text: str) -> bool:
-    """Whether a text says the same over and over, as models do that have lost their way.
-
-    As in Whisper's decoder: such a text is compressed far better than speech is.
-    """
-    raw = text.encode()
-    return len(raw) > 60 and len(raw) / len(zlib.compress(raw)) > _LOOP_RATIO
