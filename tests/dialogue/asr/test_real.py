@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
+from wsavatar.bench.recognition import word_errors
 from wsavatar.config import AsrSettings
 from wsavatar.dialogue.asr import ASR_RATE, Heard, Recognizer, create_recognizer, moonshine, whisper
 from wsavatar.dialogue.engine import EngineError
@@ -55,17 +56,6 @@ def words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.casefold())
 
 
-def errors(said: str, understood: str) -> int:
-    """Words that were added, left out or replaced: the edit distance."""
-    right, got = words(said), words(understood)
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(right, 1):
-        before, row = row, [i]
-        for j, other in enumerate(got, 1):
-            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (word != other)))
-    return row[-1]
-
-
 async def test_a_minute_of_speech_is_understood(
     recognizer: Recognizer, speech: np.ndarray, request: pytest.FixtureRequest
 ) -> None:
@@ -74,8 +64,8 @@ async def test_a_minute_of_speech_is_understood(
     turn.push(speech)
     text = await turn.finish()
     engine = request.node.callspec.params["recognizer"]
-    wrong = errors(ENG, text)
-    assert 1 - wrong / len(words(ENG)) >= _RIGHT[engine], f"{wrong} words: {text}"
+    wrong, count = word_errors(ENG, text)
+    assert 1 - wrong / count >= _RIGHT[engine], f"{wrong} words: {text}"
 
 
 async def test_a_turn_is_understood_while_it_is_spoken(

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from wsavatar.config import AsrSettings
 from wsavatar.dialogue.engine import EngineError
-from wsavatar.machine import yield_to_others
 
 from .base import Heard, Recognition
 from .growing import Growing, Growth, Slots
@@ -50,7 +49,8 @@ class LocalRecognizer:
     """A `Recognizer`. ``load`` blocks, in a thread; it raises EngineError.
 
     ``at_once``: readings that the model does at the same time. Its threads have the priority of
-    those that make the face.
+    the event loop, above those that make the face: somebody waits for the text, and readings of
+    turns that are still spoken are limited by `Growth.share`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LocalRecognizer:
         self._growth = growth or Growth()
         self._timeout_s = settings.timeout_s
         self._slots = Slots(at_once)
-        self._threads = ThreadPoolExecutor(at_once, "recognise", yield_to_others)
+        self._threads = ThreadPoolExecutor(at_once, "recognise")
         self._clock = clock
         self._model: Model | None = None
         self._loading: asyncio.Task[Model] | None = None
@@ -169,7 +169,6 @@ async def _in_daemon(work: Callable[[], T]) -> T:
             result.set_result(value)  # type: ignore[arg-type]
 
     def run() -> None:
-        yield_to_others()  # inherited by the threads that the model starts
         value, error = None, None
         try:
             value = work()
