@@ -24,6 +24,7 @@ from .llm.base import Part as AnswerPart
 from .read_ahead import ReadAhead
 from .saying import Part, Saying, moved
 from .tts import Voice, VoiceError
+from .tts.clean import whole
 from .tts.text import Phrase, PhraseCutter, TextError, check_speakable, phrases
 
 __all__ = ["Interrupted", "MakeVoice", "Said", "Speaker"]
@@ -266,12 +267,12 @@ async def _in_text(answer: Answer) -> Parts:
     """An answer that is not spoken, as it comes."""
     async with aclosing(answer):
         async for part in answer:
-            yield part.text if isinstance(part, TextDelta) else part
+            yield whole(part.text) if isinstance(part, TextDelta) else part
 
 
 async def _text(text: str, voice: Voice | None) -> Parts:
     if voice is None:
-        yield text
+        yield whole(text)
         return
     for phrase in phrases(text):
         async with aclosing(_phrase(phrase, voice)) as parts:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from wsavatar.dialogue.base import Word
-from wsavatar.dialogue.tts.words import Pace, WordClock, word_spans
+from wsavatar.dialogue.tts.words import WordClock, estimated, word_spans
+
+RATE = 24_000
 
 
 def words_of(text: str) -> list[str]:
@@ -69,31 +72,55 @@ def test_several_words_of_the_engine_in_one_of_the_text() -> None:
     assert given[1].start_s == pytest.approx(0.2) and given[1].duration_s == pytest.approx(1.0)
 
 
-def test_without_the_engines_times_words_come_as_far_as_the_sound_is_there() -> None:
-    """At the voice's pace; the rest at the end, so that the last word ends with the sound."""
-    pace = Pace()
-    clock = WordClock("alpha bravo charlie delta echo", pace)
-    early = [*clock.sounded(0.3), *clock.sounded(0.9)]
-    assert [word.text for word in early] == ["alpha", "bravo"]
-    late = list(clock.finish(4.0))
-    assert [word.text for word in late] == ["charlie", "delta", "echo"]
-    assert all(word.estimated for word in [*early, *late])
-    starts = [word.start_s for word in [*early, *late]]
-    assert starts == sorted(starts)
-    assert late[-1].start_s + late[-1].duration_s == pytest.approx(4.0)
-    assert pace.s_per_letter > Pace().s_per_letter  # it speaks more slowly than was assumed
+def hum(seconds: float) -> np.ndarray:
+    return np.full(round(seconds * RATE), 0.2, np.float32)
 
 
-def test_a_voice_that_is_known_is_met_better() -> None:
-    """After some phrases at its pace, words come where they are in a voice of even speed."""
-    pace = Pace()
-    text = "alpha bravo charlie delta echo foxtrot golf hotel"
-    seconds = 0.1 * (len(text) + 1)
-    for _ in range(8):
-        WordClock(text, pace).finish(seconds)
-    given = WordClock(text, pace).sounded(seconds)
-    errors = [abs(w.start_s - 0.1 * text.index(w.text)) for w in given]
-    assert len(given) >= 7 and max(errors) < 0.1
+def quiet(seconds: float) -> np.ndarray:
+    return np.full(round(seconds * RATE), 0.001, np.float32)
+
+
+def test_without_the_engines_times_words_are_spread_over_the_sound() -> None:
+    """By their lengths, to its end, and marked as estimated."""
+    words = estimated("alpha bravo x 12", hum(3.0), RATE)
+    assert [word.text for word in words] == ["alpha", "bravo", "x", "12"]
+    assert all(word.estimated for word in words)
+    starts = [word.start_s for word in words]
+    assert starts == pytest.approx([0, 6 / 23 * 3, 12 / 23 * 3, 14 / 23 * 3])
+    assert words[-1].start_s + words[-1].duration_s == pytest.approx(3.0)
+
+
+def test_a_pause_belongs_to_a_mark() -> None:
+    """What is said slowly before it, and fast behind it, is where it is heard."""
+    sound = np.concatenate([hum(1.4), quiet(0.4), hum(1.0)])
+    words = estimated("Once upon, two three four five.", sound, RATE)
+    assert words[1].start_s + words[1].duration_s == pytest.approx(1.4, abs=0.02)
+    assert words[2].start_s == pytest.approx(1.8, abs=0.02)
+    assert words[-1].start_s + words[-1].duration_s == pytest.approx(2.8)
+
+
+def test_pauses_without_marks_change_nothing() -> None:
+    """A voice may hesitate anywhere."""
+    sound = np.concatenate([hum(1.0), quiet(0.4), hum(1.0)])
+    starts = [word.start_s for word in estimated("one two three four", sound, RATE)]
+    assert starts == pytest.approx([0, 4 / 19 * 2.4, 8 / 19 * 2.4, 14 / 19 * 2.4])
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"),
+    [
+        ("", hum(1)),
+        ("...", hum(1)),
+        ("a", quiet(0)),
+        ("a, b, c.", quiet(2)),
+        ("a " * 99, hum(0.005)),
+    ],
+)
+def test_odd_sounds_have_words_all_the_same(text: str, sound: np.ndarray) -> None:
+    """As many as the text, in order, within the sound."""
+    words = estimated(text, sound, RATE)
+    assert len(words) == len(word_spans(text))
+    assert all(0 <= word.start_s <= len(sound) / RATE + 1e-6 for word in words)
 
 
 @pytest.mark.parametrize("at", [-5, 3, 99])

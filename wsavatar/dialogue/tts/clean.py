@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["PARAGRAPH", "Cleaner", "has_words"]
+__all__ = ["PARAGRAPH", "Cleaner", "has_words", "whole"]
 
 PARAGRAPH = "\n\n"
 """What stands between paragraphs, list items and verses in cleaned text."""
@@ -28,6 +29,14 @@ def has_words(text: str) -> bool:
     others are silent or refuse the request.
     """
     return any(unicodedata.category(c)[0] in "LN" for c in text)
+
+
+def whole(text: str) -> str:
+    """Without halves of characters (lone surrogates), which no message can carry."""
+    return _HALVES.sub("", text)
+
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 class Cleaner:

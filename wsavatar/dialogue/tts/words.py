@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wsavatar.dialogue.base import Word
 
-__all__ = ["Pace", "WordClock", "word_spans"]
+__all__ = ["WordClock", "estimated", "word_spans"]
 
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 _SYLLABIC = rf"\u2e80-\u9fff\uf900-\uff60{_SPACELESS}"
@@ -15,8 +20,6 @@ _MARKS = r"\u0300-\u036f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ebc\u0ec8-\u0e
 )
 _WORD = re.compile(rf"[{_SYLLABIC}][{_MARKS}]*|[^\s{_SYLLABIC}]+")
 """What stands between blanks; where a script has none, one character with its marks."""
-
-_COMMA = re.compile(r"[,;:.!?…、，。！？؟،।]\W*$")
 
 Words = tuple[Word, ...]
 
@@ -29,10 +32,10 @@ def word_spans(text: str) -> list[tuple[int, int]]:
     ]
 
 
-def _weight(word: str) -> float:
+def _letters(word: str) -> float:
     """How long a word takes to say, in letters: a digit is a word of its own, an ideograph a
-    syllable, and there is a pause after a comma."""
-    letters = 0.0
+    syllable; and the blank behind it."""
+    letters = 1.0
     for c in word:
         if c.isdigit():
             letters += 4
@@ -40,36 +43,20 @@ def _weight(word: str) -> float:
             letters += 3
         elif c.isalpha():
             letters += 1
-    return letters + 1 + (3 if _COMMA.search(word) else 0)
-
-
-class Pace:
-    """How long a voice takes for a letter, in seconds, as heard in its phrases so far."""
-
-    def __init__(self) -> None:
-        self.s_per_letter = 0.06
-        """At first, as voices speak European languages: 15 letters and blanks a second."""
-
-    def heard(self, letters: float, seconds: float) -> None:
-        """A phrase of so many letters took so long."""
-        if letters >= 10:
-            measured = min(max(seconds / letters, 0.02), 0.3)
-            self.s_per_letter += 0.5 * (measured - self.s_per_letter)
+    return letters
 
 
 class WordClock:
-    """The words of one phrase with their times, in seconds from its first sample.
+    """The words of one phrase with their times, in seconds from its first sample, as the engine
+    tells them.
 
-    A word that the engine has timed (`told`) is exact. Those that it passes over (a number is one
-    word here and many there) are put between their neighbours by their lengths, and are estimated;
-    so are all words of an engine that tells none (`sounded`), at a ``pace``.
+    Words that it passes over (a number is one word here and many there) are put between their
+    neighbours by their lengths, and are estimated.
     """
 
-    def __init__(self, text: str, pace: Pace | None = None) -> None:
+    def __init__(self, text: str) -> None:
         self._spans = word_spans(text)
         self._words = [text[start:end] for start, end in self._spans]
-        self._weights = [_weight(word) for word in self._words]
-        self._pace = pace
         self._given = 0  # words that were given out
         self._exact = False  # whether the first of the others was timed,
         self._start_s = 0.0  # when it begins,
@@ -89,37 +76,78 @@ class WordClock:
         self._end_s = start_s + duration_s if duration_s else 0.0
         return words
 
-    def sounded(self, seconds: float) -> Words:
-        """So much of the phrase is there. Words at a pace that lie in it."""
-        if self._pace is None:
-            return ()
-        index, end_s = self._given, self._start_s
-        while index < len(self._words):
-            after_s = end_s + self._weights[index] * self._pace.s_per_letter
-            if after_s > seconds:
-                break
-            index, end_s = index + 1, after_s
-        words = self._give(index, end_s)
-        self._start_s = end_s
-        return words
-
     def finish(self, seconds: float) -> Words:
         """The phrase is over, and is so long; the rest of its words."""
-        if self._pace is not None:
-            self._pace.heard(sum(self._weights), seconds)
         return self._give(len(self._words), max(seconds, self._start_s))
 
     def _give(self, until: int, end_s: float) -> Words:
         """The words before this one, which begins at ``end_s``."""
-        weights = self._weights[self._given : until]
-        s_per_letter = (end_s - self._start_s) / sum(weights) if weights else 0.0
-        words, start_s = [], self._start_s
-        for index, weight in enumerate(weights, self._given):
-            next_s = start_s + weight * s_per_letter
-            exact = self._exact and index == self._given
-            last_s = min(self._end_s, next_s) if exact and self._end_s else next_s
-            words.append(Word(self._words[index], start_s, last_s - start_s, not exact))
-            start_s = next_s
+        words = spread(self._words[self._given : until], self._start_s, end_s)
+        if words and self._exact:
+            last_s = min(self._end_s or end_s, words[0].start_s + words[0].duration_s)
+            words[0] = Word(words[0].text, self._start_s, last_s - self._start_s, False)
         self._given = max(self._given, until)
         self._exact = False
         return tuple(words)
+
+
+def spread(words: Sequence[str], start_s: float, end_s: float) -> list[Word]:
+    """Words between two times, by their lengths."""
+    letters = [_letters(word) for word in words]
+    s_per_letter = (end_s - start_s) / sum(letters) if letters else 0.0
+    spread = []
+    for word, length in zip(words, letters, strict=True):
+        spread.append(Word(word, start_s, length * s_per_letter, True))
+        start_s += length * s_per_letter
+    return spread
+
+
+# -- without the engine's help --------------------------------------------------------------------
+
+_STOP = re.compile(r"[.!?…。！？؟।]\W*$")
+_COMMA = re.compile(r"[,;:、，，،–—]\W*$")
+_STOP_LETTERS, _COMMA_LETTERS = 6, 3
+_BLOCK_S = 0.01
+_MIN_PAUSE_S = 0.12
+_QUIET = 10 ** (-35 / 20)
+"""Of the loudest block."""
+
+
+def estimated(text: str, samples: NDArray[np.float32], rate: int) -> Words:
+    """The words of a phrase in its sound: by their lengths, and where a pause in it belongs to a
+    mark in the text."""
+    words = [text[start:end] for start, end in word_spans(text)]
+    if not words:
+        return ()
+    pauses = [  # in letters
+        _STOP_LETTERS if _STOP.search(word) else _COMMA_LETTERS if _COMMA.search(word) else 0
+        for word in words[:-1]
+    ]
+    seconds = len(samples) / rate
+    s_per_letter = seconds / (sum(map(_letters, words)) + sum(pauses))
+    given: list[Word] = []
+    start_s = 0.0
+    for pause_s, after_s in _pauses(samples, rate):
+        first, at_s, best = len(given), start_s, (float("inf"), 0)
+        for index in range(first, len(words) - 1):
+            at_s += _letters(words[index]) * s_per_letter
+            if pauses[index]:
+                best = min(best, (abs(at_s - pause_s), index + 1))
+            at_s += pauses[index] * s_per_letter
+        if best[0] < 0.25 + 0.35 * (pause_s - start_s):
+            given += spread(words[first : best[1]], start_s, pause_s)
+            start_s = after_s
+    return (*given, *spread(words[len(given) :], start_s, seconds))
+
+
+def _pauses(samples: NDArray[np.float32], rate: int) -> list[tuple[float, float]]:
+    """Where silence of at least `_MIN_PAUSE_S` begins and ends, in seconds; not at the ends."""
+    size = int(rate * _BLOCK_S)
+    blocks = samples[: len(samples) // size * size].reshape(-1, size)
+    levels = np.sqrt(np.mean(blocks**2, axis=1))
+    loud = np.flatnonzero(levels > _QUIET * levels.max(initial=0))
+    return [
+        (float(before + 1) * _BLOCK_S, float(after) * _BLOCK_S)
+        for before, after in pairwise(loud)
+        if (after - before - 1) * _BLOCK_S >= _MIN_PAUSE_S
+    ]
