@@ -125,6 +125,7 @@ class ScriptedEndpoint:
     speech: list[Answer] = field(default_factory=lambda: [Answer(pcm_tone(0.5))])
     transcriptions: list[Answer] = field(default_factory=lambda: [Answer("Hello there.")])
     models: list[str] = field(default_factory=lambda: ["scripted-1", "scripted-2"])
+    models_status: int = 200
     ollama: bool = False
     """Whether it looks like an Ollama."""
     key: str = ""
@@ -200,6 +201,8 @@ class ScriptedEndpoint:
         return answers[min(given, len(answers) - 1)]
 
     async def _models(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if self.models_status != 200:
+            return _error(self.models_status, "no")
         data = [{"id": one, "object": "model", "owned_by": "tests"} for one in self.models]
         return web.json_response({"object": "list", "data": data})
 

@@ -10,18 +10,21 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from .engine import EngineError
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import APIError, APIStatusError, AsyncOpenAI
 
 __all__ = ["OPENAI_URL", "Endpoint"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 
+_IDLE_S = 120.0
+"""A connection is kept so long between two turns; the package's own 5 s are shorter than a turn."""
 _HTTP_ERRORS = ("httpx", "httpcore")
 """Modules whose exceptions mean that an answer broke off; the openai package passes them on."""
 
@@ -77,17 +80,14 @@ class Endpoint:
 
         ``timeout_s``: for connecting, and from one piece of an answer to the next.
         """
-        try:
-            from openai import AsyncOpenAI
-        except ImportError as error:
-            raise EngineError(
-                "engine_missing", f"{self.what} needs a package: pip install 'wsavatar[chat]'"
-            ) from error
-        client = AsyncOpenAI(
+        openai = self._package()
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=_IDLE_S)
+        client: AsyncOpenAI = openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self.key or "none",
             max_retries=0,
             timeout=timeout_s,
+            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout_s),
         )
         if not self.is_openais:
             client.organization = client.project = None  # the environment's, of OpenAI
@@ -96,8 +96,7 @@ class Endpoint:
     @contextmanager
     def explained(self) -> Iterator[None]:
         """Errors of the package and of HTTP become EngineError; nothing of the request is in it."""
-        import openai
-
+        openai = self._package()
         where = f"{self.what} ({self.host})"
         try:
             yield
@@ -111,21 +110,39 @@ class Endpoint:
             ) from None
         except openai.APIStatusError as error:
             raise self._refusal(error, where) from None
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+        except openai.APIError as error:
+            if type(error) is not openai.APIError:
+                raise self._strange() from None
             raise EngineError(
-                "engine_failed",
-                f"{where} answers, but not as an OpenAI-compatible server: is "
-                f"{self.setting}.base_url right?",
+                "engine_failed", f"{where} reports an error instead of an answer{_code(error)}."
             ) from None
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+            raise self._strange() from None
         except Exception as error:
             if not type(error).__module__.startswith(_HTTP_ERRORS):
                 raise
             raise EngineError("engine_unreachable", f"{where} broke off its answer.") from None
 
+    def _package(self) -> ModuleType:
+        """The ``openai`` package. Raises EngineError."""
+        try:
+            import openai
+        except ImportError as error:
+            raise EngineError(
+                "engine_missing", f"{self.what} needs a package: pip install 'wsavatar[chat]'"
+            ) from error
+        return openai
+
+    def _strange(self) -> EngineError:
+        return EngineError(
+            "engine_failed",
+            f"{self.what} ({self.host}) answers, but not as an OpenAI-compatible server: is "
+            f"{self.setting}.base_url right?",
+        )
+
     def _refusal(self, error: APIStatusError, where: str) -> EngineError:
         """Its status and code; not its message, which may repeat the key or the text."""
-        said = error.code or error.type or ""
-        said = f" ({said})" if re.fullmatch(r"[\w.-]{1,60}", str(said)) else ""
+        said = _code(error)
         if error.status_code in (401, 403):
             return EngineError(
                 "engine_unauthorized",
@@ -145,6 +162,12 @@ class Endpoint:
             "engine_unreachable" if gone else "engine_failed",
             f"{where} refused the request: HTTP {error.status_code}{said}.",
         )
+
+
+def _code(error: APIError) -> str:
+    """The server's code for an error, for the end of a sentence. Not its words."""
+    said = str(error.code or error.type or "")
+    return f" ({said})" if re.fullmatch(r"[\w.-]{1,60}", said) else ""
 
 
 def _environment_key(url: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from contextlib import aclosing
 from typing import Any
 
@@ -86,6 +88,23 @@ async def test_calls_come_one_after_another() -> None:
     assert order == sorted(order) and calls == {"a": '{"zone":"utc"}', "b": '{"x":1}'}
 
 
+async def test_calls_with_one_index_are_told_apart_by_their_ids() -> None:
+    """Some servers number every call 0. A call without an id gets one, one without a name is
+    dropped."""
+    steps = (
+        call_delta(0, call_id="a", name="time", arguments="{}"),
+        call_delta(0, call_id="b", name="date", arguments="{}"),
+        call_delta(1, name="moon"),
+        call_delta(2, call_id="d", arguments="{}"),
+    )
+    async with scripted_endpoint(chat=[Answer(*steps, finish="stop")]) as endpoint:
+        parts = await answered(endpoint)
+    calls = [part for part in parts if isinstance(part, CallDelta)]
+    assert [part.name for part in calls] == ["time", "date", "moon"]
+    assert [part.call_id for part in calls][:2] == ["a", "b"] and calls[2].call_id
+    assert parts[-1] == Finished("tool_calls")
+
+
 async def test_thoughts_are_not_said() -> None:
     """`reasoning_content` and `<think>` at the beginning, in pieces too; a later mark is text."""
     thought = (
@@ -111,6 +130,11 @@ async def test_thoughts_are_not_said() -> None:
         (Answer("Hel", ends=False), "engine_failed", "broke off"),
         (Answer(b"<html>no</html>", content_type="text/html"), "engine_failed", "."),
         (Answer(b"data: {nonsense\n\n"), "engine_failed", "OpenAI-compatible"),
+        (
+            Answer("Hel", {"error": {"message": "Hi", "code": "out_of_memory"}}),
+            "engine_failed",
+            r"reports an error .*\(out_of_memory\)",
+        ),
         (Answer(Pause(5)), "engine_timeout", "in time"),
         (Answer("Hel", HANG), "engine_timeout", "in time"),
     ],
@@ -144,8 +168,6 @@ async def test_an_answer_that_is_not_wanted_any_more_stops_the_model() -> None:
 
 async def test_a_reader_that_takes_its_time_is_no_timeout() -> None:
     """The limit is the endpoint's, not that of who reads."""
-    import asyncio
-
     async with scripted_endpoint(chat=[Answer("a", "b")]) as endpoint:
         model = EndpointModel(LlmSettings(base_url=endpoint.url, timeout_s=0.2))
         parts = []
@@ -164,6 +186,39 @@ async def test_the_first_model_and_a_warm_connection() -> None:
         assert model.name.startswith("scripted-1 at 127.0.0.1")
         assert text_of([part async for part in model.answer(ASKED)]) == "Hello. I am a script."
         assert endpoint.connections == 1
+        await model.close()
+
+
+@pytest.mark.slow
+async def test_the_connection_is_kept_between_turns() -> None:
+    """A turn that comes some seconds after the last one does not connect again."""
+    async with scripted_endpoint() as endpoint:
+        model = EndpointModel(LlmSettings(base_url=endpoint.url))
+        await model.start()
+        await asyncio.sleep(7)
+        assert text_of([part async for part in model.answer(ASKED)])
+        assert endpoint.connections == 1
+        await model.close()
+
+
+async def test_a_server_that_does_not_list_its_models() -> None:
+    """Is asked for the model of the settings; without one the error says to name it."""
+    async with scripted_endpoint(models_status=404) as endpoint:
+        model = EndpointModel(LlmSettings(base_url=endpoint.url, model="mine"))
+        await model.start()
+        assert model.name.startswith("mine at 127.0.0.1")
+        await model.close()
+        with pytest.raises(EngineError, match="llm.model"):
+            await answered(endpoint)
+
+
+async def test_a_check_says_what_came_back_and_when() -> None:
+    """One sentence with the answer and the time to its first token; an empty answer fails."""
+    async with scripted_endpoint(chat=[Answer("Hello", "!"), Answer()]) as endpoint:
+        model = EndpointModel(LlmSettings(base_url=endpoint.url))
+        assert re.fullmatch(r"It says 'Hello!', first after \d+\.\d\d s\.", await model.check())
+        with pytest.raises(EngineError, match="nothing"):
+            await model.check()
         await model.close()
 
 

@@ -32,16 +32,17 @@ class Calls:
     """
 
     def __init__(self) -> None:
-        self._calls: dict[int, _Call] = {}
+        self._calls: list[_Call] = []
+        self._places: dict[int, int] = {}  # of the newest call with this index
         self.any = False
 
     def push(self, pieces: Iterable[Any]) -> Iterator[CallDelta]:
         """Pieces as the ``openai`` package has them: ``index``, ``id``, ``function``."""
         for number, piece in enumerate(pieces):
             index = piece.index if isinstance(piece.index, int) else number
-            if index not in self._calls and len(self._calls) >= MAX_CALLS:
+            call = self._call(index, piece.id or "")
+            if call is None:
                 continue
-            call = self._calls.setdefault(index, _Call())
             call.call_id = call.call_id or piece.id or ""
             if piece.function is None:
                 continue
@@ -49,12 +50,23 @@ class Calls:
             arguments = (piece.function.arguments or "")[: _MAX_ARGUMENTS - call.size]
             call.size += len(arguments)
             call.held.append(arguments)
-            if call is next(iter(self._calls.values())):
+            if call is self._calls[0]:
                 yield from self._given(call)
+
+    def _call(self, index: int, call_id: str) -> _Call | None:
+        """The call that a piece is of. Some servers give every call the index 0, and another id."""
+        known = self._calls[self._places[index]] if index in self._places else None
+        if known is not None and (not call_id or not known.call_id or call_id == known.call_id):
+            return known
+        if len(self._calls) >= MAX_CALLS:
+            return None
+        self._places[index] = len(self._calls)
+        self._calls.append(_Call())
+        return self._calls[-1]
 
     def flush(self) -> Iterator[CallDelta]:
         """The answer is over: what is left, call by call."""
-        for call in self._calls.values():
+        for call in self._calls:
             yield from self._given(call)
 
     def _given(self, call: _Call) -> Iterator[CallDelta]:

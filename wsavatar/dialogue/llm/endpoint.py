@@ -14,6 +14,7 @@ from wsavatar.dialogue.openai_endpoint import Endpoint
 
 from .base import ChatRequest, Finished, Part, TextDelta
 from .calls import Calls
+from .check import checked
 from .thinking import Thinking
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ _log = logging.getLogger(__name__)
 
 _OPENAI_MODEL = "gpt-5-mini"
 _REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
-_TEST_TOKENS = 300
-"""For `check`: enough for a model that thinks before it answers."""
 
 
 class EndpointModel:
@@ -56,10 +55,7 @@ class EndpointModel:
 
         Raises EngineError.
         """
-        with self._endpoint.explained():
-            async with asyncio.timeout(self._settings.timeout_s):
-                listed = await self._opened().models.list()
-        names = [one.id for one in listed.data if isinstance(one.id, str)]
+        names = await self._models()
         if not self._model:
             if not names:
                 raise EngineError(
@@ -71,14 +67,7 @@ class EndpointModel:
 
     async def check(self) -> str:
         await self.start()
-        question = {"role": "user", "content": "Say hello in one word."}
-        request = ChatRequest((question,), max_tokens=_TEST_TOKENS)
-        text = "".join(
-            [part.text async for part in self.answer(request) if isinstance(part, TextDelta)]
-        )
-        if not text.strip():
-            raise EngineError("engine_failed", f"{self.name} answers with nothing.")
-        return f"asked for a hello, it says {text.strip()[:60]!r}"
+        return await checked(self)
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -109,6 +98,20 @@ class EndpointModel:
             yield Finished("max_output_tokens" if reason == "length" else "content_filter")
         else:
             yield Finished("tool_calls" if calls.any else "stop")
+
+    async def _models(self) -> list[str]:
+        """The server's models; none if it does not list them."""
+        with self._endpoint.explained():
+            import openai
+
+            try:
+                async with asyncio.timeout(self._settings.timeout_s):
+                    listed = await self._opened().models.list()
+            except openai.NotFoundError:
+                if not self._model:
+                    raise
+                return []
+            return [one.id for one in listed.data if isinstance(one.id, str)]
 
     async def _choices(self, request: ChatRequest) -> AsyncGenerator[Any, None]:
         """The stream's choices. Leaving the iteration closes the connection, so the model stops."""
