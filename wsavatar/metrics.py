@@ -40,6 +40,7 @@ class Metrics:
 
         self.sessions = gauge("sessions", "Open sessions.")
         self.sessions_total = counter("sessions_opened", "Sessions opened.")
+        self.resumed = counter("sessions_resumed", "Sessions that went on over another connection.")
         self.refused = counter("connections_refused", "Connections refused.", "reason")
         self.responses = counter("responses", "Responses ended.", "status")
         self.frames_sent = counter("frames_sent", "Frames handed to a socket.")

@@ -10,7 +10,7 @@ from tests.helpers import Dialogues, ToneDialogue, fake_engine, settings
 from tests.session.held import Line
 from wsavatar.metrics import Metrics
 from wsavatar.serve import websocket
-from wsavatar.serve.websocket import hold
+from wsavatar.serve.sessions import Sessions
 from wsavatar.session.session import Session
 
 
@@ -25,7 +25,7 @@ async def test_a_peer_that_answers_no_ping_is_gone() -> None:
     line = Line()
     line.answers = False
     session = Session(fake_engine(), settings(), Metrics())
-    goodbye = await asyncio.wait_for(hold(line, session, idle_timeout_s=60), 10)
+    goodbye = await asyncio.wait_for(Sessions(60, Metrics()).begin(line, session), 10)
     assert (goodbye.code, goodbye.reason) == (1011, "no answer to a ping")
 
 
@@ -45,7 +45,7 @@ async def test_a_peer_whose_answer_waits_behind_its_audio_is_not_gone() -> None:
             settings(audio={"max_buffer_s": 2}),
             Metrics(),
         )
-        holding = asyncio.create_task(hold(line, session, idle_timeout_s=60))
+        holding = asyncio.create_task(Sessions(60, Metrics()).begin(line, session))
         for _ in range(20):
             line.inbox.put_nowait(bytes(48_000))
         done, _ = await asyncio.wait([holding], timeout=0.3)
@@ -59,7 +59,7 @@ async def test_a_response_that_nobody_goes_on_with_keeps_no_session() -> None:
     """A client that stopped in the middle of its speech: the idle timeout counts all the same."""
     line = Line()
     session = Session(fake_engine(create_dialogue=Dialogues().create), settings(), Metrics())
-    holding = asyncio.create_task(hold(line, session, idle_timeout_s=0.05))
+    holding = asyncio.create_task(Sessions(0.05, Metrics()).begin(line, session))
     line.say("avatar.speak", text="hum 300")
     await line.until("response.output_audio.delta")
     assert (await asyncio.wait_for(holding, 10)).reason.startswith("idle")

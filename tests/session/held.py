@@ -20,7 +20,8 @@ from tests.helpers import (
 )
 from tests.protocol.document import check_message
 from wsavatar.metrics import Metrics
-from wsavatar.serve.websocket import Goodbye, hold
+from wsavatar.serve.sessions import Sessions
+from wsavatar.serve.websocket import Goodbye
 from wsavatar.session.session import Session
 
 
@@ -108,8 +109,9 @@ class Held:
         self.metrics = Metrics()
         engine = fake_engine(self.face, avatars, self.dialogues.create, speech)
         self.session = Session(engine, settings(**chosen), self.metrics, clock=self.clock)
+        self.sessions = Sessions(600, self.metrics)
         self.task: asyncio.Task[Goodbye] = asyncio.create_task(
-            hold(line, self.session, idle_timeout_s=600), name="session"
+            self.sessions.begin(line, self.session), name="session"
         )
 
 

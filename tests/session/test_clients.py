@@ -290,6 +290,7 @@ async def test_a_session_goes_on_over_another_connection() -> None:
         fake_engine(FakeRenderer(), create_dialogue=Dialogues().create), settings(), Metrics()
     )
     await session.start()
+    session._use_extension()
     running_session = asyncio.create_task(session.run())
     first, second = Line(), Line()
     taken = 0
@@ -306,6 +307,8 @@ async def test_a_session_goes_on_over_another_connection() -> None:
     first.say("avatar.speak", text="440 3")
     with pytest.raises(BaseExceptionGroup):
         await carry(first, session, idle_timeout_s=60)
+    session.disconnected()
+    session.resume(len(first.got))
     carrying = asyncio.create_task(carry(second, session, idle_timeout_s=60))
     await second.until("response.done")
     second.inbox.put_nowait(None)

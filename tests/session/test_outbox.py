@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from wsavatar.session.outbox import Outbox, OutboxOverflow, OutgoingFrame
+from wsavatar.session.outbox import Outbox, OutboxOverflow, OutgoingFrame, Settled
 
 
 class Wire:
@@ -35,8 +35,8 @@ class Ledger:
         self.dropped: list[int] = []
 
     def frame(self, index: int, *, size: int = 100, generation: int = 1) -> OutgoingFrame:
-        def settled(sent: bool) -> None:
-            (self.sent if sent else self.dropped).append(index)
+        def settled(outcome: Settled) -> None:
+            (self.sent if outcome == "sent" else self.dropped).append(index)
 
         return OutgoingFrame(generation, size, lambda: b"frame %d" % index, settled)
 
@@ -152,7 +152,9 @@ async def test_dropped_frames_are_never_encoded() -> None:
         return b""
 
     for index in range(5):
-        outbox.put_frame(OutgoingFrame(1, 10, lambda index=index: encode(index), lambda sent: None))
+        outbox.put_frame(
+            OutgoingFrame(1, 10, lambda index=index: encode(index), lambda outcome: None)
+        )
     wire.open()
     async with sending(outbox, wire):
         await outbox.flushed()

@@ -56,6 +56,8 @@ class ServerSettings(_Section):
     max_sessions: Annotated[int, Field(ge=1)] = 32
     max_message_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
     idle_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    resume_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+    """How long a session whose connection is lost waits for its client's next one; 0: it ends."""
     shutdown_grace_s: Annotated[float, Field(ge=0)] = 5.0
     auth_tokens: Names = ()
     """Bearer tokens that may connect; empty: everyone may."""

@@ -18,6 +18,8 @@ from .session_config import SessionConfig, SessionObject
 
 __all__ = [
     "AvatarCapacity",
+    "AvatarResumable",
+    "AvatarResumed",
     "ConversationItemAdded",
     "ConversationItemDeleted",
     "ConversationItemDone",
@@ -254,3 +256,23 @@ class AvatarCapacity(ServerEvent):
     over: bool
     frames_per_s_wanted: float
     frames_per_s_made: float
+
+
+class AvatarResumable(ServerEvent):
+    """If this connection is lost, another one may go on with the session: ``?resume=``."""
+
+    type: Literal["avatar.resumable"] = "avatar.resumable"
+    token: str
+    within_s: float
+
+
+class AvatarResumed(ServerEvent):
+    """The first message of a connection that goes on; then comes what the client missed.
+
+    ``received``: how many messages of the client have arrived in this session; it sends the others
+    again. ``frames_dropped``: frames that are too late, or were not kept.
+    """
+
+    type: Literal["avatar.resumed"] = "avatar.resumed"
+    received: int
+    frames_dropped: int

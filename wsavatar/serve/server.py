@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -38,9 +38,10 @@ from wsavatar.resources import resource_dir
 from wsavatar.serve import assembly
 from wsavatar.serve.connection import SERVER_HEADER, HttpConnection
 from wsavatar.serve.http import Reply, Site
+from wsavatar.serve.sessions import Sessions
 from wsavatar.serve.site import ENDPOINT, build_site
 from wsavatar.serve.tls import TlsError, tls_context
-from wsavatar.serve.websocket import Goodbye, hold
+from wsavatar.serve.websocket import Goodbye
 from wsavatar.session.engine import Engine
 from wsavatar.session.session import Session
 
@@ -80,7 +81,7 @@ class AvatarServer:
         self.progress = "starting"
         self._engine: Engine | None = None
         self._ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
-        self._sessions: dict[ServerConnection, Session] = {}
+        self._sessions = Sessions(settings.server.idle_timeout_s, self.metrics)
         self._site: Site = build_site(
             frontend or resource_dir("frontend"),
             self.metrics,
@@ -141,18 +142,19 @@ class AvatarServer:
         self._server.close(close_connections=False)
         self._loading.cancel()
         grace_s = self._settings.server.shutdown_grace_s
-        closing = [
-            asyncio.create_task(_say_goodbye(connection, Goodbye(1001, "the server stops")))
-            for connection in self._sessions
-        ]
+        goodbye = Goodbye(1001, "the server stops")
+        self._sessions.end(goodbye)
+        connections = list(self._server.connections)
+        closing = [asyncio.create_task(_say_goodbye(one, goodbye)) for one in connections]
         try:
             async with asyncio.timeout(grace_s):
                 if closing:
                     await asyncio.wait(closing)
                 await self._server.wait_closed()
+                await self._sessions.all_closed()
         except TimeoutError:
-            _log.warning("%d connections did not close in %g s", len(self._sessions), grace_s)
-            for connection in list(self._sessions):
+            _log.warning("%d sessions did not end in %g s", len(self._sessions), grace_s)
+            for connection in connections:
                 connection.transport.abort()
             for task in closing:
                 task.cancel()
@@ -255,32 +257,37 @@ class AvatarServer:
 
     async def _handle(self, connection: ServerConnection) -> None:
         """Handle one WebSocket from admission to its close."""
-        refusal = self._refusal()
+        assert connection.request is not None
+        query = parse_qs(urlsplit(connection.request.path).query)
+        resumes = "resume" in query
+        refusal = self._refusal(resumes=resumes)
         if refusal is not None:
             self.metrics.refused.labels(refusal[0]).inc()
             await _say_goodbye(connection, Goodbye(1013, refusal[1]))
             return
-        assert self._engine is not None and connection.request is not None
+        assert self._engine is not None
         _keep_backlog_in_outbox(connection)
-        query = parse_qs(urlsplit(connection.request.path).query)
-        session = Session(
-            self._engine,
-            self._settings,
-            self.metrics,
-            avatar_id=query.get("avatar", [None])[0],
-        )
-        async with self._counted(connection, session):
-            idle_timeout_s = self._settings.server.idle_timeout_s
-            goodbye = await hold(connection, session, idle_timeout_s=idle_timeout_s)
-            if goodbye.code is not None:
-                await _say_goodbye(connection, goodbye)
+        if resumes:
+            token, received = query["resume"][0], query.get("received", [""])[0]
+            goodbye = await self._sessions.resume(connection, token, received)
+        else:
+            avatar_id = query.get("avatar", [None])[0]
+            session = Session(self._engine, self._settings, self.metrics, avatar_id=avatar_id)
+            goodbye = await self._sessions.begin(connection, session)
+        if goodbye.code is not None:
+            await _say_goodbye(connection, goodbye)
 
-    def _refusal(self) -> tuple[str, str] | None:
-        """Why no session is possible now, as label and reason; None if one is."""
+    def _refusal(self, *, resumes: bool) -> tuple[str, str] | None:
+        """Why no connection is possible now, as label and reason; None if one is.
+
+        ``resumes``: of a session that is open already, and has its place.
+        """
         if self._closing:
             return "closing", "the server stops"
         if self._engine is None:
             return "loading", f"not ready yet: {self.progress}"
+        if resumes:
+            return None
         if all(self._engine.renderer.health().values()):
             return "devices", "no device renders frames now; try again later"
         limit = self._settings.server.max_sessions
@@ -288,26 +295,13 @@ class AvatarServer:
             return "full", f"all {limit} sessions are in use; try again later"
         return None
 
-    @contextlib.asynccontextmanager
-    async def _counted(self, connection: ServerConnection, session: Session) -> AsyncIterator[None]:
-        self._sessions[connection] = session
-        self.metrics.sessions_total.inc()
-        self.metrics.sessions.set(len(self._sessions))
-        _log.info("%s: opened, %d open", session.id, len(self._sessions))
-        try:
-            yield
-        finally:
-            del self._sessions[connection]
-            self.metrics.sessions.set(len(self._sessions))
-            _log.info("%s: closed, %d open", session.id, len(self._sessions))
-
     def _tell_capacity(self, load: Load) -> None:
-        for session in list(self._sessions.values()):
+        for session in self._sessions:
             session.tell_capacity(load)
 
     def _depths(self) -> dict[str, float]:
         total: dict[str, float] = {}
-        for session in list(self._sessions.values()):
+        for session in self._sessions:
             for name, depth in session.depths().items():
                 total[name] = total.get(name, 0) + depth
         return total

@@ -6,21 +6,16 @@ It knows the end, the timeout and the failures of a socket, not the content of m
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 
 from wsavatar.errors import WsavatarError
-from wsavatar.protocol.events import ProtocolError
-from wsavatar.session.outbox import OutboxOverflow
 from wsavatar.session.session import Session
 
-__all__ = ["Goodbye", "Socket", "carry", "hold"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["Goodbye", "Socket", "carry", "flush"]
 
 _FLUSH_S = 1.0
 PING_INTERVAL_S = 20.0
@@ -44,35 +39,14 @@ class Socket(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """How the socket is to be closed. ``code`` None: the client has closed it already."""
+    """How the socket is to be closed. ``code`` None: the client has closed it already.
+
+    ``is_lost``: the connection broke, and the client may want to go on.
+    """
 
     code: int | None
     reason: str = ""
-
-
-async def hold(socket: Socket, session: Session, *, idle_timeout_s: float) -> Goodbye:
-    """Start a session, connect it to the socket until that ends, and close the session."""
-    goodbye = Goodbye(1011, "internal error")
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            try:
-                await session.start()
-            except ProtocolError as error:  # no such avatar or mode
-                session.refuse(error)
-                goodbye = Goodbye(1008, error.message)
-                await _flush(socket, session)
-            else:
-                running = tasks.create_task(session.run(), name=f"{session.id} events")
-                goodbye = await carry(socket, session, idle_timeout_s=idle_timeout_s)
-                running.cancel()
-    except* ConnectionClosed:
-        goodbye = Goodbye(None)
-    except* Exception:
-        goodbye = Goodbye(1011, "internal error")
-        _log.exception("%s: crashed", session.id)
-    finally:
-        await session.close()
-    return goodbye
+    is_lost: bool = False
 
 
 async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> Goodbye:
@@ -82,20 +56,17 @@ async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> G
         async with asyncio.TaskGroup() as tasks:
             workers = [
                 tasks.create_task(session.outbox.run(socket.send), name=f"{session.id} sender"),
-                tasks.create_task(session.overflowed(), name=f"{session.id} overflow"),
                 tasks.create_task(_keep_alive(socket, session), name=f"{session.id} keepalive"),
             ]
             goodbye = await _read(socket, session, idle_timeout_s)
             await _flushed(session)
             for worker in workers:
                 worker.cancel()
-    except* ConnectionClosed:
-        goodbye = Goodbye(None)
+    except* ConnectionClosed as group:
+        left = any(isinstance(error, ConnectionClosedOK) for error in group.exceptions)
+        goodbye = Goodbye(None, is_lost=not left)
     except* PeerLost:
-        goodbye = Goodbye(1011, "no answer to a ping")
-    except* OutboxOverflow as group:
-        goodbye = Goodbye(1008, "the client does not read")
-        _log.warning("%s: %s", session.id, group.exceptions[0])
+        goodbye = Goodbye(1011, "no answer to a ping", is_lost=True)
     return goodbye
 
 
@@ -136,7 +107,7 @@ async def _flushed(session: Session) -> None:
         pass  # the socket is being closed; a slow client loses the rest
 
 
-async def _flush(socket: Socket, session: Session) -> None:
+async def flush(socket: Socket, session: Session) -> None:
     """Send queued messages without reading."""
     sender = asyncio.create_task(session.outbox.run(socket.send), name=f"{session.id} sender")
     await _flushed(session)

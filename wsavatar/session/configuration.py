@@ -1,19 +1,14 @@
-"""Converts the session's configuration to arguments of a dialogue and of a response. Pure.
-
-Knows the server's settings, a session's configuration, its avatar and the parameters of a response.
-"""
+"""The configuration of a session: from the server's settings, and as its dialogue gets it. Pure."""
 
 from __future__ import annotations
 
 from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import DialogueSettings, Mode, Settings
-from wsavatar.dialogue.base import DialogueConfig, Persona, ResponseRequest, TranscriptionRequest
-from wsavatar.dialogue.conversation import Conversation, Entry
+from wsavatar.dialogue.base import DialogueConfig, Persona, TranscriptionRequest
 from wsavatar.protocol import events as wire
-from wsavatar.protocol.events import ItemReference, ResponseParams, SessionConfig
-from wsavatar.session.microphone import recording_of
+from wsavatar.protocol.events import SessionConfig
 
-__all__ = ["dialogue_config", "initial_config", "response_request", "with_avatar"]
+__all__ = ["dialogue_config", "initial_config", "with_avatar"]
 
 
 def initial_config(
@@ -96,41 +91,3 @@ def _transcription(config: SessionConfig) -> TranscriptionRequest | None:
         return None
     model = asked.model if config.avatar.mode == "upstream" else None
     return TranscriptionRequest(asked.language or "", asked.prompt or "", model or "")
-
-
-def response_request(
-    params: ResponseParams | None, config: SessionConfig, conversation: Conversation
-) -> ResponseRequest:
-    """The request of ``response.create``. Raises ProtocolError for a reference to no item."""
-    if params is None:
-        return ResponseRequest(modality=config.output_modalities[0])
-    modalities = params.output_modalities or config.output_modalities
-    output = params.audio.output
-    return ResponseRequest(
-        input=None if params.input is None else _entries(params, config, conversation),
-        instructions=params.instructions,
-        tools=params.tools,
-        tool_choice=params.tool_choice,
-        modality=modalities[0],
-        max_output_tokens=params.max_output_tokens,
-        voice=output.voice or None,
-        output_format=output.format,
-        metadata=params.metadata,
-        in_conversation=params.conversation == "auto",
-    )
-
-
-def _entries(
-    params: ResponseParams, config: SessionConfig, conversation: Conversation
-) -> tuple[Entry, ...]:
-    entries = []
-    for index, item in enumerate(params.input or ()):
-        if isinstance(item, ItemReference):
-            entries.append(conversation.get(item.id, param=f"response.input[{index}].id"))
-        else:
-            entries.append(
-                Entry(
-                    item, recording_of(item, config.audio.input.format, f"response.input[{index}]")
-                )
-            )
-    return tuple(entries)

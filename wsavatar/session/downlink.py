@@ -19,7 +19,7 @@ from wsavatar.protocol.events import (
     VideoDelta,
 )
 from wsavatar.render.jobs import RenderedFrame
-from wsavatar.session.outbox import Outbox, OutboxOverflow, OutgoingFrame
+from wsavatar.session.outbox import Outbox, OutboxOverflow, OutgoingFrame, Settled
 
 __all__ = ["Downlink"]
 
@@ -33,6 +33,8 @@ class Downlink:
 
     def __init__(self, outbox: Outbox, metrics: Metrics) -> None:
         self.outbox = outbox
+        self.is_connected = True
+        """Whether a connection sends the outbox."""
         self._metrics = metrics
         self._overflow: OutboxOverflow | None = None
         self._overflowed = asyncio.Event()
@@ -80,9 +82,10 @@ class Downlink:
         binary: bool,
         response_id: str,
         output_index: int,
-        settled: Callable[[bool], None],
+        settled: Callable[[Settled], None],
+        is_late: Callable[[], bool],
     ) -> None:
-        """Queue a frame; ``settled(sent)`` is called once with its outcome."""
+        """Queue a frame (`OutgoingFrame`)."""
 
         def encode() -> str | bytes:
             if binary:
@@ -99,7 +102,9 @@ class Downlink:
                 delta=frame.data,
             ).to_json()
 
-        self.outbox.put_frame(OutgoingFrame(frame.generation, len(frame.data), encode, settled))
+        self.outbox.put_frame(
+            OutgoingFrame(frame.generation, len(frame.data), encode, settled, is_late)
+        )
 
     def _put(
         self,

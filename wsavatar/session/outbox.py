@@ -7,7 +7,8 @@ is worth less than the next one. Each frame is settled exactly once, as sent or 
 
 After an interruption `discard` drops the audio and frames of a generation at once.
 
-The queue outlives a connection: `run` may be cancelled and started again with the next one.
+The queue outlives a connection: `run` may be cancelled, and started again with the next one after
+`resume`, which queues again what the client did not get (`replay`).
 
 This module knows neither events nor pictures, and of the socket only a coroutine that sends.
 """
@@ -15,13 +16,16 @@ This module knows neither events nor pictures, and of the socket only a coroutin
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 from wsavatar.errors import WsavatarError
+from wsavatar.session.replay import Replay
 
-__all__ = ["MESSAGE_BYTES", "OutgoingFrame", "Outbox", "OutboxOverflow"]
+__all__ = ["MESSAGE_BYTES", "OutgoingFrame", "Outbox", "OutboxOverflow", "Settled"]
 
 MESSAGE_BYTES = 16 * 1024 * 1024
 """Maximum of events and audio that wait for a client: minutes of audio in any format."""
@@ -31,24 +35,41 @@ class OutboxOverflow(WsavatarError):
     """The client does not read: its queue of events and audio is full."""
 
 
+Settled = Literal["sent", "slow_client", "late", "cancelled"]
+"""What became of a frame: given to the socket, or why it was dropped."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutgoingFrame:
     """A queued frame. It is encoded when sent, so dropping it costs nothing.
 
-    ``settled(sent)`` is called once: True when it is given to the socket, False when dropped.
+    ``settled`` is called once. ``is_late`` is asked after a connection was lost: whether the client
+    plays what comes after it.
     """
 
     generation: int
     size: int
     encode: Callable[[], str | bytes]
-    settled: Callable[[bool], None]
+    settled: Callable[[Settled], None]
+    is_late: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Message:
     payload: str | bytes
-    generation: int | None
-    sent: Callable[[], None] | None
+    generation: int | None = None
+    sent: Callable[[], None] | None = None
+    """Called once, when the socket has taken it."""
+    only_now: bool = False
+    """It is about this connection: not for the next one."""
+
+    def taken(self) -> None:
+        tell, self.sent = self.sent, None
+        if tell is not None:
+            tell()
+
+
+Item = TypeVar("Item", bound=_Message | OutgoingFrame)
 
 
 class Outbox:
@@ -59,16 +80,19 @@ class Outbox:
         *,
         frame_bytes: int,
         message_bytes: int = MESSAGE_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._frame_limit = frame_bytes
         self._message_limit = message_bytes
+        # Sent once already, and sent first now, in the same order. As much as the replay keeps.
+        self._again: deque[_Message | OutgoingFrame] = deque()
         # Full: the connection is closed (OutboxOverflow). Audio is never dropped.
         self._messages: deque[_Message] = deque()
         self._message_bytes = 0
         # Full: the oldest frame is dropped.
         self._frames: deque[OutgoingFrame] = deque()
         self._frame_bytes = 0
-        self._sending: _Message | None = None
+        self._replay: Replay[_Message | OutgoingFrame] = Replay(clock)
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -86,6 +110,11 @@ class Outbox:
     @property
     def frame_count(self) -> int:
         return len(self._frames)
+
+    @property
+    def replay(self) -> Replay[_Message | OutgoingFrame]:
+        """What was sent and may not have arrived."""
+        return self._replay
 
     def put(
         self,
@@ -118,7 +147,7 @@ class Outbox:
             self._frame_bytes -= dropped[-1].size
         self._notify()
         for old in dropped:
-            old.settled(False)
+            old.settled("slow_client")
 
     def discard(self, generation: int) -> None:
         """Drop the audio and frames of an interrupted generation."""
@@ -127,42 +156,69 @@ class Outbox:
         self._frame_bytes = sum(frame.size for frame in self._frames)
         self._messages = deque(m for m in self._messages if m.generation != generation)
         self._message_bytes = sum(len(m.payload) for m in self._messages)
-        if self._sending is not None and self._sending.generation == generation:
-            self._sending = None
+        self._again = deque(one for one in self._again if one.generation != generation)
+        self._replay.discard(lambda sent: sent.generation == generation)
         for frame in stale:
-            frame.settled(False)
+            frame.settled("cancelled")
+
+    def resume(self, received: int) -> int:
+        """The next connection's client has so many messages: send again what did not arrive.
+
+        Frames that are late by now are dropped. Returns how many frames of those that were sent or
+        waited will not be sent. Raises ReplayError; then nothing changes.
+        """
+        arrived, missed, dropped = self._replay.resume(received)
+        for item in arrived:
+            if isinstance(item, _Message):
+                item.taken()
+        again, late_again = _without_late([*missed, *self._again])
+        self._again = deque(one for one in again if not _only_now(one))
+        waiting, late = _without_late(self._frames)
+        self._frames = deque(waiting)
+        self._frame_bytes = sum(frame.size for frame in self._frames)
+        for frame in late:
+            frame.settled("late")
+        self._notify()
+        return dropped + len(late_again) + len(late)
+
+    def put_first(self, payload: str) -> None:
+        """Queue an event about this connection before all others. It is not sent again."""
+        self._again.appendleft(_Message(payload, only_now=True))
+        self._notify()
 
     async def run(self, send: Callable[[str | bytes], Awaitable[None]]) -> None:
         """Send the queue, messages before frames, until cancelled or ``send`` fails.
 
-        A message that was not sent completely stays first in the queue for the next connection; a
-        frame does not.
+        What was not sent completely may have arrived or not: `resume` knows.
         """
         while True:
-            if self._messages:
-                self._sending = message = self._messages.popleft()
+            if self._again:
+                await self._send(self._again.popleft(), send)
+            elif self._messages:
+                message = self._messages.popleft()
                 self._message_bytes -= len(message.payload)
-                try:
-                    await send(message.payload)
-                except BaseException:
-                    if self._sending is message:
-                        self._messages.appendleft(message)
-                        self._message_bytes += len(message.payload)
-                    raise
-                finally:
-                    self._sending = None
-                if message.sent is not None:
-                    message.sent()
+                await self._send(message, send)
             elif self._frames:
                 frame = self._frames.popleft()
                 self._frame_bytes -= frame.size
                 # Settled before the wait: an interruption during it cannot take it back.
-                frame.settled(True)
-                await send(frame.encode())
+                frame.settled("sent")
+                await self._send(frame, send)
             else:
                 self._empty.set()
                 self._wake.clear()
                 await self._wake.wait()
+
+    async def _send(
+        self, item: _Message | OutgoingFrame, send: Callable[[str | bytes], Awaitable[None]]
+    ) -> None:
+        if isinstance(item, OutgoingFrame):
+            self._replay.add(item, item.size, is_frame=True)
+            await send(item.encode())
+        else:
+            self._replay.add(None if item.only_now else item, len(item.payload))
+            await send(item.payload)
+            item.taken()
 
     async def flushed(self) -> None:
         """Wait until everything queued was given to the socket."""
@@ -171,3 +227,16 @@ class Outbox:
     def _notify(self) -> None:
         self._empty.clear()
         self._wake.set()
+
+
+def _without_late(items: Iterable[Item]) -> tuple[list[Item], list[Item]]:
+    """Split off the frames that are late."""
+    kept, late = list[Item](), list[Item]()
+    for item in items:
+        is_late = isinstance(item, OutgoingFrame) and item.is_late()
+        (late if is_late else kept).append(item)
+    return kept, late
+
+
+def _only_now(item: _Message | OutgoingFrame) -> bool:
+    return isinstance(item, _Message) and item.only_now

@@ -15,9 +15,7 @@ knows the timeline and the renderer's stream; `outputs` has the items' events.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
@@ -25,20 +23,20 @@ from typing import Any, Literal
 import numpy as np
 
 from wsavatar.dialogue.base import Word
-from wsavatar.dialogue.conversation import Conversation
-from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame
-from wsavatar.session.downlink import Downlink
-from wsavatar.session.engine import AvatarInfo, FrameStream, Renderer
+from wsavatar.session.dependencies import Dependencies
+from wsavatar.session.engine import AvatarInfo, FrameStream
+from wsavatar.session.frame_count import FrameCount
+from wsavatar.session.outbox import Settled
 from wsavatar.session.outputs import Outputs
 from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
 from wsavatar.session.turn_report import TurnReport
 
-__all__ = ["MAX_AHEAD_S", "Dependencies", "SpokenResponse"]
+__all__ = ["MAX_AHEAD_S", "SpokenResponse"]
 
 MAX_AHEAD_S = 10.0
 """Maximum time by which speech runs ahead of playback. Above it the speaker waits."""
@@ -47,18 +45,6 @@ _HEARD_SLACK_S = 0.02
 
 Outcome = Literal["completed", "incomplete", "cancelled", "failed"]
 Incomplete = Literal["max_output_tokens", "content_filter"]
-
-
-@dataclass(frozen=True, slots=True)
-class Dependencies:
-    """Shared objects that a response needs."""
-
-    downlink: Downlink
-    conversation: Conversation
-    renderer: Renderer
-    chunk_ms: int
-    metrics: Metrics
-    clock: Callable[[], float] = time.monotonic
 
 
 class SpokenResponse:
@@ -109,9 +95,7 @@ class SpokenResponse:
         self._first_cycle_index = 0
         self._first_chunk_s: float | None = None
         self._first_frame_seen = False
-        self._submitted = self._sent = self._dropped = 0
-        self._sent_until = 0  # the frame after the last one sent
-        self._client_shown = self._client_late = 0  # as counted so far
+        self._frames = FrameCount(dependencies.metrics)
         self._reported_s = 0.0  # the furthest position that the client has reported
         self._broken_off_s: float | None = None  # what was heard when it was broken off
         self._failure: ProtocolError | None = None
@@ -253,7 +237,7 @@ class SpokenResponse:
         self._reported_s = max(self._reported_s, position_s)
         self._playback.reported(position_s, self._deps.clock())
         self._moved.set()
-        self._count_shown(frames_shown, frames_late)
+        self._frames.was_shown(frames_shown, frames_late)
         self._turn.heard(position_s)
         self._complete_if_heard()
 
@@ -263,6 +247,12 @@ class SpokenResponse:
         if self.over:
             self._playback.stopped(audio_end_s, now)
         self._resume_idle(self._frames_until(audio_end_s), now)
+
+    def reconnected(self) -> None:
+        """The client is back after a connection was lost: go on where it is."""
+        self._playback.cut_off(self._transcript.sent_s, self._deps.clock())
+        self._moved.set()
+        self._complete_if_heard()
 
     def abandon(self) -> None:
         """The session has ended: free the renderer, send nothing."""
@@ -276,14 +266,18 @@ class SpokenResponse:
         return self._all_said or self.over
 
     async def _until_wanted(self) -> None:
-        """Wait until the client has less than MAX_AHEAD_S of audio, or the response ends."""
+        """Wait until the client has less than MAX_AHEAD_S of audio, or the response ends.
+
+        Without a connection nobody plays: it waits for the next one.
+        """
         while not self._silent:
+            is_connected = self._deps.downlink.is_connected
             excess_s = self._playback.ahead_s(self._deps.clock()) - MAX_AHEAD_S
-            if excess_s <= 0:
+            if is_connected and excess_s <= 0:
                 return
             self._moved.clear()
             try:
-                async with asyncio.timeout(excess_s):
+                async with asyncio.timeout(excess_s if is_connected else None):
                     await self._moved.wait()
             except TimeoutError:
                 pass
@@ -297,7 +291,7 @@ class SpokenResponse:
         for chunk in spoken.chunks:
             assert self._stream is not None
             # Counted first: the renderer may settle frames before submit returns.
-            self._submitted += chunk.frame_count
+            self._frames.submitted += chunk.frame_count
             due_s = self._playback.due_s(float(chunk.first_frame / self._fps), now)
             self._stream.submit(chunk, due_s)
 
@@ -356,47 +350,39 @@ class SpokenResponse:
                 response_id=self._id,
                 output_index=self._outputs.message_index,
                 settled=partial(self._settled, outcome.frame_index),
+                is_late=partial(self._is_late, outcome.frame_index),
             )
         else:
-            self._count_drop(outcome.reason)
+            self._frames.was_dropped(outcome.reason)
             self._check_all_sent()
 
-    def _settled(self, frame_index: int, sent: bool) -> None:
+    def _settled(self, frame_index: int, outcome: Settled) -> None:
         """The outbox sent or dropped a frame."""
-        if sent:
-            self._sent += 1
-            self._sent_until = frame_index + 1
-            self._deps.metrics.frames_sent.inc()
+        if outcome == "sent":
+            self._frames.was_sent(frame_index)
         else:
-            self._count_drop("cancelled" if self.over else "slow_client")
+            self._frames.was_dropped("cancelled" if self.over else outcome)
         self._check_all_sent()
 
-    def _count_shown(self, shown: int, late: int) -> None:
-        """Count new frames of a report, limited to those sent."""
-        shown = max(self._client_shown, min(shown, self._sent))
-        late = max(self._client_late, min(late, shown))
-        self._deps.metrics.client_shown.inc(shown - self._client_shown)
-        self._deps.metrics.client_late.inc(late - self._client_late)
-        self._client_shown, self._client_late = shown, late
-
-    def _count_drop(self, reason: str) -> None:
-        self._dropped += 1
-        self._deps.metrics.frames_dropped.labels(reason).inc()
+    def _is_late(self, frame_index: int) -> bool:
+        """Whether the client plays what comes after this frame."""
+        return self._frames_until(self._playback.position_s(self._deps.clock())) > frame_index
 
     # -- the end ----------------------------------------------------------------------------------
 
     def _check_all_sent(self) -> None:
         """Note when the speech is complete and every frame was sent or dropped."""
-        settled = self._sent + self._dropped
-        if self.over or self._all_sent or not self._all_said or settled < self._submitted:
+        if self.over or self._all_sent or not self._all_said or not self._frames.all_settled:
             return
         self._all_sent = True
         end_s = self._playback.due_s(self._timeline.seconds, self._deps.clock())
-        self._send_video_end(self._submitted, self._resume_idle(self._submitted, end_s))
+        self._send_video_end(
+            self._frames.submitted, self._resume_idle(self._frames.submitted, end_s)
+        )
         self._complete_if_heard()
 
     def _complete_if_heard(self) -> None:
-        if self.over or not self._all_sent:
+        if self.over or not self._all_sent or not self._deps.downlink.is_connected:
             return
         ahead_s = self._playback.ahead_s(self._deps.clock())
         if self._reports and ahead_s > _HEARD_SLACK_S:
@@ -430,7 +416,7 @@ class SpokenResponse:
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part(complete=False)
         idle_index = self._resume_idle(self._frames_until(shown_s), now)
-        self._send_video_end(self._sent_until, idle_index)
+        self._send_video_end(self._frames.sent_until, idle_index)
         self._send_done("incomplete", heard, reason)
         if outcome == "cancelled":
             self._was_stopped(heard_s)
@@ -480,8 +466,8 @@ class SpokenResponse:
                 wire.VideoDone(
                     response_id=self._id,
                     output_index=self._outputs.message_index,
-                    frames_sent=self._sent,
-                    frames_dropped=self._submitted - self._sent,
+                    frames_sent=self._frames.sent,
+                    frames_dropped=self._frames.submitted - self._frames.sent,
                 )
             )
         if self._stream is not None:
@@ -515,7 +501,7 @@ class SpokenResponse:
         return self._idle.index_at(at_s)
 
     def _frames_until(self, position_s: float) -> int:
-        return min(self._submitted, int(position_s * self._fps))
+        return min(self._frames.submitted, int(position_s * self._fps))
 
     def _object(
         self, status: wire.ResponseStatus, output: tuple[wire.Item, ...] = (), **why: Any

@@ -14,11 +14,9 @@ import time
 from collections.abc import Callable
 from typing import assert_never
 
-from wsavatar.avatars.format import AvatarError
-from wsavatar.config import Mode, Settings
+from wsavatar.config import Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
-from wsavatar.dialogue.registry import DialogueError
 from wsavatar.dialogue.requests import unmet
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
@@ -27,16 +25,19 @@ from wsavatar.render.load import Load
 from wsavatar.session.configuration import (
     dialogue_config,
     initial_config,
-    response_request,
     with_avatar,
 )
+from wsavatar.session.dependencies import Dependencies
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox, Pending
-from wsavatar.session.microphone import Microphone, recording_of
+from wsavatar.session.microphone import Microphone
 from wsavatar.session.outbox import Outbox
-from wsavatar.session.response import Dependencies, SpokenResponse
+from wsavatar.session.requests import new_entry, response_request
+from wsavatar.session.response import SpokenResponse
 from wsavatar.session.response_format import ResponseFormat
+from wsavatar.session.resumption import Resumption
+from wsavatar.session.selection import Selection
 from wsavatar.session.timeline import IdleClock
 from wsavatar.session.transcription import Transcription
 
@@ -45,8 +46,6 @@ __all__ = ["Session"]
 _log = logging.getLogger(__name__)
 
 _CLOSE_DIALOGUE_S = 5.0
-MAX_SENT_ITEM_BYTES = 4 * 1024 * 1024
-"""Of an item that a client makes: it is sent back twice, and the outbox has a bound."""
 _WIDEST_SAMPLE_RATE = 96_000  # bytes per second of 48 kHz PCM16
 
 
@@ -67,12 +66,14 @@ class Session:
     ) -> None:
         self.id = new_id("sess")
         self._engine = engine
+        self._selection = Selection(engine)
         self._settings = settings
         self._metrics = metrics
         self._wanted_avatar = avatar_id
         self._clock = clock
-        self.outbox = Outbox(frame_bytes=settings.server.outbox_bytes)
+        self.outbox = Outbox(frame_bytes=settings.server.outbox_bytes, clock=clock)
         self._downlink = Downlink(self.outbox, metrics)
+        self.resumption = Resumption(self._downlink, settings.server.resume_s)
         self._conversation = Conversation()
         self._inbox = Inbox(int(settings.audio.max_buffer_s * _WIDEST_SAMPLE_RATE))
         self._deps = Dependencies(
@@ -100,19 +101,37 @@ class Session:
 
     async def start(self) -> None:
         """Load the avatar and create the dialogue. Raises ProtocolError if either fails."""
-        self._avatar = await self._load_avatar(self._wanted_avatar or await self._default_avatar())
-        self._config = initial_config(
-            self._settings, self._avatar, self._mode(), self._transcriber()
-        )
+        avatar_id = self._wanted_avatar or await self._selection.default_avatar()
+        self._avatar = await self._selection.avatar(avatar_id)
+        mode = self._selection.mode(self._settings.dialogue.mode)
+        transcriber = self._selection.transcriber()
+        self._config = initial_config(self._settings, self._avatar, mode, transcriber)
         self._idle = self._idle_clock()
         config = self._dialogue_config(self._config, self._avatar)
-        self._dialogue = self._make_dialogue(self._config.avatar.mode, config)
+        self._dialogue = self._selection.dialogue(self._config.avatar.mode, self, config)
         self._downlink.event(wire.SessionCreated.of(self._config, self.id))
         if self._wanted_avatar is not None or self._settings.server.frames == "always":
             self._use_extension()
 
     async def receive(self, message: str | bytes) -> None:
         """Queue a client's message. Waits while the queue is full."""
+        await self._take_in(message)
+        self.resumption.received += 1
+
+    def disconnected(self) -> None:
+        """Nobody sends the outbox now: nothing more is said until `resume`."""
+        self._downlink.is_connected = False
+
+    def resume(self, received: int) -> None:
+        """Another connection takes over; its client has so many messages. Raises ReplayError."""
+        self.outbox.replay.check(received)
+        self._downlink.is_connected = True
+        if self._response is not None:
+            self._response.reconnected()
+        self.resumption.resume(received)
+        self._metrics.resumed.inc()
+
+    async def _take_in(self, message: str | bytes) -> None:
         try:
             event = message if isinstance(message, bytes) else wire.parse_client_event(message)
         except ProtocolError as error:
@@ -248,14 +267,14 @@ class Session:
         old, new = self._config, self._config.updated(event.session, event.event_id)
         if problem := unmet(ResponseRequest(modality=new.output_modalities[0]), new.avatar.mode):
             raise ProtocolError("unsupported_value", problem, param="session.output_modalities")
-        avatar_id = new.avatar.id or await self._default_avatar()
+        avatar_id = new.avatar.id or await self._selection.default_avatar()
         avatar = self._avatar
         if avatar_id != avatar.id:
-            avatar = await self._load_avatar(avatar_id, param="session.avatar.id")
+            avatar = await self._selection.avatar(avatar_id, param="session.avatar.id")
         new = with_avatar(new, self._settings, avatar)
         config = self._dialogue_config(new, avatar)
         if new.avatar.mode != old.avatar.mode:
-            replacement = await self._start_dialogue(new.avatar.mode, config)
+            replacement = await self._selection.started_dialogue(new.avatar.mode, self, config)
             self._stop("client_cancelled")
             await self._dialogue.close()
             self._dialogue = replacement
@@ -302,21 +321,12 @@ class Session:
             await self._dialogue.committed(self._add_spoken_item(audio))
 
     async def _create_item(self, event: wire.ConversationItemCreate) -> None:
-        audio = recording_of(event.item, self._config.audio.input.format)
-        # Without the audio's bytes, which the recording holds.
-        kept = event.item.model_dump() | {"status": "completed"}
-        item = type(event.item).model_validate(kept)
-        if (size := len(item.model_dump_json())) > MAX_SENT_ITEM_BYTES:
-            raise ProtocolError(
-                "item_too_large",
-                f"An item may have {MAX_SENT_ITEM_BYTES >> 20} MiB as JSON, audio apart; this has "
-                f"{size / 2**20:.1f}.",
-                param="item",
-            )
-        previous = self._conversation.insert(Entry(item, audio), event.previous_item_id)
+        entry = new_entry(event.item, self._config.audio.input.format)
+        previous = self._conversation.insert(entry, event.previous_item_id)
+        item = entry.item
         self._downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
         self._downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
-        await self._dialogue.item_created(Entry(item, audio), event.previous_item_id)
+        await self._dialogue.item_created(entry, event.previous_item_id)
 
     async def _truncate(self, event: wire.ConversationItemTruncate) -> None:
         index, response = event.content_index, self._response
@@ -490,6 +500,7 @@ class Session:
         if self._knows_avatars:
             return
         self._knows_avatars = self._transcription.at_once = True
+        self.resumption.offer()
         if self._engine.renderer.capacity.over:
             self.tell_capacity(self._engine.renderer.capacity.load())
 
@@ -512,47 +523,6 @@ class Session:
 
     def _dialogue_config(self, config: SessionConfig, avatar: AvatarInfo) -> DialogueConfig:
         return dialogue_config(self._settings.dialogue, config, avatar)
-
-    def _make_dialogue(self, mode: Mode, config: DialogueConfig) -> Dialogue:
-        try:
-            return self._engine.create_dialogue(mode, self, config)
-        except DialogueError as error:
-            raise ProtocolError(error.code, str(error), param="session.avatar.mode") from error
-
-    async def _start_dialogue(self, mode: Mode, config: DialogueConfig) -> Dialogue:
-        """A dialogue that works. Raises ProtocolError."""
-        dialogue = self._make_dialogue(mode, config)
-        try:
-            await dialogue.start()
-        except BaseException:
-            await dialogue.close()
-            raise
-        return dialogue
-
-    def _mode(self) -> Mode:
-        """The mode of a new session."""
-        mode = self._settings.dialogue.mode
-        if mode != "auto":
-            return mode
-        speech = self._engine.speech
-        return "chat" if speech is not None and speech.converse else "parrot"
-
-    def _transcriber(self) -> str:
-        """The server's speech recognition; empty: there is none."""
-        engines = self._engine.speech.status() if self._engine.speech is not None else ()
-        return next((engine.name for engine in engines if engine.kind == "asr"), "")
-
-    async def _default_avatar(self) -> str:
-        try:
-            return await asyncio.to_thread(lambda: self._engine.avatars.default_id)
-        except AvatarError as error:
-            raise ProtocolError("avatar_not_found", str(error), type="server_error") from error
-
-    async def _load_avatar(self, avatar_id: str, param: str | None = None) -> AvatarInfo:
-        try:
-            return await asyncio.to_thread(self._engine.avatars.get, avatar_id)
-        except AvatarError as error:
-            raise ProtocolError("avatar_not_found", str(error), param=param) from error
 
     def _idle_clock(self) -> IdleClock:
         return IdleClock(self._avatar.frame_count, self._avatar.fps, self._clock())

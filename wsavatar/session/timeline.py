@@ -124,6 +124,11 @@ class PlaybackEstimate:
         self._sent_s = min(self._sent_s, position_s)
         self._origin_s = now_s - self._sent_s
 
+    def cut_off(self, sent_s: float, now_s: float) -> None:
+        """The client could get no more than this; it has not played what it did not have."""
+        if self._origin_s is not None:
+            self._origin_s = max(self._origin_s, now_s - min(sent_s, self._sent_s))
+
     def position_s(self, now_s: float) -> float:
         """The position now, from 0 to the audio sent."""
         if self._origin_s is None:
