@@ -11,6 +11,15 @@ text message is one JSON object with a ``type``. A client may add an ``event_id`
 characters); an ``error`` that a client event causes carries it. A client event that is refused
 changes nothing and never ends the session.
 
+A client that knows avatars gets ``avatar.resumable``: ``token`` (a secret), ``within_s``. After a
+connection that ended without a close frame of 1000 or 1001, ``?resume=TOKEN&received=N`` goes on
+with the session for so many seconds. N is the number of messages that the client has got in this
+session, over all of its connections, text and binary. The first message is then ``avatar.resumed``:
+``received`` (the client's messages that arrived: it sends the others again), ``frames_dropped``;
+then comes everything after N, in order and once, without frames that are late. A newer connection
+replaces an older one, which is closed with 4000. 4004 closes one that cannot go on: the session has
+ended, or too much was missed; the client begins a new one.
+
 Unknown fields are refused, at any depth, with the nearest name in the message. Fields of the beta
 API are refused with their new place. In objects of the Realtime API null is the same as absent,
 except ``turn_detection``, where it means off.

@@ -54,6 +54,17 @@ def describe() -> dict[str, Any]:
                             "properties": {
                                 "avatar": {"type": "string", "description": "Which avatar."},
                                 "model": {"type": "string", "description": "Ignored."},
+                                "resume": {
+                                    "type": "string",
+                                    "description": "Goes on with a session: the token of "
+                                    "avatar.resumable.",
+                                },
+                                "received": {
+                                    "type": "integer",
+                                    "minimum": 0,
+                                    "description": "With resume: the number of messages that the "
+                                    "client has got in this session.",
+                                },
                             },
                         },
                     }
