@@ -138,7 +138,7 @@ def _run(name: str, arguments: list[str], prog: str) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     if not args.verbose:
-        for chatty in ("httpx", "urllib3", "websockets", "asyncio"):
+        for chatty in ("httpx", "httpx2", "urllib3", "websockets", "asyncio"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
     from wsavatar.config import load_settings, parse_override
 
