@@ -177,7 +177,6 @@ FAILURES = [
     ({"chat": [Answer(b"<html>")]}, {}, "engine_failed"),
     ({"chat": [Answer("I like", CUT)]}, {}, "engine_unreachable"),
     ({"chat": [Answer()]}, {}, "empty_answer"),
-    ({"chat": [Answer("😀 😀")]}, {}, "empty_answer"),
     ({}, {"llm": {"base_url": "http://127.0.0.1:9/v1"}}, "engine_unreachable"),
 ]
 
@@ -203,6 +202,18 @@ async def test_an_engine_that_fails_costs_one_response(
         if not how:
             await say(me, question)
             assert words(await answer(me)) == "Hello."
+
+
+async def test_an_answer_without_a_word_is_shown(question: np.ndarray) -> None:
+    """Emoji alone: nothing to hear, and no failure; the client has the text."""
+    async with (
+        scripted_endpoint(chat=[Answer("😀 😀")]) as endpoint,
+        conversing(endpoint) as server,
+        client(server) as me,
+    ):
+        await say(me, question)
+        response = await answer(me)
+        assert response["status"] == "completed" and words(response).split() == ["😀", "😀"]
 
 
 VOICE_FAILURES = [
