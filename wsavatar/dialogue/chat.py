@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -57,7 +58,12 @@ class Chat(Dialogue):
         self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config)
         self._transcriber = Transcriber(
-            session, engines.recognizer, config, always=True, on_heard=self._on_heard
+            session,
+            engines.recognizer,
+            config,
+            always=True,
+            on_heard=self._on_heard,
+            on_failed=partial(engines.failed, "asr"),
         )
         self._turn: list[Samples] = []
         self._turn_samples = 0

@@ -8,6 +8,7 @@ sample to the client's commit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from wsavatar.config import DialogueSettings
 from wsavatar.media.audio import Resampler
@@ -39,7 +40,9 @@ class Mirror(Dialogue):
         self._config = config
         self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config, _silence_ms)
-        self._transcriber = Transcriber(session, engines.recognizer, config)
+        self._transcriber = Transcriber(
+            session, engines.recognizer, config, on_failed=partial(engines.failed, "asr")
+        )
         self._live: LiveSpeech | None = None  # what is mirrored
         self._last: LiveSpeech | None = None  # the same, or what was mirrored before
         self._to_live: Resampler  # from the rate now to the rate that the response began with

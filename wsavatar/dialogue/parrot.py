@@ -7,6 +7,7 @@ The turn ends by voice activity, or, without turn detection, by the client's com
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -37,7 +38,9 @@ class Parrot(Dialogue):
         self._config = config
         self._speaker = Speaker(session, engines.voice, config)
         self._listener = Listener(session, config)
-        self._transcriber = Transcriber(session, engines.recognizer, config)
+        self._transcriber = Transcriber(
+            session, engines.recognizer, config, on_failed=partial(engines.failed, "asr")
+        )
         self._turn: list[Samples] = []
         self._turn_samples = 0
         self._long: LiveSpeech | None = None  # the answer to a turn in progress

@@ -172,7 +172,8 @@ class Transcriber:
     With turn detection call `follow` with each event of the `Listener`; without it, `hear` with the
     audio. Call `commit` when the turn has become an item: then the session is told the text, and
     while the turn is spoken, if its client asked for that. A turn is recognised if the client asked
-    for transcription, or ``always``. ``on_heard`` gets each newer text of the turn in progress.
+    for transcription, or ``always``. ``on_heard`` gets each newer text of the turn in progress,
+    ``on_failed`` why a turn has no text.
     """
 
     def __init__(
@@ -183,12 +184,14 @@ class Transcriber:
         *,
         always: bool = False,
         on_heard: Callable[[Heard], None] | None = None,
+        on_failed: Callable[[EngineError], None] | None = None,
     ) -> None:
         self._session = session
         self._recognizer = recognizer
         self._config = config
         self._always = always
         self._on_heard = on_heard
+        self._on_failed = on_failed
         self._turn: TurnText | None = None  # in progress
         self._waiting: set[TurnText] = set()  # over, not read yet
         self._in_order = asyncio.Lock()  # a session has one turn read at a time, not all of them
@@ -316,6 +319,7 @@ class Transcriber:
         else:
             self._waiting.add(turn)
             turn.finish(self._in_order).add_done_callback(lambda _: self._waiting.discard(turn))
+            turn.when_read(self._note_failure)
 
     def _newer(self, turn: TurnText) -> None:
         """A reading came."""
@@ -342,6 +346,10 @@ class Transcriber:
             self._session.transcribed(item_id, result, turn.seconds)
         elif self._client_asks:
             self._session.transcription_failed(item_id, result.code, str(result))
+
+    def _note_failure(self, result: str | EngineError) -> None:
+        if isinstance(result, EngineError) and self._on_failed is not None:
+            self._on_failed(result)
 
     def _find_voice(self) -> None:
         """Without turn detection, voice is still told from silence. Raises SileroError."""

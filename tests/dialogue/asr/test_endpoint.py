@@ -162,6 +162,25 @@ async def test_a_server_that_is_not_there_is_said() -> None:
         await understood(EndpointRecognizer(settings(url)))
 
 
+async def test_a_start_sees_whether_the_key_is_taken() -> None:
+    """So that the page says so before somebody speaks. A server without a list of models starts,
+    if a model is named."""
+    async with scripted_endpoint(key="right") as endpoint:
+        recognizer = EndpointRecognizer(settings(endpoint.url, api_key=SecretStr("wrong")))
+        with pytest.raises(EngineError, match="refuses the key"):
+            await recognizer.start()
+        await recognizer.close()
+        for model in ("whisper-x", ""):
+            without_list = settings(endpoint.root, api_key=SecretStr("right"), model=model)
+            recognizer = EndpointRecognizer(without_list)
+            if model:
+                await recognizer.start()
+            else:
+                with pytest.raises(EngineError, match="asr.base_url"):
+                    await recognizer.start()
+            await recognizer.close()
+
+
 async def test_one_turns_failure_is_not_the_nexts() -> None:
     """The client is kept, and the next turn is understood."""
     async with scripted_endpoint(transcriptions=[Answer(status=500), Answer("Yes.")]) as endpoint:

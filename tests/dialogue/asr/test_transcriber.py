@@ -187,12 +187,14 @@ async def test_the_language_is_the_clients_the_settings_or_the_avatars(
 async def test_an_engine_that_fails_is_reported_with_the_item(session: FakeSession) -> None:
     """The client learns why; the next turn is tried again."""
     recognizer = ScriptedRecognizer("hello", error=EngineError("engine_unreachable", "gone"))
-    transcriber = Transcriber(session, recognizer, asking())
+    failures: list[EngineError] = []
+    transcriber = Transcriber(session, recognizer, asking(), on_failed=failures.append)
     speak(transcriber, session)
     turn = transcriber.commit(session.commit(None))
     with pytest.raises(EngineError, match="gone"):
         await turn.final()
     await wait_for(lambda: bool(told(session)))
+    assert failures == [recognizer.error]
     assert told(session) == [("transcription_failed", ("item_0", "engine_unreachable"))]
     recognizer.error = None
     speak(transcriber, session)

@@ -70,8 +70,13 @@ class EndpointRecognizer:
         return f"{model}{self._endpoint.host}"
 
     async def start(self) -> None:
-        """Choose a model, if none is named."""
-        await self._named_model()
+        """See whether the server is there and takes the key, and choose a model."""
+        try:
+            await self._choose_model()
+        except EngineError as error:
+            if error.code == "engine_failed" and self._model:
+                return  # it has no list of models, which nobody needs then
+            raise
 
     async def check(self) -> str:
         return await check_with(self._read)
@@ -97,7 +102,7 @@ class EndpointRecognizer:
     async def _read(
         self, samples: Samples, *, language: str, prompt: str, on_text: Callable[[str], None]
     ) -> str:
-        model = await self._named_model()
+        model = self._model or await self._choose_model()
         request: dict[str, Any] = {"model": model, "file": ("turn.wav", _wav(samples), "audio/wav")}
         if language:
             request["language"] = language
@@ -135,13 +140,13 @@ class EndpointRecognizer:
                     text = event.text
         return text
 
-    async def _named_model(self) -> str:
-        """The model to ask for. Raises EngineError where the server cannot be asked."""
+    async def _choose_model(self) -> str:
+        """The model to ask for, by the server's list. Raises EngineError where it has none."""
+        with self._endpoint.explained():
+            async with asyncio.timeout(self._timeout_s):
+                listed = await self._opened().models.list()
+                names = [one.id for one in listed.data if isinstance(one.id, str)]
         if not self._model:
-            with self._endpoint.explained():
-                async with asyncio.timeout(self._timeout_s):
-                    listed = await self._opened().models.list()
-                    names = [one.id for one in listed.data if isinstance(one.id, str)]
             likely = (one for one in names if any(part in one.lower() for part in _LIKELY))
             self._model = next(likely, names[0] if len(names) == 1 else _MODEL)
             _log.info("speech recognition by the model %s of %s", self._model, self._endpoint.host)

@@ -116,7 +116,7 @@ def _default(language: str) -> str:
 def _title(model: str) -> str:
     if model == str(bundled_model()):
         return "tiny.en"
-    return Path(model).name if Path(model).is_dir() else model
+    return Path(model).name if (Path(model) / "model.bin").is_file() else model
 
 
 def _note(model: str) -> str:
@@ -183,21 +183,22 @@ def _load(model: str, device: str) -> _Whisper:
 
 def _path(model: str) -> str:
     """The model's directory; downloads it, if it is not there."""
-    if Path(model).is_dir():
-        if not (Path(model) / "model.bin").is_file():
-            raise EngineError(
-                "engine_missing",
-                f"asr.model: {model} has no model.bin. A model in another format is converted by "
-                "ct2-transformers-converter.",
-            )
-        return model
     from faster_whisper import available_models, download_model
 
-    if "/" not in model and model not in available_models():
+    if (Path(model) / "model.bin").is_file():
+        return model
+    names = available_models()
+    if Path(model).is_dir() and model not in names:
+        raise EngineError(
+            "engine_missing",
+            f"asr.model: {model} has no model.bin. A model in another format is converted by "
+            "ct2-transformers-converter.",
+        )
+    if "/" not in model and model not in names:
         raise EngineError(
             "engine_missing",
             f"asr.model: {model[:60]!r} is no directory, and no model of Whisper. There are "
-            f"{', '.join(available_models())}.",
+            f"{', '.join(names)}.",
         )
     try:
         return str(download_model(model, local_files_only=True))
