@@ -13,7 +13,8 @@ from aiohttp import web
 from tests.dialogue.fakes import wait_for
 from tests.dialogue.scripted_endpoint import Answer, pcm_tone, scripted_endpoint
 from tests.dialogue.tts.spoken import spoken
-from wsavatar.config import Settings, TtsSettings
+from wsavatar.avatars.library import AvatarLibrary
+from wsavatar.config import AvatarSettings, Settings, TtsSettings
 from wsavatar.dialogue.engine import EngineError
 from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.tts import ENGINES, VoiceError, check_voices, create_voices
@@ -110,6 +111,35 @@ async def test_engines_speak_in_the_order_of_the_list() -> None:
     server.engines["gamma"].broken = "Out of order."
     assert await first(voices) == "a"
     assert [server.engines[name].wait_s for name in ("gamma", "alpha")] == [3, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("alpha-1, beta-1", ("alpha-1", "beta-1")),
+        ("beta-1,alpha-1", ("alpha-1", "beta-1")),
+        ("gamma-1, beta-1", ("gamma-1", "beta-1")),
+        ("somebody, nobody", ("somebody", "somebody")),
+        ("", ("", "")),
+    ],
+)
+def test_each_engine_takes_the_first_name_that_it_knows(name: str, asked: tuple[str, str]) -> None:
+    """An avatar keeps a fitting voice where the best engine cannot be reached; of names that an
+    engine does not know it gets the first, which may tell the language."""
+    server = Server()
+    server.voices("alpha", "beta").voice(name)
+    assert tuple(engine.asked_for[-1] for engine in server.engines.values()) == asked
+
+
+def test_the_bundled_avatars_have_voices_of_every_engine() -> None:
+    """Edge's, an endpoint's, and eSpeak NG's with a fitting variant."""
+    settings = TtsSettings(base_url="http://127.0.0.1:9/v1")
+    engines = {name: ENGINES[name](settings, 1.0) for name in ("edge", "openai", "espeak")}
+    avatars = AvatarLibrary(AvatarSettings())
+    for listed in avatars.list():
+        names = [one.strip() for one in avatars.read(listed.id).voice.split(",")]
+        known = {name: [one for one in names if engines[name].knows(one)] for name in engines}
+        assert [len(found) for found in known.values()] == [1, 1, 1], listed.id
 
 
 async def test_auto_is_all_that_are_set_up() -> None:

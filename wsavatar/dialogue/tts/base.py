@@ -140,6 +140,10 @@ class VoiceEngine(ABC):
     def voices(self) -> Sequence[VoiceInfo]:
         """The voices there are, as far as known without waiting; none while it has a problem."""
 
+    def knows(self, name: str) -> bool:
+        """Whether this is the name of one of its voices, as far as known without waiting."""
+        return any(voice.id == name for voice in self.voices())
+
     async def look_up(self) -> None:
         """Find out which voices there are, where that means to ask a network. Raises VoiceError."""
         return

@@ -61,6 +61,9 @@ class EdgeEngine(VoiceEngine):
     def voices(self) -> Sequence[VoiceInfo]:
         return self._voices
 
+    def knows(self, name: str) -> bool:
+        return _NAME.match(name) is not None
+
     async def look_up(self) -> None:
         import aiohttp
         import edge_tts

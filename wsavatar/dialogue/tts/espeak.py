@@ -34,7 +34,7 @@ from .base import (
     WordTime,
 )
 from .english import in_english
-from .languages import espeak_voices
+from .languages import espeak_voices, is_espeak_voice
 from .spoken import Spoken
 
 __all__ = ["EspeakEngine", "EspeakVoice"]
@@ -89,6 +89,9 @@ class EspeakEngine(VoiceEngine):
         if self.problem():
             return ()
         return [VoiceInfo(code, name, code, self.name) for code, name in _languages()]
+
+    def knows(self, name: str) -> bool:
+        return is_espeak_voice(name)  # with a variant, too, which the list does not have
 
 
 class EspeakVoice:

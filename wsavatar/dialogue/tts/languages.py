@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections import Counter
 
-__all__ = ["DEFAULT", "espeak_voices", "language_of", "reads"]
+__all__ = ["DEFAULT", "espeak_voices", "is_espeak_voice", "language_of", "reads"]
 
 DEFAULT = "en-us"
 
@@ -72,6 +72,11 @@ def language_of(name: str) -> str:
         return edge[1]
     own = _OWN.fullmatch(name)
     return own[1] if own and (len(own[1]) == 2 or own[1] in ("cmn", "yue")) else ""
+
+
+def is_espeak_voice(name: str) -> bool:
+    """Whether a name is written as eSpeak's are: "de", "en-gb+f3"."""
+    return _OWN.fullmatch(name) is not None and language_of(name) != ""
 
 
 def reads(language: str, text: str) -> bool:

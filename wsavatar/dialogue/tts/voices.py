@@ -66,10 +66,12 @@ class Voices:
         self._clock = clock
 
     def voice(self, name: str = "") -> Voice:
-        """A session's voice; a name that an engine does not know means its default voice."""
-        name = name or self._settings.voice
+        """A session's voice: of names with commas between them, each engine's is the first that it
+        knows. A name that it does not know means its default voice, of the name's language where
+        it has one."""
+        names = [one.strip() for one in (name or self._settings.voice).split(",")]
         links = [
-            Link(engine.synthesizer(name), state)
+            Link(engine.synthesizer(next(filter(engine.knows, names), names[0])), state)
             for engine, state in zip(self._engines, self._states, strict=True)
         ]
         return PausedVoice(FallbackVoice(links))
