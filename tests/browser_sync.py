@@ -10,6 +10,9 @@ Definitions
 compositor puts the canvas on the screen. What the screen itself adds is not known to a page.
 
 *Heard at a paint*: the response's media time at the context time that is output at the paint time.
+The output clock is read at every paint and jitters: some browsers' by the length of an audio
+callback, because they pair the time now with the last callback's context time. A reading is
+replaced by the median of those within `_NEAR_MS` of it.
 
 *Sync error* of a frame: its pts minus what is heard at the paint that shows it first.
 
@@ -31,6 +34,7 @@ WIRE_RATE = 24_000
 _WINDOW_S = 1.0
 _SEARCH_S = 0.25
 _AUDIBLE = 0.003
+_NEAR_MS = 135.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +125,14 @@ def measure(report: dict[str, Any], generation: int) -> Sync:
     assert draws, f"no frame of response {generation} was drawn"
     start_s, wander_ms = locate(output_of(report), response_audio(report, generation))
     refresh_ms = float(np.median(np.diff(report["paints"])))
+    paints, heard = _heard(report, start_s, refresh_ms)
     indices: list[int] = []
     errors: list[float] = []
-    offsets: list[float] = []
-    for _, index, pts_us, raf_ms, context_s, performance_ms, _ in draws:
+    for _, index, pts_us, paint_ms in draws:
         if indices and index == indices[-1]:
             continue
-        paint_ms = raf_ms + refresh_ms
-        heard_ms = (context_s - start_s) * 1000 + (paint_ms - performance_ms)
         indices.append(index)
-        errors.append(pts_us / 1000 - heard_ms)
-        offsets.append(heard_ms - paint_ms)
-    heard = np.asarray(report["paints"]) + refresh_ms + np.median(offsets)
+        errors.append(pts_us / 1000 - float(heard[np.searchsorted(paints, paint_ms)]))
     frames = {index: us / 1000 for own, index, us in report["received"] if own == generation}
     unpainted = [
         index
@@ -143,6 +143,21 @@ def measure(report: dict[str, Any], generation: int) -> Sync:
         and not np.any((heard >= frames[index] - refresh_ms / 2) & (heard < frames[index + 1]))
     ]
     return Sync(indices, np.array(errors), unpainted, refresh_ms, wander_ms)
+
+
+def _heard(
+    report: dict[str, Any], start_s: float, refresh_ms: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paints with a reading of the output clock, and the response's ms that is heard at each."""
+    paints, context_s, performance_ms = np.array(report["pairs"]).T
+    # Browsers repeat the last reading while no sound flows, and between two audio callbacks.
+    is_new = np.concatenate([[True], np.diff(performance_ms) > 0])
+    read, ahead_ms = paints[is_new], (1000 * context_s - performance_ms)[is_new]
+    first = np.searchsorted(read, read - _NEAR_MS)
+    last = np.searchsorted(read, read + _NEAR_MS)
+    steady = np.array([np.median(ahead_ms[a:b]) for a, b in zip(first, last, strict=True)])
+    latest = np.searchsorted(read, paints, side="right") - 1
+    return paints, paints + refresh_ms + steady[latest] - 1000 * start_s
 
 
 def _find(haystack: np.ndarray, needle: np.ndarray) -> tuple[int, float]:

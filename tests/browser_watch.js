@@ -9,9 +9,11 @@
     received: [], // [generation, index, ptsUs] of each frame message
     draws: [], // each time a frame is drawn on a canvas that is on the page
     paints: [], // timestamps of animation frames
+    pairs: [], // [timestamp, context time, performance time] of the output clock, at each of them
     responses: {}, // generation -> PCM16 as received, in order
     recorded: [], // [context frame, samples] of what is output
     events: [], // types of text messages
+    words: [], // [text, ms] of the words whose times the server tells
     regions: {}, // frame index -> [x, y, w, h], of the last response
     cycleIndex: 0, // of its frame 0
     dissolved: 0, // the last paint in which the old picture faded out over the new one
@@ -50,6 +52,9 @@
       const event = JSON.parse(data);
       watch.events.push(event.type);
       if (event.type === "response.created") watch.response = event.response;
+      if (event.type === "response.audio_timestamp.delta") {
+        watch.words.push([event.text, event.audio_offset_ms]);
+      }
       if (event.type === "session.avatar.switch_to_speaking") watch.cycleIndex = event.cycle_index;
       return;
     }
@@ -89,7 +94,11 @@
   const nativeRequest = window.requestAnimationFrame.bind(window);
   window.requestAnimationFrame = (callback) =>
     nativeRequest((timestamp) => {
-      if (timestamp !== paint) watch.paints.push(timestamp);
+      if (timestamp !== paint) {
+        watch.paints.push(timestamp);
+        const { contextTime = 0, performanceTime = 0 } = context?.getOutputTimestamp() ?? {};
+        if (contextTime > 0) watch.pairs.push([timestamp, contextTime, performanceTime]);
+      }
       paint = timestamp;
       callback(timestamp);
     });
@@ -100,16 +109,7 @@
     if (image instanceof HTMLCanvasElement && this.canvas.isConnected) watch.dissolved = paint;
     const frame = frameOf.get(image);
     if (!frame || !this.canvas.isConnected || this.globalAlpha < 0.05) return;
-    const { contextTime = 0, performanceTime = 0 } = context?.getOutputTimestamp() ?? {};
-    watch.draws.push([
-      frame.generation,
-      frame.index,
-      frame.ptsUs,
-      paint,
-      contextTime,
-      performanceTime,
-      performance.now(),
-    ]);
+    watch.draws.push([frame.generation, frame.index, frame.ptsUs, paint]);
   };
 
   // -- the sound ----------------------------------------------------------------------------------
@@ -177,6 +177,7 @@
     received: watch.received,
     draws: watch.draws,
     paints: watch.paints,
+    pairs: watch.pairs,
     events: watch.events,
     playback: watch.playback,
     sampleRate: watch.sampleRate,

@@ -4,14 +4,16 @@
  */
 
 import { Connection } from "./connection.js";
-import { chatState, voicesIn } from "./engines.js";
+import { chatState } from "./engines.js";
 import { Face } from "./face.js";
+import { onHold } from "./hold.js";
 import { IdleCycle } from "./idle.js";
 import { Log } from "./log.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
 import { Output } from "./output.js";
 import { Panel } from "./panel.js";
 import { Player } from "./player.js";
+import * as server from "./server.js";
 import { Session } from "./session.js";
 import { chosen, remember, remembered } from "./settings.js";
 import { Talk } from "./talk.js";
@@ -21,6 +23,9 @@ const RATE = 24_000;
 const REPORT_MS = 500;
 /** How often a server without a conversation is asked whether it has one now. */
 const ENGINES_MS = 10_000;
+const VOICES_MS = 3000;
+/** A connection that is lost for longer is spoken of. */
+const PATIENCE_MS = 1500;
 
 /** @typedef {import("./protocol.js").Mode} Mode */
 
@@ -35,7 +40,7 @@ const idle = () => /** @type {IdleCycle} */ (face.idle); // there is one before 
 const session = new Session({ connection, player, decode, idle, wishes });
 const log = new Log(session.transcript);
 const talk = new Talk({
-  send: (block) => session.agreed && connection.sendAudio(block),
+  send: (block) => session.hear(block),
   commit: () => session.commit(),
   drop: () => session.drop(),
 });
@@ -47,12 +52,16 @@ let live = false;
 let avatarId = "";
 let serverReady = false;
 let chat = chatState(null);
+/** @type {number | null} since when the connection is lost */
+let lostMs = null;
+let lostBecause = "";
 
-function realtimeUrl() {
+/** @param {Record<string, string>} resumption  empty: a new session */
+function realtimeUrl(resumption) {
   const url = new URL("v1/realtime", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   url.hash = "";
-  url.search = new URLSearchParams({ avatar: avatarId }).toString();
+  url.search = new URLSearchParams({ avatar: avatarId, ...resumption }).toString();
   return url.href;
 }
 
@@ -80,53 +89,29 @@ function decode(jpeg) {
 
 // -- before a session: the server, its engines, the avatars ----------------------------------------
 
-/** @param {number} ms */
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function untilServerIsReady() {
-  for (;;) {
-    try {
-      const response = await fetch("readyz", { cache: "no-store" });
-      if (response.ok) return;
-      view.phase("loading", "The server is loading its model");
-    } catch {
-      view.phase("waiting", "No server yet");
-    }
-    await pause(1000);
-  }
-}
-
-/** A server's answer; null where it has none. @param {string} path */
-async function ask(path) {
-  try {
-    const response = await fetch(path, { cache: "no-store" });
-    return response.ok ? await response.json() : null;
-  } catch {
-    return null;
-  }
-}
-
-/** What the server's engines allow. An Ollama, for example, may be started later. */
 async function askForEngines() {
-  chat = chatState(await ask("api/engines"));
+  chat = await server.engines();
   view.chat(chat);
+}
+
+/** Some voices are known only after a while. */
+async function askForVoices() {
+  const { voices, complete } = await server.voices();
+  const wish = view.voice.options.length ? view.voice.value : remembered("voice");
+  view.listVoices(voices, chosen(["", ...voices.map(({ id }) => id)], [wish, remembered("voice")], ""));
+  if (!complete) setTimeout(() => void askForVoices(), VOICES_MS);
 }
 
 async function prepare() {
   view.phase("loading", "Getting ready");
-  await untilServerIsReady();
-  const [voices] = await Promise.all([ask("api/voices").then(voicesIn), askForEngines()]);
-  const voice = chosen(["", ...voices.map(({ id }) => id)], [remembered("voice")], "");
-  if (voices.length) view.listVoices(voices, voice);
+  await server.ready((phase, text) => view.phase(phase, text));
+  await Promise.all([askForVoices(), askForEngines()]);
   /** @type {Mode[]} */
   const modes = chat.ready ? ["chat", "mirror", "parrot"] : ["mirror", "parrot"];
   view.mode = chosen(modes, [query.get("mode"), remembered("mode")], modes[0]);
-  const listed = await (await fetch("api/avatars")).json();
-  /** @type {import("./view.js").AvatarChoice[]} */
-  const avatars = listed.avatars;
-  if (!avatars.length) throw new Error("The server has no avatars. Add one to its avatars folder.");
+  const { avatars, fallback } = await server.avatars();
   const ids = avatars.map(({ id }) => id);
-  const id = chosen(ids, [query.get("avatar"), remembered("avatar"), listed.default], ids[0]);
+  const id = chosen(ids, [query.get("avatar"), remembered("avatar"), fallback], ids[0]);
   const use = (/** @type {string} */ other) => {
     log.name = avatars.find((avatar) => avatar.id === other)?.name ?? "Avatar";
     return useAvatar(other);
@@ -156,7 +141,7 @@ async function useAvatar(id) {
   view.progress(1);
   remember("avatar", id);
   face.restart(performance.now());
-  if (session.agreed) session.configure();
+  if (live) session.configure();
 }
 
 // -- a session -----------------------------------------------------------------------------------
@@ -216,8 +201,8 @@ function closeMicrophone() {
 function end() {
   live = false;
   closeMicrophone();
-  session.lost();
   connection.close();
+  session.end();
   log.userSays("");
   view.overCapacity(false);
   output.stop();
@@ -259,15 +244,24 @@ session.onChange = () => {
  * @param {string} reason
  */
 connection.onState = (state, reason) => {
-  if (state === "open") return;
+  if (state === "open" || state === "closed") return showPhase();
   session.lost();
   view.overCapacity(false);
   if (state === "lost") {
     const because = reason ? ` (${reason})` : "";
-    view.notice(`The connection to the server was lost${because}. Reconnecting…`, "connection");
+    lostBecause = `The connection to the server was lost${because}. Reconnecting…`;
+    lostMs ??= performance.now();
   }
   showPhase();
 };
+
+/** A connection that is back at once was never missed. @param {number} nowMs */
+function sayIfLost(nowMs) {
+  if (!live || session.agreed) lostMs = null;
+  if (lostMs !== null && nowMs - lostMs > PATIENCE_MS) view.notice(lostBecause, "connection");
+}
+
+window.addEventListener("online", () => connection.hurry());
 
 // -- the sound -----------------------------------------------------------------------------------
 
@@ -365,7 +359,10 @@ function report() {
   const nowMs = performance.now();
   output.tick();
   session.tick(nowMs);
+  if (document.hidden) face.draw(nowMs); // no animation frames: responses end here
   session.reportPlayback();
+  connection.check();
+  sayIfLost(nowMs);
   panel.show(session.speech, player, nowMs);
   panel.turn(session.turns.times);
   showPhase();
@@ -391,17 +388,20 @@ view.speakForm.addEventListener("submit", (event) => {
   view.speakText.value = "";
   say(text);
 });
+document.addEventListener("keydown", ({ key }) => {
+  if (key === "Escape") interrupt();
+});
 for (const input of view.modes) {
   input.addEventListener("change", () => {
     remember("mode", view.mode);
     view.showMode();
     session.cutOff();
-    if (session.agreed) session.configure();
+    if (live) session.configure();
   });
 }
 view.voice.addEventListener("change", () => {
   remember("voice", view.voice.value);
-  if (session.agreed) session.configure();
+  if (live) session.configure();
 });
 view.microphone.addEventListener("change", () => {
   remember("microphone", view.microphone.value);
@@ -413,46 +413,25 @@ navigator.mediaDevices?.addEventListener?.("devicechange", async () => {
 
 // -- push to talk --------------------------------------------------------------------------------
 
-function press() {
-  if (!talk.byHand || talk.held || !microphone?.isOpen) return;
-  session.interrupt();
-  talk.press();
-  showTalk();
-}
-
-function release() {
-  talk.release();
-  showTalk();
-}
-
 view.hold.addEventListener("change", () => {
   remember("hold", String(view.hold.checked));
   talk.mode(view.hold.checked);
   showTalk();
-  if (session.agreed) session.configure();
+  if (live) session.configure();
 });
-view.talk.addEventListener("pointerdown", (event) => {
-  view.talk.setPointerCapture(event.pointerId);
-  press();
+onHold(view.talk, {
+  wanted: () => talk.byHand,
+  press: () => {
+    if (!microphone?.isOpen) return;
+    session.interrupt();
+    talk.press();
+    showTalk();
+  },
+  release: () => {
+    talk.release();
+    showTalk();
+  },
 });
-for (const over of ["pointerup", "pointercancel"]) view.talk.addEventListener(over, release);
-view.talk.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch
-
-/** Does the space bar belong to what has the focus? @param {EventTarget | null} target */
-function isTypedInto(target) {
-  return target instanceof Element && target !== view.talk && target.matches("input, select, button, summary, textarea");
-}
-
-document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") interrupt();
-  if (event.key !== " " || !talk.byHand || isTypedInto(event.target)) return;
-  event.preventDefault(); // no scrolling
-  if (!event.repeat) press();
-});
-document.addEventListener("keyup", ({ key }) => {
-  if (key === " ") release();
-});
-window.addEventListener("blur", release);
 
 talk.mode(remembered("hold") === "true");
 view.hold.checked = talk.byHand;

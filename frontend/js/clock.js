@@ -277,39 +277,3 @@ export function paintTime(timestampMs, intervalMs) {
 export function isDue(ptsUs, heardS, intervalMs) {
   return heardS * 1000 >= ptsUs / 1000 - intervalMs / 2;
 }
-
-/**
- * @typedef {object} Buffered
- * @property {number} audioMs  audio received
- * @property {number} videoMs  how far frames reach from 0 without a gap
- * @property {boolean} audioEnded  no more audio will come
- * @property {boolean} videoEnded  no more frames will come
- * @property {number} waitedMs  since the first audio of the response came
- */
-
-/**
- * May the response start to play? Both must reach `prerollMs`; but missing frames hold the sound
- * back only so long.
- * @param {Buffered} buffered
- * @param {{prerollMs: number, timeoutMs: number}} limits
- */
-export function mayStart(buffered, { prerollMs, timeoutMs }) {
-  if (buffered.audioMs <= 0) return false;
-  const audio = buffered.audioEnded || buffered.audioMs >= prerollMs;
-  const video =
-    buffered.videoEnded ||
-    buffered.videoMs >= (buffered.audioEnded ? Math.min(prerollMs, buffered.audioMs) : prerollMs);
-  if (audio && video) return true;
-  return buffered.waitedMs >= timeoutMs;
-}
-
-/**
- * Live speech comes in chunks at the speed of speech, so it starts only once a whole chunk has
- * arrived. The page does not know the server's chunk; the longest pause between frames of the last
- * live response tells.
- * @param {number | null} longestPauseMs  null: there was none yet
- */
-export function livePrerollMs(longestPauseMs) {
-  if (longestPauseMs === null) return 650; // fits chunks of half a second
-  return Math.min(2800, Math.max(300, longestPauseMs * 1.25 + 100));
-}

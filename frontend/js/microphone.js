@@ -50,7 +50,7 @@ export class Microphone {
     this.resampler = new Resampler(context.sampleRate, rate);
     /** RMS of the last block, in [0, 1]. */
     this.level = 0;
-    /** @type {(samples: Int16Array) => void} */
+    /** @type {(samples: Int16Array<ArrayBuffer>) => void} */
     this.onBlock = () => {};
     /** Called when the device goes away by itself. */
     this.onLost = () => {};

@@ -31,6 +31,8 @@ export class Player {
     this.ended = false;
     this.started = false;
     this.level = { buffered: 0, underruns: 0, overflows: 0 };
+    /** The turn's sound has had a gap: it came too late. */
+    this.hasRunDry = false;
   }
 
   /** Load the worklet, waiting `patienceMs` at most. Without it the output counts as missing. */
@@ -73,6 +75,7 @@ export class Player {
     this.timeline.clear();
     this.silence.clear();
     this.level.buffered = 0;
+    this.hasRunDry = false;
   }
 
   /** @param {Int16Array} samples */
@@ -150,6 +153,7 @@ export class Player {
     if (message.type === "anchor") {
       const rate = this.output.sampleRate;
       this.timeline.anchor(message.contextFrame / rate, message.sample / rate, message.running);
+      this.hasRunDry ||= !message.running && !this.ended;
     } else if (message.type === "level") this.level = message;
   }
 }

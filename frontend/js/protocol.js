@@ -152,7 +152,7 @@ export function floatFromPcm16(samples) {
 
 /**
  * @param {Float32Array} samples  nominally in [-1, 1]; louder is clipped
- * @returns {Int16Array}
+ * @returns {Int16Array<ArrayBuffer>}
  */
 export function pcm16FromFloat(samples) {
   return Int16Array.from(samples, (sample) =>

@@ -4,16 +4,15 @@
  * heard now. Knows the player and the wire; nothing of the DOM.
  */
 
-import { livePrerollMs } from "./clock.js";
+import { Pacing } from "./pacing.js";
 import { events, pcm16FromBase64, pcm16FromBytes, TYPE_JPEG } from "./protocol.js";
+import { Away } from "./resume.js";
 import { Speech } from "./speech.js";
 import { Transcript } from "./transcript.js";
 import { Turns } from "./turns.js";
 
 /** An answer that has not begun so long after the user's turn is not waited for any more. */
 const THINKING_MS = 30_000;
-/** Typed while there is no connection. */
-const MAX_UNSAID = 32;
 
 /**
  * @typedef {import("./protocol.js").Wishes} Wishes
@@ -51,10 +50,12 @@ export class Session {
     this.heardText = "";
     /** @type {number | null} since when an answer is awaited */
     this.thinkingSinceMs = null;
-    /** @type {string[]} what was typed while there was no session */
-    this.unsaid = [];
-    /** @type {number | null} between frames of the last live response */
-    this.longestPauseMs = null;
+    /** What the user said and did while there was no session, or no connection. */
+    this.away = new Away(player.rate);
+    /** What the user has chosen is not what was asked for. */
+    this.stale = false;
+    /** How long responses have to wait before they play: the mirror's, and all others. */
+    this.pacing = { live: new Pacing(true), prompt: new Pacing(false) };
     /** `avatar.speak` was sent and not yet answered. */
     this.speakPending = false;
     /** When the user asked for what comes next, for the first-frame figure. */
@@ -75,6 +76,11 @@ export class Session {
     this.avatarId = "";
     connection.onEvent = (event) => this.handlers[event.type]?.(event);
     connection.onBinary = (message) => this.#binary(message);
+    connection.onResumed = () => this.#agree(true);
+    connection.onAnew = () => {
+      this.#reset();
+      this.transcript.note("The connection was away for too long. A new conversation begins.");
+    };
   }
 
   // -- what the user does ------------------------------------------------------------------------
@@ -84,16 +90,27 @@ export class Session {
     const { hold, ...wishes } = /** @type {Wishes & {hold?: boolean}} */ (this.wishes());
     const detects = this.turnDetection !== null;
     const turnDetection = hold ? null : detects ? this.turnDetection : undefined;
-    this.connection.send(events.sessionUpdate({ ...wishes, turnDetection }));
+    this.stale = !this.connection.send(events.sessionUpdate({ ...wishes, turnDetection }));
   }
 
-  /** The connection is gone, or not wanted any more. */
+  /** The connection is lost. What was received is still heard, if the session can go on. */
   lost() {
-    this.cutOff();
     this.agreed = false;
-    this.userSpeaks = false;
+    if (!this.connection.resumption.token) this.#reset();
+    this.onChange();
+  }
+
+  /** The user has ended it. */
+  end() {
+    this.#reset();
+    this.away.take(false);
+  }
+
+  #reset() {
+    this.cutOff();
+    this.agreed = this.userSpeaks = this.speakPending = false;
     this.thinkingSinceMs = null;
-    this.speakPending = false;
+    this.heardText = "";
   }
 
   /** Stop the response here; what was shown of it is still reported. */
@@ -112,16 +129,13 @@ export class Session {
   interrupt() {
     const speech = this.speech;
     this.#stopHere();
-    if (speech && !speech.complete) this.connection.send(events.cancel());
+    if (speech && !speech.complete) this.#tell(events.cancel());
   }
 
   /** A message in chat; elsewhere what the avatar is to say. @param {string} text */
   say(text) {
     this.askedMs = this.now();
-    if (!this.agreed) {
-      if (this.unsaid.length < MAX_UNSAID) this.unsaid.push(text);
-      return;
-    }
+    if (!this.agreed) return this.away.note({ text });
     if (this.wishes().mode !== "chat") {
       this.speakPending = this.connection.send(events.speak(text));
       return;
@@ -137,14 +151,36 @@ export class Session {
 
   /** The user says that the turn is over. */
   commit() {
-    this.connection.send(events.commit());
+    this.#tell(events.commit());
     this.#turnIsOver();
-    if (this.wishes().mode !== "mirror") this.connection.send(events.answer());
+    if (this.wishes().mode !== "mirror") this.#tell(events.answer());
   }
 
   /** What was said since the last turn is none. */
   drop() {
-    this.connection.send(events.clearInput());
+    this.#tell(events.clearInput());
+  }
+
+  /** The user speaks. @param {Int16Array<ArrayBuffer>} block */
+  hear(block) {
+    if (!this.agreed || !this.connection.sendAudio(block)) this.away.hear(block);
+  }
+
+  /** At once, or when the connection is back. @param {object} event */
+  #tell(event) {
+    if (!this.connection.send(event)) this.away.note({ event });
+  }
+
+  /** The server and the page are at one. @param {boolean} isSameSession */
+  #agree(isSameSession) {
+    this.agreed = true;
+    if (this.stale) this.configure();
+    for (const said of this.away.take(isSameSession)) {
+      if ("audio" in said) this.connection.sendAudio(said.audio);
+      else if ("text" in said) this.say(said.text);
+      else this.connection.send(said.event);
+    }
+    this.onChange();
   }
 
   // -- what is heard -----------------------------------------------------------------------------
@@ -156,13 +192,16 @@ export class Session {
     speech.tick(nowMs);
     if (!speech.started) return;
     this.thinkingSinceMs = null;
-    if ((speech.heardAt(nowMs) ?? 0) > 0) this.turns.heard(speech.id, nowMs);
+    if (!speech.isHeard && (speech.heardAt(nowMs) ?? 0) > 0) {
+      speech.isHeard = true;
+      this.turns.heard(speech.id, nowMs);
+      this.reportPlayback(); // the server's times of the turn end here
+    }
     this.#hasSaid(speech);
   }
 
   /** A response was heard and seen to its end. @param {Speech} speech */
   finished(speech) {
-    if (speech.live && speech.frames.counts.received > 25) this.longestPauseMs = speech.longestPauseMs;
     if (this.speech !== speech) return;
     this.reportPlayback();
     this.#hasSaid(speech);
@@ -197,10 +236,9 @@ export class Session {
     },
     "session.updated": ({ session }) => {
       if (session.avatar.id !== this.avatarId) this.#takeAvatar(session.avatar.id);
-      this.agreed = true;
       this.interruptible = session.audio?.input?.turn_detection?.interrupt_response !== false;
-      this.onChange();
-      for (const text of this.unsaid.splice(0)) this.say(text);
+      if (this.agreed) this.onChange();
+      else this.#agree(false);
     },
     "input_audio_buffer.speech_started": ({ item_id }) => {
       this.userSpeaks = true;
@@ -279,7 +317,7 @@ export class Session {
     this.speech = new Speech({
       id: response.id,
       generation: (response.generation ?? 0) & 0xffff,
-      livePrerollMs: isMirror ? livePrerollMs(this.longestPauseMs) : null,
+      pacing: isMirror ? this.pacing.live : this.pacing.prompt,
       player: this.player,
       decode: this.decode,
       idle: this.idle(),
@@ -310,6 +348,7 @@ export class Session {
     if (!speech || message.generation !== speech.generation) return;
     if (message.type === TYPE_JPEG) speech.frame(message, this.now());
     else speech.audio(pcm16FromBytes(message.payload), this.now());
+    if (!speech.started) speech.tick(this.now()); // a hidden page has no animation frames
   }
 
   /** The current response, if it is this one: what comes for another is stale. @param {string} id */
@@ -323,7 +362,7 @@ export class Session {
     if (!speech) return;
     const heardS = speech.positionS(this.now());
     this.cutOff();
-    if (speech.itemId) this.connection.send(events.truncate(speech.itemId, heardS * 1000));
+    if (speech.itemId) this.#tell(events.truncate(speech.itemId, heardS * 1000));
   }
 
   #turnIsOver() {

@@ -7,30 +7,26 @@
  */
 
 import { SpokenText } from "./captions.js";
-import { mayStart } from "./clock.js";
 import { FrameQueue } from "./frames.js";
 import { Picture } from "./picture.js";
-
-/** Pre-roll of speech that comes faster than it is played. */
-const PROMPT_PREROLL_MS = 240;
-/** Missing frames hold the sound back at most this much longer than the pre-roll. */
-const PATIENCE_MS = 1300;
 
 export class Speech {
   /**
    * @param {object} options
    * @param {string} options.id  the response's
    * @param {number} options.generation  modulo 65536
-   * @param {number | null} options.livePrerollMs  for speech that is live; null: it is not
+   * @param {import("./pacing.js").Pacing} options.pacing  of responses of its kind
    * @param {import("./player.js").Player} options.player
    * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
    * @param {import("./idle.js").IdleCycle} options.idle  of the avatar that speaks
    */
-  constructor({ id, generation, livePrerollMs, player, decode, idle }) {
+  constructor({ id, generation, pacing, player, decode, idle }) {
     this.id = id;
     this.generation = generation;
-    this.live = livePrerollMs !== null;
-    this.prerollMs = livePrerollMs ?? PROMPT_PREROLL_MS;
+    /** The user's own speech, as it is said. */
+    this.live = pacing.live;
+    this.pacing = pacing;
+    this.wait = pacing.begin();
     this.player = player;
     this.frames = new FrameQueue({
       decode: (jpeg, frame) => Picture.of(frame, decode(jpeg), idle, this.cycleIndex),
@@ -43,9 +39,6 @@ export class Speech {
     this.itemId = null;
     /** @type {number | null} */
     this.firstAudioMs = null;
-    /** @type {number | null} */
-    this.lastFrameMs = null;
-    this.longestPauseMs = 0;
     /** Frames shown late. */
     this.late = 0;
     this.started = false;
@@ -53,6 +46,8 @@ export class Speech {
     /** The server has sent all of it. */
     this.complete = false;
     this.cut = false;
+    /** Its first sample was heard. */
+    this.isHeard = false;
     /** It was heard to its end. */
     this.over = false;
     this.spoken = new SpokenText();
@@ -73,9 +68,10 @@ export class Speech {
    * @param {number} nowMs
    */
   frame(message, nowMs) {
-    const pauseMs = nowMs - (this.lastFrameMs ?? nowMs);
-    this.longestPauseMs = Math.max(this.longestPauseMs, pauseMs);
-    this.lastFrameMs = nowMs;
+    // After a gap in the sound frames come later than they would have had to.
+    if (!this.player.hasRunDry) {
+      this.wait.frame(nowMs - (this.firstAudioMs ?? nowMs), message.ptsUs / 1000);
+    }
     this.frames.push(message);
   }
 
@@ -101,17 +97,14 @@ export class Speech {
    */
   tick(nowMs) {
     if (this.started || this.firstAudioMs === null) return;
-    const waitedMs = nowMs - this.firstAudioMs;
     const videoEnded = this.endFrame !== null && this.frames.counts.received >= this.endFrame;
     const buffered = {
       audioMs: this.player.receivedS * 1000,
       videoMs: this.frames.primed ? this.frames.reachMs() : 0,
       audioEnded: this.audioEnded,
       videoEnded,
-      waitedMs,
     };
-    const { prerollMs } = this;
-    if (!mayStart(buffered, { prerollMs, timeoutMs: prerollMs + PATIENCE_MS })) return;
+    if (!this.wait.isOver(nowMs - this.firstAudioMs, buffered)) return;
     this.started = true;
     this.player.play();
   }
@@ -164,5 +157,6 @@ export class Speech {
   close() {
     this.player.stop();
     this.frames.close();
+    this.pacing.learn(this.wait);
   }
 }

@@ -16,7 +16,7 @@ const SHORTEST = BEFORE + AFTER + 4;
 export class Talk {
   /**
    * @param {object} does
-   * @param {(block: Int16Array) => void} does.send
+   * @param {(block: Int16Array<ArrayBuffer>) => void} does.send
    * @param {() => void} does.commit  the turn is over
    * @param {() => void} does.drop  it was too short: forget it
    */
@@ -30,7 +30,7 @@ export class Talk {
     /** Blocks that the released turn still gets; 0: it has ended. */
     this.rest = 0;
     this.sent = 0;
-    /** @type {Int16Array[]} */
+    /** @type {Int16Array<ArrayBuffer>[]} */
     this.before = [];
   }
 
@@ -63,7 +63,7 @@ export class Talk {
     this.before = [];
   }
 
-  /** @param {Int16Array} block */
+  /** @param {Int16Array<ArrayBuffer>} block */
   hear(block) {
     if (!this.byHand) return this.send(block);
     if (this.held || this.rest) {

@@ -13,7 +13,7 @@
 
 /** Fields of `avatar.turn`, in the order of a turn. @type {[Step, string][]} */
 const FIELDS = [
-  ["decided", "end_decided_ms"],
+  ["decided", "turn_end_ms"],
   ["transcript", "transcript_ms"],
   ["token", "first_token_ms"],
   ["sound", "first_sound_ms"],

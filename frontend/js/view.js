@@ -184,10 +184,16 @@ export class View {
    * @param {string} chosen
    */
   listVoices(voices, chosen) {
-    const options = voices.map(
-      ({ id, name, language }) => new Option(language ? `${name} (${language})` : name, id),
-    );
-    this.voice.replaceChildren(new Option("The server’s", ""), ...options);
+    const languages = [...new Set(voices.map(({ language }) => language))];
+    languages.sort((a, b) => Number(isSpokenHere(b)) - Number(isSpokenHere(a)));
+    const groups = languages.map((language) => {
+      const group = document.createElement("optgroup");
+      group.label = nameOf(language);
+      const own = voices.filter((voice) => voice.language === language);
+      group.append(...own.map(({ id, name }) => new Option(name, id)));
+      return group;
+    });
+    this.voice.replaceChildren(new Option("As the server has it", ""), ...groups);
     this.voice.value = chosen;
     element("voice-field").hidden = !voices.length;
   }
@@ -229,6 +235,21 @@ export class View {
     this.speakText.placeholder = hint;
     this.speakSend.textContent = button;
     element("notes").hidden = this.mode !== "chat" || !element("notes").childElementCount;
+  }
+}
+
+/** One of the user's languages? @param {string} language */
+function isSpokenHere(language) {
+  const [primary] = language.split("-");
+  return navigator.languages.some((own) => own.split("-")[0] === primary);
+}
+
+/** @param {string} language  as "en-US" */
+function nameOf(language) {
+  try {
+    return new Intl.DisplayNames("en", { type: "language" }).of(language) ?? language;
+  } catch {
+    return language || "Any language"; // what an engine calls a language may be no code
   }
 }
 

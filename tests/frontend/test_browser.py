@@ -67,7 +67,7 @@ def test_the_measurement_would_catch_a_lie(mirrored: dict[str, Any]) -> None:
     with pytest.raises(AssertionError, match="missing or doubled"):
         assert_in_step(gap, generation, 1)
     paint_ms = next(draw[3] for draw in mirrored["draws"] if draw[:2] == [generation, 100])
-    gap["paints"] = [at for at in gap["paints"] if abs(at - paint_ms - 15) > 40]
+    gap["pairs"] = [pair for pair in gap["pairs"] if abs(pair[0] - paint_ms - 15) > 40]
     assert measure(gap, generation).unpainted == [100], "a browser that stood still is not seen"
     silent = copy.deepcopy(mirrored)
     silent["recorded"] = [[frame, "AAAA" * (len(data) // 4)] for frame, data in silent["recorded"]]

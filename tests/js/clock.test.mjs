@@ -6,8 +6,6 @@ import {
   PlayedTimeline,
   RefreshMeter,
   isDue,
-  livePrerollMs,
-  mayStart,
   paintTime,
 } from "../../frontend/js/clock.js";
 
@@ -119,34 +117,4 @@ test("the refresh interval is measured through skipped frames", () => {
   let now = 0;
   for (let i = 0; i < 60; i++) now = (meter.tick(now), now + (i % 3 ? 8.33 : 16.67));
   near(meter.intervalMs, 8.33, 0.1);
-});
-
-const inHand = { audioMs: 0, videoMs: 0, audioEnded: false, videoEnded: false, waitedMs: 0 };
-const limits = { prerollMs: 240, timeoutMs: 1500 };
-
-test("a response starts once sound and frames both reach the pre-roll", () => {
-  assert.ok(!mayStart({ ...inHand, audioMs: 500, videoMs: 160 }, limits));
-  assert.ok(!mayStart({ ...inHand, audioMs: 100, videoMs: 400 }, limits));
-  assert.ok(mayStart({ ...inHand, audioMs: 500, videoMs: 240 }, limits));
-});
-
-test("missing frames hold the sound back only for so long", () => {
-  assert.ok(!mayStart({ ...inHand, audioMs: 500, waitedMs: 1499 }, limits));
-  assert.ok(mayStart({ ...inHand, audioMs: 500, waitedMs: 1500 }, limits));
-  assert.ok(!mayStart({ ...inHand, waitedMs: 9000 }, limits), "but without sound nothing starts");
-});
-
-test("a response shorter than the pre-roll starts when it is whole", () => {
-  const short = { ...inHand, audioMs: 120, audioEnded: true };
-  assert.ok(!mayStart({ ...short, videoMs: 80 }, limits));
-  assert.ok(mayStart({ ...short, videoMs: 120 }, limits));
-  assert.ok(mayStart({ ...short, videoEnded: true }, limits));
-});
-
-test("live speech waits for a chunk, whatever the server's chunk is", () => {
-  assert.equal(livePrerollMs(null), 650);
-  assert.equal(livePrerollMs(80), 300);
-  assert.ok(livePrerollMs(450) > 500 && livePrerollMs(450) < 740, "half-second chunks: the second");
-  assert.ok(livePrerollMs(1900) > 2000);
-  assert.equal(livePrerollMs(60_000), 2800);
 });

@@ -49,8 +49,8 @@ test("what would alias is filtered out", () => {
 });
 
 test("reconnecting waits longer each time, up to a bound, never the same for all", () => {
-  assert.equal(backoffMs(0, 0.5), 500);
-  assert.equal(backoffMs(2, 0.5), 2000);
+  assert.equal(backoffMs(0, 0.5), 300);
+  assert.equal(backoffMs(2, 0.5), 1200);
   assert.equal(backoffMs(50, 0.5), 8000);
   assert.ok(backoffMs(3, 0) < backoffMs(3, 0.99));
 });

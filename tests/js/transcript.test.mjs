@@ -85,7 +85,7 @@ test("a turn's times begin at the end of speech: the server's, and what the page
   assert.deepEqual(turns.times, {});
   turns.over(1000);
   turns.answered("resp_1");
-  turns.told({ response_id: "resp_1", end_decided_ms: 300, transcript_ms: 340, first_token_ms: 420 });
+  turns.told({ response_id: "resp_1", turn_end_ms: 300, transcript_ms: 340, first_token_ms: 420 });
   turns.told({ response_id: "resp_1", first_sound_ms: 500, first_frame_ms: 640, else_ms: 1 });
   turns.heard("resp_1", 1450);
   turns.heard("resp_1", 9000);
@@ -103,8 +103,8 @@ test("what is told of another response, or is no number, is left out", () => {
   const turns = new Turns();
   turns.over(0);
   turns.answered("resp_1");
-  turns.told({ response_id: "resp_0", end_decided_ms: 300 });
-  turns.told({ response_id: "resp_1", end_decided_ms: null, transcript_ms: "soon" });
+  turns.told({ response_id: "resp_0", turn_end_ms: 300 });
+  turns.told({ response_id: "resp_1", turn_end_ms: null, transcript_ms: "soon" });
   turns.heard("resp_2", 10);
   assert.deepEqual(turns.times, {});
   turns.heard("resp_1", 80);
