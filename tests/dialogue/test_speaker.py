@@ -17,8 +17,10 @@ from tests.dialogue.fakes import (
     until_over,
     wait_for,
 )
+from wsavatar.config import Settings, TtsSettings
 from wsavatar.dialogue.base import SPEECH_RATE, ResponseRequest, Word
 from wsavatar.dialogue.conversation import Entry, Recording
+from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.llm import Finished, TextDelta
 from wsavatar.dialogue.parrot import Parrot
 from wsavatar.dialogue.speaker import Speaker
@@ -178,6 +180,54 @@ async def test_code_is_shown_and_not_said(session: FakeSession, voice: FakeVoice
     await speaker.say((answer(),))
     answered = await until_over(session, count=3)
     assert answered.status == "completed" and answered.transcript == "print(1)\n"
+    await speaker.stop()
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("", "failed"),
+        ("🎉🎉 👍🏽", "failed"),
+        ("```\ncode\n```", "failed"),
+        ("**", "failed"),
+        ("مرحبا بالعالم، كيف حالك؟", "completed"),
+        ("שלום עולם", "completed"),
+        ("สวัสดีครับผมชื่อสมชายยินดีที่ได้รู้จัก" * 12, "completed"),
+        ("这是一个没有空格的句子" * 30, "completed"),
+        ("half \ud83d of a character", "completed"),
+        ("[[odd]] <speak>&amp;</speak> \x01%s%n", "completed"),
+        ("https://example.com/" + "a" * 900, "completed"),
+    ],
+)
+async def test_odd_texts_with_a_real_voice(session: FakeSession, text: str, status: str) -> None:
+    """Said, or refused with a reason; and the session goes on."""
+    engines = Engines(Settings(tts=TtsSettings(engines=("espeak",))))
+    speaker = Speaker(session, engines.voice, config(max_response_s=120))
+    await speaker.say((text,))
+    response = await until_over(session)
+    assert response.status == status
+    assert response.error is None or response.error[0] in ("empty_text", "nothing_to_say")
+    response.transcript.encode()  # no half of a character
+    await speaker.say(("Hello.",))
+    assert (await until_over(session, count=2)).status == "completed"
+    await speaker.stop()
+
+
+async def test_an_answer_of_three_thousand_words(session: FakeSession, voice: FakeVoice) -> None:
+    """All of it is shown and said in its order, in phrases of bounded length."""
+    words = [f"word{n}{'.' if n % 11 == 10 else ',' if n % 5 == 4 else ''} " for n in range(3000)]
+
+    async def answer() -> AsyncGenerator[TextDelta | Finished, None]:
+        for word in words:
+            yield TextDelta(word)
+        yield Finished("stop")
+
+    speaker = Speaker(session, engines_of(voice).voice, config(max_response_s=3600))
+    await speaker.say((answer(),))
+    response = await until_over(session)
+    assert response.status == "completed" and response.transcript.split() == "".join(words).split()
+    assert " ".join(voice.spoken).split() == response.transcript.split()
+    assert max(map(len, voice.spoken)) <= 200
     await speaker.stop()
 
 

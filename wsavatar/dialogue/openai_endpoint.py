@@ -19,7 +19,7 @@ from .engine import EngineError
 if TYPE_CHECKING:
     from openai import APIError, APIStatusError, AsyncOpenAI
 
-__all__ = ["OPENAI_URL", "Endpoint"]
+__all__ = ["OPENAI_URL", "Endpoint", "status_of"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 
@@ -100,7 +100,11 @@ class Endpoint:
         where = f"{self.what} ({self.host})"
         try:
             yield
-        except (openai.APITimeoutError, TimeoutError):
+        except (openai.APITimeoutError, TimeoutError) as error:
+            if type(error.__cause__).__name__ == "ConnectTimeout":
+                raise EngineError(
+                    "engine_unreachable", f"{where} cannot be reached: it does not answer."
+                ) from None
             raise EngineError("engine_timeout", f"{where} did not answer in time.") from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
@@ -162,6 +166,12 @@ class Endpoint:
             "engine_unreachable" if gone else "engine_failed",
             f"{where} refused the request: HTTP {error.status_code}{said}.",
         )
+
+
+def status_of(error: EngineError) -> int | None:
+    """The HTTP status that an error of `Endpoint.explained` explains; None: it is of none."""
+    status = getattr(error.__context__, "status_code", None)
+    return status if isinstance(status, int) else None
 
 
 def _code(error: APIError) -> str:

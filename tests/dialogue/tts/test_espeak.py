@@ -54,6 +54,7 @@ async def test_espeak_speaks_the_language_that_is_asked_for() -> None:
         ("es-MX-DaliaNeural", "Hola", ["es-419", "es", "en-us"]),
         ("zh-CN-XiaoxiaoNeural", "你好", ["zh-cn", "cmn", "en-us"]),
         ("zh-HK-HiuMaanNeural", "你好", ["yue", "cmn", "en-us"]),
+        ("de_DE-thorsten-low", "Hallo", ["de-de", "de", "en-us"]),
         ("iu-Cans-CA-SiqiniqNeural", "ai", ["iu-ca", "iu", "en-us"]),
         ("", "你好，world", ["cmn", "en-us"]),
         ("", "日本語です", ["ja", "en-us"]),

@@ -205,6 +205,8 @@ async def test_a_phrase_that_breaks_off_begins_again(sessions: Sessions) -> None
     assert words[0].start_s == 0 and not words[0].estimated
     assert words[1].start_s == pytest.approx(again / VOICE_RATE + 0.4)
     assert words[2].start_s == pytest.approx(again / VOICE_RATE + 0.8)
+    sessions.first.within = None
+    assert await said(sessions.voice()) == FIRST  # no other response is concerned
 
 
 async def test_a_last_engine_that_breaks_off_is_an_error(sessions: Sessions) -> None:

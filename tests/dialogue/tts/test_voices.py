@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -173,6 +174,25 @@ async def test_the_configured_voice_is_the_default() -> None:
     assert server.engines["alpha"].asked_for == ["configured", "own"]
 
 
+@pytest.mark.parametrize(
+    ("name", "engines"),
+    [
+        ("en-US-AvaMultilingualNeural", ["edge"]),
+        ("en-us+f3", ["espeak"]),
+        ("de", ["espeak"]),
+        ("marin", ["openai"]),
+        ("ash", ["openai"]),
+        ("af_heart", ["openai"]),
+        ("de_DE-thorsten-low", []),
+        ("", []),
+    ],
+)
+def test_whose_name_it_is(name: str, engines: list[str]) -> None:
+    """By its form; Piper's are those that are installed."""
+    settings = TtsSettings(base_url="http://127.0.0.1:9/v1")
+    assert [one for one, make in ENGINES.items() if make(settings, 1.0).knows(name)] == engines
+
+
 async def test_status_says_what_is_wrong_and_what_to_type() -> None:
     """One engine that cannot be used is a note; none that can is a problem."""
     server = Server("gamma")
@@ -214,6 +234,18 @@ def test_engines_have_a_status_of_their_voices() -> None:
         engines.voice()
 
 
+async def test_starting_imports_off_the_loop() -> None:
+    """Packages that take a second to import do not hold up the sessions; nothing is asked of an
+    endpoint before there is something to say."""
+    async with scripted_endpoint() as endpoint:
+        voices = create_voices(
+            TtsSettings(engines=("openai", "edge", "espeak"), base_url=endpoint.url)
+        )
+        await voices.start()
+        assert {"openai", "edge_tts"} < set(sys.modules) and endpoint.connections == 0
+        await voices.close()
+
+
 # -- checks ---------------------------------------------------------------------------------------
 
 
@@ -240,7 +272,7 @@ async def test_a_real_endpoint_and_espeak_are_checked() -> None:
         ]
         endpoint.speech = [Answer("no", status=401)]
         checks = await check_voices(settings)
-    assert "HTTP 401" in checks[0].problem and checks[1].problem == ""
+    assert "refuses the key" in checks[0].problem and checks[1].problem == ""
 
 
 # -- the voices to choose -------------------------------------------------------------------------

@@ -134,7 +134,8 @@ class VoiceEngine(ABC):
 
     @abstractmethod
     def synthesizer(self, name: str) -> Synthesizer:
-        """A voice by its name; one that the engine does not know means its default voice."""
+        """A voice by its name. One that the engine does not know means its default voice, or a
+        voice of the language that the name says ("de-DE-KatjaNeural")."""
 
     @abstractmethod
     def voices(self) -> Sequence[VoiceInfo]:

@@ -6,6 +6,7 @@ MP3 is decoded as it arrives. The service says when each word is said.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -63,6 +64,11 @@ class EdgeEngine(VoiceEngine):
 
     def knows(self, name: str) -> bool:
         return _NAME.match(name) is not None
+
+    async def start(self) -> None:
+        """The package takes half a second to import. The service is asked for nothing."""
+        if not self.problem():
+            await asyncio.to_thread(importlib.import_module, "edge_tts")
 
     async def look_up(self) -> None:
         import aiohttp

@@ -5,7 +5,7 @@ How long a failure counts, and for whom, depends on what its cause may be:
 * a service that cannot be reached, or refuses everyone: every session, for `RETRY_S`, then one
   response tries it again;
 * one that was reached and sent nothing in time: this session, for as long;
-* no sound for this text or voice name: the rest of this response.
+* no sound for this text or voice name, or none any more within a phrase: the rest of this response.
 
 A phrase that breaks off is said again from its start, by the next engine: a listener understands a
 sentence that begins again, and not the second half of one in another voice.
@@ -145,7 +145,8 @@ class _ResponseVoice(FallbackVoice):
                     return
             except VoiceError as error:
                 errors.append(error)
-                link.failed(error, self._clock())
+                if not attempt.sounds:
+                    link.failed(error, self._clock())
             if len(self._left) == 1:
                 break
             self._left.remove(link)

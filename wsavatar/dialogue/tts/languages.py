@@ -15,6 +15,7 @@ DEFAULT = "en-us"
 
 _OWN = re.compile(r"([a-z]{2,3})(-[a-z0-9]{1,8})*(\+[A-Za-z0-9]{1,16})?")
 _EDGE = re.compile(r"([a-z]{2,3})-(?:[A-Za-z]+-)?([A-Z]{2,3})-\S+")
+_PIPER = re.compile(r"([a-z]{2,3})_([A-Z]{2})-\S+")
 _ALIASES = {"zh": "cmn", "zh-hk": "yue", "no": "nb", "iw": "he", "en-gb": "en", "pt-pt": "pt"}
 
 _READERS = {
@@ -66,10 +67,10 @@ def espeak_voices(name: str, text: str) -> list[str]:
 
 
 def language_of(name: str) -> str:
-    """The language of a voice's name, "de" of "de-DE-KatjaNeural" and "de+f3"; empty: it has none,
-    as "ash"."""
-    if edge := _EDGE.fullmatch(name):
-        return edge[1]
+    """The language that a voice's name says, as "de" of "de-DE-KatjaNeural", "de_DE-thorsten-low"
+    and "de+f3"; empty: none, as of "ash"."""
+    if other := _EDGE.fullmatch(name) or _PIPER.fullmatch(name):
+        return other[1]
     own = _OWN.fullmatch(name)
     return own[1] if own and (len(own[1]) == 2 or own[1] in ("cmn", "yue")) else ""
 
@@ -87,8 +88,8 @@ def reads(language: str, text: str) -> bool:
 
 
 def _named(name: str) -> list[str]:
-    if edge := _EDGE.fullmatch(name):
-        language, place = edge[1], f"{edge[1]}-{edge[2].lower()}"
+    if other := _EDGE.fullmatch(name) or _PIPER.fullmatch(name):
+        language, place = other[1], f"{other[1]}-{other[2].lower()}"
         if language == "es" and place != "es-es":
             place = "es-419"
         return [_ALIASES.get(place, place), _ALIASES.get(language, language)]

@@ -25,6 +25,7 @@ MakeEngine = Callable[[TtsSettings, float], VoiceEngine]
 
 AUTO = "auto"
 _MAX_LISTED = 2000
+_MAX_NAMES = 8
 _CHECK_S = 30.0
 _LOOK_UP_AGAIN_S = 60.0
 
@@ -69,7 +70,7 @@ class Voices:
         """A session's voice: of names with commas between them, each engine's is the first that it
         knows. A name that it does not know means its default voice, of the name's language where
         it has one."""
-        names = [one.strip() for one in (name or self._settings.voice).split(",")]
+        names = [one.strip() for one in (name or self._settings.voice).split(",", _MAX_NAMES)]
         links = [
             Link(engine.synthesizer(next(filter(engine.knows, names), names[0])), state)
             for engine, state in zip(self._engines, self._states, strict=True)
@@ -150,7 +151,7 @@ class Voices:
         start_s = time.monotonic()
         problem = engine.problem()
         try:
-            if not problem and not await _speaks(engine, self._settings.voice):
+            if not problem and not await _speaks(engine, self._settings.voice.partition(",")[0]):
                 problem = f"{engine.name} sent no sound."
         except VoiceError as error:
             problem = str(error)
