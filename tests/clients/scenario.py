@@ -1,7 +1,7 @@
 """What the scripts of stock clients share: their command line, and the voice they send.
 
 These scripts run in an environment of their own, without this repository's dependencies: the
-clients' packages pin another release of websockets. `test_stock_clients` starts the server and
+clients' packages pin another release of websockets. `test_stock_clients` starts servers and
 them: ``python use_livekit.py URL VOICE.wav SCENARIO…``. A scenario is a coroutine that takes a
 `Visit`; it passes when it returns. `scripts` runs them.
 """

@@ -334,6 +334,7 @@ async def _agent(visit: scenario.Visit, microphone: _Microphone) -> AsyncIterato
         session.output.audio = speaker
         await session.start(Agent(instructions="You are a friendly assistant."), record=False)
         yield session, speaker
+        await scenario.until(lambda: session.agent_state in ("idle", "listening"))
         await session.aclose()
     assert errors == [], errors
 

@@ -1,7 +1,8 @@
 """A real HTTP server with OpenAI's endpoints for chat, speech and transcription, by a script.
 
-Each endpoint takes its answers from a list, in order; the last one is given again. An answer is a
-series of steps, so that it can be slow, cut off, or nonsense. `python -m` serves it by hand.
+Each endpoint takes its answers from a list, in order; the last one is given again. Or a function
+makes each chat answer of the request. An answer is a series of steps, so that it can be slow, cut
+off, or nonsense. `python -m` serves it by hand.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ class ScriptedEndpoint:
     ``key``: the only bearer token that is allowed; empty: all are.
     """
 
-    chat: list[Answer] = field(default_factory=lambda: [Answer("Hello", ". I am", " a script.")])
+    chat: list[Answer] | Callable[[dict[str, Any]], Answer] = field(
+        default_factory=lambda: [Answer("Hello", ". I am", " a script.")]
+    )
     speech: list[Answer] = field(default_factory=lambda: [Answer(pcm_tone(0.5))])
     transcriptions: list[Answer] = field(default_factory=lambda: [Answer("Hello there.")])
     models: list[str] = field(default_factory=lambda: ["scripted-1", "scripted-2"])
@@ -214,7 +217,7 @@ class ScriptedEndpoint:
         return web.json_response({"models": models}) if self.ollama else _error(404, "no")
 
     async def _chat(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        answer = self._next("chat", self.chat)
+        answer = self.chat(body) if callable(self.chat) else self._next("chat", self.chat)
         if answer.status == 200 and not body.get("stream"):
             return web.json_response(_completion(body, answer))
         end = (finish(answer.finish), b"data: [DONE]\n\n") if answer.ends else ()

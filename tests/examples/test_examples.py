@@ -21,6 +21,8 @@ from tests.helpers import FakeRenderer, fake_engine, label_of, real_dialogues, r
 from tests.recorded_voice import RATE, spoken, write_wav
 from wsavatar.serve.server import ENDPOINT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT_S = 60.0
 SENTENCE = "Hello, I am your avatar."

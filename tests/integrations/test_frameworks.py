@@ -11,43 +11,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.scripts import needs_clients, run_scripts, scenarios, selected
+from tests.clients.scripts import Faults, Job, name_of, needs, run_jobs, scenarios, selected
 from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import spoken, write_wav
 from wsavatar.serve.server import ENDPOINT
 
 HERE = Path(__file__).parent
 
-pytestmark = [pytest.mark.slow, needs_clients]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def faults(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[Path, str], str]:
+def faults(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Faults:
     """What was wrong in each scenario that is to be run, all against one server."""
     wanted = selected(request, "test_the_avatar_in_a_framework")
     wav = tmp_path_factory.mktemp("voice") / "voice.wav"
     voice = write_wav(wav, spoken("Hello. How do you do today?"))
 
-    async def visit() -> dict[tuple[Path, str], str]:
+    async def visit() -> Faults:
         dialogues = real_dialogues(tts={"engines": ("espeak",)})
-        async with running(
-            fake_engine(FakeRenderer(), create_dialogue=dialogues), settings()
-        ) as server:
-            return await run_scripts(wanted, f"ws://127.0.0.1:{server.port}{ENDPOINT}", voice)
+        engine = fake_engine(FakeRenderer(), create_dialogue=dialogues)
+        async with running(engine, settings()) as server:
+            url = f"ws://127.0.0.1:{server.port}{ENDPOINT}"
+            return await run_jobs(
+                Job(script, names, url, voice) for script, names in wanted.items()
+            )
 
     return asyncio.run(visit())
 
 
-@pytest.mark.parametrize(
-    ("script", "scenario"),
-    list(scenarios(HERE.glob("in_*.py"))),
-    ids=lambda value: value.stem if isinstance(value, Path) else value,
-)
+@pytest.mark.parametrize(("script", "scenario"), list(scenarios(HERE.glob("in_*.py"))), ids=name_of)
 def test_the_avatar_in_a_framework(
-    script: Path, scenario: str, faults: dict[tuple[Path, str], str]
+    script: Path, scenario: str, request: pytest.FixtureRequest
 ) -> None:
     """What the scenario's docstring says."""
-    fault = faults[script, scenario]
+    if problem := needs(script):
+        pytest.skip(problem)
+    fault = request.getfixturevalue("faults")[script, scenario]
     assert not fault, fault

@@ -75,15 +75,16 @@ class TurnDetection(StrictObject):
 class Transcription(ClientObject):
     """How what the user says is transcribed. ``model``: the engine's name, whatever was asked for.
 
-    ``languages``, ``keywords`` and ``delay`` are accepted, and read null.
+    ``languages``, ``keywords`` and ``delay`` are accepted without effect, and not sent: Pipecat's
+    client fails at fields that it does not know.
     """
 
     model: str | None = None
     language: Annotated[str, Field(max_length=64)] | None = None
     prompt: str | None = None
-    languages: Ignored = None
-    keywords: Ignored = None
-    delay: Ignored = None
+    languages: Annotated[Ignored, Field(exclude=True)] = None
+    keywords: Annotated[Ignored, Field(exclude=True)] = None
+    delay: Annotated[Ignored, Field(exclude=True)] = None
 
 
 class AudioInput(StrictObject):
