@@ -308,6 +308,25 @@ def test_a_prompt_template_is_refused_in_words() -> None:
     assert SessionConfig().updated({"prompt": None}) == SessionConfig()
 
 
+@pytest.mark.parametrize(
+    ("asked", "code", "param"),
+    [
+        ({"turn_detection": {"eagerness": 3}}, "invalid_value", "turn_detection.eagerness"),
+        ({"turn_detection": {"type": "none"}}, "invalid_value", "turn_detection.type"),
+        ({"turn_detection": {"type": ["server_vad"]}}, "invalid_value", "turn_detection.type"),
+        ({"turn_detection": []}, "invalid_type", "turn_detection"),
+        ({"transcription": "whisper-1"}, "invalid_type", "transcription"),
+        ({"transcription": {"language": "x" * 65}}, "too_long", "transcription.language"),
+        ({"transcription": {"language": 3}}, "invalid_type", "transcription.language"),
+        ({"transcription": {"prompt": ["x"]}}, "invalid_type", "transcription.prompt"),
+    ],
+)
+def test_a_wrong_field_of_the_input_is_named(asked: dict[str, Any], code: str, param: str) -> None:
+    """Turn detection and transcription: the error has the field's whole path."""
+    error = refused(audio={"input": asked})
+    assert (error.code, error.param) == (code, f"session.audio.input.{param}")
+
+
 def test_frames_can_be_switched_off() -> None:
     """``encoding: "none"``: sound alone, and no event that a stock client does not know."""
     config = SessionConfig().updated({"avatar": {"video": {"encoding": "none"}}})

@@ -113,6 +113,7 @@ class Outputs:
         if not self._form.for_avatars:
             return
         for word in words:
+            self.begin_message()
             self._sent_words = True
             self._downlink.event(
                 wire.AudioTimestampDelta(
