@@ -237,6 +237,24 @@ async def test_no_turn_is_starved_by_another(reader: Reader, slots: Slots) -> No
     other.cancel()
 
 
+async def test_a_pause_that_is_over_is_not_read(reader: Reader, slots: Slots) -> None:
+    """Where the engine had no time for it: the turn goes on and is read later."""
+    busy, turn = Turn(reader, slots), Turn(reader, slots)
+    busy.push(voice(1))
+    await settled()
+    turn.push(voice(0.3))
+    turn.voice_ended()
+    await settled()
+    turn.push(voice(0.1))
+    await reader.answer("text")
+    assert len(reader.readings) == 1
+    turn.push(voice(0.3))
+    await settled()
+    assert reader.readings[-1].seconds == pytest.approx(0.7)
+    busy.cancel()
+    turn.cancel()
+
+
 async def test_an_engine_may_read_several_turns_at_once(reader: Reader) -> None:
     """As many as it has slots; a turn that is cancelled gives its slot back."""
     slots = Slots(2)

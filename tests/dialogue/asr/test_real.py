@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 
 import numpy as np
 import pytest
 
+from tests.helpers import FakeAvatars, FakeRenderer, client, running, settings
 from wsavatar.bench.recognition import word_errors
 from wsavatar.config import AsrSettings
+from wsavatar.dialogue import registry
 from wsavatar.dialogue.asr import ASR_RATE, Heard, Recognizer, create_recognizer, moonshine, whisper
 from wsavatar.dialogue.engine import EngineError
+from wsavatar.dialogue.engines import Engines
+from wsavatar.media.audio import encode, resample
+from wsavatar.session.engine import Engine
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +36,8 @@ the Russian ambassador with no court order at all. I suspect the NSA simply list
 While many will not object to having no constraint on listening to foreign nationals, certainly
 """
 """What is said in eng.wav, by ear of two models and a reader; not published with it."""
+
+TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 _RIGHT = {"moonshine": 0.94, "faster-whisper": 0.96}
 """Least share of the words. Seen: 0.96 and 0.98."""
@@ -148,3 +157,31 @@ async def test_a_model_that_is_none_is_said(engine: str, tmp_path: object) -> No
             await recognizer.start()
         assert failed.value.code == "engine_missing"
         await recognizer.close()
+
+
+@pytest.mark.parametrize("mode", ["mirror", "parrot"])
+async def test_a_client_reads_what_it_says(mode: str, speech: np.ndarray) -> None:
+    """Over a socket: words while they are said, then the text, under the item's id."""
+    pytest.importorskip("moonshine_voice", reason="moonshine-voice is not installed")
+    if moonshine.bundled_model() is None:
+        pytest.skip("this version of moonshine-voice has no model in it")
+    chosen = settings(asr={"engine": "moonshine"}, llm={"engine": "none"}, dialogue={"mode": mode})
+    engines = Engines(chosen)
+    await engines.start()
+    engine = Engine(FakeRenderer(), FakeAvatars("ada"), partial(registry.create, engines), engines)
+    talk = np.concatenate([speech[int(2.7 * ASR_RATE) : int(9.3 * ASR_RATE)], np.zeros(32_000)])
+    pcm = encode(resample(talk.astype(np.float32), ASR_RATE, 24_000), "audio/pcm")
+    async with running(engine, chosen) as server, client(server, "?avatar=ada") as one:
+        await one.send("session.update", session={"audio": {"input": {"transcription": {}}}})
+        for at in range(0, len(pcm), 48_000):
+            audio = base64.b64encode(pcm[at : at + 48_000]).decode()
+            await one.send("input_audio_buffer.append", audio=audio)
+        completed = await one.until(f"{TRANSCRIPTION}.completed", timeout_s=60)
+        item_id = one.events("input_audio_buffer.committed")[0]["item_id"]
+        assert completed["item_id"] == item_id
+        assert "Joe Biden" in completed["transcript"]
+        deltas = one.events(f"{TRANSCRIPTION}.delta")
+        assert deltas and {delta["item_id"] for delta in deltas} == {item_id}
+        said = "".join(delta["delta"] for delta in deltas)
+        assert words(said) == words(completed["transcript"])[: len(words(said))]
+    await engines.close()

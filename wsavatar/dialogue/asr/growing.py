@@ -215,11 +215,9 @@ class Growing:
                 await self._grown.wait()
                 continue
             async with self._slots.take(self):
-                # Now, not before: it has grown.
-                samples, finishes = self._next()
-                if not len(samples):
-                    continue
-                await self._read_part(samples, finishes=finishes)
+                if self._is_worth_reading():  # still: the user may have gone on after a pause
+                    samples, finishes = self._next()
+                    await self._read_part(samples, finishes=finishes)
 
     def _is_worth_reading(self) -> bool:
         unread = self._length - self._read_to

@@ -53,7 +53,7 @@ class MoonshineRecognizer(LocalRecognizer):
             if title == "tiny-en"
             else "",
             # Its cost grows faster than the length.
-            growth=Growth(step_s=0.5, finish_s=8.0, longest_s=20.0),
+            growth=Growth(step_s=0.5, finish_s=8.0, longest_s=15.0),
         )
 
     @staticmethod
