@@ -187,8 +187,8 @@ class FakeRenderer:
     async def close(self) -> None:
         self.is_open = False
 
-    def open_chunker(self, fps: Fraction, chunk_ms: int) -> Chunker:
-        return GRID.open_chunker(fps, chunk_ms)
+    def open_chunker(self, fps: Fraction, chunk_ms: int, first_ms: int | None = None) -> Chunker:
+        return GRID.open_chunker(fps, chunk_ms, first_ms)
 
     def open_stream(
         self,

@@ -31,7 +31,6 @@ from wsavatar.bench.speech import recorded_speech
 from wsavatar.bench.viewer import PlannedChunk, Playback, Viewer, plan_chunks
 from wsavatar.cli import main
 from wsavatar.config import AudioSettings
-from wsavatar.dialogue.registry import create
 from wsavatar.media.audio import encode
 from wsavatar.protocol.binary import pack_audio, pack_frame
 from wsavatar.speech.chunker import FeatureGrid
@@ -180,7 +179,7 @@ def test_the_plan_finds_the_packet_that_completes_a_chunk() -> None:
 def job(tmp_path: Path) -> ClientJob:
     """1.3 s of a tone for one client, sent twenty times as fast as speech."""
     (tmp_path / "speech.pcm").write_bytes(encode(helpers.tone(0.9, 220), "audio/pcm"))
-    workload = Workload(1, 1.3, "", "", "", "binary", "ada", 25, 500, GRID)
+    workload = Workload(1, 1.3, "", "", "", "binary", "ada", 25, 500, 500, GRID)
     [job] = _client_jobs(workload, tmp_path / "speech.pcm")
     return replace(job, packet_s=0.001)
 
@@ -206,7 +205,7 @@ async def test_another_chunk_length_on_the_server_is_detected(job: ClientJob) ->
 
 async def test_a_lost_connection_is_an_error_in_the_result(job: ClientJob) -> None:
     """The counts until then are kept, and nothing is raised."""
-    engine = helpers.fake_engine(create_dialogue=create)
+    engine = helpers.fake_engine(create_dialogue=helpers.real_dialogues())
     async with helpers.running(engine) as server:
         socket = await joined(server, job)
         await socket.close()
@@ -262,8 +261,8 @@ async def test_an_unreadable_message_ends_one_client_only(
 
 async def watched(job: ClientJob, chunk_ms: int = 500) -> tuple[ClientResult, list[float]]:
     """One client's run against a server with a fake model."""
-    engine = helpers.fake_engine(create_dialogue=create)
-    chosen = helpers.settings(audio=AudioSettings(chunk_ms=chunk_ms))
+    engine = helpers.fake_engine(create_dialogue=helpers.real_dialogues())
+    chosen = helpers.settings(audio=AudioSettings(live_chunk_ms=chunk_ms, first_chunk_ms=chunk_ms))
     result, lag_ms = ClientResult(0), list[float]()
     async with helpers.running(engine, chosen) as server:
         socket = await joined(server, job)
@@ -286,7 +285,7 @@ def speech_of(job: ClientJob) -> bytes:
 
 # -- all clients together -------------------------------------------------------------------------
 
-WORKLOAD = Workload(2, 10.0, "ws://x", "http://x", "", "binary", "ada", 25, 500, GRID)
+WORKLOAD = Workload(2, 10.0, "ws://x", "http://x", "", "binary", "ada", 25, 500, 500, GRID)
 
 
 def results(**lag: list[float]) -> list[Results]:
@@ -337,7 +336,7 @@ def test_settings_other_than_the_servers_make_a_run_invalid() -> None:
     """Latencies would be measured from the wrong packets."""
     found = results()
     found[0].clients[0].unplanned = 3
-    assert "audio.chunk_ms" in summarize(WORKLOAD, found, {}).invalid_because[0]
+    assert "audio.live_chunk_ms" in summarize(WORKLOAD, found, {}).invalid_because[0]
 
 
 def test_clients_that_cannot_start_make_a_run_invalid() -> None:

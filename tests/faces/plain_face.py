@@ -61,7 +61,7 @@ class LoudnessChunker:
 
 
 class Windows:
-    def open_chunker(self, fps: Fraction, chunk_ms: int) -> LoudnessChunker:
+    def open_chunker(self, fps: Fraction, chunk_ms: int, first_ms: int) -> LoudnessChunker:
         return LoudnessChunker(fps)
 
 

@@ -186,3 +186,17 @@ def test_the_module_is_pure() -> None:
         "numpy",
         "wsavatar.speech.front_end",
     }
+
+
+def test_the_first_second_may_be_cut_more_often() -> None:
+    """The first frames come with the first cut that has any; the frames are the same in the end."""
+    audio = np.random.default_rng(3).standard_normal(3 * 16_000).astype(np.float32)
+    often, seldom = Chunker(GRID, Fraction(25), 8000, 3200), Chunker(GRID, Fraction(25), 8000)
+    first, second = often.push(audio), seldom.push(audio)
+    assert [chunk.audio_end for chunk in first] == [
+        *range(6400, 16_001, 3200),
+        *range(24_000, 48_001, 8000),
+    ]
+    assert first[0].audio_end < second[0].audio_end
+    frames = [sum(chunk.frame_count for chunk in one) for one in (first, second)]
+    assert frames[0] == frames[1]

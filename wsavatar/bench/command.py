@@ -450,7 +450,8 @@ def _workload(args: argparse.Namespace, settings: Settings, seconds: float, url:
         encoding=cast("Any", args.encoding),
         avatar=settings.avatars.default,
         fps=settings.render.fps,
-        chunk_ms=settings.audio.chunk_ms,
+        chunk_ms=settings.audio.live_chunk_ms,
+        first_ms=settings.audio.first_chunk_ms,
         windows=speech_windows(settings),
     )
 

@@ -62,6 +62,7 @@ class Workload:
     avatar: str
     fps: int
     chunk_ms: int
+    first_ms: int
     windows: SpeechWindows
 
     @property
@@ -184,7 +185,9 @@ def _parse(output: str) -> Results:
 
 def _client_jobs(workload: Workload, recording: Path) -> list[ClientJob]:
     packet_samples = RATE * PACKET_MS // 1000
-    chunker = workload.windows.open_chunker(Fraction(workload.fps), workload.chunk_ms)
+    chunker = workload.windows.open_chunker(
+        Fraction(workload.fps), workload.chunk_ms, workload.first_ms
+    )
     plan = plan_chunks(workload.packets, packet_samples, RATE, chunker)
     pcm = {"format": {"type": "audio/pcm", "rate": RATE}}
     session = {
@@ -283,8 +286,8 @@ def _invalid_reasons(clients: Sequence[ClientResult], load: dict[str, float]) ->
         )
     if any(client.unplanned for client in clients):
         reasons.append(
-            "frames came before their sound was sent: the server runs with another audio.chunk_ms, "
-            "model or fps than this command was given"
+            "frames came before their sound was sent: the server runs with another "
+            "audio.live_chunk_ms, model or fps than this command was given"
         )
     return reasons
 

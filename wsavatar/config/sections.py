@@ -79,6 +79,11 @@ class AudioSettings(_Section):
     """Audio chunks and buffers."""
 
     chunk_ms: Annotated[int, Field(ge=100, le=2000)] = 500
+    first_chunk_ms: Annotated[int, Field(ge=40, le=2000)] = 200
+    """In the first second of a response, so that its first frame comes early."""
+    live_chunk_ms: Annotated[int, Field(ge=40, le=2000)] = 200
+    """Of speech that is mirrored while it is spoken: a client need wait only so long for the next
+    frames. A server over its capacity takes ``chunk_ms``, which is less work."""
     max_buffer_s: Annotated[float, Field(ge=2)] = 120.0
     """Maximum uncommitted input audio of a session."""
 

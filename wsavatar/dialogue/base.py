@@ -117,6 +117,8 @@ class ResponseRequest:
     metadata: Mapping[str, str] | None = None
     in_conversation: bool = True
     """Whether the response becomes an item of the conversation."""
+    live: bool = False
+    """Its audio arrives while it is said."""
     trace: TurnTrace | None = None
     """Where the response's stages are marked."""
 

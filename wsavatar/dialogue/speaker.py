@@ -109,6 +109,8 @@ class Speaker:
         rates = {*own, *([SPEECH_RATE] if len(own) < len(said) else [])}
         rate = rates.pop() if len(rates) == 1 else SPEECH_RATE
         live = any(isinstance(one, LiveSpeech) for one in said)
+        if live:
+            request = replace(request or ResponseRequest(), live=True)
         await self._begin(
             lambda: Saying(_parts(said, voice, rate, with_sound=with_sound), rate, live=live),
             rate,

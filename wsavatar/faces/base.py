@@ -68,8 +68,11 @@ class SpeechChunker(Protocol):
 class SpeechWindows(Protocol):
     """How a model takes speech: sample rate and windows. Known without loading its weights."""
 
-    def open_chunker(self, fps: Fraction, chunk_ms: int, /) -> SpeechChunker:
-        """A chunker for one response's audio, with chunks of about ``chunk_ms``.
+    def open_chunker(
+        self, fps: Fraction, chunk_ms: int, first_ms: int | None = None, /
+    ) -> SpeechChunker:
+        """A chunker for one response's audio, with chunks of about ``chunk_ms``; in its first
+        second, of ``first_ms``.
 
         Raises ValueError for a rate or a length that is not positive.
         """

@@ -232,11 +232,13 @@ class FacePool:
             worker.close()
         await asyncio.gather(*(asyncio.to_thread(worker.join) for worker in self._workers))
 
-    def open_chunker(self, fps: Fraction, chunk_ms: int) -> SpeechChunker:
+    def open_chunker(
+        self, fps: Fraction, chunk_ms: int, first_ms: int | None = None
+    ) -> SpeechChunker:
         """For one response's audio, as the model wants it. Raises ValueError for an unfit rate."""
         if self._windows is None:
             raise RuntimeError("a pool of workers needs their model's windows to cut audio")
-        return self._windows.open_chunker(fps, chunk_ms)
+        return self._windows.open_chunker(fps, chunk_ms, first_ms or chunk_ms)
 
     def open_stream(
         self,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from wsavatar.config import AudioSettings
 from wsavatar.dialogue.conversation import Conversation
 from wsavatar.metrics import Metrics
 from wsavatar.session.downlink import Downlink
@@ -21,6 +22,6 @@ class Dependencies:
     downlink: Downlink
     conversation: Conversation
     renderer: Renderer
-    chunk_ms: int
+    audio: AudioSettings
     metrics: Metrics
     clock: Callable[[], float] = time.monotonic

@@ -47,8 +47,9 @@ class Renderer(Protocol):
 
     async def close(self) -> None: ...
 
-    def open_chunker(self, fps: Fraction, chunk_ms: int) -> SpeechChunker:
-        """A chunker for one response's audio, with chunks of about ``chunk_ms``."""
+    def open_chunker(self, fps: Fraction, chunk_ms: int, first_ms: int) -> SpeechChunker:
+        """A chunker for one response's audio, with chunks of about ``chunk_ms``; in its first
+        second, of ``first_ms``."""
 
     def open_stream(
         self,

@@ -76,7 +76,10 @@ class SpokenResponse:
         self._fps = form.video.fps if form.video is not None else Fraction(1)
         chunker = None
         if form.video is not None:
-            chunker = dependencies.renderer.open_chunker(self._fps, dependencies.chunk_ms)
+            audio, renderer = dependencies.audio, dependencies.renderer
+            soon = form.live and not renderer.capacity.over
+            chunk_ms = audio.live_chunk_ms if soon else audio.chunk_ms
+            chunker = renderer.open_chunker(self._fps, chunk_ms, audio.first_chunk_ms)
         self._timeline = SpeechTimeline(form.rate, form.audio, chunker)
         self._playback = PlaybackEstimate()
         self._transcript = Transcript()
@@ -155,7 +158,7 @@ class SpokenResponse:
         """Say float32 mono samples at the format's rate. Waits while the client has enough."""
         if self._form.in_text:
             return
-        step = self._form.rate * self._deps.chunk_ms // 1000
+        step = self._form.rate * self._deps.audio.chunk_ms // 1000
         for start in range(0, len(samples), step):
             await self._until_wanted()
             if self._silent:

@@ -34,6 +34,8 @@ class ResponseFormat:
     max_output_tokens: Any
     metadata: dict[str, str] | None
     in_conversation: bool
+    live: bool
+    """Its audio arrives while it is said."""
     trace: TurnTrace | None
     """Where the stages of the turn are marked."""
 
@@ -65,4 +67,5 @@ class ResponseFormat:
             metadata=dict(request.metadata) if request.metadata is not None else None,
             in_conversation=request.in_conversation,
             trace=request.trace,
+            live=request.live,
         )

@@ -80,7 +80,7 @@ class Session:
             self._downlink,
             self._conversation,
             engine.renderer,
-            settings.audio.chunk_ms,
+            settings.audio,
             metrics,
             clock,
         )

@@ -23,6 +23,10 @@ from wsavatar.speech.front_end import FrontEnd
 __all__ = ["Chunk", "Chunker", "FeatureGrid"]
 
 
+_FIRST_S = 1
+"""How long a response counts as beginning."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureGrid:
     """Positions of features on the audio timeline. Fixed by a model's files.
@@ -55,9 +59,11 @@ class FeatureGrid:
             self.position_samples
         )
 
-    def open_chunker(self, fps: Fraction, chunk_ms: int) -> Chunker:
-        """For one response's audio, cut about every ``chunk_ms`` of it."""
-        return Chunker(self, fps, self.sample_rate * chunk_ms // 1000)
+    def open_chunker(self, fps: Fraction, chunk_ms: int, first_ms: int | None = None) -> Chunker:
+        """For one response's audio, cut about every ``chunk_ms`` of it; in the first second, every
+        ``first_ms``."""
+        per_ms = self.sample_rate // 1000
+        return Chunker(self, fps, per_ms * chunk_ms, per_ms * (first_ms or chunk_ms))
 
     def first_position(self, frame_index: int, fps: Fraction) -> int:
         """First of the positions that condition a frame; negative ones are zeros.
@@ -98,21 +104,26 @@ class Chunk:
 class Chunker:
     """Cuts one response's audio into chunks. Push samples, get chunks; flush at the end.
 
-    ``chunk_samples`` only sets how often chunks are cut, never what their frames look like. Audio
-    that no later window needs is dropped at each cut, so memory stays at one window and one chunk.
+    ``chunk_samples`` only sets how often chunks are cut, ``first_samples`` how often in the first
+    second; never what their frames look like. Audio that no later window needs is dropped at each
+    cut, so memory stays at one window and one chunk.
     """
 
-    def __init__(self, grid: FeatureGrid, fps: Fraction, chunk_samples: int) -> None:
+    def __init__(
+        self, grid: FeatureGrid, fps: Fraction, chunk_samples: int, first_samples: int | None = None
+    ) -> None:
         if fps <= 0:
             raise ValueError(f"fps must be positive, not {fps}")
-        if chunk_samples < 1:
+        first_samples = first_samples or chunk_samples
+        if min(chunk_samples, first_samples) < 1:
             raise ValueError(f"chunk_samples must be at least 1, not {chunk_samples}")
         self._grid = grid
         self._fps = Fraction(fps)
         self._chunk_samples = chunk_samples
         self._audio = FrontEnd(grid.sample_rate)
         self._end = 0  # samples pushed so far
-        self._next_cut = chunk_samples
+        self._first_samples = first_samples
+        self._next_cut = first_samples
         self._next_frame = 0
         self._flushed = False
 
@@ -137,7 +148,8 @@ class Chunker:
             self._audio.push(taken)
             self._end += len(taken)
             if self._end == self._next_cut:
-                self._next_cut += self._chunk_samples
+                begins = self._end < _FIRST_S * self._grid.sample_rate
+                self._next_cut += self._first_samples if begins else self._chunk_samples
                 chunks += self._cut(self._frames_ready(), None)
         return chunks
 
