@@ -215,7 +215,14 @@ public class Avatar {
     private volatile WebSocket socket;
     private volatile boolean ready;
     private volatile double lastEventS = nowS();
-    private Playback playback;                    // the response that is played; guarded by `this`
+    private Playback playback;                    // the response that is played
+    private String token;                         // with it a new connection goes on with this session
+    private long received, sent;                  // messages of this session
+    private final ArrayDeque<Kept> kept = new ArrayDeque<>();  // what was sent last
+    // `synchronized (this)` guards the four above.
+
+    /** A message that may have got lost: a String or a byte[]. */
+    record Kept(long number, Object message) {}
 
     Avatar(Map<String, String> options, Output output) {
         this.options = options;
@@ -229,12 +236,17 @@ public class Avatar {
             try {
                 var listener = new Listener();
                 var builder = http.newWebSocketBuilder();
-                var token = options.get("token");
-                if (token != null) builder.header("Authorization", "Bearer " + token);
-                socket = builder.buildAsync(URI.create(options.get("url")), listener).join();
-                send(configuration());
-                System.out.println("connection lost: " + listener.closed.join());
+                var key = options.get("token");
+                if (key != null) builder.header("Authorization", "Bearer " + key);
+                builder.buildAsync(URI.create(options.get("url") + query()), listener).join();
+                var closed = listener.closed.join();
+                System.out.println("connection lost: " + closed);
                 if (listener.answered) delayS = 0.5;
+                if (List.of("1000", "1001", "4004").contains(closed.split(" ")[0])) {
+                    synchronized (this) {
+                        token = null;             // that session has ended: begin another
+                    }
+                }
             } catch (CompletionException error) {
                 System.out.println("no connection: " + error.getCause());
             }
@@ -248,27 +260,55 @@ public class Avatar {
         }
     }
 
-    private String configuration() {
+    private synchronized String query() {
+        return token == null ? "" : "?resume=" + token + "&received=" + received;
+    }
+
+    /** A new session: nothing of an old one counts. */
+    private void begin() {
+        token = null;
+        received = 1;
+        sent = 0;
+        kept.clear();
+        if (playback != null) playback.allHere = true;  // the rest of it does not come
+        ready = true;
         var format = Map.of("type", "audio/pcm", "rate", RATE);
         var avatar = new HashMap<String, Object>();
-        avatar.put("mode", options.get("mode"));
         avatar.put("video", Map.of("encoding", "binary"));
+        if (options.containsKey("mode")) avatar.put("mode", options.get("mode"));
         if (options.containsKey("avatar")) avatar.put("id", options.get("avatar"));
         var audio = Map.of("input", Map.of("format", format), "output", Map.of("format", format));
         var session = Map.of("type", "realtime", "audio", audio, "avatar", avatar);
-        return Json.text(Map.of("type", "session.update", "session", session));
+        send(Json.text(Map.of("type", "session.update", "session", session)));
     }
 
-    /** An event. What is sent while disconnected is lost. */
+    /** The same session: send again what did not arrive. */
+    private void resume(long arrived) {
+        for (var one : kept) if (one.number() > arrived) transmit(one.message());
+        ready = true;
+    }
+
+    /** An event, now or when there is a connection again. */
     void send(String event) {
-        var now = socket;
-        sender.execute(() -> ignoreLost(now.sendText(event, true)));
+        keep(event);
     }
 
     /** The microphone: PCM16 at RATE. Sound may be sent as it is: no base64 is needed. */
     void hear(byte[] pcm) {
+        keep(pcm);
+    }
+
+    private synchronized void keep(Object message) {
+        kept.add(new Kept(++sent, message));
+        if (kept.size() > 3000) kept.remove();    // a minute
+        if (ready) transmit(message);
+    }
+
+    private void transmit(Object message) {
         var now = socket;
-        if (ready) sender.execute(() -> ignoreLost(now.sendBinary(ByteBuffer.wrap(pcm), true)));
+        sender.execute(() -> ignoreLost(message instanceof String text
+                ? now.sendText(text, true)
+                : now.sendBinary(ByteBuffer.wrap((byte[]) message), true)));
     }
 
     private static void ignoreLost(CompletableFuture<WebSocket> sent) {
@@ -285,6 +325,12 @@ public class Avatar {
         volatile boolean answered;
         private final StringBuilder text = new StringBuilder();
         private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+
+        @Override
+        public void onOpen(WebSocket ws) {
+            socket = ws;
+            ws.request(1);
+        }
 
         @Override
         public CompletionStage<?> onText(WebSocket ws, CharSequence part, boolean last) {
@@ -324,6 +370,7 @@ public class Avatar {
     }
 
     private synchronized void receive(byte[] message) {
+        received++;
         lastEventS = nowS();
         var header = ByteBuffer.wrap(message).order(ByteOrder.LITTLE_ENDIAN);
         int generation = Short.toUnsignedInt(header.getShort(2));
@@ -339,9 +386,12 @@ public class Avatar {
     }
 
     private synchronized void receive(Map<String, Object> event) {
+        received++;
         lastEventS = nowS();
         switch ((String) event.get("type")) {
-            case "session.updated" -> ready = true;
+            case "session.created" -> begin();
+            case "avatar.resumable" -> token = (String) event.get("token");
+            case "avatar.resumed" -> resume(((Number) event.get("received")).longValue());
             case "response.created" -> playback = new Playback(Json.at(event, "response"), output);
             case "response.output_audio.done" -> {
                 if (playback != null && playback.id.equals(event.get("response_id"))) {
@@ -400,15 +450,15 @@ public class Avatar {
     }
 
     synchronized boolean busy(double lingerS) {
-        return playback != null || nowS() - lastEventS < lingerS;
+        return playback != null || !ready || nowS() - lastEventS < lingerS;
     }
 
     // -- the command -----------------------------------------------------------------------------
 
     public static void main(String[] arguments) throws Exception {
-        var options = new HashMap<>(Map.of("url", "ws://127.0.0.1:8765/v1/realtime", "mode", "parrot",
+        var options = new HashMap<>(Map.of("url", "ws://127.0.0.1:8765/v1/realtime",
                 "out", "avatar-output", "linger", "3"));
-        // More: token, avatar (id), say (text), wav (16-bit mono at RATE); mic, speaker, window.
+        // More: token, mode, avatar (id), say (text), wav (16-bit mono at RATE); mic, speaker, window.
         var flags = List.of("mic", "speaker", "window");
         for (int i = 0; i < arguments.length; i++) {
             var name = arguments[i].replaceFirst("^--", "");

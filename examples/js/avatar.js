@@ -25,16 +25,20 @@ const now = () => performance.now() / 1000;
 export class Avatar {
   /**
    * @param {object} options
-   *   url, speaker; mode ("parrot"), avatar (id), token;
+   *   url, speaker; mode and avatar (id), else the server's defaults; token, where it asks for one;
    *   WebSocket: where there is no global one;
    *   onFrame(jpeg: Uint8Array, [x, y, w, h], response, number): show this now;
    *   onCaption(who, text), onLog(text)
    */
   constructor(options) {
-    this.options = { mode: "parrot", onFrame() {}, onCaption() {}, onLog() {}, ...options };
+    this.options = { onFrame() {}, onCaption() {}, onLog() {}, ...options };
     this.socket = null;
     this.ready = false;
     this.closed = false;
+    this.token = null; // with it a new connection goes on with this session
+    this.received = 0; // messages of this session
+    this.sent = 0;
+    this.kept = []; // what was sent last, in case that it got lost
     this.delayS = 0.5;
     this.playback = null; // the response that is played
     this.lastEventS = now();
@@ -49,7 +53,7 @@ export class Avatar {
 
   /** The microphone: PCM16 at RATE. Sound may be sent as it is: no base64 is needed. */
   hear(/** @type {Int16Array} */ pcm) {
-    if (this.ready) this.socket.send(pcm);
+    this.#send(pcm);
   }
 
   /** Stop the avatar, as a button would. */
@@ -68,13 +72,15 @@ export class Avatar {
   // -- the connection ---------------------------------------------------------------------------
 
   #connect() {
-    const { url, token } = this.options;
+    const { token } = this.options;
+    const resume = this.token ? `?resume=${this.token}&received=${this.received}` : "";
     const WebSocket = this.options.WebSocket ?? globalThis.WebSocket;
-    const socket = new WebSocket(url, token ? ["realtime", `openai-insecure-api-key.${token}`] : []);
+    const protocols = token ? ["realtime", `openai-insecure-api-key.${token}`] : [];
+    const socket = new WebSocket(this.options.url + resume, protocols);
     socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#configure();
     socket.onmessage = ({ data }) => {
       this.delayS = 0.5;
+      this.received += 1;
       this.lastEventS = now();
       if (typeof data === "string") this.#receive(JSON.parse(data));
       else this.#receiveBinary(data);
@@ -84,24 +90,38 @@ export class Avatar {
       this.ready = false;
       if (this.closed) return;
       this.options.onLog(`connection lost: ${code} ${reason}`);
+      if ([1000, 1001, 4004].includes(code)) this.token = null; // that session has ended
       setTimeout(() => this.closed || this.#connect(), 1000 * this.delayS);
       this.delayS = Math.min(8, 2 * this.delayS);
     };
     this.socket = socket;
   }
 
-  #configure() {
+  /** A new session: nothing of an old one counts. */
+  #begin() {
+    [this.token, this.received, this.sent, this.kept] = [null, 1, 0, []];
+    if (this.playback) this.playback.allHere = true; // the rest of it does not come
+    this.ready = true;
     const format = { type: "audio/pcm", rate: RATE };
-    const avatar = { mode: this.options.mode, video: { encoding: "binary" } };
+    const avatar = { video: { encoding: "binary" } };
+    if (this.options.mode) avatar.mode = this.options.mode;
     if (this.options.avatar) avatar.id = this.options.avatar;
     const audio = { input: { format }, output: { format } };
-    const session = { type: "realtime", audio, avatar };
-    this.socket.send(JSON.stringify({ type: "session.update", session }));
+    this.#send({ type: "session.update", session: { type: "realtime", audio, avatar } });
   }
 
-  /** What is sent while disconnected is lost. */
-  #send(event) {
-    if (this.ready) this.socket.send(JSON.stringify(event));
+  /** The same session: send again what did not arrive. */
+  #resume(arrived) {
+    for (const [number, message] of this.kept) if (number > arrived) this.socket.send(message);
+    this.ready = true;
+  }
+
+  /** Send an event or sound, now or when there is a connection again. */
+  #send(message) {
+    const data = ArrayBuffer.isView(message) ? message : JSON.stringify(message);
+    this.kept.push([++this.sent, data]);
+    if (this.kept.length > 3000) this.kept.shift(); // a minute
+    if (this.ready) this.socket.send(data);
   }
 
   // -- what the server sends --------------------------------------------------------------------
@@ -125,8 +145,14 @@ export class Avatar {
   #receive(event) {
     const { onCaption, onLog } = this.options;
     switch (event.type) {
-      case "session.updated":
-        this.ready = true;
+      case "session.created":
+        this.#begin();
+        break;
+      case "avatar.resumable":
+        this.token = event.token;
+        break;
+      case "avatar.resumed":
+        this.#resume(event.received);
         break;
       case "response.created":
         this.#silence();
@@ -404,7 +430,7 @@ async function main() {
       url: { ...text, default: "ws://127.0.0.1:8765/v1/realtime" },
       token: text, // where the server asks for one
       avatar: text, // its id; else the server's default
-      mode: { ...text, default: "parrot" }, // mirror, parrot, chat or upstream
+      mode: text, // mirror, parrot, chat, upstream; else the server's default
       say: text,
       wav: text, // what to say: 16-bit mono at RATE
       out: { ...text, default: "avatar-output" },
@@ -441,7 +467,8 @@ async function main() {
       avatar.hear(samples);
     }
   }
-  while (avatar.playback || now() - avatar.lastEventS < Number(args.linger)) await sleep(0.05);
+  const lingerS = Number(args.linger);
+  while (avatar.playback || !avatar.ready || now() - avatar.lastEventS < lingerS) await sleep(0.05);
   avatar.close();
   speaker.close();
 }

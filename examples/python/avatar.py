@@ -12,10 +12,12 @@ and loudspeaker: everything else stays.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import struct
 import time
 import wave
+from collections import deque
 from pathlib import Path
 
 from websockets.asyncio.client import connect
@@ -132,8 +134,12 @@ class Avatar:
         self.args = args
         self.output = output
         self.socket = None
-        self.playback = None  # the response that is played
         self.connected = asyncio.Event()
+        self.playback = None  # the response that is played
+        self.token = None  # with it a new connection goes on with this session
+        self.received = 0  # messages of this session
+        self.sent = 0
+        self.kept = deque(maxlen=3000)  # what was sent last, a minute, in case that it got lost
         self.last_event_s = time.monotonic()
 
     async def run(self):
@@ -141,41 +147,66 @@ class Avatar:
         delay_s = 0.5
         headers = {"Authorization": f"Bearer {self.args.token}"} if self.args.token else {}
         while True:
+            query = f"?resume={self.token}&received={self.received}" if self.token else ""
             try:
                 async with connect(
-                    self.args.url, additional_headers=headers, max_size=None, compression=None
+                    self.args.url + query,
+                    additional_headers=headers,
+                    max_size=None,
+                    compression=None,
                 ) as self.socket:
-                    await self.configure()
                     async for message in self.socket:
                         delay_s = 0.5
-                        self.receive(message)
+                        self.received += 1
+                        await self.receive(message)
                 print("closed:", self.socket.close_reason or self.socket.close_code)
             except InvalidStatus as error:
                 raise SystemExit(f"refused: {error}") from error  # a wrong token, for example
             except (OSError, ConnectionClosed) as error:
                 print("connection lost:", error)
+            if self.socket and self.socket.close_code in (1000, 1001, 4004):
+                self.token = None  # that session has ended: begin another
             self.connected.clear()
             await asyncio.sleep(delay_s)
             delay_s = min(8.0, 2 * delay_s)
 
-    async def send(self, event):
-        """Send an event (a dict) or sound (bytes). What is said while disconnected is lost."""
+    async def send(self, message):
+        """Send an event (a dict) or sound (bytes), now or when there is a connection again."""
+        message = message if isinstance(message, bytes) else json.dumps(message)
+        self.sent += 1
+        self.kept.append((self.sent, message))
         if self.connected.is_set():
-            try:
-                await self.socket.send(event if isinstance(event, bytes) else json.dumps(event))
-            except ConnectionClosed:
-                pass  # `run` connects again
+            with contextlib.suppress(ConnectionClosed):  # `run` connects again
+                await self.socket.send(message)
+
+    async def begin(self):
+        """A new session: nothing of an old one counts."""
+        self.token, self.received, self.sent = None, 1, 0
+        self.kept.clear()
+        if self.playback:
+            self.playback.all_here = True  # the rest of it does not come
+        self.connected.set()
+        await self.configure()
+
+    async def resume(self, arrived):
+        """The same session: send again what did not arrive."""
+        for number, message in list(self.kept):
+            if number > arrived:
+                await self.socket.send(message)
+        self.connected.set()
 
     async def configure(self):
         pcm = {"type": "audio/pcm", "rate": RATE}
-        avatar = {"mode": self.args.mode, "video": {"encoding": "binary"}}
+        avatar = {"video": {"encoding": "binary"}}
+        if self.args.mode:
+            avatar["mode"] = self.args.mode
         if self.args.avatar:
             avatar["id"] = self.args.avatar
         audio = {"input": {"format": pcm}, "output": {"format": pcm}}
         session = {"type": "realtime", "audio": audio, "avatar": avatar}
-        await self.socket.send(json.dumps({"type": "session.update", "session": session}))
+        await self.send({"type": "session.update", "session": session})
 
-    def receive(self, message):
+    async def receive(self, message):
         self.last_event_s = time.monotonic()
         if isinstance(message, bytes):
             kind, _, generation, index, pts_us, *_region = HEADER.unpack_from(message)
@@ -189,8 +220,12 @@ class Avatar:
             return
         event = json.loads(message)
         match event["type"]:
-            case "session.updated":
-                self.connected.set()
+            case "session.created":
+                await self.begin()
+            case "avatar.resumable":
+                self.token = event["token"]
+            case "avatar.resumed":
+                await self.resume(event["received"])
             case "response.created":
                 self.playback = Playback(event["response"], self.output)
             case "response.output_audio.done":
@@ -217,6 +252,11 @@ class Avatar:
     def interrupt(self):
         """Drop what is not heard yet. The server knows from the reports how much was heard."""
         self.playback = None
+
+    def idle_for(self, seconds):
+        """Whether nothing is played and nothing came for so long."""
+        quiet = time.monotonic() - self.last_event_s >= seconds
+        return quiet and self.playback is None and self.connected.is_set()
 
     async def play(self):
         """Move the playback on, and report it twice a second."""
@@ -269,7 +309,7 @@ async def speak(avatar, args):
     if args.wav or args.mic:
         async for packet in recording(args.wav) if args.wav else microphone():
             await avatar.send(packet)  # sound may be sent as it is: no base64 is needed
-    while avatar.playback or time.monotonic() - avatar.last_event_s < args.linger:  # noqa: ASYNC110
+    while not avatar.idle_for(args.linger):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 
@@ -278,7 +318,7 @@ async def main():
     parser.add_argument("--url", default="ws://127.0.0.1:8765/v1/realtime")
     parser.add_argument("--token", help="where the server asks for one")
     parser.add_argument("--avatar", help="its id; else the server's default")
-    parser.add_argument("--mode", default="parrot", help="mirror, parrot, chat or upstream")
+    parser.add_argument("--mode", help="mirror, parrot, chat, upstream; else the server's default")
     parser.add_argument("--say", metavar="TEXT")
     parser.add_argument("--wav", type=Path, help=f"what to say: 16-bit mono, {RATE} Hz")
     parser.add_argument("--mic", action="store_true")

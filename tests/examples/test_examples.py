@@ -7,11 +7,13 @@ The languages run at once, because they mostly wait: speech takes its time.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import sys
 import wave
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,19 +79,61 @@ async def _run(command: list[str | Path], folder: Path, port: int, arguments: li
     return Visit(process.returncode or 0, output.decode(errors="replace"), folder)
 
 
-def visit(folder: Path, *arguments: str) -> Visits:
-    """Run every example with these arguments against one server."""
+@asynccontextmanager
+async def cut_once(port: int, *, up: int, down: int) -> AsyncIterator[int]:
+    """A port that leads to ``port``, and whose first connection breaks after so many bytes."""
+    is_first = True
+    held: set[asyncio.Task[None]] = set()
+
+    async def forward(
+        source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: float
+    ) -> None:
+        while limit > 0 and (data := await source.read(4096)):
+            sink.write(data)
+            await sink.drain()
+            limit -= len(data)
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal is_first
+        cut, is_first = is_first, False
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+        ways = {
+            asyncio.create_task(forward(reader, server_writer, up if cut else math.inf)),
+            asyncio.create_task(forward(server_reader, writer, down if cut else math.inf)),
+        }
+        held.update(ways)
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for end in (writer, server_writer):
+            end.transport.abort()
+
+    proxy = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with proxy:
+        yield proxy.sockets[0].getsockname()[1]
+
+
+def visit(folder: Path, *arguments: str, cut: tuple[int, int] | None = None) -> Visits:
+    """Run every example with these arguments against one server.
+
+    ``cut``: each one's first connection breaks after so many bytes (up, down).
+    """
     commands = {name: words for name, words in COMMANDS.items() if shutil.which(words[0])}
 
     async def run_all() -> list[Visit]:
         dialogues = real_dialogues(tts={"engines": ("espeak",)})
         engine = fake_engine(FakeRenderer(), create_dialogue=dialogues)
         async with running(engine, settings()) as server:
-            runs = [
-                _run(words, folder / name, server.port, list(arguments))
-                for name, words in commands.items()
-            ]
-            return await asyncio.gather(*runs)
+            async with AsyncExitStack() as stack:
+                runs = []
+                for name, words in commands.items():
+                    port = server.port
+                    if cut is not None:
+                        proxy = cut_once(port, up=cut[0], down=cut[1])
+                        port = await stack.enter_async_context(proxy)
+                    runs.append(_run(words, folder / name, port, list(arguments)))
+                return await asyncio.gather(*runs)
 
     visits = dict(zip(commands, asyncio.run(run_all()), strict=True))
 
@@ -126,6 +170,19 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, voice: bytes) -> Visit
     return visit(folder, "--wav", str(write_wav(folder / "in.wav", voice * 2 + pause + voice)))
 
 
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Visits:
+    folder = tmp_path_factory.mktemp("cut")
+    return visit(folder, "--say", SENTENCE * 2, cut=(1_000_000, 40_000))
+
+
+@pytest.fixture(scope="module")
+def cut_while_speaking(tmp_path_factory: pytest.TempPathFactory, voice: bytes) -> Visits:
+    folder = tmp_path_factory.mktemp("cut")
+    wav = write_wav(folder / "in.wav", voice)
+    return visit(folder, "--wav", str(wav), cut=(len(voice) // 2, 1_000_000))
+
+
 @pytest.mark.parametrize("language", COMMANDS)
 def test_a_text_is_said_and_seen(language: str, said: Visits) -> None:
     """``--say``: all of the voice, its frames in order, and a caption."""
@@ -155,3 +212,26 @@ def test_speech_interrupts(language: str, interrupted: Visits, voice: bytes) -> 
     voice_s = len(voice) / 2 / RATE
     assert voice_s < result.sound_s < 0.85 * 3 * voice_s, result.text
     assert "interrupted: " in result.text
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+def test_a_lost_connection_loses_nothing_of_the_answer(language: str, cut_off: Visits) -> None:
+    """The connection breaks in mid-answer: the same response is heard and seen to its end."""
+    result = cut_off(language)
+    assert "connection lost" in result.text
+    shown = list(result.frames())
+    assert {response for response, _, _ in shown} == {1}, result.text
+    said_s = len(spoken(SENTENCE * 2)) / 2 / RATE
+    assert result.sound_s == pytest.approx(said_s, abs=0.5), result.text
+    assert shown[-1][1] >= 25 * result.sound_s - 3, result.text
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+def test_a_lost_connection_loses_nothing_of_the_user(
+    language: str, cut_while_speaking: Visits, voice: bytes
+) -> None:
+    """It breaks while the user speaks: what was said meanwhile is heard, and said back whole."""
+    result = cut_while_speaking(language)
+    assert "connection lost" in result.text
+    assert result.sound_s > 0.8 * len(voice) / 2 / RATE, result.text
+    assert {response for response, _, _ in result.frames()} == {1}, result.text
