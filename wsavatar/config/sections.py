@@ -229,9 +229,11 @@ class TtsSettings(_Section):
     """Engines by their names in `wsavatar.dialogue.tts`, in order: where one fails, the next one
     speaks. auto: all that are set up, the best first."""
     voice: str = ""
-    """Empty: the avatar's, else the engine's default English voice."""
+    """A name, or several with commas between them, of which each engine takes the first that it
+    knows. Empty: the avatar's, else the engine's default English voice."""
     model: str = ""
-    """The endpoint's model, or piper's: a name or a file; empty: the default."""
+    """The endpoint's model, or Piper's default voice: its name, its file, or a folder of voices.
+    Empty: the engine's own."""
     base_url: str = ""
     """An OpenAI-compatible endpoint."""
     api_key: SecretStr = SecretStr("")
