@@ -63,3 +63,22 @@ async def test_a_response_that_nobody_goes_on_with_keeps_no_session() -> None:
     line.say("avatar.speak", text="hum 300")
     await line.until("response.output_audio.delta")
     assert (await asyncio.wait_for(holding, 10)).reason.startswith("idle")
+
+
+async def test_a_peer_that_answers_no_ping_may_come_back() -> None:
+    """Its socket is closed and its session waits: a phone may only have changed its network."""
+    line, metrics = Line(), Metrics()
+    line.answers = False
+    sessions = Sessions(60, metrics)
+    session = Session(fake_engine(), settings(), metrics, avatar_id="ada")
+    goodbye = await asyncio.wait_for(sessions.begin(line, session), 10)
+    assert goodbye.code == 1011 and len(sessions) == 1
+    back = Line()
+    returning = asyncio.create_task(
+        sessions.resume(back, session.resumption.token, f"{len(line.got)}")
+    )
+    await back.until("avatar.resumed")
+    back.inbox.put_nowait(None)
+    await asyncio.wait_for(returning, 10)
+    assert len(sessions) == 0
+    assert metrics.resumed._value.get() == 1

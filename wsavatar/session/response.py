@@ -28,7 +28,7 @@ from wsavatar.protocol.events import CancelReason, ProtocolError
 from wsavatar.render.jobs import FrameOutcome, RenderedFrame
 from wsavatar.session.dependencies import Dependencies
 from wsavatar.session.engine import AvatarInfo, FrameStream
-from wsavatar.session.frame_count import FrameCount
+from wsavatar.session.frame_report import FrameReport
 from wsavatar.session.outbox import Settled
 from wsavatar.session.outputs import Outputs
 from wsavatar.session.response_format import ResponseFormat
@@ -98,14 +98,15 @@ class SpokenResponse:
         self._first_cycle_index = 0
         self._first_chunk_s: float | None = None
         self._first_frame_seen = False
-        self._frames = FrameCount(dependencies.metrics)
+        self._frames = FrameReport(
+            dependencies.downlink, dependencies.metrics, self._id, generation
+        )
         self._reported_s = 0.0  # the furthest position that the client has reported
         self._broken_off_s: float | None = None  # what was heard when it was broken off
         self._failure: ProtocolError | None = None
         self._incomplete: Incomplete | None = None
         self._all_said = False
         self._all_sent = False
-        self._video_done = False  # ``response.video.done`` was sent
         self._outcome: Outcome | None = None
         self._timer: asyncio.TimerHandle | None = None
         dependencies.downlink.event(wire.ResponseCreated(response=self._object("in_progress")))
@@ -304,14 +305,7 @@ class SpokenResponse:
         self._first_chunk_s = now
         self._first_cycle_index = self._idle.index_at(now + PREROLL_S)
         self._playback.rendering(now)
-        self._deps.downlink.event(
-            wire.AvatarSwitchToSpeaking(
-                turn_id=self._id,
-                generation=self._generation,
-                frame_index=0,
-                cycle_index=self._first_cycle_index,
-            )
-        )
+        self._frames.begin(self._first_cycle_index)
         self._stream = self._deps.renderer.open_stream(
             self._avatar,
             self._form.video,
@@ -461,27 +455,8 @@ class SpokenResponse:
         self._outputs.end_part()
 
     def _send_video_end(self, end_frame: int, cycle_index: int) -> None:
-        if self._form.video is None or not self._outputs.has_message:
-            return
-        if not self._video_done:
-            self._video_done = True
-            self._deps.downlink.event(
-                wire.VideoDone(
-                    response_id=self._id,
-                    output_index=self._outputs.message_index,
-                    frames_sent=self._frames.sent,
-                    frames_dropped=self._frames.submitted - self._frames.sent,
-                )
-            )
-        if self._stream is not None:
-            self._deps.downlink.event(
-                wire.AvatarSwitchToIdle(
-                    turn_id=self._id,
-                    generation=self._generation,
-                    frame_index=end_frame,
-                    cycle_index=cycle_index,
-                )
-            )
+        if self._form.video is not None and self._outputs.has_message:
+            self._frames.end(self._outputs.message_index, end_frame, cycle_index)
 
     def _send_done(
         self,

@@ -16,7 +16,7 @@ from typing import assert_never
 
 from wsavatar.config import Settings
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
-from wsavatar.dialogue.conversation import Conversation, Entry, Recording
+from wsavatar.dialogue.conversation import Conversation, Recording
 from wsavatar.dialogue.requests import unmet
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
@@ -40,6 +40,7 @@ from wsavatar.session.resumption import Resumption
 from wsavatar.session.selection import Selection
 from wsavatar.session.timeline import IdleClock
 from wsavatar.session.transcription import Transcription
+from wsavatar.session.user_items import UserItems
 
 __all__ = ["Session"]
 
@@ -85,12 +86,12 @@ class Session:
             clock,
         )
         self._transcription = Transcription(self._downlink, self._conversation)
+        self._user_items = UserItems(self._downlink, self._conversation, self._transcription)
         self._response: SpokenResponse | None = None  # the latest, over or not
         self._generation = 0
         self._knows_avatars = False  # the client has shown that it does
         self._reports_playback = False
         self._event_id: str | None = None  # the client's, of the event that is being handled
-        self._next_item_id: str | None = None  # announced by speech_started, used by the commit
         self._config: SessionConfig
         self._avatar: AvatarInfo
         self._idle: IdleClock
@@ -318,7 +319,7 @@ class Session:
     async def _commit_for_client(self) -> None:
         audio = self._microphone.take()
         if not await self._dialogue.commit(audio):
-            await self._dialogue.committed(self._add_spoken_item(audio))
+            await self._dialogue.committed(self._user_items.add(audio))
 
     async def _create_item(self, event: wire.ConversationItemCreate) -> None:
         entry = new_entry(event.item, self._config.audio.input.format)
@@ -461,16 +462,10 @@ class Session:
         self._stop("turn_detected")
 
     def speech_started(self, audio_start_ms: int, item_id: str | None = None) -> None:
-        self._next_item_id = item_id or new_id("item")
-        self._downlink.event(
-            wire.SpeechStarted(audio_start_ms=audio_start_ms, item_id=self._next_item_id)
-        )
+        self._user_items.speech_started(audio_start_ms, item_id)
 
     def speech_stopped(self, audio_end_ms: int) -> None:
-        self._next_item_id = self._next_item_id or new_id("item")
-        self._downlink.event(
-            wire.SpeechStopped(audio_end_ms=audio_end_ms, item_id=self._next_item_id)
-        )
+        self._user_items.speech_stopped(audio_end_ms)
 
     def transcript_delta(self, item_id: str, delta: str) -> None:
         self._transcription.delta(item_id, delta)
@@ -483,15 +478,14 @@ class Session:
 
     @property
     def spoken_item_id(self) -> str | None:
-        return self._next_item_id
+        return self._user_items.next_id
 
     def commit(
         self, audio: Recording | None, item_id: str | None = None, *, by_client: bool = False
     ) -> str:
         if not by_client:
             self._microphone.committed()
-        self._next_item_id = item_id or self._next_item_id
-        return self._add_spoken_item(audio)
+        return self._user_items.add(audio, item_id)
 
     # -- helpers ----------------------------------------------------------------------------------
 
@@ -507,19 +501,6 @@ class Session:
     def _stop(self, reason: CancelReason | None) -> None:
         if self._response is not None:
             self._response.stop(reason)
-
-    def _add_spoken_item(self, audio: Recording | None) -> str:
-        item_id, self._next_item_id = self._next_item_id, None
-        if item_id is None or item_id in self._conversation:  # the client may have used it
-            item_id = new_id("item")
-        item = wire.user_item(item_id)
-        previous = self._conversation.add(Entry(item, audio))
-        downlink = self._downlink
-        downlink.event(wire.InputAudioBufferCommitted(previous_item_id=previous, item_id=item.id))
-        downlink.event(wire.ConversationItemAdded(previous_item_id=previous, item=item))
-        downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
-        self._transcription.committed(item.id)
-        return item.id
 
     def _dialogue_config(self, config: SessionConfig, avatar: AvatarInfo) -> DialogueConfig:
         return dialogue_config(self._settings.dialogue, config, avatar)
