@@ -154,8 +154,8 @@ class DialogueSettings(_Section):
     """Defaults of a session's conversation; a client may change them by ``session.update``."""
 
     mode: Literal["auto"] | Mode = "auto"
-    """A new session's. auto: chat where speech recognition and a language model work, else
-    parrot."""
+    """A new session's. auto: upstream where ``upstream.url`` is set, else chat where speech
+    recognition and a language model work, else parrot."""
     turn_detection: bool = True
     """False: the client commits its audio and asks for responses."""
     create_response: bool = True

@@ -156,8 +156,9 @@ for the dialogue                    ``instructions``, ``output_modalities``, ``m
                                     "parrot" have no language model that could use them
 accepted, reads null                ``tracing``, ``truncation``, ``include``, ``reasoning``,
                                     ``parallel_tool_calls``, ``audio.input.noise_reduction``,
-                                    ``transcription.languages``, ``.keywords``, ``.delay``,
-                                    ``turn_detection.idle_timeout_ms``
+                                    ``turn_detection.idle_timeout_ms``; not shown at all:
+                                    ``transcription.languages``, ``.keywords``, ``.delay``. The mode
+                                    "upstream" sends them on, and ``speed``
 accepted, reads as it is            ``model`` ("wsavatar"), ``audio.output.speed`` (1.0)
 ignored                             ``id``, ``object``, ``expires_at``
 refused                             ``prompt``, tools of type "mcp", ``type`` "transcription",

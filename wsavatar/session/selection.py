@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 
 from wsavatar.avatars.format import AvatarError
-from wsavatar.config import Mode
+from wsavatar.config import Mode, Settings
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.protocol.events import ProtocolError
@@ -54,10 +53,12 @@ class Selection:
             raise
         return dialogue
 
-    def mode(self, configured: Mode | Literal["auto"]) -> Mode:
+    def mode(self, settings: Settings) -> Mode:
         """The mode of a new session."""
-        if configured != "auto":
-            return configured
+        if settings.dialogue.mode != "auto":
+            return settings.dialogue.mode
+        if settings.upstream.url:
+            return "upstream"
         speech = self._engine.speech
         return "chat" if speech is not None and speech.converse else "parrot"
 

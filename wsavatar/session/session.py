@@ -104,7 +104,7 @@ class Session:
         """Load the avatar and create the dialogue. Raises ProtocolError if either fails."""
         avatar_id = self._wanted_avatar or await self._selection.default_avatar()
         self._avatar = await self._selection.avatar(avatar_id)
-        mode = self._selection.mode(self._settings.dialogue.mode)
+        mode = self._selection.mode(self._settings)
         transcriber = self._selection.transcriber()
         self._config = initial_config(self._settings, self._avatar, mode, transcriber)
         self._idle = self._idle_clock()
