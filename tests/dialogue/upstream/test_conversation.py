@@ -177,7 +177,8 @@ async def test_the_mode_is_chosen_in_mid_session() -> None:
         given = {"url": upstream.url, "api_key": KEY}
         tts = {"engines": ("espeak",)}
         engine = fake_engine(create_dialogue=real_dialogues(upstream=given, tts=tts))
-        async with running(engine, settings(tts=tts, upstream=given)) as server:
+        parrot = {"mode": "parrot"}
+        async with running(engine, settings(tts=tts, upstream=given, dialogue=parrot)) as server:
             async with client(server, "?avatar=ada") as visitor:
                 await visitor.send("conversation.item.create", item=message("said", "Hello."))
                 await visitor.send("response.create")  # a parrot's
