@@ -62,6 +62,7 @@ class EndpointRecognizer:
         self._slots = Slots(_AT_ONCE)
         self._growth = Growth(while_spoken=self._endpoint.is_local)
         self._client: AsyncOpenAI | None = None
+        self._opening = asyncio.Lock()
         self.language = settings.language
 
     @property
@@ -102,6 +103,7 @@ class EndpointRecognizer:
     async def _read(
         self, samples: Samples, *, language: str, prompt: str, on_text: Callable[[str], None]
     ) -> str:
+        client = await self._opened()
         model = self._model or await self._choose_model()
         request: dict[str, Any] = {"model": model, "file": ("turn.wav", _wav(samples), "audio/wav")}
         if language:
@@ -113,9 +115,9 @@ class EndpointRecognizer:
         with self._endpoint.explained():
             async with asyncio.timeout(self._timeout_s):
                 if streams:
-                    text = await self._streamed(request, on_text)
+                    text = await self._streamed(client, request, on_text)
                 else:
-                    answer = await self._opened().audio.transcriptions.create(**request)
+                    answer = await client.audio.transcriptions.create(**request)
                     text = getattr(answer, "text", None)
         if not isinstance(text, str):
             raise EngineError(
@@ -125,13 +127,13 @@ class EndpointRecognizer:
             )
         return await asyncio.to_thread(said, text[:_MAX_TEXT], samples)
 
-    async def _streamed(self, request: dict[str, Any], on_text: Callable[[str], None]) -> object:
+    async def _streamed(
+        self, client: AsyncOpenAI, request: dict[str, Any], on_text: Callable[[str], None]
+    ) -> object:
         """The text of the last event; each delta is told."""
         text: object = None
         so_far = ""
-        async with await self._opened().audio.transcriptions.create(
-            **request, stream=True
-        ) as events:
+        async with await client.audio.transcriptions.create(**request, stream=True) as events:
             async for event in events:
                 if event.type == "transcript.text.delta" and len(so_far) < _MAX_TEXT:
                     so_far += event.delta
@@ -142,9 +144,10 @@ class EndpointRecognizer:
 
     async def _choose_model(self) -> str:
         """The model to ask for, by the server's list. Raises EngineError where it has none."""
+        client = await self._opened()
         with self._endpoint.explained():
             async with asyncio.timeout(self._timeout_s):
-                listed = await self._opened().models.list()
+                listed = await client.models.list()
                 names = [one.id for one in listed.data if isinstance(one.id, str)]
         if not self._model:
             likely = (one for one in names if any(part in one.lower() for part in _LIKELY))
@@ -152,11 +155,12 @@ class EndpointRecognizer:
             _log.info("speech recognition by the model %s of %s", self._model, self._endpoint.host)
         return self._model
 
-    def _opened(self) -> AsyncOpenAI:
+    async def _opened(self) -> AsyncOpenAI:
         """One client for all sessions, so that connections are kept."""
-        if self._client is None:
-            self._client = self._endpoint.open(self._timeout_s)
-        return self._client
+        async with self._opening:
+            if self._client is None:  # in a thread, because it imports the package
+                self._client = await asyncio.to_thread(self._endpoint.open, self._timeout_s)
+            return self._client
 
 
 def _wav(samples: Samples) -> bytes:

@@ -190,7 +190,9 @@ class Growing:
             if not self._task.done() and self._readings == before:
                 self._task.cancel()
                 raise EngineError(
-                    "engine_timeout", f"Speech recognition took more than {self._timeout_s:g} s."
+                    "engine_timeout",
+                    f"Speech recognition took more than {self._timeout_s:g} s: use a smaller model "
+                    "(asr.model), or wait for longer (asr.timeout_s).",
                 )
         if self._task is not None:
             await self._task  # raises what it raised
