@@ -94,6 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start a server with these settings and N clients that speak at the same time",
     )
     live.add_argument(
+        "--conversation",
+        type=int,
+        metavar="N",
+        help="hold a conversation with a server of these settings and scripted engines: N turns, "
+        "N interruptions, N times a 'mm-hmm'",
+    )
+    live.add_argument(
         "--url",
         metavar="WS_URL",
         help="use a running server with the same settings: ws://host:8765/v1/realtime",
@@ -118,6 +125,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise BenchError("--url and --audio need --sessions N")
     with tempfile.TemporaryDirectory(prefix="wsavatar-bench-") as directory:
         overrides = _overrides(args, settings, Path(directory))
+        if args.conversation is not None:
+            from wsavatar.bench import conversation
+
+            turns = min(max(args.conversation, 1), 1000)
+            return conversation.run(_with(settings, overrides), turns, as_json=args.json)
         if args.sessions is not None:
             return _run_sessions(args, _with(settings, overrides), overrides, Path(directory))
         report = _run_renderer(args, _with(settings, overrides))
