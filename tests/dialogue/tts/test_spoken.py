@@ -56,6 +56,7 @@ ENGLISH = [
     ("$3.5 million, $1,200, $5/month", "3.5 million dollars, 1,200 dollars, 5 dollars per month"),
     ("$10-$20 or $10–20", "10 to 20 dollars or 10 to 20 dollars"),
     ("in 1989, 1500 people", "in 19 89, 1500 people"),
+    ("In 1989 Berlin had 16 GB of RAM", "In 19 89 Berlin had 16 gigabytes of ram"),
     ("since 2005 and in 2024.", "since 2005 and in 20 24."),
     ("the 1990s, 2000s and late 90s", "the 19 nineties, two thousands and late nineties"),
     ("on 2024-05-12", "on May 12, 20 24"),

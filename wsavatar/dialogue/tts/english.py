@@ -248,7 +248,7 @@ _RULES: tuple[Rule, ...] = (
     _rule(
         r"\b((?:[Ii]n|[Ss]ince|[Ff]rom|[Uu]ntil|[Bb]y|[Bb]efore|[Aa]fter|[Aa]round|year|of|[Dd]uring|"
         r"early|late|to|and|summer|winter|spring|autumn|fall) |[-–(])(1[1-9]\d\d|20[1-9]\d)"
-        r"(?=[.,;:!?)\]–-]|\s*$|\s+(?:and|to|the|an?|at|in|on|when|where|as|but|or|for|with|was|were|"
+        r"(?=[.,;:!?)\]–-]|\s*$|\s+[A-Z]|\s+(?:and|to|the|an?|at|in|on|when|where|as|but|or|for|with|was|were|"
         r"is|by|after|before|he|she|it|they|we|until|because|while|that|which|who|there|from)\b)",
         lambda m: m[1] + _year(m[2]),
     ),
@@ -282,6 +282,7 @@ _RULES: tuple[Rule, ...] = (
     _rule(r"\b([A-Z][a-z]+) ((?:X{1,3}|X?L|L)?(?:IX|IV|V?I{1,3}|V|X))\b", _roman),
     _rule(r"(?<=\b[CF])#", " sharp"),
     _rule(r"#(?=\d)", "number "),
+    _rule(r"\bRAM\b", "ram"),
     _rule(r"#(?=[A-Za-z])", ""),
     _rule(r"(?<=[A-Za-z])/(?=[A-Za-z])", " "),
 )
