@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Faults", "Job", "name_of", "needs", "run_jobs", "scenarios", "selected"]
+__all__ = ["NPM", "Faults", "Job", "name_of", "needs", "run_jobs", "scenarios", "selected"]
 
 ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("STOCK_CLIENTS_PYTHON", "")

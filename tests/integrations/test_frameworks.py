@@ -7,11 +7,12 @@ needs only its framework beside this package.
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.clients.scripts import Faults, Job, name_of, needs, run_jobs, scenarios, selected
+from tests.clients.scripts import NPM, Faults, Job, name_of, needs, run_jobs, scenarios, selected
 from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import spoken, write_wav
 from wsavatar.serve.server import ENDPOINT
@@ -49,3 +50,24 @@ def test_the_avatar_in_a_framework(
         pytest.skip(problem)
     fault = request.getfixturevalue("faults")[script, scenario]
     assert not fault, fault
+
+
+async def test_the_documents_javascript(tmp_path: Path) -> None:
+    """The block of npm's SDK in docs/integrate.md prints what the avatar says."""
+    if problem := needs(Path("realtime.mjs")):
+        pytest.skip(problem)
+    document = (HERE.parents[1] / "docs" / "integrate.md").read_text("utf-8")
+    [block] = re.findall(r"```js\n(.*?)```", document, re.DOTALL)
+    engine = fake_engine(
+        FakeRenderer(), create_dialogue=real_dialogues(tts={"engines": ("espeak",)})
+    )
+    async with running(engine, settings()) as server:
+        script = Path(NPM) / "documented.mjs"
+        script.write_text(block.replace("127.0.0.1:8765", f"127.0.0.1:{server.port}"), "utf-8")
+        process = await asyncio.create_subprocess_exec(
+            "node", str(script), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(40):
+            out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    assert "Hello there." in out.decode(), (out, errors)
