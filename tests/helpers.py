@@ -352,8 +352,11 @@ def real_dialogues(**sections: Any) -> Callable[..., Dialogue]:
 
 
 def settings(**sections: dict[str, Any]) -> Settings:
-    """Settings for a test: any free port, and what is given."""
+    """Settings for a test: any free port, no engines that this machine may have, and what is
+    given."""
     server = {"host": "127.0.0.1", "port": 0, **sections.pop("server", {})}
+    for kind in ("asr", "llm"):
+        sections.setdefault(kind, {"engine": "none"})
     return Settings(server=ServerSettings(**server), **sections)  # type: ignore[arg-type]
 
 

@@ -174,6 +174,7 @@ class ScriptedEndpoint:
         app.router.add_post("/v1/audio/transcriptions", self._on(self._transcription))
         app.router.add_get("/api/version", self._on(self._version))
         app.router.add_get("/api/tags", self._on(self._tags))
+        app.router.add_post("/api/generate", self._on(self._generate))
         return app
 
     def _on(
@@ -213,8 +214,13 @@ class ScriptedEndpoint:
         return web.json_response({"version": "0.5.0"}) if self.ollama else _error(404, "no")
 
     async def _tags(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        models = [{"name": one, "model": one} for one in self.models]
+        models = [
+            {"name": one, "details": {"family": one.partition(":")[0]}} for one in self.models
+        ]
         return web.json_response({"models": models}) if self.ollama else _error(404, "no")
+
+    async def _generate(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"model": body.get("model"), "done": True})
 
     async def _chat(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         answer = self.chat(body) if callable(self.chat) else self._next("chat", self.chat)

@@ -118,5 +118,5 @@ async def test_an_engine_that_is_not_there_says_what_to_type() -> None:
     """Each kind has its line, also where nothing is set up."""
     engines = Engines(NOTHING)
     asr, llm, tts = engines.status()
-    assert "pip install" in asr.problem and "pip install" in llm.problem and not tts.problem
+    assert "pip install" in asr.problem and "llm.engine" in llm.problem and not tts.problem
     assert engines.problem("llm") == llm.problem and not engines.converse

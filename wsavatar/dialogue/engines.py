@@ -141,9 +141,13 @@ class Engines:
     def _status(self, kind: Kind, engine: SharedEngine | None, what: str) -> EngineStatus:
         problem = self._problems.get(kind, "")
         if engine is None:
-            return EngineStatus(kind, "", problem or f"There is no {what}. {_ADVICE}")
+            return EngineStatus(kind, "", problem or f"There is no {what}: {_ADVICE[kind]}")
         ready = kind in self._started and not problem
         return EngineStatus(kind, engine.name, problem, engine.note, ready)
 
 
-_ADVICE = "Install one: pip install 'wsavatar[chat]'; or name one in the configuration."
+_ADVICE: dict[Kind, str] = {
+    "asr": "pip install 'wsavatar[chat]', or set asr.engine and asr.base_url.",
+    "llm": "set llm.engine and llm.base_url, or leave llm.engine auto.",
+    "tts": "set tts.engines.",
+}

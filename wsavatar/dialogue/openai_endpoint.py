@@ -81,13 +81,17 @@ class Endpoint:
         ``timeout_s``: for connecting, and from one piece of an answer to the next.
         """
         openai = self._package()
-        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=_IDLE_S)
+        http_client = openai.DefaultAsyncHttpxClient(
+            limits=type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=_IDLE_S),
+            timeout=timeout_s,
+            trust_env=not self.is_local,  # a proxy does not know this machine
+        )
         client: AsyncOpenAI = openai.AsyncOpenAI(
             base_url=self.base_url,
             api_key=self.key or "none",
             max_retries=0,
             timeout=timeout_s,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout_s),
+            http_client=http_client,
         )
         if not self.is_openais:
             client.organization = client.project = None  # the environment's, of OpenAI
@@ -120,7 +124,7 @@ class Endpoint:
             raise EngineError(
                 "engine_failed", f"{where} reports an error instead of an answer{_code(error)}."
             ) from None
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError):
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError):
             raise self._strange() from None
         except Exception as error:
             if not type(error).__module__.startswith(_HTTP_ERRORS):

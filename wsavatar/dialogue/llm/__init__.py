@@ -8,8 +8,11 @@ from collections.abc import Callable
 from wsavatar.config import LlmSettings
 from wsavatar.dialogue.engine import EngineError
 
+from .automatic import AutomaticModel
 from .base import CallDelta, ChatRequest, Finished, LanguageModel, Part, TextDelta
 from .endpoint import EndpointModel
+from .local import LocalModel
+from .ollama import OllamaModel
 
 __all__ = [
     "CallDelta",
@@ -21,7 +24,11 @@ __all__ = [
     "create_language_model",
 ]
 
-_ENGINES: dict[str, Callable[[LlmSettings], LanguageModel]] = {"openai": EndpointModel}
+_ENGINES: dict[str, Callable[[LlmSettings], LanguageModel]] = {
+    "openai": EndpointModel,
+    "ollama": OllamaModel,
+    "local": LocalModel,
+}
 
 
 def create_language_model(settings: LlmSettings) -> LanguageModel | None:
@@ -40,8 +47,8 @@ def create_language_model(settings: LlmSettings) -> LanguageModel | None:
     return make(settings)
 
 
-def _automatic(settings: LlmSettings) -> LanguageModel | None:
+def _automatic(settings: LlmSettings) -> LanguageModel:
     configured = settings.base_url or settings.api_key.get_secret_value()
     if configured or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY"):
         return EndpointModel(settings)
-    return None
+    return AutomaticModel(settings)

@@ -11,7 +11,7 @@ from .base import ChatRequest, LanguageModel, TextDelta
 
 __all__ = ["checked"]
 
-_QUESTION = {"role": "user", "content": "Say hello in one word."}
+_QUESTION = {"role": "user", "content": "Hello!"}
 _MAX_TOKENS = 300
 """Enough for a model that thinks before it answers."""
 
