@@ -74,10 +74,10 @@ export class Transcript {
 
   /** @param {string} id  the response's */
   avatarBegan(id) {
-    // Speech that did not become a turn was a cough, or "mm-hmm".
-    for (const draft of this.entries.filter(({ who, committed }) => who === "user" && !committed)) {
-      this.#forget(draft);
-    }
+    // Speech that did not become a turn, or had no words, was a cough.
+    const isCough = (/** @type {Entry} */ { who, committed, state, text }) =>
+      who === "user" && (!committed || (state === "done" && !text));
+    for (const cough of this.entries.filter(isCough)) this.#forget(cough);
     const last = this.entries[this.entries.length - 1];
     if (last?.who === "avatar" && last.state === "cut") {
       last.id = id;
@@ -94,7 +94,7 @@ export class Transcript {
   avatarSaid(id, text) {
     const entry = this.#find("avatar", id);
     if (!entry || entry.state !== "live") return;
-    const joined = entry.before ? `${entry.before} ${text}`.trim() : text;
+    const joined = goingOn(entry.before, text);
     if (joined !== entry.text) this.#change(entry, joined, "live");
   }
 
@@ -155,4 +155,24 @@ export class Transcript {
     entry.state = state;
     this.onChange(entry);
   }
+}
+
+/** An answer may go on a few words before where it stopped. */
+const MOST_REPEATED = 8;
+
+/**
+ * @param {string} before  what was heard before it was interrupted
+ * @param {string} text  what was heard since
+ */
+function goingOn(before, text) {
+  if (!before || !text) return before || text;
+  const said = before.split(/\s+/);
+  const words = text.split(/\s+/);
+  for (let count = Math.min(MOST_REPEATED, said.length); count > 0; count--) {
+    const end = said.slice(-count);
+    if (end.slice(0, words.length).join(" ") === words.slice(0, count).join(" ")) {
+      return [...said, ...words.slice(count)].join(" ");
+    }
+  }
+  return `${before} ${text}`;
 }

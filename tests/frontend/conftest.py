@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,42 @@ import soundfile
 import soxr
 
 from tests.browser import FLAGS, WATCH, chromium, others_use
+from tests.cut_proxy import CutProxy
+from tests.dialogue.scripted_endpoint import ScriptedEndpoint, scripted_endpoint
 from tests.page_server import PageServer, light_settings, product_settings
 
 OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+def script() -> Iterator[ScriptedEndpoint]:
+    """The language model and the recognition of the page's server: they answer as a test says."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="scripted endpoint")
+    thread.start()
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(20)
+
+    serving = scripted_endpoint()
+    try:
+        yield run(serving.__aenter__())
+        run(serving.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture(scope="package")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, script: ScriptedEndpoint
+) -> Iterator[PageServer]:
     """One server for all tests of the page."""
-    chromium()
     directory = tmp_path_factory.mktemp("server")
-    running = PageServer(light_settings(directory), directory / "server.log")
+    engines = [f"llm.base_url={script.url}", f"asr.base_url={script.url}", "llm.api_key=any"]
+    settings = [*light_settings(directory), *engines, "asr.api_key=any"]
+    running = PageServer(settings, directory / "server.log")
     running.start()
     yield running
     running.stop()
@@ -72,7 +99,7 @@ def load_page(server: PageServer, browsers: Callable[[tuple[str, ...]], Any]) ->
         query: str = "",
         *,
         flags: tuple[str, ...] = (),
-        of: PageServer = server,
+        of: PageServer | CutProxy = server,
         script: str = "",
         **context: Any,
     ) -> Any:
@@ -115,10 +142,10 @@ def spoken_wav(samples_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="package")
 def turn_wav(spoken_wav: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One turn: three seconds of that speech, then silence."""
+    """One turn: three seconds of that speech, then silence for an answer."""
     samples, rate = soundfile.read(spoken_wav, dtype="float32")
     loud = int(np.argmax(np.abs(samples) > 0.05))
-    turn = np.concatenate([samples[loud : loud + 3 * rate], np.zeros(3 * rate, np.float32)])
+    turn = np.concatenate([samples[loud : loud + 3 * rate], np.zeros(15 * rate, np.float32)])
     path = tmp_path_factory.mktemp("turn") / "turn.wav"
     soundfile.write(path, turn, rate, subtype="PCM_16")
     return path

@@ -41,6 +41,22 @@ test("an answer that goes on after a cough is one entry", () => {
   assert.deepEqual(told(transcript), [["avatar", "The quick brown fox jumps.", "done"]]);
 });
 
+test("words that are said again as an answer goes on stand there once", () => {
+  const transcript = new Transcript();
+  transcript.avatarBegan("resp_1");
+  transcript.avatarSaid("resp_1", "The quick brown fox");
+  transcript.avatarEnded("resp_1", "cut");
+  transcript.userBegan("item_1");
+  transcript.userCommitted("item_1");
+  transcript.userSaid("item_1", "");
+  transcript.avatarBegan("resp_2");
+  transcript.avatarSaid("resp_2", "brown");
+  assert.deepEqual(told(transcript), [["avatar", "The quick brown fox", "live"]]);
+  transcript.avatarSaid("resp_2", "brown fox jumps");
+  transcript.avatarEnded("resp_2", "done");
+  assert.deepEqual(told(transcript), [["avatar", "The quick brown fox jumps", "done"]]);
+});
+
 test("an answer after a turn of the user's is another entry", () => {
   const transcript = new Transcript();
   transcript.avatarBegan("resp_1");
