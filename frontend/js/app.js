@@ -70,7 +70,8 @@ function realtimeUrl(resumption) {
  * @returns {import("./protocol.js").Wishes & {hold: boolean}}
  */
 function wishes() {
-  const voice = view.voice.options.length ? { voice: view.voice.value } : {};
+  const foreign = view.mode === "upstream"; // the voices are this server's, not the upstream's
+  const voice = view.voice.options.length ? { voice: foreign ? "" : view.voice.value } : {};
   return {
     avatar: avatarId,
     mode: view.mode,
@@ -107,7 +108,9 @@ async function prepare() {
   await server.ready((phase, text) => view.phase(phase, text));
   await Promise.all([askForVoices(), askForEngines()]);
   /** @type {Mode[]} */
-  const modes = chat.ready ? ["chat", "mirror", "parrot"] : ["mirror", "parrot"];
+  const modes = ["mirror", "parrot"];
+  if (chat.ready) modes.unshift("chat");
+  if (chat.upstream) modes.unshift("upstream");
   view.mode = chosen(modes, [query.get("mode"), remembered("mode")], modes[0]);
   const { avatars, fallback } = await server.avatars();
   const ids = avatars.map(({ id }) => id);

@@ -5,7 +5,7 @@
  */
 
 /**
- * @typedef {"asr" | "llm" | "tts"} Kind
+ * @typedef {"asr" | "llm" | "tts" | "upstream"} Kind
  * @typedef {object} Engine
  * @property {Kind} kind
  * @property {string} name  as "faster-whisper, base.en, on the CPU"
@@ -18,12 +18,13 @@
  * @property {boolean} hears  it understands speech; else messages can be typed
  * @property {string[]} problems  a sentence each
  * @property {string[]} notes
+ * @property {boolean} upstream  another server can talk instead
  *
  * @typedef {{id: string, name: string, language: string}} VoiceChoice
  */
 
 /** @type {Record<Kind, string>} */
-const WHAT = { asr: "Speech recognition", llm: "The language model", tts: "The voice" };
+const WHAT = { asr: "Speech recognition", llm: "The language model", tts: "The voice", upstream: "The upstream" };
 
 /**
  * @param {unknown} answer  of `/api/engines`; null: there is none
@@ -42,6 +43,7 @@ export function chatState(answer) {
     ready: known && !broken("llm") && !broken("tts"),
     hears: known && !broken("asr"),
     problems: faulty.map(({ kind, problem }) => `${WHAT[kind]}: ${problem}`),
+    upstream: engines.some(({ kind }) => kind === "upstream"),
     notes: engines.filter(({ note, problem }) => note && !problem).map(({ note }) => note),
   };
 }

@@ -161,7 +161,7 @@ export function pcm16FromFloat(samples) {
 }
 
 /**
- * @typedef {"chat" | "mirror" | "parrot"} Mode
+ * @typedef {"chat" | "mirror" | "parrot" | "upstream"} Mode
  *
  * @typedef {object} Wishes  what the page asks of a session
  * @property {string} [avatar]

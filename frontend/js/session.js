@@ -136,7 +136,7 @@ export class Session {
   say(text) {
     this.askedMs = this.now();
     if (!this.agreed) return this.away.note({ text });
-    if (this.wishes().mode !== "chat") {
+    if (!["chat", "upstream"].includes(this.wishes().mode)) {
       this.speakPending = this.connection.send(events.speak(text));
       return;
     }

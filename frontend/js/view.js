@@ -22,6 +22,12 @@ const MODES = {
     "Type something for it to say",
     "Say it",
   ],
+  upstream: [
+    "Another server listens and answers; the avatar is its face.",
+    "Message",
+    "Type a message",
+    "Send",
+  ],
   parrot: [
     "It listens, then says your words back.",
     "Text for the avatar to say",
@@ -202,10 +208,11 @@ export class View {
    * Is a conversation possible, and what is to be known of it?
    * @param {import("./engines.js").ChatState} state
    */
-  chat({ known, ready, problems, notes }) {
+  chat({ known, ready, problems, notes, upstream }) {
     element("mode-chat").hidden = !known;
+    element("mode-upstream").hidden = !upstream;
     for (const input of this.modes) if (input.value === "chat") input.disabled = !ready;
-    list("missing", problems);
+    list("missing", upstream ? [] : problems);
     list("notes", notes);
     this.showMode();
   }

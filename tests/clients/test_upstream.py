@@ -21,8 +21,10 @@ HERE = Path(__file__).parent
 pytestmark = [pytest.mark.slow, needs_clients]
 
 ESPEAK = {"engines": ("espeak",)}
-LOCAL = {"text_only", "settings_of_other_kinds"}
-"""Scenarios of what a parrot refuses before anybody else is asked."""
+PARROTS = {"text_only", "settings_of_other_kinds"}
+"""Of what a parrot refuses before anybody is asked."""
+SHORT = {"a_voice_is_answered", "an_answer_is_interrupted", "the_session_changes"}
+"""Of clients other than `openai`, what shows the way through."""
 
 
 def _name(value: object) -> str:
@@ -52,7 +54,11 @@ def faults(
 
 @pytest.mark.parametrize(
     ("script", "scenario"),
-    [one for one in scenarios(HERE.glob("use_*.py")) if one[1] not in LOCAL],
+    [
+        (script, name)
+        for script, name in scenarios(HERE.glob("use_*.py"))
+        if name in SHORT or (script.stem == "use_openai" and name not in PARROTS)
+    ],
     ids=_name,
 )
 def test_a_stock_client_works_unchanged(

@@ -96,6 +96,7 @@ test("with all engines there is a conversation, and their notes are shown", () =
     hears: true,
     problems: [],
     notes: ["A small model."],
+    upstream: false,
   });
   assert.deepEqual(chatState({ engines: ENGINES }), chatState(ENGINES));
 });
@@ -127,8 +128,16 @@ test("a server that tells nothing of engines has no conversation", () => {
       hears: false,
       problems: [],
       notes: [],
+      upstream: false,
     });
   }
+});
+
+test("another server that talks is a choice, whatever this one has", () => {
+  const there = { kind: "upstream", name: "api.openai.com", problem: "", note: "", ready: true };
+  assert.equal(chatState([...ENGINES, there]).upstream, true);
+  const state = chatState([...without("llm"), there]);
+  assert.deepEqual([state.upstream, state.ready], [true, false]);
 });
 
 test("voices are a choice where there are two", () => {

@@ -9,7 +9,7 @@ from wsavatar.errors import WsavatarError
 
 __all__ = ["EngineError", "EngineStatus", "Kind", "SharedEngine"]
 
-Kind = Literal["asr", "llm", "tts"]
+Kind = Literal["asr", "llm", "tts", "upstream"]
 
 
 class EngineError(WsavatarError, RuntimeError):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import urlsplit
 
 from wsavatar.config import Settings
 
@@ -87,11 +88,14 @@ class Engines:
         """Every kind of engine, in the order of a turn. Called on the event loop: an engine that
         does not work is tried again meanwhile."""
         self._try_again()
-        return (
+        own = [
             self._status("asr", self.recognizer, "speech recognition"),
             self._status("llm", self.language_model, "language model"),
             self._status("tts", self.voices, "voice"),
-        )
+        ]
+        host = urlsplit(self.settings.upstream.url).netloc
+        # Whether it works is known to the sessions that use it.
+        return [*own, EngineStatus("upstream", host, ready=True)] if host else own
 
     def failed(self, kind: Kind, error: EngineError) -> None:
         """An engine that had started failed while it was used."""
