@@ -3,24 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import importlib.metadata
 import json
+import queue
+import re
 import socket
+import threading
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.dialogue.scripted_endpoint import scripted_endpoint
 from wsavatar import machine
 from wsavatar.commands import doctor
 from wsavatar.commands.doctor import NEEDED_PACKAGES, OPTIONAL_PACKAGES, Finding
-from wsavatar.config import Settings, load_settings
+from wsavatar.config import AsrSettings, LlmSettings, Settings, TtsSettings, load_settings
 
 ROOT = Path(__file__).parents[2]
+NO_ENGINES = {"asr.engine": "none", "llm.engine": "none", "tts.engines": "espeak"}
 
 
 def found(check, settings: Settings | None = None) -> list[Finding]:
     return list(check(settings or load_settings()))
+
+
+@contextlib.contextmanager
+def endpoint_in_a_thread() -> Iterator[str]:
+    """A scripted endpoint beside a command that has an event loop of its own."""
+    ready: queue.Queue[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with scripted_endpoint() as endpoint:
+            ready.put((endpoint.url, asyncio.get_running_loop(), over))
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="endpoint")
+    thread.start()
+    url, loop, over = ready.get(timeout=10)
+    try:
+        yield url
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 def run(capsys, findings: list[Finding], monkeypatch, *, as_json: bool = False) -> tuple[int, str]:
@@ -107,14 +136,58 @@ def test_a_check_that_fails_is_a_finding(monkeypatch) -> None:
         raise RuntimeError("no /proc here")
 
     monkeypatch.setattr(machine, "describe", broken)
-    findings = list(doctor.examine(load_settings()))
+    findings = list(doctor.examine(load_settings(None, NO_ENGINES)))
     assert Finding(
         "devices", "missing", "could not be examined: no /proc here", "see --verbose"
     ) in (findings)
     assert {"python", "package", "page", "weights", "port"} <= {f.topic for f in findings}
 
 
-@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("optional", 0), ("missing", 1)])
+def test_each_engine_of_a_conversation_is_used() -> None:
+    """What the recogniser understood, the model said and the voice took, a line each."""
+    with endpoint_in_a_thread() as url:
+        chosen = {"base_url": url, "engine": "openai"}
+        settings = Settings(
+            asr=AsrSettings(**chosen),  # type: ignore[arg-type]
+            llm=LlmSettings(**chosen),  # type: ignore[arg-type]
+            tts=TtsSettings(engines=("openai", "espeak"), base_url=url),
+        )
+        findings = found(doctor._engines, settings)
+    assert [(one.topic, one.status) for one in findings] == [
+        ("recognition", "ok"),
+        ("model", "ok"),
+        ("voice", "ok"),
+        ("voice", "ok"),
+    ]
+    heard, model, *voices = [one.detail for one in findings]
+    assert "understood 'Hello there.' in " in heard
+    assert "It says 'Hello. I am a script.', first after " in model
+    assert all(re.search(r"spoke a word, first after \d", one) for one in voices)
+
+
+def test_an_engine_that_is_not_set_up_is_no_failure() -> None:
+    """`none` and what `auto` does not find are optional; the line says what to type."""
+    findings = found(doctor._engines, load_settings(None, NO_ENGINES))
+    assert [one.status for one in findings] == ["optional", "optional", "ok"]
+    assert "pip install" in findings[0].detail and "llm.engine" in findings[1].detail
+
+
+def test_an_engine_that_is_configured_and_fails_is_a_failure() -> None:
+    """Named in the settings: not there, not reachable, or unknown."""
+    chosen = {
+        "asr.engine": "ears",
+        "llm.engine": "openai",
+        "llm.base_url": "http://127.0.0.1:9/v1",
+        "tts.engines": "flite",
+    }
+    findings = found(doctor._engines, load_settings(None, chosen))
+    assert [one.status for one in findings] == ["failed"] * 3
+    assert "127.0.0.1:9" in findings[1].detail and "faster-whisper" in findings[0].detail
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("ok", 0), ("optional", 0), ("missing", 1), ("failed", 1)]
+)
 def test_the_exit_code_says_whether_serving_is_possible(
     status, code: int, capsys, monkeypatch
 ) -> None:

@@ -1,11 +1,13 @@
 """The ``doctor`` command: reports what is installed, what is missing, and how to install it.
 
-Checks report only; they change nothing. This module knows what serving needs, not how it works.
+Checks report only; they change nothing, but engines that have to prepare a model do so. This module
+knows what serving needs, not how it works.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import json
 import logging
@@ -14,18 +16,21 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from wsavatar import machine
 from wsavatar.config import Settings
 from wsavatar.resources import resource_dir
 
+if TYPE_CHECKING:
+    from wsavatar.dialogue.engine import SharedEngine
+    from wsavatar.dialogue.tts import Voices
+
 __all__ = ["Finding", "add_arguments", "examine", "run"]
 
 _log = logging.getLogger(__name__)
 
-Status = Literal["ok", "missing", "optional"]
+Status = Literal["ok", "missing", "failed", "optional"]
 
 NEEDED_PACKAGES = (
     "websockets",
@@ -51,12 +56,15 @@ OPTIONAL_PACKAGES = {
     "edge-tts": "the online voices of avatar.speak",
     "espeakng-loader": "the offline voice of avatar.speak",
 }
+_ENGINE_S = 180.0
+"""For one engine, with the preparation of a model at its first use."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line of the report. ``missing``: serving is impossible; ``optional``: a feature is."""
+    """A line of the report. ``missing``: serving is impossible; ``failed``: a feature that is
+    configured does not work; ``optional``: one that is not configured."""
 
     topic: str
     status: Status
@@ -70,13 +78,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Print the findings. Returns 1 if something that serving needs is missing, else 0."""
-    findings = list(examine(settings))
+    """Print the findings. Returns 1 if something that serving needs is missing, or something that
+    is configured does not work, else 0."""
+    findings = []
+    for finding in examine(settings):
+        findings.append(finding)
+        if not args.json:
+            print("\n".join(_lines(finding)), flush=True)  # the next check may take long
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        print("\n".join(_lines(findings)))
-    return 1 if any(finding.status == "missing" for finding in findings) else 0
+        print("\n".join(["", *_summary(findings)]))
+    return 1 if any(finding.status in ("missing", "failed") for finding in findings) else 0
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -86,7 +99,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         _packages,
         _devices,
         _jpeg,
-        _voice,
+        _engines,
         _page,
         _weights,
         _avatars,
@@ -102,15 +115,26 @@ def examine(settings: Settings) -> Iterator[Finding]:
             yield Finding(topic, "missing", f"could not be examined: {error}", "see --verbose")
 
 
-def _lines(findings: list[Finding]) -> Iterator[str]:
-    marks: dict[Status, str] = {"ok": "ok      ", "missing": "MISSING ", "optional": "optional"}
-    for finding in findings:
-        yield f"{marks[finding.status]}  {finding.topic:<12} {finding.detail}"
-        if finding.remedy:
-            yield f"{'':24}-> {finding.remedy}"
+_MARKS: dict[Status, str] = {
+    "ok": "ok      ",
+    "missing": "MISSING ",
+    "failed": "FAILED  ",
+    "optional": "optional",
+}
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    yield f"{_MARKS[finding.status]}  {finding.topic:<12} {finding.detail}"
+    if finding.remedy:
+        yield f"{'':24}-> {finding.remedy}"
+
+
+def _summary(findings: list[Finding]) -> Iterator[str]:
     missing = sum(finding.status == "missing" for finding in findings)
-    yield ""
+    failed = sum(finding.status == "failed" for finding in findings)
     yield f"{missing} missing: serving is not possible yet" if missing else "nothing missing"
+    if failed:
+        yield f"{failed} failed: what is configured does not work"
 
 
 def _python(settings: Settings) -> Iterator[Finding]:
@@ -169,20 +193,56 @@ def _jpeg(settings: Settings) -> Iterator[Finding]:
         yield Finding("jpeg", "optional", detail, "apt-get install libturbojpeg0")
 
 
-def _voice(settings: Settings) -> Iterator[Finding]:
-    try:
-        import espeakng_loader  # type: ignore[import-untyped]
+def _engines(settings: Settings) -> Iterator[Finding]:
+    """Uses each engine of a conversation once."""
+    yield from asyncio.run(_use_engines(settings))
 
-        library, data = espeakng_loader.get_library_path(), espeakng_loader.get_data_path()
-    except (ImportError, OSError, RuntimeError) as error:
-        remedy = "pip install espeakng-loader"
-        yield Finding("voice", "optional", f"no offline voice: {error}", remedy)
-        return
-    if Path(library).is_file() and Path(data).is_dir():
-        yield Finding("voice", "ok", f"espeak-ng at {library}")
-    else:
-        remedy = "pip install --force-reinstall espeakng-loader"
-        yield Finding("voice", "optional", f"espeak-ng is incomplete at {library}", remedy)
+
+async def _use_engines(settings: Settings) -> list[Finding]:
+    from wsavatar.dialogue.engines import Engines
+
+    engines = Engines(settings)
+    absent = {one.kind: one.problem for one in engines.status()}
+    try:
+        recognition = await _use(
+            "recognition", engines.recognizer, settings.asr.engine, absent["asr"]
+        )
+        model = await _use("model", engines.language_model, settings.llm.engine, absent["llm"])
+        return [recognition, model, *await _use_voices(engines.voices, absent["tts"])]
+    finally:
+        await engines.close()
+
+
+async def _use(topic: str, engine: SharedEngine | None, chosen: str, absent: str) -> Finding:
+    """``chosen``: the engine of the settings; ``absent``: why there is none."""
+    from wsavatar.dialogue.engine import EngineError
+
+    if engine is None:
+        by_itself = chosen in ("auto", "none")
+        return Finding(topic, "optional" if by_itself else "failed", absent)
+    try:
+        async with asyncio.timeout(_ENGINE_S):
+            await engine.start()
+            return Finding(topic, "ok", f"{engine.name}: {await engine.check()}")
+    except TimeoutError:
+        return Finding(topic, "failed", f"{engine.name} did nothing in {_ENGINE_S:g} s")
+    except EngineError as error:
+        not_set_up = chosen == "auto" and error.code == "engine_missing"
+        return Finding(topic, "optional" if not_set_up else "failed", str(error))
+
+
+async def _use_voices(voices: Voices | None, absent: str) -> list[Finding]:
+    """A line for each; one that fails is no failure where another one speaks."""
+    if voices is None:
+        return [Finding("voice", "failed", absent)]
+    checks = await voices.check_each()
+    none = all(one.problem for one in checks)
+    return [
+        Finding("voice", "failed" if none else "optional", one.problem)
+        if one.problem
+        else Finding("voice", "ok", f"{one.name} spoke a word, first after {one.seconds:.2f} s")
+        for one in checks
+    ]
 
 
 def _page(settings: Settings) -> Iterator[Finding]:
