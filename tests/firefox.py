@@ -66,6 +66,8 @@ def sound_card(directory: Path) -> Iterator[SoundCard]:
     modules = [
         "module-null-sink sink_name=speaker",
         "module-null-sink sink_name=microphone",
+        # Firefox leaves out monitors of loudspeakers, but not what is made of them.
+        "module-remap-source source_name=heard master=microphone.monitor",
         f"module-native-protocol-unix auth-anonymous=1 socket={socket}",
     ]
     options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no"]
@@ -83,7 +85,7 @@ def sound_card(directory: Path) -> Iterator[SoundCard]:
 
         _wait_until(lambda: control("info"), process, directory / "pulse.log")
         assert control("set-default-sink", "speaker")
-        assert control("set-default-source", "microphone.monitor")
+        assert control("set-default-source", "heard")
         yield SoundCard(server)
     finally:
         process.terminate()

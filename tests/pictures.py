@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 from PIL import Image
 
-from tests.browser import FLAGS, chromium
+from tests.browser import FLAGS, WATCH, chromium
 from tests.dialogue.scripted_endpoint import Answer, scripted_endpoint
 from tests.page_server import PageServer, product_settings
 from wsavatar.media.video import read_video
@@ -72,13 +72,15 @@ def _photograph(url: str, path: Path) -> None:
         try:
             browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
             view = browser.new_page(viewport={"width": 1180, "height": 760})
+            view.add_init_script(path=WATCH)
             view.goto(f"{server.url}?mode=chat&avatar={AVATAR}")
             view.wait_for_selector("#start:enabled", timeout=120_000)
             view.fill("#speak-text", QUESTION)
             view.press("#speak-text", "Enter")
             view.evaluate("document.activeElement.blur()")
-            view.wait_for_function(
-                "document.querySelector('#said span').textContent.includes('I answer')"
+            view.wait_for_function(  # and a frame of its speech is on the screen
+                "document.querySelector('#said span').textContent.includes('I think') &&"
+                " performance.now() - watch.draws.at(-1)[3] < 60"
             )
             view.screenshot(path=path)
             browser.close()

@@ -314,7 +314,7 @@ function showPhase() {
   else if (speech?.started) view.phase("speaking", "Speaking");
   else if (session.thinking) view.phase("thinking", "Thinking");
   else if (session.userSpeaks || talk.held) view.phase("hearing", "Listening");
-  else if (microphone?.level) view.phase("listening", talk.byHand ? "Hold to talk" : "Listening");
+  else if (microphone?.isOpen) view.phase("listening", talk.byHand ? "Hold to talk" : "Listening");
   else view.phase("listening", "Connected");
 }
 

@@ -146,7 +146,7 @@ def test_what_you_say_is_shown_while_you_say_it(open_chat: OpenPage) -> None:
 def test_chat_comes_first_and_its_note_is_shown(open_chat: OpenPage) -> None:
     """With all engines the page opens in chat, and says what is to be known of them."""
     page = open_chat()
-    first = page.locator("input[name=mode]").first
+    first = page.locator(".modes label:visible input").first
     expect(first).to_have_value("chat")
     expect(first).to_be_checked()
     expect(page.locator("#notes")).to_have_text("A 135 M model.")
