@@ -145,7 +145,7 @@ class Firefox:
     def wait_for(self, condition: str, timeout_s: float = 30.0) -> None:
         """Until this is true in the page. Raises TimeoutError."""
         deadline = time.monotonic() + timeout_s
-        while not self.evaluate(condition):
+        while not self.evaluate(f"!!({condition})"):
             if time.monotonic() > deadline:
                 status = self.evaluate("document.querySelector('#status')?.textContent")
                 raise TimeoutError(f"not in {timeout_s:g} s: {condition}; the page says {status!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,24 @@ def test_firefox_keeps_face_and_speech_in_step(
         assert_in_step(report, generations(report)[1], at_least_frames=100)
 
     once_more(check)
+    assert browser.complaints == []
+
+
+def test_firefox_hears_and_answers(
+    browser: Firefox, server: PageServer, card: SoundCard, turn_wav: Path
+) -> None:
+    """What the microphone hears is transcribed and answered."""
+    open_page(browser, server, "?mode=chat")
+    browser.click("#start")
+    browser.wait_for("document.querySelector('#status').textContent === 'Listening'")
+    playing = card.play(turn_wav)
+    try:
+        browser.wait_for("document.querySelector('#log .user')", 60)
+        browser.wait_for("document.querySelector('#log .avatar')", 60)
+        browser.wait_for("watch.draws.length > 10", 60)
+    finally:
+        playing.terminate()
+        playing.wait()
     assert browser.complaints == []
 
 
