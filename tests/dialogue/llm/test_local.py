@@ -91,13 +91,18 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def of_file(file: Path, **settings: Any) -> LocalModel:
-    return LocalModel(LlmSettings(model=str(file), **settings))
+async def started(pipe: Pipe, file: Path, **settings: Any) -> LocalModel:
+    model = LocalModel(LlmSettings(model=str(file), **settings))
+    await model.start()
+    assert len(pipe.prompts) == 1  # it is asked once, so that the first answer is not slow
+    pipe.prompts.clear()
+    pipe.configs.clear()
+    return model
 
 
 async def test_an_answer_comes_token_by_token(pipe: Pipe, file: Path) -> None:
     """A character of several tokens comes whole; the limit of the request is the model's."""
-    model = of_file(file)
+    model = await started(pipe, file)
     parts = [part async for part in model.answer(asking("Olé!"))]
     assert parts == [*map(TextDelta, "Olé!"), Finished("stop")]
     parts = [part async for part in model.answer(asking("Hello", max_tokens=2))]
@@ -108,7 +113,7 @@ async def test_an_answer_comes_token_by_token(pipe: Pipe, file: Path) -> None:
 
 async def test_closing_an_answer_stops_the_model_between_tokens(pipe: Pipe, file: Path) -> None:
     """No token more than the one that is being written; the next session is served."""
-    model = of_file(file)
+    model = await started(pipe, file)
     async with aclosing(model.answer(asking("Hello there"))) as parts:
         assert await anext(parts) == TextDelta("H")
         pipe.gate.clear()
@@ -121,8 +126,7 @@ async def test_closing_an_answer_stops_the_model_between_tokens(pipe: Pipe, file
 
 async def test_sessions_are_served_in_order(pipe: Pipe, file: Path) -> None:
     """One after another; who gives up while it waits costs the model nothing."""
-    model = of_file(file)
-    await model.start()
+    model = await started(pipe, file)
     order: list[str] = []
 
     async def ask(text: str) -> None:
@@ -143,8 +147,7 @@ async def test_sessions_are_served_in_order(pipe: Pipe, file: Path) -> None:
 
 async def test_a_model_that_is_too_slow_is_an_error(pipe: Pipe, file: Path) -> None:
     """So is one that fails; both say it in words."""
-    model = of_file(file, timeout_s=0.05)
-    await model.start()
+    model = await started(pipe, file, timeout_s=0.5)
     pipe.gate.clear()
     with pytest.raises(EngineError, match="busy") as caught:
         await anext(model.answer(asking("Hello")))
@@ -159,7 +162,7 @@ async def test_a_model_that_is_too_slow_is_an_error(pipe: Pipe, file: Path) -> N
 
 async def test_settings_reach_the_model(pipe: Pipe, file: Path) -> None:
     """Temperature, and the longest answer."""
-    model = of_file(file, temperature=0.4, max_tokens=77)
+    model = await started(pipe, file, temperature=0.4, max_tokens=77)
     assert [part async for part in model.answer(asking("x"))]
     config = pipe.configs[0]
     assert (config.do_sample, config.temperature, config.max_new_tokens) == (True, 0.4, 77)
@@ -171,7 +174,7 @@ async def test_a_text_cannot_pretend_to_be_another_part_of_the_prompt(
 ) -> None:
     """Marks of the prompt's parts are taken out of texts; pictures and tools' outputs are left
     out."""
-    model = of_file(file)
+    model = await started(pipe, file)
     picture = {"type": "image_url", "image_url": {"url": "data:"}}
     request = ChatRequest(
         (
@@ -199,7 +202,7 @@ def test_what_is_not_there_says_what_to_type(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_a_file_that_is_no_model(file: Path) -> None:
     """The real library refuses it; the error has its reason."""
-    model = of_file(file)
+    model = LocalModel(LlmSettings(model=str(file)))
     with pytest.raises(EngineError, match="cannot be loaded") as caught:
         await model.start()
     assert caught.value.code == "engine_failed"

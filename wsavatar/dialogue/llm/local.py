@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,9 @@ class LocalModel:
             if self._pipe is None:
                 loop = asyncio.get_running_loop()
                 self._pipe = await loop.run_in_executor(self._thread, self._load)
+                warming = ChatRequest(({"role": "user", "content": "Hello!"},), max_tokens=1)
+                async for _ in self._written(warming):  # the first answer would be slow
+                    pass
 
     async def check(self) -> str:
         await self.start()
@@ -90,6 +94,11 @@ class LocalModel:
 
     async def answer(self, request: ChatRequest) -> AsyncGenerator[Part, None]:
         await self.start()
+        async with aclosing(self._written(request)) as parts:
+            async for part in parts:
+                yield part
+
+    async def _written(self, request: ChatRequest) -> AsyncGenerator[Part, None]:
         job = _Job(self._prompt(request), self._config(request), is_small=self._path is None)
         self._jobs.add(job)
         try:

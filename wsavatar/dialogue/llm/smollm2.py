@@ -132,6 +132,7 @@ def _widen(source: Path, target: Path) -> None:
     """Write a GGUF file's quantised weights in 8 bits, and everything else as it is."""
     import gguf
 
+    logging.getLogger("gguf").setLevel(logging.WARNING)  # it tells of every file
     floats = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
     wide = gguf.GGMLQuantizationType.Q8_0
     reader = gguf.GGUFReader(source)
