@@ -24,7 +24,8 @@ __all__ = ["EndpointModel"]
 
 _log = logging.getLogger(__name__)
 
-_OPENAI_MODEL = "gpt-5-mini"
+_OPENAI_MODEL = "gpt-4.1-mini"
+"""It begins to answer at once; models that think first are too slow for a conversation."""
 _REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -33,9 +34,8 @@ class EndpointModel:
 
     note = ""
 
-    def __init__(self, settings: LlmSettings, *, called: str = "") -> None:
+    def __init__(self, settings: LlmSettings) -> None:
         self._settings = settings
-        self._called = called
         self._endpoint = Endpoint.of(
             settings.base_url,
             settings.api_key.get_secret_value(),
@@ -47,8 +47,9 @@ class EndpointModel:
 
     @property
     def name(self) -> str:
-        where = self._called or self._endpoint.host
-        return f"{self._model} at {where}" if self._model else where
+        where = self._endpoint.host
+        model = self._model.rpartition("/")[2] if self._model.startswith("/") else self._model
+        return f"{model} at {where}" if model else where
 
     async def start(self) -> None:
         """Connect, so that the first answer does not wait for it; choose a model if none is named.
