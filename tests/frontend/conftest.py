@@ -22,7 +22,7 @@ OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(scope="package")
-def script() -> Iterator[ScriptedEndpoint]:
+def scripted() -> Iterator[ScriptedEndpoint]:
     """The language model and the recognition of the page's server: they answer as a test says."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="scripted endpoint")
@@ -43,11 +43,11 @@ def script() -> Iterator[ScriptedEndpoint]:
 
 @pytest.fixture(scope="package")
 def server(
-    tmp_path_factory: pytest.TempPathFactory, script: ScriptedEndpoint
+    tmp_path_factory: pytest.TempPathFactory, scripted: ScriptedEndpoint
 ) -> Iterator[PageServer]:
     """One server for all tests of the page."""
     directory = tmp_path_factory.mktemp("server")
-    engines = [f"llm.base_url={script.url}", f"asr.base_url={script.url}", "llm.api_key=any"]
+    engines = [f"llm.base_url={scripted.url}", f"asr.base_url={scripted.url}", "llm.api_key=any"]
     settings = [*light_settings(directory), *engines, "asr.api_key=any"]
     running = PageServer(settings, directory / "server.log")
     running.start()

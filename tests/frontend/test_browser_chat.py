@@ -23,10 +23,10 @@ OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def plain_answers(script: ScriptedEndpoint) -> None:
+def plain_answers(scripted: ScriptedEndpoint) -> None:
     """Each test begins with the same script."""
-    script.chat[:] = [Answer("Paris is the capital", " of France.")]
-    script.transcriptions[:] = [Answer("What is the capital of France?")]
+    scripted.chat[:] = [Answer("Paris is the capital", " of France.")]
+    scripted.transcriptions[:] = [Answer("What is the capital of France?")]
 
 
 @pytest.fixture
@@ -66,35 +66,37 @@ def test_a_spoken_question_is_heard_understood_and_answered(
     assert page.complaints == []
 
 
-def test_a_typed_question_is_answered(open_page: OpenPage, script: ScriptedEndpoint) -> None:
+def test_a_typed_question_is_answered(open_page: OpenPage, scripted: ScriptedEndpoint) -> None:
     """A typed message reaches the language model as the user's, and the answer is spoken."""
     page = open_page("?mode=chat")
     send(page, "And of Italy?")
     expect(avatar_said(page)).to_have_text("Paris is the capital of France.", timeout=60_000)
-    asked = [one for one in script.asked if one.path.endswith("/chat/completions")]
+    asked = [one for one in scripted.asked if one.path.endswith("/chat/completions")]
     assert asked[-1].body["messages"][-1] == {"role": "user", "content": "And of Italy?"}
     send(page, "Once more")
     expect(avatar_said(page)).to_have_count(2, timeout=60_000)
 
 
 def test_a_language_model_that_fails_is_explained(
-    open_page: OpenPage, script: ScriptedEndpoint
+    open_page: OpenPage, scripted: ScriptedEndpoint
 ) -> None:
     """The page says what went wrong, and the next message is answered."""
     page = open_page("?mode=chat")
-    script.chat[:] = [Answer("the model is broken", status=400)]
+    scripted.chat[:] = [Answer("the model is broken", status=400)]
     send(page, "Are you there?")
     expect(page.locator("#notice")).to_be_visible(timeout=60_000)
     expect(page.locator("#notice")).to_contain_text("HTTP 400")
-    script.chat[:] = [Answer("Now I am.")]
+    scripted.chat[:] = [Answer("Now I am.")]
     send(page, "And now?")
     expect(avatar_said(page).last).to_have_text("Now I am.", timeout=60_000)
 
 
-def test_a_slow_answer_is_waited_for_visibly(open_page: OpenPage, script: ScriptedEndpoint) -> None:
+def test_a_slow_answer_is_waited_for_visibly(
+    open_page: OpenPage, scripted: ScriptedEndpoint
+) -> None:
     """While the model thinks, so does the avatar."""
     page = open_page("?mode=chat")
-    script.chat[:] = [Answer(Pause(3), "Well, it is so.")]
+    scripted.chat[:] = [Answer(Pause(3), "Well, it is so.")]
     send(page, "Why?")
     expect(page.locator("#status")).to_have_text("Thinking", timeout=30_000)
     expect(page.locator("#picture")).to_have_attribute("data-phase", "thinking")
@@ -105,11 +107,11 @@ def test_a_slow_answer_is_waited_for_visibly(open_page: OpenPage, script: Script
 
 
 def test_a_lost_connection_goes_on_where_it_broke(
-    open_page: OpenPage, proxy: CutProxy, script: ScriptedEndpoint
+    open_page: OpenPage, proxy: CutProxy, scripted: ScriptedEndpoint
 ) -> None:
     """Cut in the middle of an answer: all of it is heard, to its end, once the network is back."""
     text = "The first sentence is long enough. So is the second one, which follows it at once."
-    script.chat[:] = [Answer(text)]
+    scripted.chat[:] = [Answer(text)]
     page = open_page("?mode=chat", of=proxy)
     send(page, "Tell me something.")
     page.wait_for_function("watch.playback.at(-1)?.position_ms > 300", timeout=60_000)
