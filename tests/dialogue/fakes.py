@@ -13,6 +13,7 @@ from wsavatar.config import AsrSettings, DialogueSettings, LlmSettings, Settings
 from wsavatar.dialogue.asr import Recognizer
 from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest, Word
 from wsavatar.dialogue.conversation import Conversation, Entry, Recording
+from wsavatar.dialogue.echo_delay import EchoReference
 from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.llm import LanguageModel
 from wsavatar.dialogue.tts import Voice
@@ -98,6 +99,7 @@ class FakeSession:
         self.heard_ms = 0
         self.audible = False
         self.interruptions = 0
+        self.playing_audio: list[EchoReference] = []
         self.spoken_item_id: str | None = None
 
     @property

@@ -165,6 +165,8 @@ class DialogueSettings(_Section):
     interrupt_min_ms: Annotated[int, Field(ge=0, le=2000)] = 96
     """Voice in a row that interrupts the avatar while it speaks, in blocks of 32 ms. A click, a
     cough or a knock makes fewer than three of them."""
+    echo_guard: bool = True
+    """The avatar's own voice, from loudspeakers in the microphone, does not interrupt it."""
     vad_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     vad_prefix_padding_ms: Annotated[int, Field(ge=0, le=2000)] = 300
     vad_silence_ms: Annotated[int, Field(ge=100, le=5000)] = 500

@@ -18,6 +18,7 @@ from wsavatar.config import DialogueSettings
 from wsavatar.protocol.events import CancelReason, ProtocolError
 
 from .conversation import Conversation, Entry, Recording
+from .echo_delay import EchoReference
 from .trace import TurnTrace
 
 __all__ = [
@@ -190,6 +191,11 @@ class DialogueSession(Protocol):
     @property
     def speaking(self) -> bool:
         """Whether the avatar speaks: a response is in progress or still played."""
+
+    @property
+    def playing_audio(self) -> Sequence[EchoReference]:
+        """What the avatar says that loudspeakers may bring into the microphone now; not what it
+        mirrors live."""
 
     @property
     def event_id(self) -> str | None:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from wsavatar.config import DialogueSettings
 
 from .base import DialogueConfig, DialogueSession, Samples
+from .echo import EchoGuard
+from .silero import SileroStream
 from .turns import TurnBegan, TurnEnded, TurnEvent, Turns
-from .vad import VoiceActivity
+from .vad import VAD_RATE, VoiceActivity
 
 __all__ = ["Listener"]
 
@@ -35,6 +37,7 @@ class Listener:
         self._session = session
         self._silence_ms = silence_ms
         self._turns: Turns | None = None
+        self._guard: EchoGuard | None = None
         self._interrupt_min_ms = 0
         self.configure(config)
 
@@ -56,6 +59,8 @@ class Listener:
         """
         if self._turns is None:
             return
+        if self._guard is not None:
+            self._guard.arrived(len(samples) * VAD_RATE // self._turns.rate)
         min_voice_ms = self._interrupt_min_ms if while_speaking else 0
         for event in self._turns.push(samples, min_voice_ms=min_voice_ms):
             self._tell(event)
@@ -93,9 +98,13 @@ class Listener:
         )
         if not settings.turn_detection:
             self.clear()
-            self._turns = None
+            self._turns = self._guard = None
         elif self._turns is None:
-            vad = VoiceActivity(*detection)
+            voice = SileroStream().probability
+            if settings.echo_guard:
+                self._guard = EchoGuard(voice, lambda: self._session.playing_audio)
+                voice = self._guard.probability
+            vad = VoiceActivity(*detection, voice)
             self._turns = Turns(vad, config.input_rate, self._session.heard_ms)
         else:
             self._turns.vad.configure(*detection)

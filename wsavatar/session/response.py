@@ -31,6 +31,7 @@ from wsavatar.session.engine import AvatarInfo, FrameStream
 from wsavatar.session.frame_report import FrameReport
 from wsavatar.session.outbox import Settled
 from wsavatar.session.outputs import Outputs
+from wsavatar.session.played import PlayedAudio
 from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
@@ -82,6 +83,7 @@ class SpokenResponse:
             chunker = renderer.open_chunker(self._fps, chunk_ms, audio.first_chunk_ms)
         self._timeline = SpeechTimeline(form.rate, form.audio, chunker)
         self._playback = PlaybackEstimate()
+        self.played = PlayedAudio(form.rate, self._playback, dependencies.clock)
         self._transcript = Transcript()
         self._moved = asyncio.Event()  # set by a playback report and at the end
         self._id = response_id or wire.new_id("resp")
@@ -165,7 +167,10 @@ class SpokenResponse:
             if self._silent:
                 return
             self._outputs.begin_message()
-            self._deliver(self._timeline.push(samples[start : start + step]))
+            piece = samples[start : start + step]
+            if not self._form.live:  # what is mirrored is the user's own voice
+                self.played.add(piece)
+            self._deliver(self._timeline.push(piece))
 
     async def text(self, delta: str) -> None:
         """Add to the transcript: the words of the following audio; or to the text."""

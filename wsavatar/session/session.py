@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from wsavatar.config import Settings
@@ -33,6 +34,7 @@ from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox, Pending
 from wsavatar.session.microphone import Microphone
 from wsavatar.session.outbox import Outbox
+from wsavatar.session.played import PlayedAudio
 from wsavatar.session.requests import new_entry, response_request
 from wsavatar.session.response import SpokenResponse
 from wsavatar.session.response_format import ResponseFormat
@@ -88,6 +90,7 @@ class Session:
         self._transcription = Transcription(self._downlink, self._conversation)
         self._user_items = UserItems(self._downlink, self._conversation, self._transcription)
         self._response: SpokenResponse | None = None  # the latest, over or not
+        self._played = deque[PlayedAudio](maxlen=2)  # of the newest responses
         self._generation = 0
         self._knows_avatars = False  # the client has shown that it does
         self._reports_playback = False
@@ -421,6 +424,10 @@ class Session:
         return self._response is not None and (not self._response.over or self._response.audible)
 
     @property
+    def playing_audio(self) -> Sequence[PlayedAudio]:
+        return [played for played in self._played if played.may_be_heard]
+
+    @property
     def event_id(self) -> str | None:
         return self._event_id
 
@@ -456,6 +463,7 @@ class Session:
             response_id=response_id,
             stopped=stopped,
         )
+        self._played.append(self._response.played)
         return self._response
 
     def interrupt(self) -> None:

@@ -135,6 +135,11 @@ class PlaybackEstimate:
             return 0.0
         return min(max(0.0, now_s - self._origin_s), self._sent_s)
 
+    def since_start_s(self, now_s: float) -> float:
+        """Seconds since the client began to play, also behind the end of the audio. Below 0: until
+        it begins, or not known."""
+        return -1.0 if self._origin_s is None else now_s - self._origin_s
+
     def ahead_s(self, now_s: float) -> float:
         """Audio that the client has not played yet."""
         return self._sent_s - self.position_s(now_s)
