@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from tests.dialogue.fakes import FakeVoice, wait_for
-from wsavatar.config import AsrSettings, LlmSettings, Settings, TtsSettings
+from wsavatar.config import AsrSettings, LlmSettings, Settings, TtsSettings, load_settings
 from wsavatar.dialogue.engine import EngineError, EngineStatus
 from wsavatar.dialogue.engines import RETRY_S, Engines
 
@@ -120,3 +120,16 @@ async def test_an_engine_that_is_not_there_says_what_to_type() -> None:
     asr, llm, tts = engines.status()
     assert "pip install" in asr.problem and "llm.engine" in llm.problem and not tts.problem
     assert engines.problem("llm") == llm.problem and not engines.converse
+
+
+@pytest.mark.parametrize(("name", "model"), [("chat-local", "OllamaModel"), ("chat-hosted", "")])
+def test_the_configurations_of_a_conversation_name_engines_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, name: str, model: str
+) -> None:
+    """Each loads, and its engines are made; with the environment's key for hosted ones."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    settings = load_settings(name)
+    engines = Engines(settings)
+    assert settings.dialogue.mode == "chat" and engines.recognizer is not None
+    assert type(engines.language_model).__name__ == (model or "EndpointModel")
+    assert engines.voices is not None
