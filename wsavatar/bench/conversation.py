@@ -23,6 +23,7 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from wsavatar.bench.loudspeaker import Loudspeaker
 from wsavatar.bench.report import BenchError
 from wsavatar.config import AsrSettings, LlmSettings, Settings, TtsSettings
 from wsavatar.dialogue.asr import Heard
@@ -30,7 +31,7 @@ from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.llm import ChatRequest, Finished, Part, TextDelta
 from wsavatar.dialogue.registry import create
 from wsavatar.dialogue.tts import Voice, create_voice
-from wsavatar.media.audio import encode
+from wsavatar.media.audio import decode, encode
 from wsavatar.serve.assembly import load_engine
 from wsavatar.serve.server import AvatarServer
 from wsavatar.session.engine import Engine
@@ -70,6 +71,10 @@ class ConversationReport:
     backchannels: int = 0
     undetected: int = 0
     """Interruptions that the server did not notice."""
+    echo_sentences: int = 0
+    """Sentences of the avatar that came back through the microphone, at -20 dB."""
+    self_interruptions: int = 0
+    """How often the avatar took them for the user's speech."""
 
 
 async def measure_conversation(
@@ -104,6 +109,9 @@ async def measure_conversation(
             for number in range(turns):
                 say(f'"mm-hmm" {number + 1} of {turns}')
                 await _backchannel(talk, script, question, report)
+            for number in range(-(-turns // len(SENTENCES))):
+                say(f"loudspeakers, answer {number + 1} of {-(-turns // len(SENTENCES))}")
+                await _echo(talk, script, question, report)
     return report
 
 
@@ -116,6 +124,8 @@ def report_table(report: ConversationReport) -> str:
         _line("speech over the avatar to silence", report.interruptions),
         f"interruptions not noticed: {report.undetected}; "
         f"audio or frames of the old response after its end: {report.late_events}",
+        f"interruptions by its own voice at -20 dB: {report.self_interruptions} in "
+        f"{report.echo_sentences} sentences",
         f'answers that went on after a "mm-hmm": {report.resumed} of {report.backchannels}',
     ]
     return "\n".join(lines)
@@ -181,6 +191,22 @@ async def _backchannel(
     rest = await talk.event("response.created")
     report.resumed += script.asked == asked
     await talk.cancel(rest["response"]["id"])
+
+
+async def _echo(
+    talk: _Talk, script: _Script, question: np.ndarray, report: ConversationReport
+) -> None:
+    """The microphone hears what is played; nobody speaks."""
+    script.understood, script.sentences = QUESTION, len(SENTENCES)
+    await talk.speak(question)
+    response_id = (await talk.event("response.created"))["response"]["id"]
+    talk.loudspeaker = Loudspeaker(RATE, delay_s=0.15)
+    noticed = talk.noticed
+    await talk.event("response.done", response_id)
+    report.self_interruptions += talk.noticed - noticed
+    report.echo_sentences += len(SENTENCES)
+    await asyncio.sleep(0.5)
+    talk.loudspeaker = None
 
 
 async def _long_answer(talk: _Talk, script: _Script, question: np.ndarray) -> str:
@@ -292,8 +318,12 @@ class _Talk:
         self._arrived = asyncio.Condition()
         self._speech: list[bytes] = []
         self._spoken = asyncio.Event()
-        self._playing: dict[str, float] = {}  # response -> when its sound began
-        self._sound_s: dict[str, float] = {}
+        self._sound = bytearray()  # of the newest response, not played yet
+        self._of: str | None = None  # that response
+        self._plays = False  # from its first frame on
+        self._played = 0  # samples of it
+        self.loudspeaker: Loudspeaker | None = None
+        self.noticed = 0  # times that the server heard speech
         self.now_s = 0.0
         self.stopped: set[str] = set()
         self.late = 0
@@ -341,19 +371,23 @@ class _Talk:
             else:
                 quiet = noise.standard_normal(int(RATE * PACKET_S)).astype(np.float32) * 1e-4
                 packet = encode(quiet, "audio/pcm")
+            played = self._play()
+            if self.loudspeaker is not None:
+                heard = decode(packet, "audio/pcm")
+                heard = heard + self.loudspeaker.push(played)[: len(heard)]
+                packet = encode(heard, "audio/pcm")
             await self._socket.send(packet)
 
     async def reports(self) -> None:
         """Twice a second: what was played."""
         while True:
             await asyncio.sleep(0.5)
-            for response_id, begun in list(self._playing.items()):
-                position = min(time.monotonic() - begun, self._sound_s[response_id])
+            if self._of is not None and self._plays:
                 await self._send(
                     {
                         "type": "avatar.playback",
-                        "response_id": response_id,
-                        "position_ms": 1000 * position,
+                        "response_id": self._of,
+                        "position_ms": 1000 * self._played / RATE,
                         "frames_shown": 0,
                         "frames_late": 0,
                     }
@@ -366,26 +400,35 @@ class _Talk:
             response_id = _response_of(event)
             if event["type"] in ("response.output_audio.delta", "response.video.delta"):
                 self.late += response_id in self.stopped
-                self._play(event, now_s)
+                self._take(event)
             elif event["type"] == "input_audio_buffer.speech_started":
-                self._playing.clear()
-            elif event["type"] == "response.done":
-                self._playing.pop(response_id or "", None)
+                self.noticed += 1
+                self._sound.clear()
+            elif event["type"] == "response.done" and response_id == self._of:
+                self._sound.clear()
             elif event["type"] == "error":
                 raise BenchError(f"the server says: {event['error']['message']}")
             async with self._arrived:
                 self._events.append((now_s, event))
                 self._arrived.notify_all()
 
-    def _play(self, event: dict[str, Any], now_s: float) -> None:
-        """Sound is played from the first frame on."""
-        response_id = event["response_id"]
+    def _take(self, event: dict[str, Any]) -> None:
+        """Sound to play, from the first frame on."""
+        if event["response_id"] != self._of:
+            self._of, self._plays, self._played = event["response_id"], False, 0
+            self._sound.clear()
         if event["type"] == "response.video.delta":
-            if response_id in self._sound_s:
-                self._playing.setdefault(response_id, now_s)
-            return
-        seconds = len(base64.b64decode(event["delta"])) / 2 / RATE
-        self._sound_s[response_id] = self._sound_s.get(response_id, 0.0) + seconds
+            self._plays = True
+        else:
+            self._sound += base64.b64decode(event["delta"])
+
+    def _play(self) -> np.ndarray:
+        """The next packet of sound, or silence."""
+        count = int(RATE * PACKET_S)
+        now = bytes(self._sound[: 2 * count]) if self._plays else b""
+        del self._sound[: len(now)]
+        self._played += len(now) // 2
+        return decode(now.ljust(2 * count, b"\0"), "audio/pcm")
 
 
 def _response_of(event: dict[str, Any]) -> str | None:

