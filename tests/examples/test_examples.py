@@ -124,7 +124,8 @@ def visit(folder: Path, *arguments: str, cut: tuple[int, int] | None = None) -> 
     async def run_all() -> list[Visit]:
         dialogues = real_dialogues(tts={"engines": ("espeak",)})
         engine = fake_engine(FakeRenderer(), create_dialogue=dialogues)
-        async with running(engine, settings()) as server:
+        # The recording is the user's voice and, said back by the parrot, the avatar's: an echo.
+        async with running(engine, settings(dialogue={"echo_guard": False})) as server:
             async with AsyncExitStack() as stack:
                 runs = []
                 for name, words in commands.items():
