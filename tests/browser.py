@@ -92,10 +92,17 @@ def generations(report: dict[str, Any]) -> list[int]:
     return sorted({int(generation) for generation in report["responses"]})
 
 
-def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int) -> str:
+def assert_in_step(
+    report: dict[str, Any],
+    generation: int,
+    at_least_frames: int,
+    *,
+    within_ms: float = 10,
+    may_skip: bool = False,
+) -> str:
     """Every frame shown once and in order, with its sound. Returns the figures.
 
-    A machine that stops the browser for the time of a frame is excused that, one in a hundred.
+    ``may_skip``: one frame in a hundred may be left out where the next one is due already. A machine that stops the browser for the time of a frame is excused that, one in a hundred.
     """
     sync = measure(report, generation)
     received = [index for own, index, _ in report["received"] if own == generation]
@@ -112,11 +119,14 @@ def assert_in_step(report: dict[str, Any], generation: int, at_least_frames: int
     assert len(excused) <= max(1, len(sync.indices) // 100), figures
     assert len(sync.indices) + len(excused) >= at_least_frames, figures
     everything = [index for index in range(max(sync.indices) + 1) if index not in excused]
-    assert sync.indices == everything, f"missing or doubled: {figures}"
+    skipped = sorted(set(everything) - set(sync.indices))
+    assert len(skipped) <= may_skip * max(1, len(everything) // 100), f"missing: {figures}"
+    shown = [index for index in everything if index not in skipped]
+    assert sync.indices == shown, f"doubled or out of order: {figures}"
     assert sync.wander_ms < 0.5, f"the sound has gaps: {figures}"
     # 99 %; in a short response one frame is more than a percent, and one may miss its refresh.
-    beyond = int(np.sum(np.abs(sync.errors_ms) > 10))
-    assert beyond <= max(1, len(sync.indices) // 100), f"{beyond} beyond 10 ms: {figures}"
+    beyond = int(np.sum(np.abs(sync.errors_ms) > within_ms))
+    assert beyond <= max(1, len(sync.indices) // 100), f"{beyond} beyond {within_ms} ms: {figures}"
     return figures
 
 
