@@ -102,7 +102,8 @@ def assert_in_step(
 ) -> str:
     """Every frame shown once and in order, with its sound. Returns the figures.
 
-    ``may_skip``: one frame in a hundred may be left out where the next one is due already. A machine that stops the browser for the time of a frame is excused that, one in a hundred.
+    ``may_skip``: one frame in a hundred may be left out where the next one is due already. A
+    machine that stops the browser for the time of a frame is excused that, one in a hundred.
     """
     sync = measure(report, generation)
     received = [index for own, index, _ in report["received"] if own == generation]
