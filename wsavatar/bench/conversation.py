@@ -50,6 +50,8 @@ SENTENCES = (
     "Nobody spoke while the lamps were lit and the ropes were tied once more. ",
 )
 _WAIT_S = 20.0
+_ECHO_ANSWERS = 5
+"""Of four sentences each."""
 
 
 @dataclass(slots=True)
@@ -109,8 +111,10 @@ async def measure_conversation(
             for number in range(turns):
                 say(f'"mm-hmm" {number + 1} of {turns}')
                 await _backchannel(talk, script, question, report)
-            for number in range(-(-turns // len(SENTENCES))):
-                say(f"loudspeakers, answer {number + 1} of {-(-turns // len(SENTENCES))}")
+        async with _talking(address.removesuffix("?avatar=")) as talk:
+            talk.loudspeaker = Loudspeaker(RATE, delay_s=0.15)
+            for number in range(_ECHO_ANSWERS):
+                say(f"loudspeakers, answer {number + 1} of {_ECHO_ANSWERS}")
                 await _echo(talk, script, question, report)
     return report
 
@@ -200,13 +204,11 @@ async def _echo(
     script.understood, script.sentences = QUESTION, len(SENTENCES)
     await talk.speak(question)
     response_id = (await talk.event("response.created"))["response"]["id"]
-    talk.loudspeaker = Loudspeaker(RATE, delay_s=0.15)
     noticed = talk.noticed
     await talk.event("response.done", response_id)
     report.self_interruptions += talk.noticed - noticed
     report.echo_sentences += len(SENTENCES)
     await asyncio.sleep(0.5)
-    talk.loudspeaker = None
 
 
 async def _long_answer(talk: _Talk, script: _Script, question: np.ndarray) -> str:
