@@ -50,8 +50,6 @@ SENTENCES = (
     "Nobody spoke while the lamps were lit and the ropes were tied once more. ",
 )
 _WAIT_S = 20.0
-_ECHO_ANSWERS = 5
-"""Of four sentences each."""
 
 
 @dataclass(slots=True)
@@ -80,9 +78,10 @@ class ConversationReport:
 
 
 async def measure_conversation(
-    settings: Settings, turns: int, say: Callable[[str], None]
+    settings: Settings, turns: int, say: Callable[[str], None], *, echo_answers: int = 5
 ) -> ConversationReport:
-    """Hold a conversation of so many turns, interruptions and "mm-hmm"s. Raises BenchError."""
+    """Hold a conversation of so many turns, interruptions and "mm-hmm"s, and let so many answers of
+    four sentences come back through the microphone. Raises BenchError."""
     voice = create_voice(TtsSettings(engines=("espeak",)))
     question = await _sound(voice, QUESTION)
     answers = {text.strip(): await _sound(voice, text.strip()) for text in SENTENCES}
@@ -113,8 +112,8 @@ async def measure_conversation(
                 await _backchannel(talk, script, question, report)
         async with _talking(address.removesuffix("?avatar=")) as talk:
             talk.loudspeaker = Loudspeaker(RATE, delay_s=0.15)
-            for number in range(_ECHO_ANSWERS):
-                say(f"loudspeakers, answer {number + 1} of {_ECHO_ANSWERS}")
+            for number in range(echo_answers):
+                say(f"loudspeakers, answer {number + 1} of {echo_answers}")
                 await _echo(talk, script, question, report)
     return report
 
