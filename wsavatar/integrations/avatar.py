@@ -221,7 +221,7 @@ class Avatar:
                 if self._session is not None and not self._session.done():
                     self._session.set_result(message["session"])
             elif kind == "error" and not self._timeline.connected:
-                # The session cannot be had: the settings are wrong, or the server is not ready.
+                # There is no session: the settings are wrong, or the server is not ready.
                 self._connection.problem = message["error"]["message"]
                 if self._session is not None and not self._session.done():
                     self._session.set_exception(ValueError(message["error"]["message"]))

@@ -69,7 +69,7 @@ async def fails(client: Client) -> dict[str, Any]:
     return error
 
 
-# -- it cannot be had -----------------------------------------------------------------------------
+# -- it is not there -----------------------------------------------------------------------------
 
 
 async def test_a_wrong_key(caplog: pytest.LogCaptureFixture) -> None:
