@@ -84,7 +84,7 @@ class EchoDelay:
         if known is None:
             return 0.0
         near = strength[max(base - known - _SAME, 0) : max(base - known + _SAME, 0)]
-        there = float(near.max(initial=0.0))
+        there = float(np.max(near, initial=0.0))
         return there if there >= STILL_THERE else 0.0
 
     def _found(self, offset: int, end: int) -> None:
@@ -111,6 +111,6 @@ def _correlation(heard: Array, around: Array) -> Array:
     strength: Array = np.abs(np.fft.irfft(product / weight, size)[:places]).astype(np.float32)
     energy = np.concatenate([[0.0], np.cumsum(around.astype(np.float64) ** 2)])
     windows: NDArray[np.float64] = energy[len(heard) :] - energy[: -len(heard)]
-    strength[windows < _FAINT * float(windows.max())] = 0
+    strength[windows < _FAINT * float(np.max(windows))] = 0
     searched = max(int(np.count_nonzero(strength)), 1)
     return strength / np.float32(max(float(np.sum(strength**2)) / searched, 1e-30) ** 0.5)
