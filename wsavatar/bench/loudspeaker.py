@@ -43,13 +43,15 @@ class Loudspeaker:
             path[delay:] = tail * np.sqrt(10 ** (-direct_db / 10) / np.sum(tail**2))
         path[delay] = 1.0
         self._path = path * 10 ** (gain_db / 20) / np.sqrt(np.sum(path**2))
-        self._later = np.zeros(len(path) - 1)
+        self._later: NDArray[np.float64] = np.zeros(len(path) - 1)
 
     def push(self, played: Array) -> Array:
         """What is heard while this is played: float32 of the same length."""
         size = 1 << (len(played) + len(self._path) - 2).bit_length()
         spectrum = np.fft.rfft(played, size) * np.fft.rfft(self._path, size)
-        whole = np.fft.irfft(spectrum, size)[: len(played) + len(self._path) - 1]
+        whole: NDArray[np.float64] = np.fft.irfft(spectrum, size)[
+            : len(played) + len(self._path) - 1
+        ]
         whole[: len(self._later)] += self._later
         self._later = whole[len(played) :]
         return whole[: len(played)].astype(np.float32)

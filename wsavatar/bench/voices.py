@@ -77,8 +77,9 @@ async def _say(voice: Voice, text: str) -> _Said:
 def _level(audio: NDArray[np.float32]) -> float:
     """RMS of the blocks of 20 ms within 40 dB of the loudest, in dBFS."""
     blocks = audio[: len(audio) // _BLOCK * _BLOCK].reshape(-1, _BLOCK)
-    powers = np.mean(blocks**2, axis=1)
-    return float(10 * np.log10(np.mean(powers[powers > powers.max() / 10_000])))
+    powers: NDArray[np.float64] = np.mean(blocks.astype(np.float64) ** 2, axis=1)
+    loud = powers[powers > float(np.max(powers)) / 10_000]
+    return float(10 * np.log10(np.mean(loud)))
 
 
 async def _measure(name: str, settings: TtsSettings, repeats: int) -> None:

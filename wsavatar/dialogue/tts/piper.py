@@ -320,10 +320,11 @@ def _levelled(samples: Samples, rate: int) -> Samples:
     """A sentence at `_LEVEL`, by its blocks of 20 ms within 40 dB of the loudest."""
     block = rate // 50
     blocks = samples[: len(samples) // block * block].reshape(-1, block)
-    powers = np.mean(blocks**2, axis=1)
-    if not len(powers) or powers.max() < 1e-8:
+    powers: NDArray[np.float64] = np.mean(blocks.astype(np.float64) ** 2, axis=1)
+    loudest = float(np.max(powers, initial=0.0))
+    if loudest < 1e-8:
         return samples
-    level = float(np.sqrt(np.mean(powers[powers > powers.max() / 10_000])))
+    level = float(np.sqrt(np.mean(powers[powers > loudest / 10_000])))
     gain = min(_LEVEL / level, _PEAK / float(np.abs(samples).max()))
     return samples * np.float32(gain)
 
