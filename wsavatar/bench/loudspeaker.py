@@ -49,9 +49,8 @@ class Loudspeaker:
         """What is heard while this is played: float32 of the same length."""
         size = 1 << (len(played) + len(self._path) - 2).bit_length()
         spectrum = np.fft.rfft(played, size) * np.fft.rfft(self._path, size)
-        whole: NDArray[np.float64] = np.fft.irfft(spectrum, size)[
-            : len(played) + len(self._path) - 1
-        ]
+        both = len(played) + len(self._path) - 1
+        whole = np.fft.irfft(spectrum, size)[:both].astype(np.float64)
         whole[: len(self._later)] += self._later
         self._later = whole[len(played) :]
         return whole[: len(played)].astype(np.float32)
