@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import torch
 if not torch.cuda.is_available():
     # Kernels run in Triton's interpreter; it must be chosen before anything imports Triton.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Avatars that users of this machine made are no part of a test; nothing is written here.
+os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir(), f"wsavatar-test-{os.getpid()}"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Folders of files that are not code: page, configurations, avatars, weights; and the cache.
+"""Folders of files that are not code: page, configurations, avatars, weights; cache and data.
 
 In a source tree they are beside the package, in an installed wheel in ``_bundle``. This module does
 not know their contents.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_directory", "embedded_weights", "resource_dir"]
+__all__ = ["cache_directory", "data_directory", "embedded_weights", "resource_dir"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -30,8 +30,17 @@ def resource_dir(name: str) -> Path:
 
 def cache_directory() -> Path:
     """``$XDG_CACHE_HOME/wsavatar``, or ``~/.cache/wsavatar``. May be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
+    return _user_directory("XDG_CACHE_HOME", ".cache")
+
+
+def data_directory() -> Path:
+    """``$XDG_DATA_HOME/wsavatar``, or ``~/.local/share/wsavatar``: what users have made."""
+    return _user_directory("XDG_DATA_HOME", ".local/share")
+
+
+def _user_directory(variable: str, fallback: str) -> Path:
+    base = os.environ.get(variable, "")
+    root = Path(base) if os.path.isabs(base) else Path.home() / fallback
     return root / "wsavatar"
 
 

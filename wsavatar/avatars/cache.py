@@ -94,6 +94,11 @@ class FaceCache:
                 "cache %s cannot be written (%s): the next start prepares again", path, error
             )
 
+    def forget(self, avatar_id: str) -> None:
+        """Delete everything that is kept of an avatar."""
+        for path in self._directory.glob(f"{avatar_id}.*.safetensors"):
+            path.unlink(missing_ok=True)
+
     def _forget_old(self, avatar_id: str, newest: Path) -> None:
         """Keep the newest few files of an avatar, so that models may alternate."""
         others = [p for p in self._directory.glob(f"{avatar_id}.*.safetensors") if p != newest]

@@ -7,6 +7,7 @@ docs/avatars.md. This module knows no model and no cache.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ __all__ = [
     "AvatarFile",
     "read_avatar_file",
     "read_landmarks",
+    "rename_avatar",
     "write_avatar",
 ]
 
@@ -283,11 +285,25 @@ def move_avatar(folder: Path, directory: Path, *, overwrite: bool = False) -> Pa
     return target
 
 
+def rename_avatar(folder: Path, name: str) -> None:
+    """Write another name into ``avatar.json``, completely or not at all. Raises AvatarError."""
+    renamed = _checked_file(folder, **read_avatar_file(folder).model_dump() | {"name": name})
+    building = folder / ".avatar.json.tmp"
+    try:
+        building.write_text(_as_text(renamed), encoding="utf-8")
+        os.replace(building, folder / "avatar.json")
+    except OSError as error:
+        raise AvatarError(f"{folder}: cannot be written ({error})") from error
+
+
+def _as_text(avatar: AvatarFile) -> str:
+    return avatar.model_dump_json(indent=2, exclude_defaults=False) + "\n"
+
+
 def _write_json(folder: Path, avatar: AvatarFile, points: np.ndarray) -> None:
     rows = ",\n".join(json.dumps(frame, separators=(",", ":")) for frame in points.tolist())
     (folder / "landmarks.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
-    text = avatar.model_dump_json(indent=2, exclude_defaults=False)
-    (folder / "avatar.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "avatar.json").write_text(_as_text(avatar), encoding="utf-8")
 
 
 def _checked_file(target: Path, **fields: object) -> AvatarFile:

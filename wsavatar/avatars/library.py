@@ -1,4 +1,4 @@
-"""The avatars of one directory, from their files: no model, and nothing prepared.
+"""Avatars by their files: the configured ones, and those that clients made. Nothing is prepared.
 
 Thread-safe. It reads the disk, so do not call it on an event loop.
 """
@@ -7,18 +7,28 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from wsavatar.avatars.format import ID_PATTERN, AvatarError, AvatarFile, file_in, read_avatar_file
+from wsavatar.avatars.cache import FaceCache
+from wsavatar.avatars.format import (
+    ID_PATTERN,
+    AvatarError,
+    AvatarFile,
+    file_in,
+    read_avatar_file,
+    rename_avatar,
+)
 from wsavatar.config import AvatarSettings
 from wsavatar.media.video import VideoError, read_video
-from wsavatar.resources import resource_dir
+from wsavatar.resources import cache_directory, data_directory, resource_dir
 
-__all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory"]
+__all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory", "uploads_directory"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +46,8 @@ class AvatarEntry:
     frame_count: int
     has_poster: bool
     license: str
+    removable: bool
+    """A client made it: clients may rename and delete it."""
 
 
 # Inside the class below, `list` is its method.
@@ -48,42 +60,83 @@ def avatar_directory(settings: AvatarSettings) -> Path:
     return settings.directory if settings.directory is not None else resource_dir("avatars")
 
 
+def uploads_directory(settings: AvatarSettings) -> Path:
+    """The directory of the avatars that clients make."""
+    return settings.uploads_directory or data_directory() / "avatars"
+
+
 class AvatarLibrary:
-    """Lists avatars and reads their files. Changes on the disk take effect at once."""
+    """Lists avatars and reads their files. Changes on the disk take effect at once.
+
+    Of two avatars with one id, the one of the configured directory counts.
+    """
 
     def __init__(self, settings: AvatarSettings) -> None:
         self._directory = avatar_directory(settings)
+        self._uploads = uploads_directory(settings)
         self._default = settings.default
+        self._files = FaceCache(settings.cache or cache_directory())
         self._reporting = threading.Lock()
         self._reported: dict[str, str] = {}
+        self._changing = threading.Lock()
+        self._deleted: set[str] = set()  # an id names one face: what was rendered of it stays known
 
     @property
     def default_id(self) -> str:
-        """The configured avatar, or the first by name. Raises AvatarError if there is none."""
+        """The configured avatar, or the first by name. Raises AvatarError if there is none.
+
+        What a client made is the default only where there is nothing else.
+        """
         if self._default:
             return self.read(self._default).id
-        avatars = self.list()
+        avatars = sorted(self.list(), key=lambda info: info.removable)
         if not avatars:
             raise AvatarError(f"{self._directory} has no avatar")
         return avatars[0].id
 
     def list(self) -> _Infos:
         """All valid avatars by name. An invalid folder is left out and logged once."""
-        infos = []
+        infos: dict[str, AvatarEntry] = {}
         for folder in self._folders():
             try:
-                infos.append(_info(folder, read_avatar_file(folder)))
+                info = _info(folder, read_avatar_file(folder), self._is_removable(folder))
+                infos.setdefault(info.id, info)
             except AvatarError as error:
                 self._report(folder.name, str(error))
-        return sorted(infos, key=lambda info: (info.name.casefold(), info.id))
+        return sorted(infos.values(), key=lambda info: (info.name.casefold(), info.id))
 
     def read(self, avatar_id: str) -> AvatarFile:
         """The avatar's ``avatar.json``. Raises AvatarError, which names the known avatars."""
-        # The pattern comes first: an id from the network must never become a path.
-        if re.fullmatch(ID_PATTERN, avatar_id) and (self._directory / avatar_id).is_dir():
-            return read_avatar_file(self._directory / avatar_id)
-        known = ", ".join(info.id for info in self.list()) or "none"
-        raise AvatarError(f"no avatar {avatar_id[:64]!r}; known: {known}")
+        return read_avatar_file(self._folder(avatar_id))
+
+    def is_free(self, avatar_id: str) -> bool:
+        """Whether a new avatar may have this id: there is none, and was none since the start."""
+        folders = (directory / avatar_id for directory in self._directories())
+        return avatar_id not in self._deleted and not any(folder.exists() for folder in folders)
+
+    def rename(self, avatar_id: str, name: str) -> None:
+        """Give an avatar that a client made another name. Raises AvatarError."""
+        with self._changing:
+            rename_avatar(self._removable(avatar_id), name)
+
+    def delete(self, avatar_id: str) -> None:
+        """Delete an avatar that a client made, with all that was computed of it.
+
+        Raises AvatarError; for the default avatar too, since new sessions need one.
+        """
+        with self._changing:
+            folder = self._removable(avatar_id)
+            if avatar_id == self.default_id:
+                raise AvatarError(f"{avatar_id!r} is the default avatar: it cannot be deleted")
+            try:
+                # It is gone at once, whatever becomes of its files.
+                grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=folder.parent))
+                folder.rename(grave / avatar_id)
+            except OSError as error:
+                raise AvatarError(f"{avatar_id!r} cannot be deleted ({error.strerror})") from error
+            self._deleted.add(avatar_id)
+            shutil.rmtree(grave, ignore_errors=True)
+        self._files.forget(avatar_id)
 
     def idle_frames(self, avatar_id: str) -> np.ndarray:
         """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
@@ -91,23 +144,49 @@ class AvatarLibrary:
 
     def idle_video(self, avatar_id: str) -> Path:
         """The avatar's idle video, for a browser to loop. Raises AvatarError."""
-        return file_in(self._directory / avatar_id, self.read(avatar_id).video)
+        return file_in(self._folder(avatar_id), self.read(avatar_id).video)
 
     def poster(self, avatar_id: str) -> Path | None:
         """The avatar's still picture, if it has one. Raises AvatarError."""
         poster = self.read(avatar_id).poster
-        return file_in(self._directory / avatar_id, poster) if poster else None
+        return file_in(self._folder(avatar_id), poster) if poster else None
+
+    def _folder(self, avatar_id: str) -> Path:
+        """Where the avatar is. Raises AvatarError, which names the known avatars."""
+        # The pattern comes first: an id from the network must never become a path.
+        if re.fullmatch(ID_PATTERN, avatar_id):
+            for directory in self._directories():
+                if (directory / avatar_id).is_dir():
+                    return directory / avatar_id
+        known = ", ".join(info.id for info in self.list()) or "none"
+        raise AvatarError(f"no avatar {avatar_id[:64]!r}; known: {known}")
+
+    def _removable(self, avatar_id: str) -> Path:
+        folder = self._folder(avatar_id)
+        if not self._is_removable(folder):
+            raise AvatarError(f"{avatar_id!r} was not made by a client: it cannot be changed here")
+        return folder
+
+    def _is_removable(self, folder: Path) -> bool:
+        return folder.parent == self._uploads
+
+    def _directories(self) -> _Folders:
+        """The configured one, which must be there, and that of the clients' avatars."""
+        return [self._directory, *([self._uploads] if self._uploads.is_dir() else [])]
 
     def _folders(self) -> _Folders:
-        try:
-            children = sorted(self._directory.iterdir())
-        except OSError as error:
-            self._report("", f"{self._directory}: cannot be read ({error})")
-            return []
-        return [path for path in children if path.name[0] != "." and path.is_dir()]
+        folders: _Folders = []
+        for directory in self._directories():
+            try:
+                children = sorted(directory.iterdir())
+            except OSError as error:
+                self._report("", f"{directory}: cannot be read ({error})")
+                continue
+            folders += [path for path in children if path.name[0] != "." and path.is_dir()]
+        return folders
 
     def _read_frames(self, avatar: AvatarFile) -> np.ndarray:
-        path = file_in(self._directory / avatar.id, avatar.video)
+        path = file_in(self._folder(avatar.id), avatar.video)
         try:
             info, frames = read_video(path, max_frames=avatar.frame_count + 1)
         except VideoError as error:
@@ -129,7 +208,7 @@ class AvatarLibrary:
         _log.warning("avatar left out: %s", fault)
 
 
-def _info(folder: Path, avatar: AvatarFile) -> AvatarEntry:
+def _info(folder: Path, avatar: AvatarFile, removable: bool) -> AvatarEntry:
     return AvatarEntry(
         id=avatar.id,
         name=avatar.name,
@@ -140,4 +219,5 @@ def _info(folder: Path, avatar: AvatarFile) -> AvatarEntry:
         frame_count=avatar.frame_count,
         has_poster=avatar.poster is not None and (folder / avatar.poster).is_file(),
         license=avatar.license,
+        removable=removable,
     )

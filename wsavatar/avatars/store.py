@@ -14,12 +14,11 @@ from functools import partial
 import numpy as np
 
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.avatars.cache import FaceCache, cache_key
+from wsavatar.avatars.cache import cache_key
 from wsavatar.avatars.format import AvatarFile, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import AvatarPreparer, Progress
-from wsavatar.resources import cache_directory
 
 __all__ = ["AvatarStore"]
 
@@ -28,7 +27,7 @@ DEFAULT_MEMORY_BYTES = 2 * 1024**3
 
 
 class AvatarStore(AvatarLibrary):
-    """Avatars of one directory, prepared for one model.
+    """The avatars, prepared for one model.
 
     Prepared avatars stay in memory up to ``memory_bytes``; above it the least recently used are
     removed (a session that uses one keeps it alive). An avatar changed on the disk takes effect at
@@ -44,7 +43,6 @@ class AvatarStore(AvatarLibrary):
     ) -> None:
         super().__init__(settings)
         self._model = model
-        self._cache = FaceCache(settings.cache or cache_directory())
         self._memory_bytes = memory_bytes
         self._detail = settings.detail
         self._guard = threading.Lock()  # over the two below; never held while preparing
@@ -72,20 +70,27 @@ class AvatarStore(AvatarLibrary):
                     self._remember(prepared)
         return prepared
 
+    def delete(self, avatar_id: str) -> None:
+        """Delete an avatar that a client made; sessions that show it go on. Raises AvatarError."""
+        super().delete(avatar_id)
+        with self._guard:
+            self._ready.pop(avatar_id, None)
+            self._locks.pop(avatar_id, None)
+
     def idle_frames(self, avatar_id: str) -> np.ndarray:
         """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
         return self.get(avatar_id).frames
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
-        folder = self._directory / avatar.id
+        folder = self._folder(avatar.id)
         landmarks = read_landmarks(folder, avatar)
         frames = self._read_frames(avatar)
         model, detail = self._model, self._detail
         key = cache_key(folder, avatar, model.prepared_key(detail=detail))
-        face = self._cache.load(avatar.id, key, partial(model.restore, avatar))
+        face = self._files.load(avatar.id, key, partial(model.restore, avatar))
         if face is None:
             face = model.prepare(avatar, frames, landmarks, progress, detail=detail)
-            self._cache.save(avatar.id, key, face.arrays())
+            self._files.save(avatar.id, key, face.arrays())
         return PreparedAvatar.of(avatar, frames, face)
 
     def _recall(self, avatar_id: str) -> PreparedAvatar | None:

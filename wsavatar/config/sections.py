@@ -144,7 +144,10 @@ class AvatarSettings(_Section):
     cache: Path | None = None
     """None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``."""
     default: str = ""
-    """Id of the default avatar; empty: the first by name."""
+    """Id of the default avatar; empty: the first by name, of ``directory`` if it has any."""
+    uploads_directory: Path | None = None
+    """Of the avatars that clients make. None: ``$XDG_DATA_HOME/wsavatar/avatars`` or
+    ``~/.local/share/wsavatar/avatars``."""
     detail: bool = True
     """Store the detail that the model's VAE loses of each face (pores, hair, edges), and add it
     where the mouth does not move; 26 MB of memory for 8 s."""

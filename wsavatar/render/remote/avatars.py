@@ -34,3 +34,9 @@ class RemoteAvatars(AvatarLibrary):
             with self._guard:
                 self._prepared.add(avatar_id)
         return avatar
+
+    def delete(self, avatar_id: str) -> None:
+        """Delete an avatar that a client made. Raises AvatarError."""
+        super().delete(avatar_id)
+        with self._guard:
+            self._prepared.discard(avatar_id)

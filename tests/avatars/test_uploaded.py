@@ -1,0 +1,129 @@
+"""Avatars that clients made: beside the configured ones, and theirs to rename and delete."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.avatars.test_avatars import CountingModel, cache_files, copy_avatar, edit, make_avatar
+from wsavatar.avatars.format import AvatarError, read_avatar_file
+from wsavatar.avatars.library import AvatarLibrary
+from wsavatar.avatars.store import AvatarStore
+from wsavatar.config import AvatarSettings
+from wsavatar.render.remote.avatars import RemoteAvatars
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_avatar(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture
+def places(tmp_path: Path, drawn: Path) -> AvatarSettings:
+    """``zoe`` is configured, ``ada`` and ``bob`` were uploaded."""
+    copy_avatar(drawn, tmp_path / "avatars" / "zoe")
+    for id in ("ada", "bob"):
+        copy_avatar(drawn, tmp_path / "uploads" / id)
+    return AvatarSettings(
+        directory=tmp_path / "avatars",
+        uploads_directory=tmp_path / "uploads",
+        cache=tmp_path / "cache",
+    )
+
+
+def test_both_directories_are_listed_and_read(places: AvatarSettings) -> None:
+    """One list by name; it says which avatars may be changed."""
+    library = AvatarLibrary(places)
+    assert [(one.id, one.removable) for one in library.list()] == [
+        ("ada", True),
+        ("bob", True),
+        ("zoe", False),
+    ]
+    assert len(library.idle_frames("bob")) == library.read("zoe").frame_count
+    assert library.poster("bob") == library.idle_video("bob").with_name("poster.jpg")
+
+
+def test_an_upload_does_not_become_the_default(places: AvatarSettings, tmp_path: Path) -> None:
+    """A name that sorts first changes nothing for others; without another avatar it is taken."""
+    assert AvatarLibrary(places).default_id == "zoe"
+    (tmp_path / "none").mkdir()
+    alone = places.model_copy(update={"directory": tmp_path / "none"})
+    assert AvatarLibrary(alone).default_id == "ada"
+
+
+def test_of_two_with_one_id_the_configured_counts(places: AvatarSettings, drawn: Path) -> None:
+    """Nobody can put another face in place of a configured avatar."""
+    assert places.directory is not None
+    copy_avatar(drawn, places.directory / "ada")
+    edit(places.directory / "ada", description="configured")
+    library = AvatarLibrary(places)
+    assert library.read("ada").description == "configured"
+    assert [one.removable for one in library.list() if one.id == "ada"] == [False]
+
+
+def test_a_new_name_is_written_and_the_rest_stays(places: AvatarSettings) -> None:
+    """Also one that is not ASCII; a name that is too long changes nothing."""
+    library = AvatarLibrary(places)
+    before = library.read("ada")
+    library.rename("ada", "Ánna Ω")
+    assert library.read("ada") == before.model_copy(update={"name": "Ánna Ω"})
+    for wrong in ("", "x" * 101):
+        with pytest.raises(AvatarError, match="name"):
+            library.rename("ada", wrong)
+    assert library.read("ada").name == "Ánna Ω"
+
+
+def test_deleting_leaves_nothing_of_the_face(places: AvatarSettings) -> None:
+    """Not its folder, not what was computed of it; and its id is never another face's."""
+    store = AvatarStore(places, CountingModel())
+    shown = store.get("ada")
+    store.get("bob")
+    assert places.cache is not None and places.uploads_directory is not None
+    assert len(cache_files(places.cache.parent)) == 2
+    store.delete("ada")
+    assert [path.name for path in places.uploads_directory.iterdir()] == ["bob"]
+    assert [path.name[:4] for path in cache_files(places.cache.parent)] == ["bob."]
+    assert shown.frame_count == len(shown.frames), "a session that shows it goes on"
+    with pytest.raises(AvatarError, match="no avatar 'ada'"):
+        store.get("ada")
+    assert not store.is_free("ada") and not store.is_free("bob") and store.is_free("cleo")
+
+
+@pytest.mark.parametrize("id", ["zoe", "nobody", "../uploads/ada", "", "ADA"])
+def test_what_a_client_did_not_make_stays(places: AvatarSettings, id: str) -> None:
+    """The configured avatars, unknown ids and paths are refused in one sentence."""
+    library = AvatarLibrary(places)
+    for change in (library.delete, lambda one: library.rename(one, "Eve")):
+        with pytest.raises(AvatarError) as refused:
+            change(id)
+        assert "\n" not in str(refused.value)
+    assert [one.name for one in library.list()] == ["Ada", "Bob", "Zoe"]
+
+
+def test_the_default_avatar_cannot_be_deleted(places: AvatarSettings) -> None:
+    """Every new session needs one."""
+    library = AvatarLibrary(places.model_copy(update={"default": "ada"}))
+    with pytest.raises(AvatarError, match="default"):
+        library.delete("ada")
+    library.delete("bob")
+    assert library.read("ada")
+
+
+def test_a_server_of_processes_forgets_it_too(places: AvatarSettings) -> None:
+    """It is not said to be prepared any more."""
+    asked: list[str] = []
+    avatars = RemoteAvatars(places, asked.append)
+    avatars.get("ada")
+    avatars.delete("ada")
+    with pytest.raises(AvatarError):
+        avatars.get("ada")
+    assert asked == ["ada"]
+
+
+def test_a_link_cannot_lead_out_of_the_folder(places: AvatarSettings, tmp_path: Path) -> None:
+    """A folder that is a link is deleted as a link: what it points at stays."""
+    assert places.directory is not None and places.uploads_directory is not None
+    (places.uploads_directory / "eve").symlink_to(places.directory / "zoe")
+    AvatarLibrary(places).delete("eve")
+    assert read_avatar_file(places.directory / "zoe").name == "Zoe"
