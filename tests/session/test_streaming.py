@@ -280,7 +280,10 @@ async def test_cancelling_is_at_once_and_final() -> None:
     reason="the embedded model or its avatars are not in this source tree",
 )
 async def test_the_embedded_model_speaks_real_speech(speech: np.ndarray) -> None:
-    """The whole path, nothing faked: as many pictures as the speech has moments, all JPEGs."""
+    """The whole path, nothing faked: a JPEG in its place for each moment of the speech.
+
+    A busy machine may draw too late; then each missing frame is counted as dropped.
+    """
     from wsavatar.serve.assembly import load_engine
 
     server = AvatarServer(settings(), load_engine)
@@ -293,5 +296,10 @@ async def test_the_embedded_model_speaks_real_speech(speech: np.ndarray) -> None
                 await asyncio.sleep(0.1)
             await me.send("input_audio_buffer.commit")
             await me.until("response.done", timeout_s=60)
-            check_frames(me, me.audio())
-            assert all(frame[:2] == b"\xff\xd8" for *_, frame in me.frames())
+            frames = me.frames()
+            indices = [index for index, *_ in frames]
+            done = me.events("response.video.done")[-1]
+            assert indices == sorted(set(indices))
+            assert (done["frames_sent"], done["frames_dropped"]) == (len(frames), 150 - len(frames))
+            assert len(frames) > 25
+            assert all(frame[:2] == b"\xff\xd8" for *_, frame in frames)
