@@ -23,6 +23,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -210,16 +211,17 @@ public class Avatar {
     private final Map<String, String> options;
     private final Output output;
     private final HttpClient http = HttpClient.newHttpClient();
-    // Messages are sent one after the other: a WebSocket of the JDK allows no two at once.
-    private final ExecutorService sender = Executors.newSingleThreadExecutor(Avatar::daemon);
-    private volatile WebSocket socket;
+    private WebSocket socket;
+    // Messages are sent one after the other: a WebSocket of the JDK allows no two at once. Each
+    // connection has its own sender, since a message to a lost one may wait for ever.
+    private ExecutorService sender;
     private volatile boolean ready;
     private volatile double lastEventS = nowS();
     private Playback playback;                    // the response that is played
     private String token;                         // with it a new connection goes on with this session
     private long received, sent;                  // messages of this session
     private final ArrayDeque<Kept> kept = new ArrayDeque<>();  // what was sent last
-    // `synchronized (this)` guards the four above.
+    // `synchronized (this)` guards all of these but `ready` and `lastEventS`.
 
     /** A message that may have got lost: a String or a byte[]. */
     record Kept(long number, Object message) {}
@@ -235,11 +237,15 @@ public class Avatar {
         while (true) {
             try {
                 var listener = new Listener();
-                var builder = http.newWebSocketBuilder();
+                var builder = http.newWebSocketBuilder().connectTimeout(Duration.ofSeconds(10));
                 var key = options.get("token");
                 if (key != null) builder.header("Authorization", "Bearer " + key);
                 builder.buildAsync(URI.create(options.get("url") + query()), listener).join();
                 var closed = listener.closed.join();
+                synchronized (this) {
+                    ready = false;                // from now on messages wait
+                }
+                listener.sender.shutdownNow();
                 System.out.println("connection lost: " + closed);
                 if (listener.answered) delayS = 0.5;
                 if (List.of("1000", "1001", "4004").contains(closed.split(" ")[0])) {
@@ -250,7 +256,6 @@ public class Avatar {
             } catch (CompletionException error) {
                 System.out.println("no connection: " + error.getCause());
             }
-            ready = false;
             try {
                 Thread.sleep((long) (1000 * delayS));
             } catch (InterruptedException stopped) {
@@ -322,13 +327,17 @@ public class Avatar {
     /** Puts messages together, which come in parts. */
     private class Listener implements WebSocket.Listener {
         final CompletableFuture<String> closed = new CompletableFuture<>();
+        final ExecutorService sender = Executors.newSingleThreadExecutor(Avatar::daemon);
         volatile boolean answered;
         private final StringBuilder text = new StringBuilder();
         private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
 
         @Override
         public void onOpen(WebSocket ws) {
-            socket = ws;
+            synchronized (Avatar.this) {
+                socket = ws;
+                Avatar.this.sender = sender;
+            }
             ws.request(1);
         }
 
