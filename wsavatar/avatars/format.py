@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
@@ -49,6 +49,8 @@ _ORDER = (
     (_MOUTH, "above", _CHIN, 1),
     (("the eye of points 36-41", slice(36, 42)), "left of", ("that of 42-47", slice(42, 48)), 0),
 )
+_WORDS = {"name", "description", "license", "bbox_shift", "extra_margin"}
+_WORDS |= {"voice", "language", "instructions", "greeting"}
 _IDLE_CRF = 15  # nearly lossless: every frame is made from this video
 
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -82,6 +84,8 @@ class AvatarFile(BaseModel):
     """iBUG-68 points of every frame in pixels, [n][68][2]; or the JSON file with them."""
     bbox_shift: Annotated[int, Field(ge=-64, le=64)] = 0
     """v1.0 models only: moves the crop's middle, in pixels downwards."""
+    extra_margin: Annotated[int, Field(ge=0, le=200)] | None = None
+    """Pixels of the crop below the chin; None: as the model says."""
     license: Annotated[str, Field(max_length=10_000)] = ""
     voice: Annotated[str, Field(max_length=200)] = ""
     """The session's voice, unless another is configured or chosen."""
@@ -221,17 +225,32 @@ def write_avatar(
     description: str = "",
     license: str = "",
     *,
+    bbox_shift: int | None = None,
+    extra_margin: int | None = None,
     overwrite: bool = False,
+    prepare: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write the avatar folder ``directory/id`` and return it.
 
     ``frames`` are uint8 [H, W, 3] RGB, mouth at rest; ``landmarks`` float [n, 68, 2], one for each
-    frame, read after the last of them. The folder appears complete or not at all. Raises
-    AvatarError.
+    frame, read after the last of them. The folder appears complete or not at all: ``prepare`` is
+    called with it before, and what that raises leaves nothing. With ``overwrite`` an avatar of the
+    same id is replaced, and what is not given stays as it was: its voice, language, instructions
+    and greeting, and others that are empty or None here. Raises AvatarError.
     """
     check_new_id(directory, id, overwrite=overwrite)
     rate = Fraction(fps).limit_denominator(1001)
     target = directory / id
+    given = {
+        "name": name,
+        "description": description,
+        "license": license,
+        "bbox_shift": bbox_shift,
+        "extra_margin": extra_margin,
+    }
+    words = _words_of(target) | {
+        key: value for key, value in given.items() if value not in (None, "")
+    }
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{id}-", dir=directory) as temporary:
@@ -244,23 +263,36 @@ def write_avatar(
                 raise AvatarError(f"{target}: {count} frames, but {len(points)} of landmarks")
             avatar = _checked_file(
                 target,
-                format=FORMAT_VERSION,
-                id=id,
-                name=name,
-                description=description,
-                video="idle.mp4",
-                poster="poster.jpg",
-                fps=float(rate),
-                width=width,
-                height=height,
-                frame_count=count,
-                landmarks="landmarks.json",
-                license=license,
+                {
+                    "format": FORMAT_VERSION,
+                    "id": id,
+                    "name": id,
+                    "video": "idle.mp4",
+                    "poster": "poster.jpg",
+                    "fps": float(rate),
+                    "width": width,
+                    "height": height,
+                    "frame_count": count,
+                    "landmarks": "landmarks.json",
+                }
+                | words,
             )
             _write_json(building, avatar, points)
+            if prepare is not None:
+                prepare(building)
             return move_avatar(building, directory, overwrite=overwrite)
     except (OSError, VideoError) as error:
         raise AvatarError(f"{target}: cannot be written ({error})") from error
+
+
+def _words_of(folder: Path) -> dict[str, object]:
+    """What people wrote of the avatar in ``folder``; nothing where there is none, or an invalid."""
+    if not folder.exists():
+        return {}
+    try:
+        return read_avatar_file(folder).model_dump(include=_WORDS)
+    except AvatarError:
+        return {}
 
 
 def move_avatar(folder: Path, directory: Path, *, overwrite: bool = False) -> Path:
@@ -306,7 +338,7 @@ def _write_json(folder: Path, avatar: AvatarFile, points: np.ndarray) -> None:
     (folder / "avatar.json").write_text(_as_text(avatar), encoding="utf-8")
 
 
-def _checked_file(target: Path, **fields: object) -> AvatarFile:
+def _checked_file(target: Path, fields: Mapping[str, object]) -> AvatarFile:
     try:
         return AvatarFile.model_validate(fields)
     except ValidationError as error:

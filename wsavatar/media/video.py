@@ -1,16 +1,17 @@
 """Video files in and out: pictures as RGB arrays, H.264 and AAC through PyAV's own codecs.
 
-This module owns containers, timestamps, colour tags, rotation and pixel aspect. It knows neither
-faces nor models. Nothing a file claims is believed without a bound: sizes and counts are limited
-before memory is.
+This module owns containers, timestamps and colour tags. It knows neither faces nor models. Nothing
+a file claims is believed without a bound: sizes and counts are limited before memory is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache, partial
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
@@ -21,36 +22,30 @@ import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Colorspace
 
-from wsavatar.errors import WsavatarError
 from wsavatar.media.container import open_container
+from wsavatar.media.frame import MAX_SIDE, SWS_ACCURATE, FrameConverter, VideoError
 
 __all__ = [
     "AudioTrack",
     "Shown",
     "SoundFormat",
+    "Timed",
     "VideoError",
     "VideoInfo",
     "VideoWriter",
+    "at_constant_rate",
     "open_video",
     "read_video",
 ]
 
-MAX_SIDE = 4096
 MAX_FRAMES = 9000
 MAX_DECODED_BYTES = 4 * 1024**3
 _BT709 = 1  # primaries, transfer and matrix carry the same number in H.264 (ITU-T H.273)
 _AAC_BIT_RATE = 192_000
-# libswscale's own rounding darkens a picture by about one level each way. AREA, FULL_CHR_H_INT,
-# FULL_CHR_H_INP and ACCURATE_RND together end that (mean error 1.2 -> 0.05 over a round trip).
-_SWS_ACCURATE = 0x20 | 0x2000 | 0x4000 | 0x40000
-_SWS_LANCZOS = 0x200 | 0x2000 | 0x4000 | 0x40000
 _FASTEST, _SLOWEST = 240, 1
 _MAX_PIXEL_ASPECT = 8
 _DECLARED_RATE_TOLERANCE = 0.1
-
-
-class VideoError(WsavatarError, ValueError):
-    """A file cannot be read or written as video; the message names it and says why."""
+_TIME_TOLERANCE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +72,12 @@ class Shown(NamedTuple):
     picture: np.ndarray
 
 
-class _Decoded(NamedTuple):
+class Timed(NamedTuple):
+    """A frame of a file: its time, None where the file does not say; and how to get its picture."""
+
     time_s: Fraction | None
     duration_s: Fraction
-    decoded_size: tuple[int, int]
-    picture: np.ndarray
+    take: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +94,21 @@ class AudioTrack:
 
 @contextmanager
 def open_video(
-    path: Path, *, slowest: int = _SLOWEST, fastest: int = _FASTEST
+    path: Path,
+    *,
+    slowest: int = _SLOWEST,
+    fastest: int = _FASTEST,
+    max_side: int = MAX_SIDE,
+    part_s: tuple[float, float] | None = None,
 ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
     """Open a video; give its facts and an iterator of what is shown, at a constant rate.
 
     The rate is the file's own, or its mean where it varies, and from ``slowest`` to ``fastest``.
     Period ``i`` shows the frame whose presentation time is nearest to ``i / fps``; so every frame
-    of a video of constant rate is shown once.
+    of a video of constant rate is shown once. Only what is shown is converted to RGB.
+
+    ``max_side``: larger pictures are scaled down to it. ``part_s``: from and to which second; what
+    comes before is not decoded as far as the file's key frames allow.
 
     Raises VideoError where the file is missing, is no video, breaks off or exceeds the limits.
     """
@@ -114,13 +118,14 @@ def open_video(
         fps = min(max(_rate(path), Fraction(slowest)), Fraction(fastest))
         with _video_stream(path) as (container, stream):
             stream.thread_type = "AUTO"
-            decoded = _decoded(path, container, stream)
+            converter = FrameConverter(path, _pixel_aspect(path, stream), max_side)
+            decoded = _decoded(container, stream, converter, part_s)
             first = next(decoded, None)
             if first is None:
                 raise VideoError(f"{path}: holds no frame that can be decoded")
-            height, width = first.picture.shape[:2]
-            info = VideoInfo(width, height, fps, stream.frames, first.decoded_size)
-            yield info, _at_constant_rate(chain([first], decoded), fps)
+            width, height = converter.size
+            info = VideoInfo(width, height, fps, stream.frames, converter.decoded_size)
+            yield info, at_constant_rate(chain([first], decoded), fps)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: cannot be read as video ({error})") from error
 
@@ -173,61 +178,54 @@ def _rate(path: Path) -> Fraction:
     return measured.limit_denominator(1001)
 
 
-def _at_constant_rate(decoded: Iterable[_Decoded], fps: Fraction) -> Iterator[Shown]:
+def at_constant_rate(frames: Iterable[Timed], fps: Fraction) -> Iterator[Shown]:
     """For each period of the rate the frame that is nearest in time."""
     half = 1 / (2 * fps)
     period = 0
     start = held_s = Fraction(0)
     duration_s = Fraction(0)
-    held: Shown | None = None
-    for number, frame in enumerate(decoded):
+    held: Callable[[], Shown] | None = None
+    for number, frame in enumerate(frames):
         time_s = number / fps if frame.time_s is None else frame.time_s
         if held is None:
             start = time_s
         else:
             middle_s = (held_s + time_s - start) / 2
             while period / fps <= middle_s:
-                yield held
+                yield held()
                 period += 1
-        held, held_s, duration_s = Shown(number, frame.picture), time_s - start, frame.duration_s
+        held, held_s, duration_s = _once(number, frame), time_s - start, frame.duration_s
     duration_s = duration_s or 1 / fps
     end_s = held_s + duration_s - min(half, duration_s / 2)
     while held is not None and period / fps <= end_s:
-        yield held
+        yield held()
         period += 1
 
 
-def _decoded(path: Path, container: Any, stream: Any) -> Iterator[_Decoded]:
-    aspect = _pixel_aspect(path, stream)
-    size: tuple[int, ...] | None = None
+def _once(number: int, frame: Timed) -> Callable[[], Shown]:
+    """Converts a frame when it is first shown."""
+    return cache(lambda: Shown(number, frame.take()))
+
+
+def _decoded(
+    container: Any, stream: Any, converter: FrameConverter, part_s: tuple[float, float] | None
+) -> Iterator[Timed]:
+    start_s, end_s = part_s or (0.0, math.inf)
+    origin_s = (stream.start_time or 0) * stream.time_base
+    if start_s > 0:
+        container.seek(int((origin_s + start_s) / stream.time_base), stream=stream)
     for frame in container.decode(stream):
-        # Square pixels by enlarging, so that no detail is lost.
-        width = round(frame.width * max(aspect, 1))
-        height = round(frame.height * max(1 / aspect, 1))
-        if max(width, height) > MAX_SIDE:
-            raise VideoError(f"{path}: {width}x{height} is over {MAX_SIDE} pixels a side")
-        is_scaled = (width, height) != (frame.width, frame.height)
-        rgb = frame.reformat(
-            width,
-            height,
-            format="rgb24",
-            interpolation=_SWS_LANCZOS if is_scaled else _SWS_ACCURATE,
-        )
-        rotation = getattr(frame, "rotation", 0)
-        picture = _upright(rgb.to_ndarray(), rotation)
-        if size is None:
-            size = picture.shape
-        elif picture.shape != size:
-            raise VideoError(
-                f"{path}: its picture size changes from {size[1]}x{size[0]} to "
-                f"{picture.shape[1]}x{picture.shape[0]}"
-            )
-        is_turned = round(rotation / 90) % 2 == 1
-        yield _Decoded(
-            None if frame.pts is None else Fraction(frame.pts * frame.time_base),
+        converter.check(frame)
+        time_s = None if frame.pts is None else Fraction(frame.pts * frame.time_base)
+        since_s = math.inf if time_s is None else float(time_s - origin_s)
+        if part_s and since_s < start_s - _TIME_TOLERANCE_S:
+            continue
+        if part_s and since_s >= end_s - _TIME_TOLERANCE_S:
+            return
+        yield Timed(
+            time_s,
             Fraction((frame.duration or 0) * frame.time_base) if frame.time_base else Fraction(0),
-            (frame.height, frame.width) if is_turned else (frame.width, frame.height),
-            picture,
+            partial(converter.picture, frame),
         )
 
 
@@ -240,12 +238,6 @@ def _pixel_aspect(path: Path, stream: Any) -> Fraction:
     if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
         raise VideoError(f"{path}: its pixels are {aspect.numerator}:{aspect.denominator} wide")
     return aspect
-
-
-def _upright(picture: np.ndarray, rotation: int) -> np.ndarray:
-    """Phones store portrait video lying down; ``rotation`` is in degrees, counter-clockwise."""
-    turns = round(rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,7 +350,7 @@ class VideoWriter:
             format="yuv420p",
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
-            interpolation=_SWS_ACCURATE,
+            interpolation=SWS_ACCURATE,
         )
         frame.pts = self._frame_count
         frame.time_base = 1 / self._fps

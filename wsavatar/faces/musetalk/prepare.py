@@ -23,7 +23,7 @@ from wsavatar.faces.musetalk.geometry import (
     smooth_landmarks,
     take_crop,
 )
-from wsavatar.faces.musetalk.spec import ModelSpec
+from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
@@ -121,11 +121,14 @@ def _place_faces(
 ) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]], list[np.ndarray]]:
     width, height = avatar.width, avatar.height
     shift = avatar.bbox_shift if spec.version == "v1" else 0
+    margin = spec.extra_margin
+    if avatar.extra_margin is not None:
+        margin = CropMargin(pixels=avatar.extra_margin)
     first_row = spec.decoded_from_y / spec.crop_size
     crops, pastes, masks = [], [], []
     for index, points in enumerate(landmarks):
         try:
-            crop = crop_box(points, spec.extra_margin, width, height, bbox_shift=shift)
+            crop = crop_box(points, margin, width, height, bbox_shift=shift)
         except GeometryError as error:
             raise AvatarError(f"{avatar.id}: frame {index}: {error}") from error
         square = paste_box(crop, width, height)

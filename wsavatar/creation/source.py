@@ -1,0 +1,106 @@
+"""The file that an avatar is made from: what it is, and its pictures within stated limits.
+
+Knows files and their kinds; neither faces nor avatars' folders.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsavatar.avatars.format import AvatarError
+from wsavatar.media.picture import PictureError, is_animated, is_picture, open_animation, read_still
+from wsavatar.media.video import Shown, VideoError, VideoInfo, open_video
+
+__all__ = ["MAX_SIDE", "Source", "SourceLimits"]
+
+MAX_SIDE = 1280
+"""Larger pictures are scaled down to it: more pixels cost memory and time, and add no mouth."""
+SLOWEST_FPS, FASTEST_FPS = 10, 30
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """What a file may be at most; checked before it is decoded."""
+
+    file_bytes: int = 2 * 1024**3
+    pixels: int = 80_000_000
+    """Of one picture."""
+    seconds: float = 1800.0
+
+
+class Source:
+    """One file. Raises AvatarError, in one sentence, where it is unfit."""
+
+    def __init__(self, path: Path, limits: SourceLimits) -> None:
+        self.path = path
+        self._limits = limits
+        _check_file(path, limits)
+        picture = is_picture(path)
+        with _said():
+            self.is_moving = not picture or is_animated(path)
+        self._is_picture = picture
+
+    def still(self) -> np.ndarray:
+        """The picture, uint8 [H, W, 3] RGB, upright."""
+        with _said():
+            return read_still(self.path, max_side=MAX_SIDE, max_pixels=self._limits.pixels)
+
+    @contextmanager
+    def moving(
+        self,
+        *,
+        fastest: int = FASTEST_FPS,
+        max_side: int = MAX_SIDE,
+        part_s: tuple[float, float] | None = None,
+    ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
+        """The video's or animation's facts and pictures at a constant rate."""
+        slowest = min(SLOWEST_FPS, fastest)
+        with _said():
+            if self._is_picture:
+                with open_animation(
+                    self.path,
+                    slowest=slowest,
+                    fastest=fastest,
+                    max_side=max_side,
+                    max_pixels=self._limits.pixels,
+                ) as opened:
+                    yield opened
+                return
+            with open_video(
+                self.path, slowest=slowest, fastest=fastest, max_side=max_side, part_s=part_s
+            ) as opened:
+                yield opened
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Errors of the readers as those of avatars."""
+    try:
+        yield
+    except (PictureError, VideoError) as error:
+        raise AvatarError(str(error)) from error
+
+
+def _check_file(path: Path, limits: SourceLimits) -> None:
+    if path.is_dir():
+        raise AvatarError(f"{path}: is a folder; name the photo or video in it")
+    if not path.exists():
+        raise AvatarError(f"{path}: no such file")
+    if not path.is_file():
+        raise AvatarError(f"{path}: is no regular file")
+    if not os.access(path, os.R_OK):
+        raise AvatarError(f"{path}: may not be read; change its permissions (chmod +r)")
+    size = path.stat().st_size
+    if size == 0:
+        raise AvatarError(f"{path}: is empty")
+    if size > limits.file_bytes:
+        raise AvatarError(
+            f"{path}: has {size >> 20} MiB, over {limits.file_bytes >> 20}; "
+            "cut it shorter or write it smaller"
+        )

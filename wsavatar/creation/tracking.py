@@ -1,0 +1,78 @@
+"""Follows one person's face through a video: which of several, lost and found again.
+
+Knows detectors by their interface, and neither files nor avatars' folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsavatar.avatars.format import AvatarError
+from wsavatar.landmarks.base import Face, LandmarkDetector
+
+__all__ = ["FaceFollower", "choose_face", "filled"]
+
+
+def choose_face(faces: Sequence[Face], number: int | None, source: str) -> tuple[Face, str]:
+    """The wanted one of ``faces``, and a note where there are several; "" where there are not.
+
+    Raises AvatarError where ``number`` (from 1) says a face that is not there.
+    """
+    if not 1 <= (number or 1) <= len(faces):
+        raise AvatarError(f"{source}: has {_faces(len(faces))}, so --face {number} is not there")
+    if len(faces) == 1:
+        return faces[0], ""
+    others = [str(n) for n in range(1, len(faces) + 1) if n != (number or 1)]
+    which = "the largest was taken" if number is None else f"number {number} was taken"
+    return faces[(number or 1) - 1], (
+        f"{len(faces)} faces: {which}; --face {' or '.join(others)} takes "
+        f"{'the other' if len(others) == 1 else 'another'}."
+    )
+
+
+def _faces(count: int) -> str:
+    return "1 face" if count == 1 else f"{count} faces"
+
+
+class FaceFollower:
+    """One person's face, picture after picture."""
+
+    def __init__(self, detector: LandmarkDetector, face: Face) -> None:
+        self._detector = detector
+        self._last = face
+        self._lost = False
+
+    def find(self, picture: np.ndarray) -> Face | None:
+        """The face in the next picture; None where it is not to be seen."""
+        found = None if self._lost else self._detector.follow(picture, self._last)
+        if found is None:
+            found = self._again(self._detector.find(picture))
+        self._lost = found is None
+        if found is not None:
+            self._last = found
+        return found
+
+    def _again(self, faces: Sequence[Face]) -> Face | None:
+        """Of the faces found, the one that is where the lost one was, and about as large."""
+        centre, size = self._last.points.mean(axis=0), self._last.size
+        near = [
+            (float(np.linalg.norm(face.points.mean(axis=0) - centre)), face)
+            for face in faces
+            if 0.5 < face.size / size < 2
+        ]
+        if not near:
+            return None
+        distance, face = min(near, key=lambda pair: pair[0])
+        return face if distance < size else None
+
+
+def filled(points: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Points of every frame, float32 [n, 68, 2]: those of frames without a face lie between their
+    neighbours', or are those of the nearest at the ends."""
+    seen = [i for i, found in enumerate(points) if found is not None]
+    known = np.stack([found for found in points if found is not None]).reshape(len(seen), -1)
+    every = np.arange(len(points))
+    columns = [np.interp(every, seen, known[:, column]) for column in range(known.shape[1])]
+    return np.stack(columns, axis=1).reshape(len(points), 68, 2).astype(np.float32)

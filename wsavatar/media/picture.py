@@ -1,0 +1,184 @@
+"""Picture files in: photographs, drawings and animated pictures as RGB arrays.
+
+This module owns what Pillow reads: formats, orientation, colour profiles, transparency, and limits
+that are checked before anything is decoded. It knows neither faces nor models.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from wsavatar.errors import WsavatarError
+from wsavatar.media.frame import fitted
+from wsavatar.media.video import MAX_FRAMES, Shown, Timed, VideoInfo, at_constant_rate
+
+__all__ = [
+    "BACKGROUND",
+    "PictureError",
+    "is_animated",
+    "is_picture",
+    "open_animation",
+    "read_still",
+]
+
+BACKGROUND = (204, 204, 204)
+"""The neutral grey behind transparent pictures."""
+MAX_PIXELS = 80_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "BMP", "TIFF")
+_ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # the frames of others (MPO, TIFF) do not move
+_DEFAULT_DURATION_MS = 100  # what browsers take for a frame that states 10 ms or less
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+    ImageCms.PyCMSError,
+)
+
+
+class PictureError(WsavatarError, ValueError):
+    """A file cannot be read as a picture; the message names it and says why."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those that are taken and can be read here; HEIC with ``pip install pillow-heif``."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the file's content is a picture, whatever its name is. Reads its header only."""
+    try:
+        with Image.open(path, formats=_formats()):
+            return True
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return True
+    except _UNREADABLE:
+        return False
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a picture has more than one frame that are shown one after the other."""
+    with _opened(path, MAX_PIXELS) as image:
+        return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
+
+
+def read_still(path: Path, *, max_side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A picture, upright, in sRGB, scaled to ``max_side``: uint8 [H, W, 3].
+
+    Of an animated one, the first frame. Raises PictureError.
+    """
+    with _opened(path, max_pixels) as image:
+        # A JPEG can be decoded at an eighth to a half of its size, in as much less memory.
+        image.draft(None, fitted(*image.size, max_side))
+        return _rgb(image, max_side)
+
+
+@contextmanager
+def open_animation(
+    path: Path, *, slowest: int, fastest: int, max_side: int, max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
+    """An animated GIF, WebP, PNG or AVIF, as `wsavatar.media.video.open_video` gives a video.
+
+    Raises PictureError.
+    """
+    with _opened(path, max_pixels) as image:
+        count = min(getattr(image, "n_frames", 1), MAX_FRAMES)
+        times = [Fraction(0)]
+        for number in range(count):
+            image.seek(number)
+            times.append(times[-1] + _duration_s(image))
+        fps = min(max(Fraction(count) / times[-1], Fraction(slowest)), Fraction(fastest))
+        fps = fps.limit_denominator(1001)
+        image.seek(0)
+        height, width = _rgb(image, max_side).shape[:2]
+
+        def frames() -> Iterator[Timed]:
+            for number in range(count):
+                image.seek(number)
+                picture = _rgb(image, max_side)
+                yield Timed(
+                    times[number], times[number + 1] - times[number], partial(_same, picture)
+                )
+
+        info = VideoInfo(width, height, fps, count, image.size)
+        yield info, at_constant_rate(frames(), fps)
+
+
+def _same(picture: np.ndarray) -> np.ndarray:
+    return picture
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise _too_large(path, max_pixels, f"{width}x{height}, ")
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, max_pixels) from error
+    except PictureError:
+        raise
+    except _UNREADABLE as error:
+        raise PictureError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def _too_large(path: Path, max_pixels: int, size: str = "") -> PictureError:
+    limit = max_pixels // 1_000_000
+    return PictureError(f"{path}: is {size}over {limit} million pixels; scale it down")
+
+
+def _duration_s(image: Image.Image) -> Fraction:
+    stated = float(image.info.get("duration") or 0)
+    return Fraction(round(stated) if stated > 10 else _DEFAULT_DURATION_MS, 1000)
+
+
+def _rgb(image: Image.Image, max_side: int) -> np.ndarray:
+    """Of the frame that ``image`` stands at: upright, opaque, sRGB, scaled."""
+    profile = image.info.get("icc_profile")
+    frame = ImageOps.exif_transpose(image)
+    if frame.mode.startswith("I;16"):
+        frame = Image.fromarray((np.asarray(frame) >> 8).astype(np.uint8))
+    has_alpha = frame.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info
+    alpha = frame.convert("RGBA").getchannel("A") if has_alpha else None
+    frame = _in_srgb(frame, profile)
+    if alpha is not None:
+        frame = Image.composite(frame, Image.new("RGB", frame.size, BACKGROUND), alpha)
+    size = fitted(*frame.size, max_side)
+    if size != frame.size:
+        frame = frame.resize(size, Image.Resampling.LANCZOS)
+    return np.array(frame)
+
+
+def _in_srgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
+    """Phones write Display P3, printers CMYK; a profile that cannot be used is ignored."""
+    if profile and frame.mode in ("RGB", "CMYK", "L"):
+        with suppress(ImageCms.PyCMSError, OSError, ValueError):
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            target = ImageCms.createProfile("sRGB")
+            converted = ImageCms.profileToProfile(frame, source, target, outputMode="RGB")
+            if converted is not None:
+                return converted
+    return frame.convert("RGB")
