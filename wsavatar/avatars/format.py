@@ -319,7 +319,7 @@ def move_avatar(folder: Path, directory: Path, *, overwrite: bool = False) -> Pa
 
 def rename_avatar(folder: Path, name: str) -> None:
     """Write another name into ``avatar.json``, completely or not at all. Raises AvatarError."""
-    renamed = _checked_file(folder, **read_avatar_file(folder).model_dump() | {"name": name})
+    renamed = _checked_file(folder, read_avatar_file(folder).model_dump() | {"name": name})
     building = folder / ".avatar.json.tmp"
     try:
         building.write_text(_as_text(renamed), encoding="utf-8")
