@@ -47,9 +47,11 @@ COMMANDS = {
     ),
     "render": Command(
         "wsavatar.commands.render",
-        "write a finished video of an avatar speaking an audio file",
+        "write finished videos of an avatar that speaks a text or an audio file",
         """
         {prog} render --avatar ID --audio speech.wav -o out.mp4
+        {prog} render --text "Hello there." -o hello.mp4
+        {prog} render --list videos.jsonl -o videos       many, one a line
         """,
     ),
     "bench": Command(

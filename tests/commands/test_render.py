@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,13 +21,12 @@ from wsavatar.avatars.format import AvatarError, write_avatar
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.commands import render as command
 from wsavatar.commands.render import RenderError
-from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings
+from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings, TtsSettings
 from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
-from wsavatar.media.video import AudioTrack, SoundFormat, VideoError, VideoWriter, read_video
-from wsavatar.render import film as film_module
-from wsavatar.render.film import film, frame_total
-from wsavatar.render.player import Tick
+from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
+from wsavatar.render.film import film_of
+from wsavatar.serve import assembly
 
 W, H = 160, 128
 
@@ -45,12 +46,13 @@ def settings(home: Path) -> Settings:
     return Settings(
         model=ModelSettings(path=str(home / "model"), devices=("cpu",), cpu_backend="torch"),
         avatars=AvatarSettings(directory=home / "avatars", cache=home / "cache"),
+        tts=TtsSettings(engines=("espeak",)),
     )
 
 
 @pytest.fixture(scope="module")
 def model(settings: Settings) -> MuseTalk:
-    return command.load_face(settings)
+    return assembly.load_face(settings, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +76,12 @@ def render(
     settings: Settings, model: MuseTalk, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., int]:
     """Runs the command as the command line would, but loads its usual model only once."""
-    load = command.load_face
+    load = assembly.load_face
 
-    def load_once(wanted: Settings) -> MuseTalk:
-        return model if wanted.model == settings.model else load(wanted)
+    def load_once(wanted: Settings, device: str) -> MuseTalk:
+        return model if wanted.model == settings.model else load(wanted, device)
 
-    monkeypatch.setattr(command, "load_face", load_once)
+    monkeypatch.setattr(assembly, "load_face", load_once)
 
     def run(*words: object) -> int:
         parser = argparse.ArgumentParser()
@@ -171,7 +173,9 @@ def test_only_the_mouth_changes(
 def pictures(
     model: MuseTalk, avatar: PreparedAvatar, audio: AudioTrack, settings: RenderSettings
 ) -> np.ndarray:
-    return np.stack([tick.picture for tick in film(model, avatar, audio, Fraction(25), settings)])
+    return np.stack(
+        [tick.picture for tick in film_of(model, avatar, audio, Fraction(25), settings)]
+    )
 
 
 def test_frames_do_not_depend_on_the_batch(model: MuseTalk, ada: PreparedAvatar) -> None:
@@ -218,16 +222,81 @@ def test_an_hour_of_rest_is_refused(tmp_path: Path, render: Callable[..., int]) 
         render("--audio", audio, "-o", tmp_path / "out.mp4", "--rest", 3600)
 
 
-@pytest.mark.parametrize("rate", [7999, 11_025, 16_000, 22_050, 44_100, 47_999])
-@pytest.mark.parametrize("fps", [24, 25, 30])
-def test_resampling_never_adds_or_loses_a_frame(rate: int, fps: int) -> None:
-    """Whatever the rate, and at lengths on both sides of a frame's edge."""
-    for frames in (1, 2, 7):
-        for extra in (-1, 0, 1):
-            samples = -(-frames * rate // fps) + extra
-            track = AudioTrack(np.zeros((samples, 1), np.float32), rate)
-            heard = len(film_module._resampled(track, Fraction(fps), 16_000))
-            assert -(-heard * fps // 16_000) == frame_total(track, Fraction(fps))
+# -- text, and several at once --------------------------------------------------------------------
+
+
+def test_a_text_is_spoken(tmp_path: Path, render: Callable[..., int]) -> None:
+    """By an engine of this machine, in a sound as long as its frames."""
+    out = tmp_path / "out.mp4"
+    assert render("--text", "Hello there.", "--voice", "en-gb", "-o", out) == 0
+    video = play(out)
+    assert 0.4 < video.audio_seconds < 2
+    assert len(video.frame_times) == -(-video.audio_seconds * 25 // 1)
+    assert np.abs(video.audio).max() > 0.1
+
+
+def test_a_text_file_and_standard_input_are_read(
+    tmp_path: Path, render: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same text gives the same video."""
+    (tmp_path / "said.txt").write_text("Good day.")
+    monkeypatch.setattr("sys.stdin", io.StringIO("Good day."))
+    for name in (tmp_path / "said.txt", "-"):
+        assert render("--text-file", name, "-o", tmp_path / "out.mp4", "--force") == 0
+    with pytest.raises(RenderError, match=r"none\.txt: cannot be read"):
+        render("--text-file", tmp_path / "none.txt", "-o", tmp_path / "new.mp4")
+
+
+def test_a_line_that_fails_does_not_stop_the_others(
+    tmp_path: Path, render: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest is made, the summary says what failed and why, and the exit code is 1."""
+    save_tone(tmp_path / "a.wav", 0.2)
+    lines = [
+        {"audio": "a.wav", "output": "good.mp4"},
+        {"audio": "none.wav", "output": "none.mp4"},
+        {"text": "Hi.", "avatar": "nobody", "output": "nobody.mp4"},
+        {"text": "Hi.", "output": "twice.mp4"},
+        {"text": "Ho.", "output": "twice.mp4"},
+        {"output": "nothing.mp4"},
+        {"text": "Hello.", "avatar": "ada", "output": "said.mp4"},
+    ]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "out").mkdir()
+    listed = ("--list", tmp_path / "all.jsonl", "-o", tmp_path / "out")
+    assert render(*listed, "--json", tmp_path / "summary.json") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.mp4", "said.mp4"]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["made"], summary["failed"]) == (2, 5)
+    assert [entry.get("frames", 0) > 0 for entry in summary["videos"]] == [
+        True, False, False, False, False, False, True
+    ]  # fmt: skip
+    errors = "\n".join(entry.get("error", "") for entry in summary["videos"])
+    for says in ("no such file", "known: ada", "2 videos would be it", 'either "text" or "audio"'):
+        assert says in errors
+    frames = sum(entry.get("frames", 0) for entry in summary["videos"])
+    assert summary["frames"] == frames
+    assert summary["frames_per_s"] == pytest.approx(frames / summary["wall_s"], rel=0.01)
+    assert set(summary["stages_s"]) == {
+        "sound", "features", "generate", "paste", "encode", "file"
+    }  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "2 videos (5 failed)" in shown and "real-time factor" in shown
+
+
+def test_a_folder_of_sounds_gives_a_folder_of_videos(
+    tmp_path: Path, render: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with its sound's name; `--json -` prints the summary for a program."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("one", "two"):
+        save_tone(tmp_path / "in" / f"{name}.wav", 0.1)
+    assert render("--audio", tmp_path / "in", "-o", tmp_path / "out", "--json", "-") == 0
+    assert [len(play(tmp_path / "out" / f"{name}.mp4").frame_times) for name in ("one", "two")] == [
+        3, 3
+    ]  # fmt: skip
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["made"] == 2
 
 
 # -- what comes in --------------------------------------------------------------------------------
@@ -323,16 +392,3 @@ def test_wrong_numbers_and_a_missing_model_are_named(
         render(*common, "--batch-size", 0)
     with pytest.raises(CheckpointError, match="nowhere"):
         render(*common, "--model", tmp_path / "nowhere")
-
-
-def test_a_failure_midway_leaves_nothing_behind(tmp_path: Path, ada: PreparedAvatar) -> None:
-    """No half video appears under the name that was asked for."""
-
-    def breaks() -> object:
-        yield Tick(0, ada.frames[0], tone(0.04), True)
-        raise RuntimeError("the device went away")
-
-    sound = SoundFormat(16_000, 1)
-    with pytest.raises(RuntimeError, match="went away"):
-        command.write_video(tmp_path / "out.mp4", breaks(), ada, sound, Fraction(25))
-    assert list(tmp_path.iterdir()) == []

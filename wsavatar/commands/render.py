@@ -1,35 +1,41 @@
-"""The ``render`` command: an avatar and an audio file in, a finished video out.
+"""The ``render`` command: sound or text and an avatar in, finished videos out.
 
-It knows arguments and the file; `wsavatar.render.film` makes the pictures. The video has exactly
-``ceil(seconds * fps)`` frames and the original audio, not the model's 16 kHz.
+It knows arguments, standard input and where files go; `wsavatar.videos` makes the videos, with the
+renderer that the server has.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterable
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import soxr  # type: ignore[import-untyped]
 from tqdm import tqdm
 
-from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import RenderSettings, Settings
+from wsavatar.dialogue.tts import Voices, create_voices
 from wsavatar.errors import WsavatarError
-from wsavatar.faces.registry import load_face
-from wsavatar.media.audio_file import read_audio
-from wsavatar.media.video import AudioTrack, SoundFormat, VideoWriter
-from wsavatar.render.film import FilmTick, film, frame_total
+from wsavatar.serve import assembly
+from wsavatar.videos.maker import Made, Progress, VideoMaker, unfinished
+from wsavatar.videos.orders import Order, of_folder, of_list
+from wsavatar.videos.sources import MAX_TEXT_CHARS, FileSource, SoundSource, TextSource
+from wsavatar.videos.summary import Failed, Summary
 
-__all__ = ["RenderError", "add_arguments", "run", "write_video"]
+if TYPE_CHECKING:
+    from wsavatar.session.engine import Engine
+
+__all__ = ["RenderError", "add_arguments", "run"]
 
 _MAX_REST_S = 60
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-_FALLBACK_RATE = 48_000
+_SUFFIX = ".mp4"
 
 
 class RenderError(WsavatarError, ValueError):
@@ -39,19 +45,42 @@ class RenderError(WsavatarError, ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``render``."""
     parser.description = (
-        "Write a finished video (H.264 and AAC in MP4) of an avatar speaking an audio file. "
-        "It has the frames that a live session would show for the same audio."
+        "Write finished videos (H.264 and AAC in MP4) of an avatar that speaks a text or a sound "
+        "file. They have the frames that a live session would show for the same sound."
+    )
+    said = parser.add_mutually_exclusive_group(required=True)
+    said.add_argument("--text", metavar="TEXT", help="what to say, by the engines of tts.engines")
+    said.add_argument(
+        "--text-file", metavar="FILE", help="a text file of what to say; -: standard input"
+    )
+    said.add_argument(
+        "--audio",
+        type=Path,
+        metavar="FILE",
+        help="speech: any audio file, or a video with sound (wav, flac, mp3, m4a, mp4, …), or a "
+        "folder of them, each for a video",
+    )
+    said.add_argument(
+        "--list",
+        metavar="FILE",
+        help='videos, one a line: {"text": "…", "avatar": "…", "voice": "…", "output": "a.mp4"}; '
+        '"audio": "a.wav", relative to the list, in place of "text"; -: standard input',
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE.mp4",
+        help="of a folder or a list: the folder to write to (default for a list: the current one)",
     )
     parser.add_argument("--avatar", metavar="ID", help="avatar (default: avatars.default)")
     parser.add_argument(
-        "--audio",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="speech: any audio file, or a video with sound (wav, flac, mp3, m4a, mp4, …)",
+        "--voice", metavar="NAME", default="", help="voice of texts (default: the avatar's)"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.mp4")
-    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    parser.add_argument("--force", action="store_true", help="replace existing outputs")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the summary to this file; -: to stdout"
+    )
     parser.add_argument(
         "--fps", type=int, metavar="N", help="frames per second (default: render.fps)"
     )
@@ -74,28 +103,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Render one video. The output is complete or absent."""
-    fps, render = _limits(args, settings)
-    _check_output(args.output, force=args.force)
-    audio = _for_aac(read_audio(args.audio))
-    if args.model is not None:
-        chosen = settings.model.model_copy(update={"path": args.model})
-        settings = settings.model_copy(update={"model": chosen})
-    model = load_face(settings)
-    store = AvatarStore(settings.avatars, model)
-    avatar = store.get(args.avatar or store.default_id)
-    total = frame_total(audio, fps) + 2 * round(args.rest * fps)
-    ticks = film(model, avatar, audio, fps, render, rest_s=args.rest)
-    bar = tqdm(ticks, total=total, desc=f"{avatar.id}: {args.output.name}", unit="frame")
-    sound = SoundFormat(audio.sample_rate, audio.samples.shape[1])
-    write_video(args.output, bar, avatar, sound, fps)
-    print(f"wrote {args.output}: {total} frames, {float(audio.seconds) + 2 * args.rest:.2f} s")
-    return 0
+    """Make the videos. 0: all were made; 1: some could not be, of several.
+
+    An error of a single video is raised.
+    """
+    settings = _chosen(args, settings)
+    orders, is_single = _orders(args)
+    orders = _checked(orders, force=args.force)
+    if is_single and isinstance(orders[0], Failed):
+        raise RenderError(orders[0].error)
+    if any(isinstance(order, Order) for order in orders):
+        summary = asyncio.run(_make_all(args, settings, orders, is_single=is_single))
+    else:
+        summary = Summary([order for order in orders if isinstance(order, Failed)], 0.0, {})
+    _report(summary, args.json)
+    return 1 if summary.failed else 0
 
 
-def _limits(args: argparse.Namespace, settings: Settings) -> tuple[Fraction, RenderSettings]:
-    fps = settings.render.fps if args.fps is None else args.fps
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def _chosen(args: argparse.Namespace, settings: Settings) -> Settings:
+    """The settings with what the arguments say."""
     batch_size = settings.render.batch_size if args.batch_size is None else args.batch_size
+    fps = settings.render.fps if args.fps is None else args.fps
     if not 5 <= fps <= 60:
         raise RenderError(f"--fps {fps}: from 5 to 60")
     if not 1 <= batch_size <= 64:
@@ -103,14 +134,68 @@ def _limits(args: argparse.Namespace, settings: Settings) -> tuple[Fraction, Ren
     if not 0 <= args.rest <= _MAX_REST_S:
         raise RenderError(f"--rest {args.rest:g}: from 0 to {_MAX_REST_S} s")
     greatest = max(batch_size, settings.render.max_batch_size)
-    sizes = {"batch_size": batch_size, "max_batch_size": greatest}
-    return Fraction(fps), settings.render.model_copy(update=sizes)
+    sizes = {"fps": fps, "batch_size": batch_size, "max_batch_size": greatest}
+    render: RenderSettings = settings.render.model_copy(update=sizes)
+    model = settings.model.model_copy(update={"path": args.model} if args.model else {})
+    avatars = settings.avatars.model_copy(update={"default": args.avatar} if args.avatar else {})
+    return settings.model_copy(update={"render": render, "model": model, "avatars": avatars})
+
+
+def _orders(args: argparse.Namespace) -> tuple[Sequence[Order | Failed], bool]:
+    """What is to be made, and whether that is a single video."""
+    output: Path | None = args.output
+    if args.list is not None:
+        outputs = output or Path()
+        if args.list == "-":
+            return of_list(sys.stdin, "standard input", Path(), outputs), False
+        path = Path(args.list)
+        with _opened(path) as lines:
+            return of_list(lines, path.name, path.parent, outputs), False
+    if output is None:
+        raise RenderError("where to write to is missing: -o FILE.mp4")
+    if args.audio is not None and args.audio.is_dir():
+        return of_folder(args.audio, output, _SUFFIX), False
+    text = args.text or ""
+    if args.text_file is not None:
+        text = _text(args.text_file)
+    return [Order(output, text, args.audio, voice=args.voice)], True
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return path.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise RenderError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _text(name: str) -> str:
+    if name == "-":
+        return sys.stdin.read(MAX_TEXT_CHARS + 1)
+    with _opened(Path(name)) as file:
+        text: str = file.read(MAX_TEXT_CHARS + 1)
+        return text
+
+
+def _checked(orders: Sequence[Order | Failed], *, force: bool) -> list[Order | Failed]:
+    """The orders; those that cannot be written are failures before any work."""
+    count = Counter(order.output for order in orders if isinstance(order, Order))
+    checked: list[Order | Failed] = []
+    for order in orders:
+        if isinstance(order, Order):
+            try:
+                if count[order.output] > 1:
+                    raise RenderError(f"{order.output}: {count[order.output]} videos would be it")
+                _check_output(order.output, force=force)
+            except RenderError as error:
+                checked.append(Failed(str(order.output), str(error)))
+                continue
+        checked.append(order)
+    return checked
 
 
 def _check_output(path: Path, *, force: bool) -> None:
-    """Check the output path before the work."""
-    if path.suffix.lower() != ".mp4":
-        raise RenderError(f"{path}: the output must be an .mp4 file")
+    if path.suffix.lower() != _SUFFIX:
+        raise RenderError(f"{path}: the output must be an {_SUFFIX} file")
     if path.is_dir():
         raise RenderError(f"{path}: is a directory")
     if path.exists() and not force:
@@ -118,42 +203,120 @@ def _check_output(path: Path, *, force: bool) -> None:
     if not path.parent.is_dir():
         raise RenderError(f"{path}: no directory {path.parent}")
     try:  # only a write shows permissions, read-only file systems and full disks
-        _unfinished(path).write_bytes(b"")
-        _unfinished(path).unlink()
+        unfinished(path).write_bytes(b"")
+        unfinished(path).unlink()
     except OSError as error:
         raise RenderError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+# -- the work -------------------------------------------------------------------------------------
 
 
-# -- the file ------------------------------------------------------------------------------------
-
-
-def write_video(
-    path: Path,
-    ticks: Iterable[FilmTick],
-    avatar: PreparedAvatar,
-    sound: SoundFormat,
-    fps: Fraction,
-) -> None:
-    """Write a film to ``path``, which appears when it is complete. Raises VideoError."""
-    unfinished = _unfinished(path)
+async def _make_all(
+    args: argparse.Namespace,
+    settings: Settings,
+    orders: Sequence[Order | Failed],
+    *,
+    is_single: bool,
+) -> Summary:
+    voices = create_voices(settings.tts)
+    engine = await asyncio.to_thread(partial(assembly.load_engine, settings, prepared=1))
+    await engine.renderer.start()
     try:
-        with VideoWriter(
-            unfinished, width=avatar.width, height=avatar.height, fps=fps, sound=sound
-        ) as video:
-            for tick in ticks:
-                video.write(tick.picture, tick.audio)
-        os.replace(unfinished, path)
+        work = _Work(args, settings, engine, voices)
+        begun_s = time.monotonic()
+        if is_single:
+            assert isinstance(orders[0], Order)
+            results: Sequence[Made | Failed] = [await work.single(orders[0])]
+        else:
+            at_once = len(assembly.configured_devices(settings)) + 1
+            results = await work.several(orders, at_once)
+        return Summary(results, time.monotonic() - begun_s, _stages_s(engine))
     finally:
-        unfinished.unlink(missing_ok=True)
+        await engine.renderer.close()
+        await voices.close()
 
 
-def _for_aac(audio: AudioTrack) -> AudioTrack:
-    """AAC has certain sample rates only; audio at another is resampled to 48 kHz."""
-    if audio.sample_rate in _AAC_RATES:
-        return audio
-    samples = soxr.resample(audio.samples, audio.sample_rate, _FALLBACK_RATE)
-    return AudioTrack(samples.astype(np.float32, copy=False), _FALLBACK_RATE)
+class _Work:
+    """Makes what is ordered, and shows how far it is."""
+
+    def __init__(
+        self, args: argparse.Namespace, settings: Settings, engine: Engine, voices: Voices
+    ) -> None:
+        fps = Fraction(settings.render.fps)
+        self._maker = VideoMaker(engine.renderer, engine.avatars, fps, rest_s=args.rest)
+        self._engine = engine
+        self._voices = voices
+        self._voice = args.voice or settings.tts.voice
+
+    async def single(self, order: Order) -> Made:
+        """Raises what makes it impossible."""
+        with tqdm(desc=order.output.name, unit="frame") as bar:
+
+            def progress(done: int, total: int | None) -> None:
+                bar.total = total
+                bar.update(1)
+
+            return await self._make(order, progress)
+
+    async def several(self, orders: Sequence[Order | Failed], at_once: int) -> list[Made | Failed]:
+        """One that fails does not stop the others. The results are in the orders' order."""
+        results: dict[int, Made | Failed] = {}
+        waiting = iter(enumerate(orders))
+        with tqdm(total=len(orders), unit="video") as bar:
+
+            async def work() -> None:
+                for index, order in waiting:
+                    result = results[index] = await self._tried(order)
+                    if isinstance(result, Failed):
+                        tqdm.write(f"error: {result.output}: {result.error}", file=sys.stderr)
+                    bar.update(1)
+
+            async with asyncio.TaskGroup() as group:
+                for number in range(at_once):
+                    group.create_task(work(), name=f"make videos {number}")
+        return [results[index] for index in range(len(orders))]
+
+    async def _tried(self, order: Order | Failed) -> Made | Failed:
+        if isinstance(order, Failed):
+            return order
+        try:
+            return await self._make(order, lambda done, total: None)
+        except (WsavatarError, OSError) as error:
+            return Failed(str(order.output), str(error))
+
+    async def _make(self, order: Order, progress: Progress) -> Made:
+        avatars = self._engine.avatars
+        avatar_id = order.avatar or await asyncio.to_thread(lambda: avatars.default_id)
+        source = await self._source(order, avatar_id)
+        return await self._maker.make(source, avatar_id, order.output, progress)
+
+    async def _source(self, order: Order, avatar_id: str) -> SoundSource:
+        if order.audio is not None:
+            return await FileSource.open(order.audio)
+        avatar = await asyncio.to_thread(self._engine.avatars.get, avatar_id)
+        voice = order.voice or self._voice or avatar.voice
+        return TextSource(order.text, self._voices.voice(voice))
+
+
+def _stages_s(engine: Engine) -> dict[str, float]:
+    """Seconds of each stage, of all devices."""
+    stats = engine.renderer.stats()
+    assert isinstance(stats, dict)
+    total: Counter[str] = Counter()
+    for device in stats["devices"].values():
+        total.update(device.get("stage_s", {}))
+    return {stage: round(seconds, 3) for stage, seconds in total.items()}
+
+
+def _report(summary: Summary, path: Path | None) -> None:
+    for one in summary.made:
+        print(f"wrote {one.path}: {one.frame_count} frames, {one.seconds:.2f} s")
+    for lost in summary.failed:
+        print(f"failed {lost.output}: {lost.error}")
+    if path is not None and str(path) == "-":
+        print(json.dumps(summary.to_dict()))
+        return
+    print(summary)
+    if path is not None:
+        path.write_text(json.dumps(summary.to_dict(), indent=2) + "\n", encoding="utf-8")

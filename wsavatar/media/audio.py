@@ -120,22 +120,25 @@ class Resampler:
     """One stream from one rate to another. However it is cut, what comes out is the same.
 
     The filter looks ahead, so output lags input by some milliseconds until `flush` brings the rest:
-    in all ``round(samples * to_rate / from_rate)``.
+    in all ``round(samples * to_rate / from_rate)``. ``channels`` None: samples are [n], else
+    [n, channels].
     """
 
-    def __init__(self, from_rate: int, to_rate: int) -> None:
+    def __init__(self, from_rate: int, to_rate: int, channels: int | None = None) -> None:
         self.from_rate = from_rate
         self.to_rate = to_rate
+        self._channels = channels
         self._stream: soxr.ResampleStream | None = None
         self.reset()
 
     def push(self, samples: Samples) -> Samples:
-        """Float32 mono in at ``from_rate``; what is ready at ``to_rate`` out, possibly nothing."""
+        """Float32 in at ``from_rate``; what is ready at ``to_rate`` out, possibly nothing."""
         return self._run(samples, last=False)
 
     def flush(self) -> Samples:
         """The stream has ended: the rest of it. The next `push` begins a new stream."""
-        rest = self._run(np.empty(0, np.float32), last=True)
+        nothing = (0,) if self._channels is None else (0, self._channels)
+        rest = self._run(np.empty(nothing, np.float32), last=True)
         self.reset()
         return rest
 
@@ -143,7 +146,11 @@ class Resampler:
         """Forget what was pushed: the next `push` begins a new stream."""
         if self.from_rate != self.to_rate:
             self._stream = soxr.ResampleStream(
-                self.from_rate, self.to_rate, num_channels=1, dtype="float32", quality="HQ"
+                self.from_rate,
+                self.to_rate,
+                num_channels=self._channels or 1,
+                dtype="float32",
+                quality="HQ",
             )
 
     def _run(self, samples: Samples, *, last: bool) -> Samples:

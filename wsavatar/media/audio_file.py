@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from wsavatar.errors import WsavatarError
 from wsavatar.media.container import open_container
 from wsavatar.media.video import AudioTrack
 
-__all__ = ["AudioFileError", "read_audio"]
+__all__ = ["AudioFile", "AudioFileError", "read_audio"]
 
 MAX_AUDIO_S = 3600
 
@@ -31,59 +33,100 @@ class AudioFileError(WsavatarError, ValueError):
 
 
 def read_audio(path: Path) -> AudioTrack:
-    """Read a file's first audio stream at its own rate: mono and stereo as they are, more channels
-    as the standard stereo downmix.
+    """All of an `AudioFile`. Raises AudioFileError."""
+    file = AudioFile(path)
+    return AudioTrack(np.concatenate(list(file.pieces())), file.sample_rate)
 
-    A WAV file whose header gives no length (0 or the greatest number, as programs write that
-    stream it) is read to its end, a file that breaks off up to there, and damaged pieces are left
-    out. Raises AudioFileError where the file is missing, holds no sound, or is longer than an hour.
+
+class AudioFile:
+    """A file's first audio stream, in pieces: memory does not grow with its length.
+
+    At its own rate: mono and stereo as they are, more channels as the standard stereo downmix. A
+    WAV file whose header gives no length (0 or the greatest number, as programs write that stream
+    it) is read to its end, a file that breaks off up to there, and damaged pieces are left out.
+
+    The file is read through when it is opened, so that its length is known and its errors come
+    before any work: AudioFileError where it is missing, holds no sound, or is longer than an hour.
     """
-    if not path.is_file():
-        raise AudioFileError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise AudioFileError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
+        self.path = path
+        self.sample_rate = 0
+        self.sample_count = 0
+        self.channels = 0
+        """1 or 2."""
+        widest, peak = 0, 0.0
+        for piece, channels, rate in _decoded(path, says_damage=True):
+            self._check_finite(piece, rate)
+            self.sample_rate = rate
+            self.sample_count += len(piece)
+            self.channels = max(self.channels, piece.shape[1])
+            widest, peak = max(widest, channels), max(peak, float(np.abs(piece).max(initial=0)))
+            if self.sample_count > MAX_AUDIO_S * rate:
+                raise AudioFileError(
+                    f"{path}: is over {MAX_AUDIO_S // 60} minutes; cut it into parts"
+                )
+        if not self.sample_count:
+            raise AudioFileError(f"{path}: holds no sound (0 samples)")
+        # Channels that are mixed add up: as loud as they were, or as loud as fits.
+        self._gain = np.float32(1 / max(1.0, peak)) if widest > 2 else np.float32(1)
+
+    @property
+    def seconds(self) -> Fraction:
+        return Fraction(self.sample_count, self.sample_rate)
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """All of it, float32 [n, channels] each. Raises AudioFileError."""
+        for piece, _, _ in _decoded(self.path, says_damage=False):
+            yield np.broadcast_to(piece * self._gain, (len(piece), self.channels))
+
+    def _check_finite(self, piece: np.ndarray, rate: int) -> None:
+        wrong = np.flatnonzero(~np.isfinite(piece).all(axis=1))
+        if len(wrong):
+            at = self.sample_count + int(wrong[0])
+            value = piece[wrong[0]][~np.isfinite(piece[wrong[0]])][0]
+            raise AudioFileError(
+                f"{self.path}: sample {at} (at {at / rate:.3f} s) is {value}, not finite"
+            )
+
+
+def _decoded(path: Path, *, says_damage: bool) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Pieces float32 [n, 1 or 2], the channels that they were mixed from, their sample rate."""
+    with _audio_stream(path) as (container, stream):
+        converter, form = None, None
+        rate = count = 0
+        for frame in _frames(path, container, stream, says_damage=says_damage):
+            rate = rate or frame.sample_rate
+            if frame.sample_rate != rate:
+                raise AudioFileError(
+                    f"{path}: its sample rate changes from {rate} to {frame.sample_rate} Hz "
+                    f"after {count / rate:.2f} s"
+                )
+            if converter is None or form != (frame.format.name, frame.layout.name):
+                form = (frame.format.name, frame.layout.name)  # broadcasts change it on the way
+                # Not planar: PyAV gives no more than eight planes.
+                converter = av.AudioResampler(format="flt")
+            for piece in converter.resample(frame):
+                channels = piece.layout.nb_channels
+                count += piece.samples
+                samples = piece.to_ndarray().reshape(-1, channels)
+                yield _downmixed(samples, piece.layout), channels, rate
+
+
+@contextmanager
+def _audio_stream(path: Path) -> Iterator[tuple[Any, Any]]:
     try:
         with open_container(path) as container:
             if not container.streams.audio:
                 raise AudioFileError(f"{path}: holds no audio stream")
-            pieces, rate, is_mixed = _decoded(path, container)
+            yield container, container.streams.audio[0]
     except (av.FFmpegError, OSError) as error:
         raise AudioFileError(f"{path}: cannot be read as audio ({error})") from error
-    if not pieces:
-        raise AudioFileError(f"{path}: holds no sound (0 samples)")
-    samples = _joined(pieces)
-    _check_finite(path, samples, rate)
-    if is_mixed:  # channels add up: as loud as they were, or as loud as fits
-        samples /= max(1.0, float(np.abs(samples).max()))
-    return AudioTrack(samples, rate)
 
 
-def _decoded(path: Path, container: Any) -> tuple[list[np.ndarray], int, bool]:
-    """Pieces float32 [n, 1 or 2], their sample rate, and whether they were mixed from more."""
-    stream = container.streams.audio[0]
-    pieces: list[np.ndarray] = []
-    converter, form = None, None
-    rate = count = widest = 0
-    for frame in _frames(path, container, stream):
-        rate = rate or frame.sample_rate
-        if frame.sample_rate != rate:
-            raise AudioFileError(
-                f"{path}: its sample rate changes from {rate} to {frame.sample_rate} Hz "
-                f"after {count / rate:.2f} s"
-            )
-        if converter is None or form != (frame.format.name, frame.layout.name):
-            form = (frame.format.name, frame.layout.name)  # broadcasts change it on the way
-            # Not planar: PyAV gives no more than eight planes.
-            converter = av.AudioResampler(format="flt")
-        for piece in converter.resample(frame):
-            channels = piece.layout.nb_channels
-            pieces.append(_downmixed(piece.to_ndarray().reshape(-1, channels), piece.layout))
-            count += piece.samples
-            widest = max(widest, channels)
-        if count > MAX_AUDIO_S * rate:
-            raise AudioFileError(f"{path}: is over {MAX_AUDIO_S // 60} minutes; cut it into parts")
-    return pieces, rate, widest > 2
-
-
-def _frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
+def _frames(path: Path, container: Any, stream: Any, *, says_damage: bool) -> Iterator[Any]:
     """Decoded frames. What is damaged is left out, as players do, and the log says so."""
     damaged = 0
     for packet in container.demux(stream):
@@ -91,23 +134,8 @@ def _frames(path: Path, container: Any, stream: Any) -> Iterator[Any]:
             yield from packet.decode()
         except av.error.InvalidDataError:
             damaged += 1
-    if damaged:
+    if damaged and says_damage:
         _log.warning("%s: %d damaged pieces were left out", path, damaged)
-
-
-def _joined(pieces: list[np.ndarray]) -> np.ndarray:
-    """One array of all pieces: float32 [n, 1 or 2]."""
-    channels = max(piece.shape[1] for piece in pieces)
-    return np.concatenate([np.broadcast_to(piece, (len(piece), channels)) for piece in pieces])
-
-
-def _check_finite(path: Path, samples: np.ndarray, rate: int) -> None:
-    wrong = np.flatnonzero(~np.isfinite(samples).all(axis=1))
-    if len(wrong):
-        value = samples[wrong[0]][~np.isfinite(samples[wrong[0]])][0]
-        raise AudioFileError(
-            f"{path}: sample {wrong[0]} (at {wrong[0] / rate:.3f} s) is {value}, not finite"
-        )
 
 
 # -- many channels --------------------------------------------------------------------------------

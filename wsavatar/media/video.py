@@ -36,6 +36,7 @@ __all__ = [
     "at_constant_rate",
     "open_video",
     "read_video",
+    "written_rate",
 ]
 
 MAX_FRAMES = 9000
@@ -248,6 +249,15 @@ class SoundFormat:
     channels: int
 
 
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+
+def written_rate(sample_rate: int) -> int:
+    """The sample rate that a written video has of this sound: its own, or 48 kHz where AAC has no
+    such rate."""
+    return sample_rate if sample_rate in _AAC_RATES else 48_000
+
+
 def _mp4_options(sound: SoundFormat | None) -> dict[str, str]:
     options = {"movflags": "+faststart"}
     if sound is not None:  # durations in whole samples; the default rounds them to milliseconds
@@ -323,13 +333,25 @@ class VideoWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if exc_type is None:
+            self.finish()
+        else:
+            self.abandon()
+
+    def finish(self) -> None:
+        """Write what is still held back, and close the file. Raises VideoError."""
         is_whole = False
         try:
-            if exc_type is None:
-                self._finish()
-                is_whole = True
+            if self._audio_stream is not None:
+                self._mux(self._audio_stream, None)
+            self._mux(self._video_stream, None)
+            is_whole = True
         finally:
             self._close(is_whole)
+
+    def abandon(self) -> None:
+        """Close the file as it is, incomplete."""
+        self._close(is_whole=False)
 
     @property
     def frame_count(self) -> int:
@@ -374,11 +396,6 @@ class VideoWriter:
         frame.time_base = Fraction(1, sound.sample_rate)
         self._mux(self._audio_stream, frame)
         self._samples_sent += len(samples)
-
-    def _finish(self) -> None:
-        if self._audio_stream is not None:
-            self._mux(self._audio_stream, None)
-        self._mux(self._video_stream, None)
 
     def _close(self, is_whole: bool) -> None:
         """Close the file. Where it is not whole another error says why, and is not covered up."""

@@ -17,17 +17,17 @@ the next tick, or for the ticks that are due at a given time. Pictures may be of
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from wsavatar.avatars.avatar import cycle_index
 from wsavatar.errors import WsavatarError
 
-__all__ = ["MAX_AHEAD_S", "Finished", "Player", "PlayerError", "Speech", "Tick"]
+__all__ = ["MAX_AHEAD_S", "Cycle", "Finished", "Player", "PlayerError", "Speech", "Tick"]
 
 PATIENCE_S = 1.0
 MAX_AHEAD_S = 60.0
@@ -36,6 +36,15 @@ MAX_WAITING = 8
 """Limit of the speeches that wait for the current one."""
 
 Picture = TypeVar("Picture")
+Picture_co = TypeVar("Picture_co", covariant=True)
+
+
+class Cycle(Protocol[Picture_co]):
+    """The pictures of an idle cycle: a sequence, an array, or what decodes them on demand."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Picture_co: ...
 
 
 class PlayerError(WsavatarError, RuntimeError):
@@ -190,14 +199,14 @@ class Player(Generic[Picture]):
 
     def __init__(
         self,
-        idle: Sequence[Picture],
+        idle: Cycle[Picture],
         idle_fps: Fraction,
         *,
         fps: Fraction,
         sample_rate: int,
         channels: int = 1,
     ) -> None:
-        if not idle:
+        if not len(idle):
             raise ValueError("an idle cycle has one picture or more")
         self._idle = idle
         self._step = idle_fps / fps

@@ -45,14 +45,13 @@ from wsavatar.render.finish.host import to_numpy
 from wsavatar.render.jobs import DropReason, FrameOutcome
 from wsavatar.render.memory import MemoryGuard, is_out_of_memory
 from wsavatar.render.scheduler import FrameJob, FrameScheduler
+from wsavatar.render.stages import StageTimes
 from wsavatar.render.threads import Threads
 from wsavatar.render.work import FrameWork
 
 __all__ = ["HUNG_S", "FaceWorker", "Post"]
 
 _log = logging.getLogger(__name__)
-
-STAGES = ("features", "generate", "paste", "encode")
 
 MEMORY_READ_S = 0.25
 """Minimum time between two readings of the device's memory, because a reading takes time."""
@@ -96,7 +95,7 @@ class FaceWorker:
     ) -> None:
         self.name = name
         self._hung_s = hung_s
-        self._stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._stages = StageTimes()
         self._batches: Counter[int] = Counter()  # by size
         self._memory_share: float | None = None  # when last read
         self._model = model
@@ -157,7 +156,8 @@ class FaceWorker:
     def stats(self) -> dict[str, Any]:
         """Counters since the start and current gauges. Thread-safe.
 
-        ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds. On a
+        ``stage_ms`` are moving averages of what each stage takes a frame, in milliseconds, and
+        ``stage_s`` what it has taken in all, in seconds (`wsavatar.render.stages`). On a
         device that pastes by itself, "features" and "generate" are the time to queue the work,
         "generate" with the paste, and "encode" is the wait for its end.
         ``batch_ceiling`` is less than the setting while memory is short; ``memory_share`` is 0
@@ -175,7 +175,8 @@ class FaceWorker:
             "window_ms": round(1000 * self._costs.window_s, 3),
             "batch_ceiling": self._guard.ceiling,
             "memory_share": self._memory_share,
-            "stage_ms": {stage: round(ms, 3) for stage, ms in self._stage_ms.items()},
+            "stage_ms": self._stages.ms_a_frame(),
+            "stage_s": self._stages.seconds(),
         }
 
     def start(self, started: Callable[[BaseException | None], None]) -> None:
@@ -350,8 +351,8 @@ class FaceWorker:
             raise RuntimeError(f"the model made {len(images)} frames of {len(works)}")
         on_device = self._finisher.on_device
         images = self._finisher.compose(works, images) if on_device else to_numpy(images)
-        self._measure("features", encoded - started, len(works))
-        self._measure("generate", time.perf_counter() - encoded, len(works))
+        self._stages.measure("features", encoded - started, len(works))
+        self._stages.measure("generate", time.perf_counter() - encoded, len(works))
         return images
 
     def _condition(self, works: Sequence[FrameWork]) -> int:
@@ -425,8 +426,8 @@ class FaceWorker:
         except Exception as error:
             self._fail(batch, works, error)
         else:
-            self._measure("paste", composed - started, len(works))
-            self._measure("encode", time.perf_counter() - composed, len(works))
+            self._stages.measure("paste", composed - started, len(works))
+            self._stages.measure("encode", time.perf_counter() - composed, len(works))
             for work, data in zip(works, encoded, strict=True):
                 self._settle(work, work.rendered(data))
         finally:
@@ -485,10 +486,6 @@ class FaceWorker:
         """Post a frame's outcome, unless it has one: at the end two threads may settle a frame."""
         if self._unsettled.pop(id(work), None) is not None:  # in one step, for any thread
             self._post(work.spec.number, outcome)
-
-    def _measure(self, stage: str, seconds: float, frames: int = 1) -> None:
-        now_ms, before_ms = 1000 * seconds / frames, self._stage_ms[stage]
-        self._stage_ms[stage] = now_ms if not before_ms else before_ms + 0.1 * (now_ms - before_ms)
 
 
 def _with_costs(jobs: Sequence[FrameJob[FrameWork]]) -> list[FrameJob[FrameWork]]:

@@ -59,8 +59,14 @@ MakeProcess: TypeAlias = "Callable[[Post], ProcessWorker]"
 _SECTIONS = tuple(Settings.model_fields)
 
 
-def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
-    """Load everything. Raises CheckpointError, AvatarError or ValueError."""
+def load_engine(
+    settings: Settings,
+    progress: Progress = lambda text: None,
+    *,
+    prepared: int = PREPARED_AT_START,
+) -> Engine:
+    """Load everything, with so many avatars prepared. Raises CheckpointError, AvatarError or
+    ValueError."""
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.dialogue.engines import Engines
     from wsavatar.dialogue.registry import create
@@ -68,12 +74,12 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     engines = Engines(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if works_in_processes(settings):
-        renderer, avatars = _in_processes(settings, progress)
+        renderer, avatars = _in_processes(settings, progress, prepared)
         return Engine(renderer, avatars, partial(create, engines), engines)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
     models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
-    default = _prepare_avatars(store, progress)
+    default = _prepare_avatars(store, progress, prepared)
     return Engine(
         renderer=open_pool(settings, models, [default]),
         avatars=store,
@@ -82,7 +88,9 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
     )
 
 
-def _in_processes(settings: Settings, progress: Progress) -> tuple[FacePool, RemoteAvatars]:
+def _in_processes(
+    settings: Settings, progress: Progress, prepared: int
+) -> tuple[FacePool, RemoteAvatars]:
     """A pool of processes. This one loads no model: it knows the avatars' files alone."""
     from wsavatar.render.pool import FacePool
     from wsavatar.render.remote.avatars import RemoteAvatars
@@ -99,7 +107,7 @@ def _in_processes(settings: Settings, progress: Progress) -> tuple[FacePool, Rem
     pool = FacePool(
         (),
         settings.render,
-        workers=[partial(kept, make) for make in process_workers(settings, devices)],
+        workers=[partial(kept, make) for make in process_workers(settings, devices, prepared)],
         windows=speech_windows(settings),
     )
     avatars = RemoteAvatars(settings.avatars, partial(prepare_avatar, workers))
@@ -133,8 +141,13 @@ def open_pool(
     return FacePool(models, settings.render, at_hand=at_hand)
 
 
-def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeProcess]:
-    """For `FacePool`: a worker in a process of its own for each device."""
+def process_workers(
+    settings: Settings, devices: Sequence[str], prepared: int = PREPARED_AT_START
+) -> list[MakeProcess]:
+    """For `FacePool`: a worker in a process of its own for each device.
+
+    The first prepares so many avatars, for all: the others then read them from the disk.
+    """
     from wsavatar.render.pool import finisher_threads
     from wsavatar.render.remote.processes import ProcessWorker
 
@@ -149,7 +162,7 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeProc
             partial(
                 ProcessWorker,
                 device if seen[device] == 1 else f"{device} ({seen[device]})",
-                partial(load_device, plain, device, share_of_cores, is_first=not number),
+                partial(load_device, plain, device, share_of_cores, 1 if number else prepared),
                 settings.render,
                 finishers=finisher_threads(len(devices)),
             )
@@ -157,11 +170,10 @@ def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeProc
     return workers
 
 
-def load_device(settings: Settings, device: str, threads: int, is_first: bool) -> Loaded:
-    """In a device's process: load its model and the default avatar.
+def load_device(settings: Settings, device: str, threads: int, prepared: int) -> Loaded:
+    """In a device's process: load its model and ``prepared`` avatars, the default one first.
 
-    ``threads``: how many of the machine's cores torch may load a GPU's model with. The first
-    process prepares more avatars, for all: the others then read them from the disk.
+    ``threads``: how many of the machine's cores torch may load a GPU's model with.
     """
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.render.remote.device_process import Loaded
@@ -174,10 +186,7 @@ def load_device(settings: Settings, device: str, threads: int, is_first: bool) -
         torch.cuda.set_device(device)  # otherwise the first GPU is used too
     model = load_face(settings, device)
     store = AvatarStore(settings.avatars, model)
-    if is_first:
-        _prepare_avatars(store, lambda text: _log.info("%s: %s", device, text))
-    else:
-        store.get(store.default_id)
+    _prepare_avatars(store, lambda text: _log.info("%s: %s", device, text), prepared)
     return Loaded(model, store.get)
 
 
@@ -206,10 +215,10 @@ def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> 
     return models
 
 
-def _prepare_avatars(store: AvatarStore, progress: Progress) -> PreparedAvatar:
+def _prepare_avatars(store: AvatarStore, progress: Progress, most: int) -> PreparedAvatar:
     """Prepare avatars, the default one first. Only its errors are fatal."""
     others = [info.id for info in store.list() if info.id != store.default_id]
-    others = others[: PREPARED_AT_START - 1]
+    others = others[: most - 1]
     count = 1 + len(others)
     progress(f"preparing avatar {store.default_id} (1 of {count})")
     default = store.get(store.default_id)

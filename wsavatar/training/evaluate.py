@@ -33,7 +33,7 @@ from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media import jpeg
 from wsavatar.media.video import AudioTrack
-from wsavatar.render.film import film, frame_total
+from wsavatar.render.film import film_of, frame_total
 from wsavatar.render.finish.paste import paste
 from wsavatar.training.architecture import CROP_SIZE
 from wsavatar.training.clips import Clip, ClipError, load_clip
@@ -105,11 +105,11 @@ def render_clip(
 ) -> np.ndarray:
     """The model's pictures of the clip, uint8 [n, H, W, 3]. Raises ClipError."""
     sound, fps = AudioTrack(clip.audio[:, None], clip.rate), Fraction(clip.fps)
-    total = frame_total(sound, fps)
+    total = frame_total(sound.seconds, fps)
     if total != len(clip.rest):
         raise ClipError(f"{clip.name}: {len(clip.rest)} frames, but sound for {total}")
     ticks = tqdm(
-        film(model, avatar, sound, fps, settings),
+        film_of(model, avatar, sound, fps, settings),
         total=total,
         desc=clip.name,
         unit="frame",

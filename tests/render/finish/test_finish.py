@@ -16,7 +16,7 @@ from tests.fake_model import CROP, FakeModel, make_avatar
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.media.video import AudioTrack
-from wsavatar.render.film import film
+from wsavatar.render.film import film_of
 from wsavatar.render.finish.finisher import make_finisher
 from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
@@ -99,7 +99,7 @@ def test_finished_videos_match_colours_too() -> None:
     plain, matched = (
         [
             tick.picture
-            for tick in film(
+            for tick in film_of(
                 FakeModel(),
                 avatar,
                 silence,

@@ -29,11 +29,11 @@ class TextError(WsavatarError, ValueError):
         self.code = code
 
 
-def check_speakable(text: str) -> None:
+def check_speakable(text: str, max_chars: int = MAX_TEXT_CHARS) -> None:
     """Raises `TextError` for a text of which nothing can be said."""
-    if len(text) > MAX_TEXT_CHARS:
+    if len(text) > max_chars:
         raise TextError(
-            "text_too_long", f"A text may have {MAX_TEXT_CHARS} characters, this has {len(text)}."
+            "text_too_long", f"A text may have {max_chars} characters, this has {len(text)}."
         )
     if not Cleaner().push(text):
         raise TextError("empty_text", "There is no text to say.")

@@ -1,0 +1,105 @@
+"""A finished file is complete or absent, and says what it took."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.fake_model import SIZE, FakeModel, make_avatar, running
+from wsavatar.dialogue.tts import VoiceError
+from wsavatar.media.audio_file import read_audio
+from wsavatar.media.video import SoundFormat, VideoError, read_video
+from wsavatar.render.pool import FacePool
+from wsavatar.videos.maker import VideoMaker
+
+
+class Avatars:
+    """One avatar."""
+
+    def get(self, avatar_id: str):
+        return make_avatar()
+
+    def idle_frames(self, avatar_id: str) -> np.ndarray:
+        return make_avatar().frames
+
+
+class Tone:
+    """A second of sound in tenths; ``before`` is called with the number of each."""
+
+    form = SoundFormat(24_000, 1)
+    seconds: Fraction | None = None
+
+    def __init__(self, before: Callable[[int], None] = lambda number: None) -> None:
+        self._before = before
+
+    async def pieces(self) -> AsyncIterator[np.ndarray]:
+        for number in range(10):
+            self._before(number)
+            t = np.arange(2400 * number, 2400 * (number + 1)) / 24_000
+            yield (0.4 * np.sin(2 * np.pi * 300 * t)).astype(np.float32)[:, None]
+
+
+def maker(pool: FacePool) -> VideoMaker:
+    return VideoMaker(pool, Avatars(), Fraction(25))
+
+
+async def test_the_file_and_what_it_took(tmp_path: Path) -> None:
+    """Frames and sound are in the file, progress was told of each frame, the total when known."""
+    told: list[tuple[int, int | None]] = []
+    source = Tone()
+    source.seconds = Fraction(1)
+    async with running(FakeModel()) as pool:
+        path = tmp_path / "a.mp4"
+        made = await maker(pool).make(source, "a", path, lambda *at: told.append(at))
+    info, frames = read_video(path)
+    assert (info.width, info.fps, len(frames)) == (SIZE, 25, 25)
+    assert 0 <= len(read_audio(path).samples) - 24_000 < 1024  # AAC's last frame
+    assert told == [(number, 25) for number in range(1, 26)]
+    assert (made.frame_count, made.seconds, made.avatar_id) == (25, 1.0, "a")
+    assert 0 < made.write_s < made.wall_s and 0 <= made.sound_s < made.wall_s
+
+
+async def test_a_voice_that_fails_midway_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No half video appears under the name that was asked for."""
+
+    def breaks(number: int) -> None:
+        if number == 7:
+            raise VoiceError("the line is dead")
+
+    async with running(FakeModel()) as pool:
+        with pytest.raises(VoiceError, match="dead"):
+            await maker(pool).make(Tone(breaks), "a", tmp_path / "a.mp4")
+        assert pool.stats()["streams"] == 0
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_video_that_is_cancelled_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Neither a file nor frames in the renderer, whatever it was doing."""
+    begun = asyncio.Event()
+    model = FakeModel()
+    async with running(model) as pool:
+        model.gate.clear()
+        work = asyncio.create_task(
+            maker(pool).make(Tone(lambda number: begun.set()), "a", tmp_path / "a.mp4")
+        )
+        await begun.wait()
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert pool.stats()["streams"] == 0
+        model.gate.set()
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """VideoError, and nothing is left."""
+    async with running(FakeModel()) as pool:
+        with pytest.raises(VideoError, match=r"a\.mp4\.part: cannot be written"):
+            await maker(pool).make(Tone(), "a", tmp_path / "no" / "a.mp4")
+    assert os.listdir(tmp_path) == []

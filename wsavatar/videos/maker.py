@@ -1,0 +1,183 @@
+"""From sound and an avatar to a finished file, by the renderer that serves.
+
+A video has exactly ``ceil(seconds * fps)`` frames and the original sound, not the model's 16 kHz.
+Sound, pictures and the file are streamed: memory does not grow with the length. It knows neither
+where orders come from nor who waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from wsavatar.avatars.avatar import AvatarInfo
+from wsavatar.media.video import SoundFormat, VideoWriter, written_rate
+from wsavatar.render.film import FilmTick, Renderer, film, frame_total
+from wsavatar.render.player import Cycle
+from wsavatar.videos.one_thread import OneThread
+from wsavatar.videos.sources import SoundSource, at_rate
+
+__all__ = ["Avatars", "Made", "Progress", "VideoMaker", "unfinished"]
+
+Progress = Callable[[int, int | None], None]
+"""Called with (frames written, frames in all: None while that is not known)."""
+
+
+class Avatars(Protocol):
+    """The avatars, as a video needs them. Blocking. Raises AvatarError."""
+
+    def get(self, avatar_id: str, /) -> AvatarInfo: ...
+
+    def idle_frames(self, avatar_id: str, /) -> Cycle[np.ndarray]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A finished video. ``sound_s`` and ``write_s``: how long it waited for its sound, and for its
+    file (compression too), of the ``wall_s`` that it took."""
+
+    path: Path
+    avatar_id: str
+    frame_count: int
+    seconds: float
+    wall_s: float
+    sound_s: float
+    write_s: float
+
+
+class VideoMaker:
+    """Makes videos; several `make` may run at the same time."""
+
+    def __init__(
+        self, renderer: Renderer, avatars: Avatars, fps: Fraction, *, rest_s: float = 0.0
+    ) -> None:
+        self._renderer = renderer
+        self._avatars = avatars
+        self._fps = fps
+        self._rest_s = rest_s
+
+    async def make(
+        self,
+        source: SoundSource,
+        avatar_id: str,
+        path: Path,
+        progress: Progress = lambda done, total: None,
+    ) -> Made:
+        """Write the video to ``path``, which appears when it is complete.
+
+        Raises AvatarError, FilmError, VideoError, and what the source raises.
+        """
+        begun_s = time.monotonic()
+        avatar = await asyncio.to_thread(self._avatars.get, avatar_id)
+        idle = await asyncio.to_thread(self._avatars.idle_frames, avatar_id)
+        source = at_rate(source, written_rate(source.form.sample_rate))
+        rest = 2 * round(self._rest_s * self._fps)
+        total = None
+        if source.seconds is not None:
+            total = frame_total(source.seconds, self._fps) + rest
+        sound, file = _Stopwatch(), _Stopwatch()
+        frames = samples = 0
+        async with (
+            _written(path, avatar, self._fps, source.form, file) as write,
+            aclosing(source.pieces()) as pieces,
+            aclosing(
+                film(
+                    self._renderer,
+                    avatar,
+                    idle,
+                    source.form,
+                    sound.of(pieces),
+                    self._fps,
+                    rest_s=self._rest_s,
+                )
+            ) as ticks,
+        ):
+            async for tick in ticks:
+                await write(tick)
+                frames += 1
+                samples += len(tick.audio)
+                progress(frames, total)
+        return Made(
+            path,
+            avatar_id,
+            frames,
+            samples / source.form.sample_rate,
+            time.monotonic() - begun_s,
+            sound.seconds,
+            file.seconds,
+        )
+
+
+def unfinished(path: Path) -> Path:
+    """Where a video is written until it is complete."""
+    return path.with_name(path.name + ".part")
+
+
+@asynccontextmanager
+async def _written(
+    path: Path, avatar: AvatarInfo, fps: Fraction, sound: SoundFormat, watch: _Stopwatch
+) -> AsyncIterator[Callable[[FilmTick], Awaitable[None]]]:
+    """Writes ticks on a thread, and counts its time. The file is complete, or there is none."""
+    part, thread = unfinished(path), OneThread("write-video")
+    writer = partial(
+        VideoWriter, part, width=avatar.width, height=avatar.height, fps=fps, sound=sound
+    )
+    video: VideoWriter | None = None
+
+    async def write(tick: FilmTick) -> None:
+        assert video is not None
+        with watch:
+            await thread.call(partial(video.write, tick.picture, tick.audio))
+
+    try:
+        video = await thread.call(writer)
+        yield write
+        with watch:
+            await thread.call(video.finish)
+        await thread.call(partial(os.replace, part, path))
+    except BaseException:
+        await thread.call(partial(_discard, video, part))
+        raise
+    finally:
+        thread.close()
+
+
+def _discard(video: VideoWriter | None, part: Path) -> None:
+    if video is not None:
+        video.abandon()
+    part.unlink(missing_ok=True)
+
+
+class _Stopwatch:
+    """Adds up time."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._begun_s = 0.0
+
+    def __enter__(self) -> None:
+        self._begun_s = time.monotonic()
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds += time.monotonic() - self._begun_s
+
+    async def of(
+        self, pieces: AsyncGenerator[np.ndarray, None]
+    ) -> AsyncGenerator[np.ndarray, None]:
+        """The same pieces; counts the time until each is there."""
+        while True:
+            with self:
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece

@@ -1,0 +1,107 @@
+"""Orders for videos: from a folder of sound files, or from a list with a JSON object a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wsavatar.errors import WsavatarError
+from wsavatar.videos.sources import MAX_TEXT_CHARS
+from wsavatar.videos.summary import Failed
+
+__all__ = ["MAX_ORDERS", "Order", "OrderError", "of_folder", "of_list"]
+
+MAX_ORDERS = 10_000
+_MAX_LINE_CHARS = 8 * MAX_TEXT_CHARS
+_SOUND = frozenset(
+    ".aac .ac3 .aif .aiff .amr .caf .flac .m4a .mka .mkv .mov .mp3 .mp4 .oga .ogg .opus .w64 .wav "
+    ".webm .wma".split()
+)
+
+
+class OrderError(WsavatarError, ValueError):
+    """An order that cannot be carried out; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A video to make: of ``text``, or of the sound of ``audio``. Empty: the default's."""
+
+    output: Path
+    text: str = ""
+    audio: Path | None = None
+    avatar: str = ""
+    voice: str = ""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    text: str = ""
+    audio: str = ""
+    avatar: str = ""
+    voice: str = ""
+    output: str = Field(min_length=1)
+
+
+def of_folder(folder: Path, outputs: Path, suffix: str) -> list[Order]:
+    """One for each sound file of ``folder``, by name. Raises OrderError where there is none."""
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SOUND)
+    if not files:
+        raise OrderError(f"{folder}: holds no sound file ({', '.join(sorted(_SOUND))})")
+    if len(files) > MAX_ORDERS:
+        raise OrderError(f"{folder}: holds {len(files)} sound files; at most {MAX_ORDERS} at once")
+    taken: set[str] = set()
+    orders = []
+    for path in files:
+        name = path.stem if path.stem not in taken else path.name
+        taken.add(name)
+        orders.append(Order(outputs / f"{name}{suffix}", audio=path))
+    return orders
+
+
+def of_list(lines: TextIO, name: str, sounds: Path, outputs: Path) -> Sequence[Order | Failed]:
+    """One for each line that is not blank: ``{"text": …, "output": …}``, with ``audio`` in place of
+    ``text``, ``avatar`` and ``voice`` where wanted.
+
+    ``audio`` is relative to ``sounds``, ``output`` to ``outputs``. A line that is no order is a
+    failure of its own. Raises OrderError for a list that is empty or too long.
+    """
+    orders: list[Order | Failed] = []
+    for number, line in _lines(lines, name):
+        if len(orders) == MAX_ORDERS:
+            raise OrderError(f"{name}: has over {MAX_ORDERS} lines; split it")
+        try:
+            orders.append(_order(line, sounds, outputs))
+        except OrderError as error:
+            orders.append(Failed(f"{name}:{number}", str(error)))
+    if not orders:
+        raise OrderError(f"{name}: has no line")
+    return orders
+
+
+def _lines(lines: TextIO, name: str) -> Iterator[tuple[int, str]]:
+    number = 0
+    while line := lines.readline(_MAX_LINE_CHARS + 1):
+        number += 1
+        if len(line) > _MAX_LINE_CHARS:
+            raise OrderError(f"{name}:{number}: a line may have {_MAX_LINE_CHARS} characters")
+        if line.strip():
+            yield number, line
+
+
+def _order(line: str, sounds: Path, outputs: Path) -> Order:
+    try:
+        said = _Line.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise OrderError(f"{where + ': ' if where else ''}{first['msg']}") from error
+    if bool(said.text) == bool(said.audio):
+        raise OrderError('it needs either "text" or "audio"')
+    audio = sounds / said.audio if said.audio else None
+    return Order(outputs / said.output, said.text, audio, said.avatar, said.voice)
