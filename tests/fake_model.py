@@ -16,6 +16,7 @@ import numpy as np
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.faces.avatar_face import AvatarFace
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.encoders import raw_picture
 from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
@@ -171,7 +172,9 @@ def make_avatar(frames: int = 5) -> PreparedAvatar:
     box = np.tile(np.array([16, 20, 48, 52], np.int32), (frames, 1))
     mask = np.full((32, 32), 255, np.uint8)
     face = AvatarFace(box, box, (mask,) * frames, np.zeros((frames, 8, 4, 4), np.float16))
-    return PreparedAvatar("a", "A", SIZE, SIZE, 25.0, pictures, (16, 20, 32, 32), face)
+    return PreparedAvatar(
+        "a", "A", SIZE, SIZE, 25.0, DecodedPictures(pictures), (16, 20, 32, 32), face
+    )
 
 
 def chunks(seconds: float, chunk_s: float = 0.5, fps: Fraction = Fraction(25)) -> list[Chunk]:

@@ -40,6 +40,7 @@ from wsavatar.dialogue.tts import VoiceInfo, VoiceList
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Chunk
 from wsavatar.media import jpeg
+from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.load import Capacity
@@ -66,7 +67,15 @@ def avatar(
         inputs=np.zeros((frame_count, 8, 2, 2), np.float16),
     )
     return PreparedAvatar(
-        avatar_id, avatar_id.title(), 32, 32, fps, frames, (4, 16, 24, 12), face, **words
+        avatar_id,
+        avatar_id.title(),
+        32,
+        32,
+        fps,
+        DecodedPictures(frames),
+        (4, 16, 24, 12),
+        face,
+        **words,
     )
 
 
@@ -101,8 +110,8 @@ class FakeAvatars:
             raise AvatarError(f"no avatar {avatar_id!r}; known: {', '.join(self._avatars)}")
         return self._avatars[avatar_id]
 
-    def idle_frames(self, avatar_id: str) -> np.ndarray:
-        return self._avatars[avatar_id].frames
+    def idle_pictures(self, avatar_id: str) -> Pictures:
+        return self._avatars[avatar_id].pictures
 
     def idle_video(self, avatar_id: str) -> Path:
         self.get(avatar_id)
@@ -163,7 +172,7 @@ class FakeStream:
     def _frame(self, index: int) -> RenderedFrame:
         source = cycle_index(self.first_cycle_index + index, self.avatar.frame_count)
         label = {"avatar": self.avatar.id, "index": index, "source": source}
-        picture = jpeg.encode(self.avatar.frames[source], 50)
+        picture = jpeg.encode(self.avatar.pictures[source], 50)
         data = picture + json.dumps(label).encode() + bytes(self.face.padding)
         return RenderedFrame(
             self.generation, index, self._pts_us(index), (0, 0, 32, 32), (32, 32), "jpeg", data

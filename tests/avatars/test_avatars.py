@@ -6,12 +6,13 @@ import argparse
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -35,7 +36,9 @@ from wsavatar.faces.base import Progress
 from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.media.video import read_video
+from wsavatar.media.video_pictures import GROUP_FRAMES, VideoPictures
 from wsavatar.resources import cache_directory
 from wsavatar.speech.chunker import FeatureGrid
 
@@ -70,13 +73,13 @@ class CountingModel:
     def prepare(
         self,
         avatar: AvatarFile,
-        frames: np.ndarray,
+        pictures: Sequence[np.ndarray],
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,
         detail: bool,
     ) -> AvatarFace:
-        return prepare_face(avatar, frames, landmarks, self, progress, detail=detail)
+        return prepare_face(avatar, pictures, landmarks, self, progress, detail=detail)
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         return restore_face(avatar, arrays, self.spec)
@@ -299,7 +302,7 @@ def test_a_prepared_avatar_fits_its_contract(home: Path) -> None:
     """Shapes, types and boxes are as documented in `AvatarFace`, and arrays are read-only."""
     avatar = store_in(home).get("ada")
     face = avatar.face
-    assert avatar.frames.shape == (COUNT, H, W, 3)
+    assert np.stack(avatar.pictures).shape == (COUNT, H, W, 3)
     assert (face.inputs.shape, face.inputs.dtype) == ((COUNT, 6, 8, 8), np.float16)
     for i, mask in enumerate(face.masks):
         left, top, right, bottom = face.paste_boxes[i]
@@ -307,7 +310,7 @@ def test_a_prepared_avatar_fits_its_contract(home: Path) -> None:
     x, y, w, h = avatar.region
     assert 0 <= x < x + w <= W and 0 <= y < y + h <= H
     assert face.detail is not None
-    arrays = (avatar.frames, face.inputs, face.crop_boxes, face.masks[0])
+    arrays = (avatar.pictures[0], face.inputs, face.crop_boxes, face.masks[0])
     for array in (*arrays, face.detail.lost, face.detail.redrawn):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
@@ -329,7 +332,7 @@ def test_what_the_model_loses_of_a_face_is_kept(home: Path) -> None:
     avatar = store_in(home).get("ada")
     face, again = avatar.face, store_in(home).get("ada").face
     assert face.detail is not None and again.detail is not None
-    crop = take_crop(avatar.frames[3], tuple(face.crop_boxes[3]), 64)
+    crop = take_crop(avatar.pictures[3], tuple(face.crop_boxes[3]), 64)
     redrawn = CountingModel().redraw(face.inputs[3:4])[0]
     wrong = redrawn.astype(int) + face.detail.lost[3] - crop
     assert (wrong[np.abs(crop.astype(int) - redrawn) < 127] == 0).all()
@@ -338,6 +341,31 @@ def test_what_the_model_loses_of_a_face_is_kept(home: Path) -> None:
     np.testing.assert_array_equal(face.detail.redrawn, again.detail.redrawn)
     plain = AvatarSettings(directory=home / "avatars", cache=home / "cache", detail=False)
     assert AvatarStore(plain, CountingModel()).get("ada").face.detail is None
+
+
+def test_pictures_of_a_large_avatar_are_decoded_when_wanted(home: Path) -> None:
+    """Above the limit its pictures, and what a model prepares of them, are the same bit for bit."""
+    settings = AvatarSettings(directory=home / "avatars", cache=home / "other", decoded_mb=0)
+    small, large = store_in(home).get("ada"), AvatarStore(settings, CountingModel()).get("ada")
+    assert isinstance(large.pictures, VideoPictures)
+    assert large.region == small.region and large.frame_count == COUNT
+    np.testing.assert_array_equal(np.stack(large.pictures), np.stack(small.pictures))
+    for name, array in small.face.arrays().items():
+        np.testing.assert_array_equal(array, large.face.arrays()[name])
+
+
+def test_a_large_video_with_few_key_frames_is_kept_in_memory(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is served as ever, and the log says what to do."""
+    settings = AvatarSettings(directory=home / "avatars", cache=home / "cache", decoded_mb=0)
+    with (
+        caplog.at_level(logging.WARNING),
+        patch("wsavatar.media.video_pictures._LONGEST_GROUP", GROUP_FRAMES - 1),
+    ):
+        avatar = AvatarStore(settings, CountingModel()).get("ada")
+    assert isinstance(avatar.pictures, DecodedPictures)
+    assert "kept in memory. `run.py prepare` makes" in caplog.text
 
 
 def test_memory_holds_what_was_used_last(home: Path, drawn: Path) -> None:
@@ -363,7 +391,7 @@ def test_the_second_start_computes_nothing(home: Path) -> None:
     model = CountingModel()
     second = store_in(home, model).get("ada")
     assert model.crops_seen == 0
-    np.testing.assert_array_equal(first.frames, second.frames)
+    np.testing.assert_array_equal(np.stack(first.pictures), np.stack(second.pictures))
     kept, read = first.face.arrays(), second.face.arrays()
     assert list(kept) == list(read)
     for name, array in kept.items():

@@ -40,7 +40,7 @@ def test_both_directories_are_listed_and_read(places: AvatarSettings) -> None:
         ("bob", True),
         ("zoe", False),
     ]
-    assert len(library.idle_frames("bob")) == library.read("zoe").frame_count
+    assert len(library.idle_pictures("bob")) == library.read("zoe").frame_count
     assert library.poster("bob") == library.idle_video("bob").with_name("poster.jpg")
 
 
@@ -84,7 +84,7 @@ def test_deleting_leaves_nothing_of_the_face(places: AvatarSettings) -> None:
     store.delete("ada")
     assert [path.name for path in places.uploads_directory.iterdir()] == ["bob"]
     assert [path.name[:4] for path in cache_files(places.cache.parent)] == ["bob."]
-    assert shown.frame_count == len(shown.frames), "a session that shows it goes on"
+    assert shown.frame_count == len(shown.pictures), "a session that shows it goes on"
     with pytest.raises(AvatarError, match="no avatar 'ada'"):
         store.get("ada")
     assert not store.is_free("ada") and not store.is_free("bob") and store.is_free("cleo")

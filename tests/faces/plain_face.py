@@ -93,7 +93,7 @@ class PlainFace:
     def prepare(
         self,
         avatar: AvatarFile,
-        frames: np.ndarray,
+        pictures: Sequence[np.ndarray],
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,
@@ -101,9 +101,9 @@ class PlainFace:
     ) -> AvatarFace:
         x, y = landmarks[:, :, 0].mean(), landmarks[:, :, 1].mean()
         box = np.array([x - 8, y - 8, x + 8, y + 8]).astype(np.int32)
-        boxes = np.tile(box, (len(frames), 1))
+        boxes = np.tile(box, (len(pictures), 1))
         mask = np.full((SIDE, SIDE), 255, np.uint8)
-        return AvatarFace(boxes, boxes, (mask,) * len(frames), np.zeros((len(frames), 1)))
+        return AvatarFace(boxes, boxes, (mask,) * len(pictures), np.zeros((len(pictures), 1)))
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         return AvatarFace.from_arrays(arrays, avatar.frame_count)

@@ -35,7 +35,7 @@ async def ticks_of(model: FakeModel, samples: np.ndarray, rate: int, *sizes: int
     avatar, sound = make_avatar(), SoundFormat(rate, samples.shape[1])
     async with running(model) as pool:
         pieces = cut(samples, *sizes)
-        ticks = film(pool, avatar, avatar.frames, sound, pieces, FPS, rest_s=rest_s)
+        ticks = film(pool, avatar, avatar.pictures, sound, pieces, FPS, rest_s=rest_s)
         return [tick async for tick in ticks]
 
 
@@ -68,7 +68,7 @@ async def test_few_frames_are_asked_for_ahead(monkeypatch: pytest.MonkeyPatch) -
     async with running(FakeModel()) as pool:
         avatar, samples = make_avatar(), ramp(160_000)
         pieces = cut(samples, 160_000)
-        async for _ in film(pool, avatar, avatar.frames, SoundFormat(16_000, 1), pieces, FPS):
+        async for _ in film(pool, avatar, avatar.pictures, SoundFormat(16_000, 1), pieces, FPS):
             most = max(most, pool.stats()["frames_in_flight"])
     assert most <= 20 + FPS  # the bound, and a chunk or two that were just cut
 
@@ -108,7 +108,7 @@ async def test_frames_that_a_device_lost_are_made_again(monkeypatch: pytest.Monk
             return open_stream(*arguments)
 
         monkeypatch.setattr(pool, "open_stream", open_and_repair)
-        async for tick in film(pool, avatar, avatar.frames, SoundFormat(16_000, 1), pieces, FPS):
+        async for tick in film(pool, avatar, avatar.pictures, SoundFormat(16_000, 1), pieces, FPS):
             seen.append(tick)
     assert opened == 3
     assert [tick.picture[36, 32, 1] for tick in seen] == [8 * i for i in range(25)]

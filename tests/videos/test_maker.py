@@ -14,6 +14,7 @@ import pytest
 from tests.fake_model import SIZE, FakeModel, make_avatar, running
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.media.audio_file import read_audio
+from wsavatar.media.pictures import Pictures
 from wsavatar.media.video import SoundFormat, VideoError, read_video
 from wsavatar.render.pool import FacePool
 from wsavatar.videos.maker import VideoMaker
@@ -25,8 +26,8 @@ class Avatars:
     def get(self, avatar_id: str):
         return make_avatar()
 
-    def idle_frames(self, avatar_id: str) -> np.ndarray:
-        return make_avatar().frames
+    def idle_pictures(self, avatar_id: str) -> Pictures:
+        return make_avatar().pictures
 
 
 class Tone:

@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.faces.avatar_face import AvatarFace
+from wsavatar.media.pictures import Pictures
 
 __all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
 
@@ -63,7 +62,7 @@ class PreparedAvatar:
     width: int
     height: int
     fps: float
-    frames: np.ndarray  # uint8 [n, H, W, 3] RGB, mouth at rest, read-only
+    pictures: Pictures  # n, with the mouth at rest
     region: tuple[int, int, int, int]
     face: AvatarFace
     voice: str = ""
@@ -72,16 +71,15 @@ class PreparedAvatar:
     greeting: str = ""
 
     @classmethod
-    def of(cls, avatar: AvatarFile, frames: np.ndarray, face: AvatarFace) -> PreparedAvatar:
+    def of(cls, avatar: AvatarFile, pictures: Pictures, face: AvatarFace) -> PreparedAvatar:
         """Put an avatar's file, its pictures and its face together."""
-        frames.flags.writeable = False
         return cls(
             avatar.id,
             avatar.name,
             avatar.width,
             avatar.height,
             avatar.fps,
-            frames,
+            pictures,
             face.region(avatar.width, avatar.height),
             face,
             avatar.voice,
@@ -92,12 +90,12 @@ class PreparedAvatar:
 
     @property
     def frame_count(self) -> int:
-        return len(self.frames)
+        return len(self.pictures)
 
     @property
     def nbytes(self) -> int:
-        """Memory of the arrays."""
-        return self.frames.nbytes + self.face.nbytes
+        """Memory that it takes."""
+        return self.pictures.nbytes + self.face.nbytes
 
 
 def cycle_index(frame_index: int, frame_count: int) -> int:

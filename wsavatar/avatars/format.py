@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from wsavatar.errors import WsavatarError
 from wsavatar.media import jpeg
 from wsavatar.media.video import VideoError, VideoWriter
+from wsavatar.media.video_pictures import GROUP_FRAMES
 
 __all__ = [
     "FORMAT_VERSION",
@@ -362,7 +363,12 @@ def _write_pictures(
         raise AvatarError("an avatar needs at least one frame")
     height, width = first.shape[:2]
     with VideoWriter(
-        folder / "idle.mp4", width=width, height=height, fps=fps, crf=_IDLE_CRF
+        folder / "idle.mp4",
+        width=width,
+        height=height,
+        fps=fps,
+        crf=_IDLE_CRF,
+        group_frames=GROUP_FRAMES,
     ) as video:
         video.write(first)
         for picture in pictures:

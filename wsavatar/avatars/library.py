@@ -13,8 +13,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import (
     ID_PATTERN,
@@ -25,7 +23,9 @@ from wsavatar.avatars.format import (
     rename_avatar,
 )
 from wsavatar.config import AvatarSettings
-from wsavatar.media.video import VideoError, read_video
+from wsavatar.media.pictures import DecodedPictures, Pictures
+from wsavatar.media.video import VideoError, VideoInfo, read_video
+from wsavatar.media.video_pictures import UnfitVideoError, VideoPictures
 from wsavatar.resources import cache_directory, data_directory, resource_dir
 
 __all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory", "uploads_directory"]
@@ -75,6 +75,7 @@ class AvatarLibrary:
         self._directory = avatar_directory(settings)
         self._uploads = uploads_directory(settings)
         self._default = settings.default
+        self._decoded_bytes = settings.decoded_mb * 2**20
         self._files = FaceCache(settings.cache or cache_directory())
         self._reporting = threading.Lock()
         self._reported: dict[str, str] = {}
@@ -138,9 +139,9 @@ class AvatarLibrary:
             shutil.rmtree(grave, ignore_errors=True)
         self._files.forget(avatar_id)
 
-    def idle_frames(self, avatar_id: str) -> np.ndarray:
-        """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
-        return self._read_frames(self.read(avatar_id))
+    def idle_pictures(self, avatar_id: str) -> Pictures:
+        """The pictures of the idle cycle. Raises AvatarError."""
+        return self._open_pictures(self.read(avatar_id))
 
     def idle_video(self, avatar_id: str) -> Path:
         """The avatar's idle video, for a browser to loop. Raises AvatarError."""
@@ -185,20 +186,33 @@ class AvatarLibrary:
             folders += [path for path in children if path.name[0] != "." and path.is_dir()]
         return folders
 
-    def _read_frames(self, avatar: AvatarFile) -> np.ndarray:
+    def _open_pictures(self, avatar: AvatarFile) -> Pictures:
+        """All decoded where they are few or small, else decoded when wanted."""
         path = file_in(self._folder(avatar.id), avatar.video)
         try:
-            info, frames = read_video(path, max_frames=avatar.frame_count + 1)
+            info, pictures = self._pictures_of(path, avatar)
         except VideoError as error:
             raise AvatarError(str(error)) from error
-        found = (info.width, info.height, len(frames), round(float(info.fps), 2))
+        found = (info.width, info.height, info.frame_count, round(float(info.fps), 2))
         said = (avatar.width, avatar.height, avatar.frame_count, round(avatar.fps, 2))
         if found != said:
             raise AvatarError(
                 f"{path}: is {found[0]}x{found[1]}, {found[2]} frames at {found[3]}/s; "
                 f"avatar.json says {said[0]}x{said[1]}, {said[2]} at {said[3]}/s"
             )
-        return frames
+        return pictures
+
+    def _pictures_of(self, path: Path, avatar: AvatarFile) -> tuple[VideoInfo, Pictures]:
+        size = 3 * avatar.width * avatar.height * avatar.frame_count
+        if size > self._decoded_bytes:
+            try:
+                pictures = VideoPictures(path)
+                return pictures.info, pictures
+            except UnfitVideoError as error:
+                kept = f"so {size >> 20} MB of them are kept in memory"
+                _log.warning("%s; %s. `run.py prepare` makes a fit one of it", error, kept)
+        info, frames = read_video(path, max_frames=avatar.frame_count + 1)
+        return info, DecodedPictures(frames)
 
     def _report(self, name: str, fault: str) -> None:
         with self._reporting:

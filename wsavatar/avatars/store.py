@@ -11,14 +11,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 
-import numpy as np
-
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.cache import cache_key
-from wsavatar.avatars.format import AvatarFile, read_landmarks
+from wsavatar.avatars.format import AvatarError, AvatarFile, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import AvatarPreparer, Progress
+from wsavatar.media.pictures import Pictures
+from wsavatar.media.video import VideoError
 
 __all__ = ["AvatarStore"]
 
@@ -77,21 +77,24 @@ class AvatarStore(AvatarLibrary):
             self._ready.pop(avatar_id, None)
             self._locks.pop(avatar_id, None)
 
-    def idle_frames(self, avatar_id: str) -> np.ndarray:
-        """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB. Raises AvatarError."""
-        return self.get(avatar_id).frames
+    def idle_pictures(self, avatar_id: str) -> Pictures:
+        """The pictures of the idle cycle. Raises AvatarError."""
+        return self.get(avatar_id).pictures
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
         folder = self._folder(avatar.id)
         landmarks = read_landmarks(folder, avatar)
-        frames = self._read_frames(avatar)
+        pictures = self._open_pictures(avatar)
         model, detail = self._model, self._detail
         key = cache_key(folder, avatar, model.prepared_key(detail=detail))
         face = self._files.load(avatar.id, key, partial(model.restore, avatar))
         if face is None:
-            face = model.prepare(avatar, frames, landmarks, progress, detail=detail)
+            try:
+                face = model.prepare(avatar, pictures, landmarks, progress, detail=detail)
+            except VideoError as error:
+                raise AvatarError(str(error)) from error
             self._files.save(avatar.id, key, face.arrays())
-        return PreparedAvatar.of(avatar, frames, face)
+        return PreparedAvatar.of(avatar, pictures, face)
 
     def _recall(self, avatar_id: str) -> PreparedAvatar | None:
         if avatar_id in self._ready:

@@ -73,7 +73,7 @@ class ReferencePath:
         patches = self.patches(avatar.face.inputs[indices], conditions)
         return [
             paste_by_pil(
-                avatar.frames[index].copy(),
+                avatar.pictures[index].copy(),
                 patch,
                 avatar.face.crop_boxes[index],
                 avatar.face.paste_boxes[index],

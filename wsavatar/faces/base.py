@@ -134,16 +134,17 @@ class AvatarPreparer(Protocol):
     def prepare(
         self,
         avatar: AvatarFile,
-        frames: np.ndarray,
+        pictures: Sequence[np.ndarray],
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,
         detail: bool,
     ) -> AvatarFace:
-        """Prepare ``frames`` uint8 [n, H, W, 3] with landmarks [n, 68, 2]. Takes seconds.
+        """Prepare ``pictures`` uint8 [H, W, 3] RGB with landmarks [n, 68, 2]. Takes seconds.
 
-        With or without `wsavatar.faces.avatar_face.Detail`. Raises AvatarError with the frame whose
-        face is not usable.
+        Pictures are asked for one by one, since together they may not fit into memory. With or
+        without `wsavatar.faces.avatar_face.Detail`. Raises AvatarError with the frame whose face is
+        not usable.
         """
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:

@@ -9,11 +9,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from wsavatar.errors import WsavatarError
 
-__all__ = ["MAX_SIDE", "SWS_ACCURATE", "FrameConverter", "VideoError", "fitted"]
+__all__ = ["MAX_SIDE", "SWS_ACCURATE", "FrameConverter", "VideoError", "fitted", "to_rgb"]
 
 MAX_SIDE = 4096
 # libswscale's own rounding darkens a picture by about one level each way. AREA, FULL_CHR_H_INT,
@@ -34,6 +36,19 @@ def fitted(width: int, height: int, max_side: int) -> tuple[int, int]:
     return (
         max(round(width * max_side / longest), 1),
         max(round(height * max_side / longest), 1),
+    )
+
+
+def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.VideoFrame:
+    """A decoded frame in RGB, scaled to ``size`` (w, h) if that is another. Any thread may call."""
+    size = size or (frame.width, frame.height)
+    is_scaled = size != (frame.width, frame.height)
+    # A converter of its own: that of the frame is not made for two threads.
+    return VideoReformatter().reformat(
+        frame,
+        *size,
+        format="rgb24",
+        interpolation=_SWS_LANCZOS if is_scaled else SWS_ACCURATE,
     )
 
 
@@ -77,12 +92,7 @@ class FrameConverter:
 
     def picture(self, frame: Any) -> np.ndarray:
         """A frame that was checked, uint8 [H, W, 3] RGB."""
-        is_scaled = self._lying != (frame.width, frame.height)
-        rgb = frame.reformat(
-            *self._lying,
-            format="rgb24",
-            interpolation=_SWS_LANCZOS if is_scaled else SWS_ACCURATE,
-        )
+        rgb = to_rgb(frame, self._lying)
         # Phones store portrait video lying down; the rotation is in degrees, counter-clockwise.
         turns = round(getattr(frame, "rotation", 0) / 90) % 4
         picture: np.ndarray = rgb.to_ndarray()

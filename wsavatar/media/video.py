@@ -36,6 +36,7 @@ __all__ = [
     "at_constant_rate",
     "open_video",
     "read_video",
+    "video_stream",
     "written_rate",
 ]
 
@@ -117,7 +118,7 @@ def open_video(
         raise VideoError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
         fps = min(max(_rate(path), Fraction(slowest)), Fraction(fastest))
-        with _video_stream(path) as (container, stream):
+        with video_stream(path) as (container, stream):
             stream.thread_type = "AUTO"
             converter = FrameConverter(path, _pixel_aspect(path, stream), max_side)
             decoded = _decoded(container, stream, converter, part_s)
@@ -152,7 +153,7 @@ def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, 
 
 
 @contextmanager
-def _video_stream(path: Path) -> Iterator[tuple[Any, Any]]:
+def video_stream(path: Path) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream that is no cover picture."""
     with open_container(path) as container:
         for stream in container.streams.video:
@@ -164,7 +165,7 @@ def _video_stream(path: Path) -> Iterator[tuple[Any, Any]]:
 
 def _rate(path: Path) -> Fraction:
     """Frames a second: what the file says, or, where its times say otherwise, their mean."""
-    with _video_stream(path) as (container, stream):
+    with video_stream(path) as (container, stream):
         # A Fraction in PyAV up to 18, a class of its own in 19.
         rate = stream.average_rate or stream.guessed_rate or 25
         declared = Fraction(rate.numerator, rate.denominator)
@@ -271,7 +272,8 @@ class VideoWriter:
     Frame ``i`` is at ``i / fps``. Odd sizes get one repeated row or column, which 4:2:0 needs.
     Colours are BT.709, limited range, and say so, or a browser would have to guess. The index
     stands first, so the file plays while it is still being fetched. Sound is written as the
-    pictures advance, so that the muxer never has to hold one back for the other.
+    pictures advance, so that the muxer never has to hold one back for the other. There is a key
+    frame every ``group_frames``, or, with 0, where the encoder sees fit.
 
     Use as a context manager; where the block raises, the file is closed but incomplete.
     """
@@ -284,6 +286,7 @@ class VideoWriter:
         height: int,
         fps: Fraction,
         crf: int = 18,
+        group_frames: int = 0,
         sound: SoundFormat | None = None,
     ) -> None:
         if not (2 <= width <= MAX_SIDE and 2 <= height <= MAX_SIDE):
@@ -300,13 +303,14 @@ class VideoWriter:
             )
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{path}: cannot be written ({error})") from error
-        self._video_stream = self._add_video(crf)
+        self._video_stream = self._add_video(crf, group_frames)
         self._audio_stream = self._add_audio(sound) if sound is not None else None
 
-    def _add_video(self, crf: int) -> Any:
-        stream: Any = self._container.add_stream(
-            "libx264", rate=self._fps, options={"crf": str(crf), "preset": "medium"}
-        )
+    def _add_video(self, crf: int, group_frames: int) -> Any:
+        options = {"crf": str(crf), "preset": "medium"}
+        if group_frames:
+            options["g"] = str(group_frames)
+        stream: Any = self._container.add_stream("libx264", rate=self._fps, options=options)
         height, width = self._size
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"

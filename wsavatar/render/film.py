@@ -154,7 +154,7 @@ async def _film_of(
     pool = FacePool([model], settings)
     await pool.start()
     try:
-        ticks = film(pool, avatar, avatar.frames, sound, pieces(), fps)
+        ticks = film(pool, avatar, avatar.pictures, sound, pieces(), fps)
         async with aclosing(ticks):
             async for tick in ticks:
                 yield tick

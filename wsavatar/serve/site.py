@@ -15,12 +15,12 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from wsavatar import __version__
 from wsavatar.avatars.format import AvatarError
 from wsavatar.media import jpeg
+from wsavatar.media.pictures import Pictures
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.asyncapi import describe
 from wsavatar.protocol.binary import pack_frame
@@ -151,8 +151,9 @@ class AvatarFiles:
             if body is not None:
                 self._cycles.move_to_end(avatar_id)
         if body is None:
-            avatar, frames = engine.avatars.get(avatar_id), engine.avatars.idle_frames(avatar_id)
-            body = idle_cycle(frames, avatar.fps, self._quality)
+            avatar = engine.avatars.get(avatar_id)
+            pictures = engine.avatars.idle_pictures(avatar_id)
+            body = idle_cycle(pictures, avatar.fps, self._quality)
             with self._guard:
                 self._cycles[avatar_id] = body
                 while len(self._cycles) > _IDLE_CYCLES_KEPT:
@@ -167,14 +168,13 @@ def _not_yet(progress: str) -> Reply:
     return Reply(reply.status, reply.body, reply.content_type, headers)
 
 
-def idle_cycle(frames: np.ndarray, fps: float, quality: int) -> bytes:
-    """Pictures uint8 [n, H, W, 3] in order: each a u32 length, then a binary frame message."""
+def idle_cycle(pictures: Pictures, fps: float, quality: int) -> bytes:
+    """Pictures in order: each a u32 length, then a binary frame message."""
     parts = []
-    height, width = frames.shape[1:3]
-    for index, frame in enumerate(frames):
+    for index, picture in enumerate(pictures):
         pts_us = round(index * 1_000_000 / fps)
-        region = (0, 0, width, height)
-        message = pack_frame(0, index, pts_us, region, jpeg.encode(frame, quality))
+        region = (0, 0, picture.shape[1], picture.shape[0])
+        message = pack_frame(0, index, pts_us, region, jpeg.encode(picture, quality))
         parts += [struct.pack("<I", len(message)), message]
     return b"".join(parts)
 

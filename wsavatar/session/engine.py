@@ -12,14 +12,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import Mode
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.dialogue.tts import VoiceList
 from wsavatar.faces.base import Chunk, SpeechChunker
+from wsavatar.media.pictures import Pictures
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
 
@@ -101,8 +100,8 @@ class Avatars(Protocol):
 
     def get(self, avatar_id: str, /) -> AvatarInfo: ...
 
-    def idle_frames(self, avatar_id: str, /) -> np.ndarray:
-        """The pictures of the idle cycle: uint8 [n, H, W, 3] RGB, read-only."""
+    def idle_pictures(self, avatar_id: str, /) -> Pictures:
+        """The pictures of the idle cycle."""
 
     def idle_video(self, avatar_id: str, /) -> Path: ...
 

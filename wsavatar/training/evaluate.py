@@ -32,6 +32,7 @@ from wsavatar.faces.musetalk.configured import load_configured, model_directory
 from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media import jpeg
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.media.video import AudioTrack
 from wsavatar.render.film import film_of, frame_total
 from wsavatar.render.finish.paste import paste
@@ -96,8 +97,9 @@ def prepare_clip(clip: Clip, model: MuseTalk, *, detail: bool = True) -> Prepare
         )
     except ValidationError as error:
         raise ClipError(f"{clip.name}: cannot be an avatar: {error}") from error
-    face = model.prepare(avatar, clip.rest, clip.rest_landmarks, detail=detail)
-    return PreparedAvatar.of(avatar, clip.rest, face)
+    pictures = DecodedPictures(clip.rest)
+    face = model.prepare(avatar, pictures, clip.rest_landmarks, detail=detail)
+    return PreparedAvatar.of(avatar, pictures, face)
 
 
 def render_clip(
@@ -124,7 +126,7 @@ def paste_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarra
     return np.stack(
         [
             paste(
-                avatar.frames[i],
+                avatar.pictures[i],
                 take_crop(frame, face.crop_boxes[i], crop_size),
                 face.crop_boxes[i],
                 face.paste_boxes[i],

@@ -38,7 +38,7 @@ class Avatars(Protocol):
 
     def get(self, avatar_id: str, /) -> AvatarInfo: ...
 
-    def idle_frames(self, avatar_id: str, /) -> Cycle[np.ndarray]: ...
+    def idle_pictures(self, avatar_id: str, /) -> Cycle[np.ndarray]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class VideoMaker:
         """
         begun_s = time.monotonic()
         avatar = await asyncio.to_thread(self._avatars.get, avatar_id)
-        idle = await asyncio.to_thread(self._avatars.idle_frames, avatar_id)
+        idle = await asyncio.to_thread(self._avatars.idle_pictures, avatar_id)
         source = at_rate(source, written_rate(source.form.sample_rate))
         rest = 2 * round(self._rest_s * self._fps)
         total = None

@@ -25,6 +25,7 @@ from wsavatar.config import RenderSettings
 from wsavatar.faces.avatar_face import AvatarFace, Detail, in_cells
 from wsavatar.faces.musetalk.geometry import crop_box, lower_face_mask, paste_box, take_crop
 from wsavatar.faces.musetalk.spec import CropMargin
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.finish import device_jpeg
 from wsavatar.render.finish.device import DeviceFinisher, check_finisher
 from wsavatar.render.finish.device_avatars import DeviceAvatars
@@ -67,7 +68,9 @@ def prepared(frames: np.ndarray, landmarks: np.ndarray, seed: int = 0) -> Prepar
     boxes = np.array(crops, np.int32), np.array(pastes, np.int32)
     face = AvatarFace(*boxes, masks, inputs, detail)
     region = face.region(width, height)
-    return PreparedAvatar(f"drawn-{seed}", "Drawn", width, height, 25.0, frames, region, face)
+    return PreparedAvatar(
+        f"drawn-{seed}", "Drawn", width, height, 25.0, DecodedPictures(frames), region, face
+    )
 
 
 def drawn(face: float = 90, seed: int = 0, size: tuple[int, int] = (240, 200)) -> PreparedAvatar:
@@ -107,7 +110,7 @@ def batch(
     for work in works:
         avatar, index = work.spec.avatar, work.source_index
         box = np.clip(avatar.face.crop_boxes[index], 0, [avatar.width, avatar.height] * 2)
-        crop = take_crop(avatar.frames[index], tuple(box), SIZE).astype(int)
+        crop = take_crop(avatar.pictures[index], tuple(box), SIZE).astype(int)
         patches.append(np.clip(crop + random.integers(-12, 8, crop.shape), 0, 255))
     return works, np.stack(patches).astype(np.uint8)
 
@@ -151,7 +154,7 @@ def test_real_avatars_look_as_the_cpu_makes_them(
     assert_close(pairs, levels=1, share=0.001)
     for work, (made, _) in zip(works, pairs, strict=True):
         x, y, w, h = work.spec.region
-        still = work.spec.avatar.frames[work.source_index][y : y + h, x : x + w]
+        still = work.spec.avatar.pictures[work.source_index][y : y + h, x : x + w]
         assert (made != still).any()  # a mouth was pasted at all
 
 
@@ -210,7 +213,7 @@ def test_a_crop_of_nothing_changes_nothing(device: torch.device) -> None:
     works, _ = batch([avatar], [VideoFormat()], 1)
     works = [replace(works[0], spec=replace(works[0].spec, avatar=empty))]
     (made, _), *_ = compose_both(device, works, np.zeros((1, SIZE, SIZE, 3), np.uint8))
-    assert (made == empty.frames[works[0].source_index]).all()
+    assert (made == empty.pictures[works[0].source_index]).all()
 
 
 def test_patches_that_do_not_fit_the_works_are_refused(device: torch.device) -> None:
@@ -246,7 +249,7 @@ def test_an_avatar_is_copied_once(device: torch.device) -> None:
     first = avatars.picture(avatar, 2)
     assert avatars.picture(avatar, 2).data_ptr() == first.data_ptr()
     assert avatars.used_bytes == bytes_of(avatar)
-    assert (first[:3].permute(1, 2, 0).cpu().numpy() == avatar.frames[2]).all()
+    assert (first[:3].permute(1, 2, 0).cpu().numpy() == avatar.pictures[2]).all()
 
 
 def test_the_least_recently_used_avatar_is_removed(device: torch.device) -> None:
@@ -324,7 +327,9 @@ def test_an_avatar_that_is_let_go_outlives_the_batches_that_read_it() -> None:
     works, patches = batch([drawn(seed=0)], [VideoFormat()], 4)
     right = HostFinisher(RenderSettings()).compose(works, patches)
     on_device = torch.from_numpy(patches).to("cuda")
-    other = replace(drawn(seed=1), frames=255 - works[0].spec.avatar.frames)
+    other = replace(
+        drawn(seed=1), pictures=DecodedPictures(255 - np.stack(works[0].spec.avatar.pictures))
+    )
     finisher.prepare(works[0].spec.avatar)
     with finisher.scope():
         finisher.compose(works, on_device)

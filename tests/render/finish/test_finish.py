@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.fake_model import CROP, FakeModel, make_avatar
+from tests.fake_model import CROP, SIZE, FakeModel, make_avatar
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.media.video import AudioTrack
 from wsavatar.render.film import film_of
 from wsavatar.render.finish.finisher import make_finisher
@@ -41,7 +42,8 @@ def with_soft_border() -> PreparedAvatar:
     mask = np.full((32, 32), 255, np.uint8)
     mask[:, :4] = 128
     face = replace(avatar.face, masks=(mask,) * avatar.frame_count)
-    return replace(avatar, frames=np.full_like(avatar.frames, 120), face=face)
+    grey = np.full((avatar.frame_count, SIZE, SIZE, 3), 120, np.uint8)
+    return replace(avatar, pictures=DecodedPictures(grey), face=face)
 
 
 def test_a_picture_is_cut_and_scaled_to_what_its_stream_asked_for() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.avatars.test_avatars import make_avatar as write_ada
@@ -72,7 +73,7 @@ def test_an_avatar_is_asked_for_once_and_read_from_its_file(tmp_path: Path) -> N
     for _ in range(2):
         avatar = avatars.get("ada")
     assert (avatar.width, avatar.height, avatar.frame_count) == (160, 128, 6)
-    assert avatars.idle_frames("ada").shape == (6, 128, 160, 3)
+    assert np.stack(avatars.idle_pictures("ada")).shape == (6, 128, 160, 3)
     with pytest.raises(AvatarError, match="known: ada"):
         avatars.get("../ada")
     assert asked == ["ada"]

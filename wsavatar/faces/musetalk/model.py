@@ -145,14 +145,14 @@ class MuseTalk:
     def prepare(
         self,
         avatar: AvatarFile,
-        frames: np.ndarray,
+        pictures: Sequence[np.ndarray],
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,
         detail: bool,
     ) -> AvatarFace:
         """See `prepare_face`."""
-        return prepare_face(avatar, frames, landmarks, self, progress, detail=detail)
+        return prepare_face(avatar, pictures, landmarks, self, progress, detail=detail)
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         """See `restore_face`."""

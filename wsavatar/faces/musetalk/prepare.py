@@ -53,35 +53,38 @@ def prepared_key(spec: ModelSpec, *, detail: bool) -> str:
 
 def prepare_face(
     avatar: AvatarFile,
-    frames: np.ndarray,
+    pictures: Sequence[np.ndarray],
     landmarks: np.ndarray,
     model: CropCoder,
     progress: Progress | None = None,
     *,
     detail: bool,
 ) -> AvatarFace:
-    """Find crops and masks of ``frames`` uint8 [n, H, W, 3] and encode them, with `Detail` or not.
+    """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Detail` or not.
 
     The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference. Raises
     AvatarError naming the frame whose face has no place in the picture.
     """
     spec = model.spec
     crops, pastes, masks = _place_faces(avatar, smooth_landmarks(landmarks, avatar.fps), spec)
-    latents, details = [], []
-    for start in range(0, len(frames), _ENCODE_BATCH):
-        batch = range(start, min(start + _ENCODE_BATCH, len(frames)))
-        pictures = np.stack([take_crop(frames[i], crops[i], spec.crop_size) for i in batch])
-        latents.append(model.encode_crops(pictures))
-        if detail:
-            details.append(_detail(pictures, model.redraw(latents[-1]), spec.decoded_from_y))
+    count = len(pictures)
+    latents = np.empty((count, *_latent_shape(spec)), np.float16)
+    kept = Detail(*(np.empty(*one) for one in _detail_arrays(spec, count))) if detail else None
+    for start in range(0, count, _ENCODE_BATCH):
+        batch = range(start, min(start + _ENCODE_BATCH, count))
+        frames = np.stack([take_crop(pictures[i], crops[i], spec.crop_size) for i in batch])
+        rows = slice(start, batch.stop)
+        latents[rows] = model.encode_crops(frames)
+        if kept is not None:
+            _put_detail(kept, rows, frames, model.redraw(latents[rows]))
         if progress is not None:
-            progress(batch.stop, len(frames))
+            progress(batch.stop, count)
     return AvatarFace(
         crop_boxes=np.array(crops, dtype=np.int32),
         paste_boxes=np.array(pastes, dtype=np.int32),
         masks=tuple(masks),
-        inputs=np.concatenate(latents),
-        detail=_joined(details) if detail else None,
+        inputs=latents,
+        detail=kept,
     )
 
 
@@ -89,31 +92,34 @@ def restore_face(
     avatar: AvatarFile, arrays: Mapping[str, np.ndarray], spec: ModelSpec
 ) -> AvatarFace:
     """What `prepare_face` made, from its arrays. Raises ValueError or KeyError if unfit."""
-    count, side = avatar.frame_count, spec.latent_size
+    count = avatar.frame_count
     face = AvatarFace.from_arrays(arrays, count)
-    if face.inputs.shape != (count, 2 * spec.latent_channels, side, side):
+    if face.inputs.shape != (count, *_latent_shape(spec)):
         raise ValueError(f"its latents are {face.inputs.shape}")
     if face.detail is not None:
-        width, rows = spec.crop_size, spec.crop_size - spec.decoded_from_y
         found = face.detail.lost.shape, face.detail.redrawn.shape
-        lost = (count, rows, width, 3)
-        if found != (lost, (count, rows // DETAIL_CELL, width // DETAIL_CELL, 3)):
+        if found != tuple(shape for shape, _ in _detail_arrays(spec, count)):
             raise ValueError(f"its detail's shapes are {found}")
     return face
 
 
-def _detail(crops: np.ndarray, redrawn: np.ndarray, first_row: int) -> Detail:
-    """What ``redrawn`` lost of ``crops``, both uint8 [n, S, S, 3], from ``first_row`` on."""
-    crops, redrawn = crops[:, first_row:], redrawn[:, first_row:]
-    lost = np.clip(crops.astype(np.int16) - redrawn, -128, 127).astype(np.int8)
-    return Detail(lost, np.stack([in_cells(picture) for picture in redrawn]))
+def _latent_shape(spec: ModelSpec) -> tuple[int, int, int]:
+    return 2 * spec.latent_channels, spec.latent_size, spec.latent_size
 
 
-def _joined(details: Sequence[Detail]) -> Detail:
-    return Detail(
-        np.concatenate([detail.lost for detail in details]),
-        np.concatenate([detail.redrawn for detail in details]),
-    )
+def _detail_arrays(spec: ModelSpec, count: int) -> tuple[tuple[tuple[int, ...], type], ...]:
+    """Shape and type of `Detail.lost` and `Detail.redrawn` of so many frames."""
+    width, rows = spec.crop_size, spec.crop_size - spec.decoded_from_y
+    cells = (count, rows // DETAIL_CELL, width // DETAIL_CELL, 3)
+    return ((count, rows, width, 3), np.int8), (cells, np.uint8)
+
+
+def _put_detail(kept: Detail, frames: slice, crops: np.ndarray, redrawn: np.ndarray) -> None:
+    """Fill in what ``redrawn`` lost of the frames' ``crops``, both uint8 [b, S, S, 3]."""
+    rows = kept.lost.shape[1]
+    crops, redrawn = crops[:, -rows:], redrawn[:, -rows:]
+    kept.lost[frames] = np.clip(crops.astype(np.int16) - redrawn, -128, 127)
+    kept.redrawn[frames] = [in_cells(picture) for picture in redrawn]
 
 
 def _place_faces(

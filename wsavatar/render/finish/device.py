@@ -24,6 +24,7 @@ from torch import Tensor
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
 from wsavatar.faces.avatar_face import DETAIL_CELL, AvatarFace, Detail
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.finish import images
 from wsavatar.render.finish.device_avatars import DeviceAvatars, DeviceDetail, to_device
 from wsavatar.render.finish.device_jpeg import DeviceEncoder, new_stream
@@ -323,7 +324,7 @@ def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
     random = np.random.default_rng(0)
     mask = np.zeros((32, 40), np.uint8)
     mask[4:28, 4:36] = random.integers(0, 256, (24, 32), dtype=np.uint8)
-    frames = random.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8)
+    pictures = DecodedPictures(random.integers(0, 256, (2, 48, 64, 3), dtype=np.uint8))
     face = AvatarFace(
         crop_boxes=np.array([[12, 6, 52, 40], [12, 7, 42, 39]], np.int32),
         paste_boxes=np.array([[10, 8, 50, 40]] * 2, np.int32),
@@ -334,7 +335,7 @@ def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
             random.integers(96, 160, (2, 4, 8, 3), dtype=np.uint8),
         ),
     )
-    avatar = PreparedAvatar("check", "check", 64, 48, 25.0, frames, (10, 8, 40, 32), face)
+    avatar = PreparedAvatar("check", "check", 64, 48, 25.0, pictures, (10, 8, 40, 32), face)
     source = ChunkWork(_Frames(0, 2))
     works = [
         FrameWork(StreamSpec(0, avatar, video, 0, 0), source, row)

@@ -181,7 +181,7 @@ class DeviceAvatars:
         for start in range(0, len(indices), _UPLOAD_FRAMES):
             part = indices[start : start + _UPLOAD_FRAMES]
             rows = slice(start, start + len(part))
-            frames = to_device(avatar.frames[part.start : part.stop], self._device)
+            frames = to_device(np.stack(avatar.pictures[part.start : part.stop]), self._device)
             pictures[rows, :3] = frames.permute(0, 3, 1, 2)
             alphas = np.stack([_region_alpha(avatar, index) for index in part])
             pictures[rows, 3, y : y + h, x : x + w] = to_device(alphas, self._device)

@@ -64,7 +64,7 @@ class HostFinisher:
         x, y, w, h = work.spec.region
         offset = np.array([x, y, x, y])
         picture = paste(
-            avatar.frames[index][y : y + h, x : x + w],
+            avatar.pictures.part(index, (x, y, w, h)),
             patch,
             face.crop_boxes[index] - offset,
             face.paste_boxes[index] - offset,
