@@ -8,6 +8,7 @@ import base64
 import contextlib
 import http.client
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.protocol.document import check_message
+from wsavatar.avatar_jobs.dropped import DroppedFiles
+from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import ServerSettings, Settings
@@ -38,7 +41,7 @@ from wsavatar.dialogue.engines import Engines
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.dialogue.tts import VoiceInfo, VoiceList
 from wsavatar.faces.avatar_face import AvatarFace
-from wsavatar.faces.base import Chunk
+from wsavatar.faces.base import Chunk, Progress
 from wsavatar.media import jpeg
 from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
@@ -83,6 +86,7 @@ def avatar(
 class Info:
     id: str
     name: str
+    removable: bool = False
     width: int = 32
     height: int = 32
     fps: float = 25.0
@@ -91,24 +95,64 @@ class Info:
 
 
 class FakeAvatars:
-    """A store of avatars that are always prepared. ``video``: what idle_video gives."""
+    """A store of avatars that are always prepared. ``video``: what idle_video gives.
 
-    def __init__(self, *avatars: str | PreparedAvatar, video: Path | None = None) -> None:
+    ``uploads``: a directory of whose folders each is an avatar that a client made.
+    """
+
+    def __init__(
+        self,
+        *avatars: str | PreparedAvatar,
+        video: Path | None = None,
+        uploads: Path | None = None,
+    ) -> None:
         made = [avatar(one) if isinstance(one, str) else one for one in avatars]
         self._avatars = {one.id: one for one in made}
         self._video = video
+        self._uploads = uploads
+        self._names: dict[str, str] = {}
 
     @property
     def default_id(self) -> str:
         return next(iter(self._avatars))
 
     def list(self) -> list[Info]:
-        return [Info(one, one.title()) for one in self._avatars]
+        uploaded = self._uploaded()
+        infos = [Info(one, one.title()) for one in self._avatars if one not in uploaded]
+        return infos + [Info(one, self._names.get(one, one.title()), True) for one in uploaded]
 
-    def get(self, avatar_id: str) -> PreparedAvatar:
+    def taken(self) -> set[str]:
+        return {one.id for one in self.list()}
+
+    def get(self, avatar_id: str, progress: Progress | None = None) -> PreparedAvatar:
+        if avatar_id in self._uploaded():
+            if progress is not None:
+                progress(8, 8)
+            self._avatars.setdefault(avatar_id, avatar(avatar_id))
         if avatar_id not in self._avatars:
             raise AvatarError(f"no avatar {avatar_id!r}; known: {', '.join(self._avatars)}")
         return self._avatars[avatar_id]
+
+    def preview(self, avatar_id: str) -> bytes:
+        return jpeg.encode(self.get(avatar_id).pictures[0])
+
+    def rename(self, avatar_id: str, name: str) -> None:
+        self._removable(avatar_id)
+        self._names[avatar_id] = name
+
+    def delete(self, avatar_id: str) -> None:
+        shutil.rmtree(self._removable(avatar_id))
+        self._avatars.pop(avatar_id, None)
+
+    def _uploaded(self) -> list[str]:
+        if self._uploads is None or not self._uploads.is_dir():
+            return []
+        return sorted(path.name for path in self._uploads.glob("[!.]*") if path.is_dir())
+
+    def _removable(self, avatar_id: str) -> Path:
+        if self._uploads is None or avatar_id not in self._uploaded():
+            raise AvatarError(f"{avatar_id!r} was not made by a client")
+        return self._uploads / avatar_id
 
     def idle_pictures(self, avatar_id: str) -> Pictures:
         return self._avatars[avatar_id].pictures
@@ -346,12 +390,16 @@ def fake_engine(
     avatars: FakeAvatars | None = None,
     create_dialogue: Callable[..., Any] | None = None,
     speech: FakeSpeech | None = None,
+    maker: AvatarMaker | None = None,
+    dropped: DroppedFiles | None = None,
 ) -> Engine:
     return Engine(
         face or FakeRenderer(),
         avatars or FakeAvatars("ada", "bob"),
         create_dialogue or Dialogues().create,
         speech,
+        maker,
+        dropped,
     )
 
 

@@ -3,12 +3,14 @@
  * The page: connects the modules, the user's actions and what is shown.
  */
 
+import { Avatars } from "./avatars.js";
 import { Connection } from "./connection.js";
 import { chatState } from "./engines.js";
 import { Face } from "./face.js";
 import { onHold } from "./hold.js";
 import { IdleCycle } from "./idle.js";
 import { Log } from "./log.js";
+import { Making } from "./making.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
 import { Output } from "./output.js";
 import { Panel } from "./panel.js";
@@ -24,6 +26,8 @@ const REPORT_MS = 500;
 /** How often a server without a conversation is asked whether it has one now. */
 const ENGINES_MS = 10_000;
 const VOICES_MS = 3000;
+/** How often the list of avatars is asked for while no session tells of it. */
+const AVATARS_MS = 5000;
 /** A connection that is lost for longer is spoken of. */
 const PATIENCE_MS = 1500;
 
@@ -33,7 +37,7 @@ const query = new URLSearchParams(location.search);
 const view = new View();
 const face = new Face(view.canvas);
 const panel = new Panel();
-const connection = new Connection(realtimeUrl);
+const connection = new Connection((resumption) => realtimeUrl({ avatar: avatarId, ...resumption }));
 const output = new Output();
 const player = new Player(output, RATE);
 const idle = () => /** @type {IdleCycle} */ (face.idle); // there is one before a session begins
@@ -43,6 +47,14 @@ const talk = new Talk({
   send: (block) => session.hear(block),
   commit: () => session.commit(),
   drop: () => session.drop(),
+});
+
+const avatars = new Avatars({
+  making: new Making(realtimeUrl, () => connection.token),
+  use: ({ id, name }) => {
+    log.name = name;
+    void useAvatar(id).catch(fail);
+  },
 });
 
 /** @type {Microphone | null} */
@@ -56,12 +68,12 @@ let chat = chatState(null);
 let lostMs = null;
 let lostBecause = "";
 
-/** @param {Record<string, string>} resumption  empty: a new session */
-function realtimeUrl(resumption) {
+/** @param {Record<string, string>} query */
+function realtimeUrl(query) {
   const url = new URL("v1/realtime", location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
   url.hash = "";
-  url.search = new URLSearchParams({ avatar: avatarId, ...resumption }).toString();
+  url.search = new URLSearchParams(query).toString();
   return url.href;
 }
 
@@ -112,19 +124,23 @@ async function prepare() {
   if (chat.ready) modes.unshift("chat");
   if (chat.upstream) modes.unshift("upstream");
   view.mode = chosen(modes, [query.get("mode"), remembered("mode")], modes[0]);
-  const { avatars, fallback } = await server.avatars();
-  const ids = avatars.map(({ id }) => id);
-  const id = chosen(ids, [query.get("avatar"), remembered("avatar"), fallback], ids[0]);
-  const use = (/** @type {string} */ other) => {
-    log.name = avatars.find((avatar) => avatar.id === other)?.name ?? "Avatar";
-    return useAvatar(other);
-  };
-  view.listAvatars(avatars, id, (other) => void use(other).catch(fail));
-  await use(id);
+  const listing = await server.avatars();
+  const ids = listing.avatars.map(({ id }) => id);
+  const id = chosen(ids, [query.get("avatar"), remembered("avatar"), listing.fallback], ids[0]);
+  avatars.begin(listing, id);
+  log.name = listing.avatars.find((avatar) => avatar.id === id)?.name ?? "Avatar";
+  await useAvatar(id);
   view.listMicrophones(await listMicrophones(), remembered("microphone"));
   serverReady = true;
   view.start.disabled = view.speakSend.disabled = false;
   showPhase();
+}
+
+/** Others may add avatars, or remove them. */
+async function askForAvatars() {
+  if (!serverReady || document.hidden || session.agreed) return;
+  const { avatars: list, fallback } = await server.avatars();
+  avatars.update(list, fallback);
 }
 
 /** Show an avatar; a session in progress changes with it. @param {string} id */
@@ -228,6 +244,7 @@ function say(text) {
 session.onNotice = (/** @type {string} */ text) => view.notice(text);
 session.onCapacity = (/** @type {boolean} */ over) => view.overCapacity(over);
 session.onAvatar = () => face.restart(performance.now());
+session.onAvatars = (list, fallback) => avatars.update(list, fallback);
 session.onSpeech = (/** @type {import("./speech.js").Speech} */ speech) => {
   panel.begin();
   log.clearSaid();
@@ -444,5 +461,6 @@ setInterval(report, REPORT_MS);
 setInterval(() => {
   if (serverReady && !document.hidden && chat.known && !(chat.ready && chat.hears)) void askForEngines();
 }, ENGINES_MS);
+setInterval(() => void askForAvatars().catch(() => {}), AVATARS_MS);
 requestAnimationFrame(paint);
 prepare().catch(fail);

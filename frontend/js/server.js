@@ -43,11 +43,17 @@ export async function voices() {
 }
 
 /**
- * @returns {Promise<{avatars: import("./view.js").AvatarChoice[], fallback: string}>}
+ * @returns {Promise<import("./avatars.js").Listing>}
  * @throws {Error} where there is none
  */
 export async function avatars() {
-  const listed = await (await fetch("api/avatars")).json();
-  if (listed.avatars.length) return { avatars: listed.avatars, fallback: listed.default };
-  throw new Error("The server has no avatars. Add one to its avatars folder.");
+  const listed = await (await fetch("api/avatars", { cache: "no-store" })).json();
+  if (!listed.avatars.length) {
+    throw new Error("The server has no avatars. Add one to its avatars folder.");
+  }
+  return {
+    avatars: listed.avatars,
+    fallback: listed.default,
+    maxBytes: listed.uploads?.max_bytes ?? null,
+  };
 }

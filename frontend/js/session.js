@@ -72,6 +72,8 @@ export class Session {
     this.onCapacity = () => {};
     /** @type {(id: string) => void} the server counts the idle cycle of this avatar from now on */
     this.onAvatar = () => {};
+    /** @type {(avatars: import("./upload.js").AvatarChoice[], fallback: string) => void} the list has changed */
+    this.onAvatars = () => {};
     /** The avatar whose idle cycle the server counts. */
     this.avatarId = "";
     connection.onEvent = (event) => this.handlers[event.type]?.(event);
@@ -298,6 +300,7 @@ export class Session {
     },
     "avatar.turn": (event) => this.turns.told(event),
     "avatar.capacity": ({ over }) => this.onCapacity(Boolean(over)),
+    "avatar.list.updated": (event) => this.onAvatars(event.avatars, event.default ?? ""),
     error: ({ error }) => {
       this.speakPending = false;
       if (error.code === "response_cancel_not_active") return; // it ended as we interrupted it

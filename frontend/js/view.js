@@ -40,7 +40,6 @@ const MODES = {
  * @typedef {import("./protocol.js").Mode} Mode
  * @typedef {"loading" | "ready" | "connecting" | "listening" | "hearing" | "thinking" | "speaking"
  *   | "waiting"} Phase
- * @typedef {{id: string, name: string, urls?: {poster?: string}}} AvatarChoice
  */
 
 export class View {
@@ -55,7 +54,6 @@ export class View {
     this.hold = /** @type {HTMLInputElement} */ (element("hold"));
     this.microphone = /** @type {HTMLSelectElement} */ (element("microphone"));
     this.voice = /** @type {HTMLSelectElement} */ (element("voice"));
-    this.avatars = element("avatars");
     this.picture = element("picture");
     this.modes = /** @type {NodeListOf<HTMLInputElement>} */ (
       document.querySelectorAll("input[name=mode]")
@@ -157,31 +155,6 @@ export class View {
     }
     this.microphone.replaceChildren(...options);
     this.microphone.value = options.some(({ value }) => value === chosen) ? chosen : "";
-  }
-
-  /**
-   * @param {AvatarChoice[]} avatars
-   * @param {string} chosen
-   * @param {(id: string) => void} onChoose
-   */
-  listAvatars(avatars, chosen, onChoose) {
-    const choices = avatars.map(({ id, name, urls }) => {
-      const label = document.createElement("label");
-      const input = document.createElement("input");
-      input.type = "radio";
-      input.name = "avatar";
-      input.value = id;
-      input.checked = id === chosen;
-      input.addEventListener("change", () => onChoose(id));
-      const poster = document.createElement("img");
-      if (urls?.poster) poster.src = urls.poster;
-      poster.alt = "";
-      const caption = document.createElement("span");
-      caption.textContent = name;
-      label.append(input, poster, caption);
-      return label;
-    });
-    this.avatars.replaceChildren(...choices);
   }
 
   /**

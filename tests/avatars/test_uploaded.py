@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.avatars.test_avatars import CountingModel, cache_files, copy_avatar, edit, make_avatar
@@ -87,7 +89,7 @@ def test_deleting_leaves_nothing_of_the_face(places: AvatarSettings) -> None:
     assert shown.frame_count == len(shown.pictures), "a session that shows it goes on"
     with pytest.raises(AvatarError, match="no avatar 'ada'"):
         store.get("ada")
-    assert not store.is_free("ada") and not store.is_free("bob") and store.is_free("cleo")
+    assert store.taken() == {"ada", "bob", "zoe"}
 
 
 @pytest.mark.parametrize("id", ["zoe", "nobody", "../uploads/ada", "", "ADA"])
@@ -127,3 +129,15 @@ def test_a_link_cannot_lead_out_of_the_folder(places: AvatarSettings, tmp_path: 
     (places.uploads_directory / "eve").symlink_to(places.directory / "zoe")
     AvatarLibrary(places).delete("eve")
     assert read_avatar_file(places.directory / "zoe").name == "Zoe"
+
+
+def test_the_preview_is_what_the_model_sees(places: AvatarSettings) -> None:
+    """The crop of the first picture; without a model, the face's landmarks bound it."""
+    store = AvatarStore(places, CountingModel())
+    prepared = store.get("ada")
+    x1, y1, x2, y2 = prepared.face.crop_boxes[0]
+    expected = prepared.pictures[0][y1:y2, x1:x2].mean(axis=(0, 1))
+    for avatars, within in ((store, 3), (AvatarLibrary(places), 30)):
+        picture = cv2.imdecode(np.frombuffer(avatars.preview("ada"), np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape == (192, 192, 3)
+        assert np.abs(picture[..., ::-1].mean(axis=(0, 1)) - expected).max() < within

@@ -28,7 +28,12 @@ NEEDS_A_VOICE = {
 }
 NEEDS_OVERLOAD = {"avatar.capacity"}  # `tests.session.test_clients` has one
 NEEDS_A_LOSS = {"avatar.resumed"}  # `tests.serve.test_resume` has some
-RARE = NEEDS_OVERLOAD | NEEDS_A_LOSS
+NEEDS_A_FILE = {  # `tests.serve.test_avatar_making` has them all
+    kind
+    for kind in event_types("sendServerEvent")
+    if kind.startswith(("avatar.create", "avatar.l"))
+}
+RARE = NEEDS_OVERLOAD | NEEDS_A_LOSS | NEEDS_A_FILE
 
 
 async def say(to: Client, kind: str, **fields: Any) -> None:

@@ -13,6 +13,8 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import (
     ID_PATTERN,
@@ -20,9 +22,11 @@ from wsavatar.avatars.format import (
     AvatarFile,
     file_in,
     read_avatar_file,
+    read_landmarks,
     rename_avatar,
 )
 from wsavatar.config import AvatarSettings
+from wsavatar.media import jpeg
 from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.media.video import VideoError, VideoInfo, read_video
 from wsavatar.media.video_pictures import UnfitVideoError, VideoPictures
@@ -31,6 +35,8 @@ from wsavatar.resources import cache_directory, data_directory, resource_dir
 __all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory", "uploads_directory"]
 
 _log = logging.getLogger(__name__)
+
+_PREVIEW = 192  # pixels a side
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +116,23 @@ class AvatarLibrary:
         """The avatar's ``avatar.json``. Raises AvatarError, which names the known avatars."""
         return read_avatar_file(self._folder(avatar_id))
 
-    def is_free(self, avatar_id: str) -> bool:
-        """Whether a new avatar may have this id: there is none, and was none since the start."""
-        folders = (directory / avatar_id for directory in self._directories())
-        return avatar_id not in self._deleted and not any(folder.exists() for folder in folders)
+    def taken(self) -> set[str]:
+        """Ids that a new avatar may not have: of those that are, or were since the start."""
+        return {folder.name for folder in self._folders()} | self._deleted
+
+    def preview(self, avatar_id: str) -> bytes:
+        """A small JPEG of the face in the first picture. Raises AvatarError."""
+        avatar = self.read(avatar_id)
+        points = read_landmarks(self._folder(avatar_id), avatar)[0]
+        low, high = points.min(axis=0), points.max(axis=0)
+        return self._crop(avatar_id, (int(low[0]), int(low[1]), int(high[0]) + 1, int(high[1]) + 1))
+
+    def _crop(self, avatar_id: str, box: tuple[int, int, int, int]) -> bytes:
+        """``box`` (x1, y1, x2, y2) of the first picture as a square JPEG."""
+        picture = self.idle_pictures(avatar_id)[0]
+        x1, y1, x2, y2 = (max(0, value) for value in box)
+        part = cv2.resize(picture[y1:y2, x1:x2], (_PREVIEW, _PREVIEW), interpolation=cv2.INTER_AREA)
+        return jpeg.encode(part, 85)
 
     def rename(self, avatar_id: str, name: str) -> None:
         """Give an avatar that a client made another name. Raises AvatarError."""

@@ -77,6 +77,11 @@ class AvatarStore(AvatarLibrary):
             self._ready.pop(avatar_id, None)
             self._locks.pop(avatar_id, None)
 
+    def preview(self, avatar_id: str) -> bytes:
+        """A small JPEG of what the model sees of the first picture. Raises AvatarError."""
+        x1, y1, x2, y2 = (int(value) for value in self.get(avatar_id).face.crop_boxes[0])
+        return self._crop(avatar_id, (x1, y1, x2, y2))
+
     def idle_pictures(self, avatar_id: str) -> Pictures:
         """The pictures of the idle cycle. Raises AvatarError."""
         return self.get(avatar_id).pictures

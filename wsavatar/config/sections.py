@@ -148,9 +148,24 @@ class AvatarSettings(_Section):
     decoded_mb: Annotated[int, Field(ge=0)] = 256
     """Pictures of an avatar stay decoded in memory up to so many MB: 13 s at 512x512. Longer or
     larger ones are decoded when they are wanted, which costs time and saves memory."""
+    uploads: Literal["auto", "on", "off"] = "auto"
+    """Whether clients may make avatars, and rename and delete those. auto: clients with a token;
+    without tokens, clients of this machine while the server listens on it alone."""
     uploads_directory: Path | None = None
     """Of the avatars that clients make. None: ``$XDG_DATA_HOME/wsavatar/avatars`` or
     ``~/.local/share/wsavatar/avatars``."""
+    max_uploads: Annotated[int, Field(ge=1)] = 100
+    """Avatars in ``uploads_directory``."""
+    max_upload_mb: Annotated[int, Field(ge=1, le=4096)] = 100
+    """Size of a client's photo or video, in 1024 * 1024 bytes."""
+    max_upload_megapixels: Annotated[int, Field(ge=1, le=500)] = 80
+    """Pixels of a client's photo."""
+    max_upload_s: Annotated[float, Field(gt=0)] = 600.0
+    """Duration of a client's video. Of a long one the calmest part is taken."""
+    parallel: Annotated[int, Field(ge=0, le=64)] = 0
+    """Avatars that are made at the same time while the server runs; 0: one for every four cores."""
+    watch: bool = True
+    """Photos and videos that are put into ``directory`` or ``uploads_directory`` become avatars."""
     detail: bool = True
     """Store the detail that the model's VAE loses of each face (pores, hair, edges), and add it
     where the mouth does not move; 26 MB of memory for 8 s."""

@@ -42,6 +42,11 @@ Client events
 ``avatar.playback``                 ours: ``response_id``, ``position_ms``, ``frames_shown``,
                                     ``frames_late``: what the client has played and shown of this
                                     response so far, twice a second; late is more than 10 ms
+``avatar.create``                   ours: make an avatar of a file (see below); ``.append``,
+                                    ``.commit``, ``.cancel``
+``avatar.rename``                   ours: ``avatar_id``, ``name``
+``avatar.delete``                   ours: ``avatar_id``
+``avatar.list``                     ours: asks for ``avatar.list.updated``
 ==================================  ==============================================================
 
 A binary message from the client is ``input_audio_buffer.append`` without the base64: raw samples in
@@ -126,6 +131,10 @@ the two switches have the names that Azure Voice Live gives them:
     ``over``, ``frames_per_s_wanted``, ``frames_per_s_made``: the server has more frames to make
     than it can (``over`` true), or no longer (false). Frames are dropped meanwhile, audio never.
 
+``avatar.list.updated``
+    ``avatars`` (``id``, ``name``, ``width``, ``height``, ``fps``, ``frame_count``, ``removable``,
+    ``urls``), ``default``: sent when the list has changed, and to who asks.
+
 Such a client also gets ``conversation.item.input_audio_transcription.delta`` while the user speaks,
 with the ``item_id`` of ``speech_started``; others get it once the item is committed, since they do
 not know the item before.
@@ -139,6 +148,34 @@ complete: a ``cancelled`` one has the ``reason`` "turn_detected" (the user spoke
 ``error`` is ``{type, code, message, param, event_id}`` in ``error``. ``type`` is
 ``invalid_request_error`` (the client can correct it) or ``server_error``; ``code`` is for programs,
 ``message`` for people, ``param`` the path of the field at fault (``session.audio.input.format``).
+
+Making an avatar
+----------------
+Where the server allows it, a client makes an avatar of a photo or a video, one at a time. These
+events have a queue of their own: they and the conversation do not wait for each other.
+
+==================================  ==============================================================
+client: ``avatar.create``           ``file_name``, ``size`` (bytes); optional ``name``, ``id``,
+                                    ``face`` (which of several, from 1, the largest first)
+``avatar.create.ready``             ``upload_id``, ``max_piece_bytes``, ``window_bytes``
+client: ``avatar.create.append``    ``upload_id``, ``offset`` (bytes before this piece), ``data``
+                                    (base64 of at most ``max_piece_bytes``)
+``avatar.create.received``          ``upload_id``, ``received_bytes``. A client sends no more than
+                                    ``window_bytes`` beyond it; what exceeds that is refused
+client: ``avatar.create.commit``    ``upload_id``: the file is complete
+``avatar.create.progress``          ``upload_id``, ``stage`` ("wait", "look", "follow", "write",
+                                    "prepare"), ``done``, ``total`` (0: unknown)
+``avatar.created``                  ``upload_id``, ``avatar`` (as in the list), ``notes``
+                                    (sentences), ``preview`` (base64 of a JPEG of what the model
+                                    sees). It can be chosen from now on
+``avatar.create.failed``            ``upload_id``, ``error`` (``type``, ``code``, ``message``,
+                                    ``param``)
+client: ``avatar.create.cancel``    ``upload_id``: give it up, at any time
+==================================  ==============================================================
+
+After ``avatar.create.ready`` exactly one of ``avatar.created`` and ``avatar.create.failed`` comes.
+The end of the session is a cancel; a session that goes on over another connection keeps its upload.
+Only avatars that were made so can be renamed and deleted.
 
 Session
 -------

@@ -32,7 +32,9 @@ __all__ = [
     "Id",
     "Ignored",
     "MaxOutputTokens",
+    "EventId",
     "Metadata",
+    "Ours",
     "OutputModalities",
     "StrictObject",
     "tagged",
@@ -162,6 +164,7 @@ Bytes = Annotated[
 ]
 """Bytes that the server sends in base64."""
 Id = Annotated[str, Field(min_length=1, max_length=512)]
+EventId = Annotated[str, Field(max_length=512)]
 Ignored = Annotated[None, BeforeValidator(_nothing, json_schema_input_type=Any)]
 """A field of the GA API that is accepted and has no effect: it reads null."""
 Metadata = Annotated[
@@ -178,3 +181,11 @@ MaxOutputTokens = Annotated[
     | Annotated[int, Field(ge=1, le=4096, strict=True), Tag("<count>")],
     tagged({str: "<inf>"}, "<count>"),
 ]
+
+
+class Ours(StrictObject):
+    """An event of the client that the Realtime API does not have: its types are strict."""
+
+    model_config = ConfigDict(strict=True)
+
+    event_id: EventId | None = None

@@ -10,9 +10,18 @@ import json
 import math
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
-from .base import Base64, ClientObject, Id, StrictObject, refuse, suggestion
+from .avatar_events import (
+    AvatarCreate,
+    AvatarCreateAppend,
+    AvatarCreateCancel,
+    AvatarCreateCommit,
+    AvatarDelete,
+    AvatarList,
+    AvatarRename,
+)
+from .base import Base64, ClientObject, EventId, Id, Ours, refuse, suggestion
 from .errors import ProtocolError
 from .items import ConversationItem
 from .responses import ResponseParams
@@ -45,8 +54,6 @@ MAX_MARKS = 200_000
 """Commas and brackets in an event, texts included."""
 MAX_SPEAK_CHARS = 5_000
 
-EventId = Annotated[str, Field(max_length=512)]
-
 
 def _not_blank(text: str) -> str:
     if not text.strip():
@@ -55,12 +62,6 @@ def _not_blank(text: str) -> str:
 
 
 class _Stock(ClientObject):
-    event_id: EventId | None = None
-
-
-class _Ours(StrictObject):
-    model_config = ConfigDict(strict=True)
-
     event_id: EventId | None = None
 
 
@@ -141,14 +142,14 @@ class ResponseCancel(_Stock):
     response_id: str | None = None
 
 
-class AvatarSpeak(_Ours):
+class AvatarSpeak(Ours):
     """Say this text, in any mode."""
 
     type: Literal["avatar.speak"]
     text: Annotated[str, Field(max_length=MAX_SPEAK_CHARS), AfterValidator(_not_blank)]
 
 
-class AvatarPlayback(_Ours):
+class AvatarPlayback(Ours):
     """How much of a response the client has played, and how many of its frames it has shown."""
 
     type: Literal["avatar.playback"]
@@ -171,6 +172,13 @@ ClientEvent = (
     | ResponseCancel
     | AvatarSpeak
     | AvatarPlayback
+    | AvatarCreate
+    | AvatarCreateAppend
+    | AvatarCreateCommit
+    | AvatarCreateCancel
+    | AvatarRename
+    | AvatarDelete
+    | AvatarList
 )
 
 # The union's discriminator, spelt out so that an unknown type gets its own error.

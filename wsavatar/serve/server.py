@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import errno
-import hmac
 import logging
 import signal
 import socket
@@ -30,18 +29,21 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from wsavatar.avatar_jobs.maker import Listing
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.metrics import Metrics
 from wsavatar.render.load import Load
 from wsavatar.resources import resource_dir
 from wsavatar.serve import assembly
+from wsavatar.serve.admission import Admission
 from wsavatar.serve.connection import SERVER_HEADER, HttpConnection
 from wsavatar.serve.http import Reply, Site
 from wsavatar.serve.sessions import Sessions
 from wsavatar.serve.site import ENDPOINT, build_site
 from wsavatar.serve.tls import TlsError, tls_context
 from wsavatar.serve.websocket import Goodbye
+from wsavatar.session.avatar_list import list_updated
 from wsavatar.session.engine import Engine
 from wsavatar.session.session import Session
 
@@ -49,7 +51,6 @@ __all__ = ["ENDPOINT", "AvatarServer", "ListenError", "LoadError", "add_argument
 
 _log = logging.getLogger(__name__)
 
-_TOKEN_PROTOCOL = "openai-insecure-api-key."
 _CLOSE_TIMEOUT_S = 5.0
 _OPEN_TIMEOUT_S = 60.0
 """Limit for a request with its answer; long enough for a video to a slow phone."""
@@ -82,15 +83,17 @@ class AvatarServer:
         self._engine: Engine | None = None
         self._ready: asyncio.Future[Engine] = asyncio.get_running_loop().create_future()
         self._sessions = Sessions(settings.server.idle_timeout_s, self.metrics)
+        self._admission = Admission(settings)
         self._site: Site = build_site(
             frontend or resource_dir("frontend"),
             self.metrics,
             lambda: self._engine,
             lambda: self.progress,
-            settings.render.jpeg_quality,
-            settings.server.allowed_origins,
+            settings,
+            self._admission.may_change_avatars,
         )
         self._closing = False
+        self._dropped: asyncio.Task[None] | None = None
         self.metrics.watch_queues(self._depths)
 
     @property
@@ -159,7 +162,12 @@ class AvatarServer:
             for task in closing:
                 task.cancel()
         await asyncio.gather(self._loading, *closing, return_exceptions=True)
+        if self._dropped is not None:
+            self._dropped.cancel()
+            await asyncio.wait({self._dropped})
         if self._engine is not None:
+            if self._engine.maker is not None:
+                await self._engine.maker.close()
             await self._engine.renderer.close()
             if self._engine.speech is not None:
                 await self._engine.speech.close()
@@ -189,6 +197,10 @@ class AvatarServer:
         self._engine = engine
         self.metrics.watch_renderer(engine.renderer.stats)
         engine.renderer.capacity.on_change(self._tell_capacity)
+        if engine.maker is not None:
+            engine.maker.on_change(self._tell_avatars)
+        if engine.dropped is not None:
+            self._dropped = asyncio.create_task(engine.dropped.run(), name="dropped files")
         self._report_progress("ready")
         self._ready.set_result(engine)
 
@@ -208,50 +220,15 @@ class AvatarServer:
             if self._site.is_at_hand(request.path):
                 return _to_response(self._site.reply(*asked))
             return _to_response(await asyncio.to_thread(self._site.reply, *asked))
-        if not self._may_enter(request.headers):
+        if not self._admission.may_enter(request.headers):
             self.metrics.refused.labels("unauthorized").inc()
             response = connection.respond(HTTPStatus.UNAUTHORIZED, "A valid token is needed.\n")
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
-        if not self._is_welcome_origin(request.headers):
+        if not self._admission.is_welcome_origin(request.headers):
             self.metrics.refused.labels("origin").inc()
             return connection.respond(HTTPStatus.FORBIDDEN, "This origin may not connect.\n")
         return None
-
-    def _may_enter(self, headers: Headers) -> bool:
-        tokens = self._settings.server.auth_tokens
-        if not tokens:
-            return True
-        offered = [
-            value[7:].strip()
-            for value in headers.get_all("Authorization")
-            if value[:7].lower() == "bearer "
-        ]
-        offered += [
-            name.removeprefix(_TOKEN_PROTOCOL)
-            for name in _offered_subprotocols(headers)
-            if name.startswith(_TOKEN_PROTOCOL)
-        ]
-        # All tokens are compared, in constant time.
-        matches = [
-            hmac.compare_digest(one.encode("utf-8", "replace"), token.encode("utf-8", "replace"))
-            for one in offered
-            for token in tokens
-        ]
-        return any(matches)
-
-    def _is_welcome_origin(self, headers: Headers) -> bool:
-        """Whether the page that connects is allowed.
-
-        Browsers let any page connect to any WebSocket. Without tokens, only the server's own page,
-        the origins in the settings, and clients without an Origin (no browsers) may connect.
-        """
-        origins = headers.get_all("Origin")
-        if not origins or self._settings.server.auth_tokens:
-            return True
-        host = headers.get("Host", "")
-        allowed = self._settings.server.allowed_origins
-        return all(urlsplit(one).netloc == host or one in allowed for one in origins)
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -272,7 +249,13 @@ class AvatarServer:
             goodbye = await self._sessions.resume(connection, token, received)
         else:
             avatar_id = query.get("avatar", [None])[0]
-            session = Session(self._engine, self._settings, self.metrics, avatar_id=avatar_id)
+            session = Session(
+                self._engine,
+                self._settings,
+                self.metrics,
+                avatar_id=avatar_id,
+                may_change_avatars=self._admission.may_change_avatars(_host(connection)),
+            )
             goodbye = await self._sessions.begin(connection, session)
         if goodbye.code is not None:
             await _say_goodbye(connection, goodbye)
@@ -298,6 +281,11 @@ class AvatarServer:
     def _tell_capacity(self, load: Load) -> None:
         for session in self._sessions:
             session.tell_capacity(load)
+
+    def _tell_avatars(self, listing: Listing) -> None:
+        event = list_updated(listing)
+        for session in self._sessions:
+            session.tell(event)
 
     def _depths(self) -> dict[str, float]:
         total: dict[str, float] = {}
@@ -334,9 +322,9 @@ async def _on_daemon_thread(work: Callable[[], Engine]) -> Engine:
     return await result
 
 
-def _offered_subprotocols(headers: Headers) -> list[str]:
-    lines = headers.get_all("Sec-WebSocket-Protocol")
-    return [name.strip() for line in lines for name in line.split(",")]
+def _host(connection: ServerConnection) -> str:
+    assert connection.request is not None
+    return connection.request.headers.get("Host", "")
 
 
 def _select_subprotocol(

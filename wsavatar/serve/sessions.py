@@ -157,6 +157,9 @@ class LastingSession:
                     tasks.create_task(
                         self.session.overflowed(), name=f"{self.session.id} overflow"
                     ),
+                    tasks.create_task(
+                        self.session.avatars.run(), name=f"{self.session.id} avatars"
+                    ),
                 ]
                 await self._until_left()
                 for worker in workers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -19,12 +19,14 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from wsavatar import __version__
 from wsavatar.avatars.format import AvatarError
+from wsavatar.config import Settings
 from wsavatar.media import jpeg
 from wsavatar.media.pictures import Pictures
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.asyncapi import describe
 from wsavatar.protocol.binary import pack_frame
 from wsavatar.serve.http import NotFound, Reply, Site, file_reply, json_reply
+from wsavatar.session.avatar_list import avatar_urls
 from wsavatar.session.engine import Engine
 
 __all__ = ["ENDPOINT", "AvatarFiles", "build_site", "idle_cycle"]
@@ -40,11 +42,14 @@ def build_site(
     metrics: Metrics,
     engine: Callable[[], Engine | None],
     progress: Callable[[], str],
-    quality: int,
-    origins: Collection[str] = (),
+    settings: Settings,
+    may_change_avatars: Callable[[str], bool],
 ) -> Site:
-    """The site of one server. ``engine()`` is None until it is loaded; ``progress()`` says why."""
-    avatars = AvatarFiles(engine, progress, quality)
+    """The site of one server. ``engine()`` is None until it is loaded; ``progress()`` says why.
+
+    ``may_change_avatars``: whether a client with this ``Host`` may, over the WebSocket.
+    """
+    avatars = AvatarFiles(engine, progress, settings, may_change_avatars)
 
     def ready() -> Reply:
         loaded = engine()
@@ -90,7 +95,7 @@ def build_site(
             "/asyncapi.json": lambda: json_reply(describe()),
         },
         files={"/api/avatars": avatars.listing, "/avatars/": avatars.file},
-        origins=origins,
+        origins=settings.server.allowed_origins,
     )
 
 
@@ -98,11 +103,17 @@ class AvatarFiles:
     """The avatars' list and files, from the store. No path of a client is opened."""
 
     def __init__(
-        self, engine: Callable[[], Engine | None], progress: Callable[[], str], quality: int
+        self,
+        engine: Callable[[], Engine | None],
+        progress: Callable[[], str],
+        settings: Settings,
+        may_change_avatars: Callable[[str], bool],
     ) -> None:
         self._engine = engine
         self._progress = progress
-        self._quality = quality
+        self._quality = settings.render.jpeg_quality
+        self._limits = settings.avatars
+        self._may_change = may_change_avatars
         self._guard = threading.Lock()
         self._cycles: OrderedDict[str, bytes] = OrderedDict()
 
@@ -115,7 +126,15 @@ class AvatarFiles:
             return _not_yet(self._progress())
         avatars = engine.avatars
         listed = [_public(info) for info in avatars.list()]
-        return json_reply({"avatars": listed, "default": avatars.default_id if listed else None})
+        may_change = engine.maker is not None and self._may_change(headers.get("host", ""))
+        failures = engine.dropped.failures if engine.dropped is not None else {}
+        body = {
+            "avatars": listed,
+            "default": avatars.default_id if listed else None,
+            "uploads": {"max_bytes": self._limits.max_upload_mb << 20} if may_change else None,
+            "failed": [{"file": name, "problem": why} for name, why in failures.items()],
+        }
+        return json_reply(body)
 
     def file(self, path: str, headers: Mapping[str, str]) -> Reply:
         """``/avatars/<id>/`` and one of avatar.json, idle.mp4, idle.bin, poster.jpg."""
@@ -146,6 +165,7 @@ class AvatarFiles:
         raise NotFound(f"no avatar {avatar_id!r}")
 
     def _idle(self, engine: Engine, avatar_id: str) -> Reply:
+        engine.avatars.poster(avatar_id)  # raises where it was deleted
         with self._guard:
             body = self._cycles.get(avatar_id)
             if body is not None:
@@ -182,8 +202,5 @@ def idle_cycle(pictures: Pictures, fps: float, quality: int) -> bytes:
 def _public(info: Any) -> dict[str, Any]:
     """An avatar as the page sees it."""
     fields = asdict(info) if is_dataclass(info) and not isinstance(info, type) else dict(vars(info))
-    base = f"avatars/{fields['id']}"
-    urls = {"idle_video": f"{base}/idle.mp4", "idle_frames": f"{base}/idle.bin"}
-    if fields.get("has_poster"):
-        urls["poster"] = f"{base}/poster.jpg"
+    urls = avatar_urls(fields["id"], has_poster=bool(fields.get("has_poster")))
     return {**fields, "urls": urls}

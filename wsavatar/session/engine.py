@@ -12,12 +12,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
+from wsavatar.avatar_jobs.dropped import DroppedFiles
+from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import Mode
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.dialogue.tts import VoiceList
-from wsavatar.faces.base import Chunk, SpeechChunker
+from wsavatar.faces.base import Chunk, Progress, SpeechChunker
 from wsavatar.media.pictures import Pictures
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
@@ -98,7 +100,7 @@ class Avatars(Protocol):
 
     def list(self) -> Sequence[AvatarSummary]: ...
 
-    def get(self, avatar_id: str, /) -> AvatarInfo: ...
+    def get(self, avatar_id: str, progress: Progress | None = None, /) -> AvatarInfo: ...
 
     def idle_pictures(self, avatar_id: str, /) -> Pictures:
         """The pictures of the idle cycle."""
@@ -117,3 +119,7 @@ class Engine:
     avatars: Avatars
     create_dialogue: Callable[[Mode, DialogueSession, DialogueConfig], Dialogue]
     speech: SpeechEngines | None = None
+    maker: AvatarMaker | None = None
+    """Makes avatars while the server runs; None: it does not."""
+    dropped: DroppedFiles | None = None
+    """Makes avatars of files that are put into the avatars' directories."""

@@ -23,6 +23,7 @@ from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError, SessionConfig, new_id
 from wsavatar.render.load import Load
+from wsavatar.session.avatar_making import AvatarMaking
 from wsavatar.session.configuration import (
     dialogue_config,
     initial_config,
@@ -55,7 +56,7 @@ _WIDEST_SAMPLE_RATE = 96_000  # bytes per second of 48 kHz PCM16
 class Session:
     """A `wsavatar.dialogue.base.DialogueSession`. Call `start` once, keep `run` running, `close`.
 
-    ``avatar_id``: the avatar of the address' query.
+    ``avatar_id``: the avatar of the address' query. ``avatars`` is to be kept running as well.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Session:
         metrics: Metrics,
         *,
         avatar_id: str | None = None,
+        may_change_avatars: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = new_id("sess")
@@ -77,6 +79,13 @@ class Session:
         self.outbox = Outbox(frame_bytes=settings.server.outbox_bytes, clock=clock)
         self._downlink = Downlink(self.outbox, metrics)
         self.resumption = Resumption(self._downlink, settings.server.resume_s)
+        self.avatars = AvatarMaking(
+            self._downlink,
+            engine.maker,
+            settings.server.max_message_bytes,
+            is_allowed=may_change_avatars,
+            clock=clock,
+        )
         self._conversation = Conversation()
         self._inbox = Inbox(int(settings.audio.max_buffer_s * _WIDEST_SAMPLE_RATE))
         self._deps = Dependencies(
@@ -146,6 +155,10 @@ class Session:
             case wire.AvatarPlayback():
                 self._note_playback(event)  # at once: queued events may wait for this report
                 return
+            case wire.AvatarRequestEvent():
+                self._use_extension()
+                self.avatars.receive(event)
+                return
             case wire.ResponseCancel():
                 pending.done = self._cancel_ahead(event.response_id)
             case wire.InputAudioBufferAppend():
@@ -206,16 +219,20 @@ class Session:
             "inbox_audio_bytes": self._inbox.audio_bytes,
         }
 
+    def tell(self, event: wire.ServerEvent) -> None:
+        """Send an event that is ours to a client that knows it."""
+        if self._knows_avatars:
+            self._downlink.event(event)
+
     def tell_capacity(self, load: Load) -> None:
         """Report the start or end of overload to a client that gets frames."""
-        if self._knows_avatars:
-            self._downlink.event(
-                wire.AvatarCapacity(
-                    over=load.over,
-                    frames_per_s_wanted=round(load.frames_per_s_wanted, 1),
-                    frames_per_s_made=round(load.frames_per_s_made, 1),
-                )
+        self.tell(
+            wire.AvatarCapacity(
+                over=load.over,
+                frames_per_s_wanted=round(load.frames_per_s_wanted, 1),
+                frames_per_s_made=round(load.frames_per_s_made, 1),
             )
+        )
 
     # -- client events, in order ------------------------------------------------------------------
 
@@ -253,7 +270,7 @@ class Session:
                 self._cancel_for_client(event.response_id, done=pending.done or expected)
             case wire.AvatarSpeak():
                 await self._speak(event.text, revoked=pending.revoked)
-            case wire.AvatarPlayback():
+            case wire.AvatarPlayback() | wire.AvatarRequestEvent():
                 pass  # handled in `receive`
             case _:
                 assert_never(event)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.config import AvatarSettings
+from wsavatar.faces.base import Progress
 
 __all__ = ["RemoteAvatars"]
 
@@ -24,8 +25,11 @@ class RemoteAvatars(AvatarLibrary):
         self._guard = threading.Lock()
         self._prepared: set[str] = set()  # bounded by the folders that there are
 
-    def get(self, avatar_id: str) -> AvatarFile:
-        """The avatar, once it is prepared; seconds where it is not cached. Raises AvatarError."""
+    def get(self, avatar_id: str, progress: Progress | None = None) -> AvatarFile:
+        """The avatar, once it is prepared; seconds where it is not cached. Raises AvatarError.
+
+        ``progress`` is not called: another process does the work.
+        """
         avatar = self.read(avatar_id)
         with self._guard:
             is_prepared = avatar_id in self._prepared

@@ -1,0 +1,169 @@
+"""Avatars made while the server runs: a few at a time, complete or not at all, told to all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from tests.avatar_jobs.fakes import FakeCreation, making
+from wsavatar.avatar_jobs import maker as maker_module
+from wsavatar.avatar_jobs.maker import AvatarMaker, BusyError, Listing, Step
+from wsavatar.avatars.format import AvatarError
+from wsavatar.creation import AvatarRequest, SourceLimits
+
+
+def photo(tmp_path: Path, name: str = "Anna Smith.jpg", data: bytes = b"anna") -> Path:
+    path = tmp_path / name
+    path.write_bytes(data)
+    return path
+
+
+async def make(maker: AvatarMaker, source: Path, **asked: object) -> maker_module.Made:
+    request = AvatarRequest(**asked)  # type: ignore[arg-type]
+    return await maker.make(source, source.parent / "uploads", request, SourceLimits())
+
+
+async def until(condition: object) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # type: ignore[operator]  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
+async def test_an_avatar_is_made_prepared_and_told(tmp_path: Path) -> None:
+    """Its id is made of the file's name; every listener gets the new list."""
+    maker, avatars, _ = making(tmp_path)
+    lists: list[Listing] = []
+    steps: list[Step] = []
+    maker.on_change(lists.append)
+    made = await maker.make(
+        photo(tmp_path), tmp_path / "uploads", AvatarRequest(), SourceLimits(), steps.append
+    )
+    assert (made.entry.id, made.folder) == ("anna-smith", tmp_path / "uploads" / "anna-smith")
+    assert made.preview.startswith(b"\xff\xd8")
+    assert [step.stage for step in steps] == ["look", "write", "prepare"]
+    assert [[one.id for one in listing.avatars] for listing in lists] == [["ada", "anna-smith"]]
+    assert avatars.get("anna-smith")
+    await maker.close()
+
+
+async def test_two_files_of_one_name_are_two_avatars(tmp_path: Path) -> None:
+    """Also while the first is still being made, and beside an avatar of that name."""
+    create = FakeCreation()
+    maker, _, _ = making(tmp_path, create, parallel=2)
+    source = photo(tmp_path, "ada.jpg")
+    made = await asyncio.gather(make(maker, source), make(maker, source))
+    assert sorted(one.entry.id for one in made) == ["ada-2", "ada-3"]
+    with pytest.raises(AvatarError, match="'ada' is or was another avatar's"):
+        await make(maker, source, id="ada")
+    await maker.close()
+
+
+async def test_no_more_than_so_many_at_once(tmp_path: Path) -> None:
+    """The others wait and are told so; beyond a bound another one is refused."""
+    create = FakeCreation()
+    maker, _, _ = making(tmp_path, create, parallel=2)
+    steps: list[Step] = []
+    work = [
+        maker.make(photo(tmp_path), tmp_path / "uploads", AvatarRequest(), SourceLimits(), tell)
+        for tell in [lambda step: None] * 5 + [steps.append]
+    ]
+    await asyncio.gather(*work)
+    assert create.most <= 2 and len(create.made) == 6
+    assert steps[0].stage == "wait"
+    await maker.close()
+
+
+async def test_a_full_queue_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory and time of the server are bounded."""
+    monkeypatch.setattr(maker_module, "MAX_WAITING", 1)
+    create = FakeCreation()
+    create.held.set()
+    maker, _, _ = making(tmp_path, create)
+    first = asyncio.create_task(make(maker, photo(tmp_path)))
+    await until(lambda: create.at_once == 1)
+    with pytest.raises(BusyError, match="try again later"):
+        await make(maker, photo(tmp_path))
+    create.go_on.set()
+    await first
+    await maker.close()
+
+
+async def test_a_cancelled_one_leaves_nothing(tmp_path: Path) -> None:
+    """Its work stops, its id is free again, and the next one is made."""
+    create = FakeCreation()
+    create.held.set()
+    maker, avatars, _ = making(tmp_path, create, parallel=1)
+    task = asyncio.create_task(make(maker, photo(tmp_path)))
+    await until(lambda: create.at_once == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert create.at_once == 0 and [one.id for one in avatars.list()] == ["ada"]
+    create.go_on.set()
+    assert (await make(maker, photo(tmp_path))).entry.id == "anna-smith"
+    await maker.close()
+
+
+async def test_a_stopping_server_waits_for_no_avatar(tmp_path: Path) -> None:
+    """What is being made is given up at its next step."""
+    create = FakeCreation()
+    create.held.set()
+    maker, avatars, _ = making(tmp_path, create)
+    task = asyncio.create_task(make(maker, photo(tmp_path)))
+    await until(lambda: create.at_once == 1)
+    closing = asyncio.create_task(maker.close())
+    await until(lambda: maker._stopping.is_set())
+    create.go_on.set()
+    await closing
+    with pytest.raises(AvatarError, match="cancelled"):
+        await task
+    assert [one.id for one in avatars.list()] == ["ada"]
+
+
+async def test_a_fault_of_a_reader_is_one_sentence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server goes on; the traceback is in the log."""
+    maker, _, _ = making(tmp_path)
+    with caplog.at_level(logging.ERROR), pytest.raises(AvatarError, match="ZeroDivisionError"):
+        await make(maker, photo(tmp_path, data=b"crash"))
+    assert "Traceback" in caplog.text
+    assert (await make(maker, photo(tmp_path))).entry.id == "anna-smith"
+    await maker.close()
+
+
+async def test_an_avatar_that_cannot_be_prepared_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is listed that cannot speak."""
+    maker, avatars, _ = making(tmp_path)
+
+    def fail(*args: object) -> None:
+        raise AvatarError("the mouth is outside")
+
+    monkeypatch.setattr(avatars, "get", fail)
+    with pytest.raises(AvatarError, match="outside"):
+        await make(maker, photo(tmp_path))
+    assert [one.id for one in avatars.list()] == ["ada"]
+    await maker.close()
+
+
+async def test_renaming_and_deleting_are_told(tmp_path: Path) -> None:
+    """A refusal is not."""
+    maker, _, _ = making(tmp_path)
+    made = await make(maker, photo(tmp_path))
+    lists: list[Listing] = []
+    maker.on_change(lists.append)
+    await maker.rename(made.entry.id, "Eve")
+    await maker.delete(made.entry.id)
+    assert [[one.name for one in listing.avatars] for listing in lists] == [  # type: ignore[attr-defined]
+        ["Ada", "Eve"],
+        ["Ada"],
+    ]
+    with pytest.raises(AvatarError):
+        await maker.delete("ada")
+    assert len(lists) == 2
+    await maker.close()

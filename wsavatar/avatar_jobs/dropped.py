@@ -1,0 +1,97 @@
+"""Makes avatars of the photos and videos that someone puts into the avatars' directories.
+
+A file that has become an avatar is moved into its folder, as ``source.jpg``. One of which none can
+be made stays, and is tried again when it changes. It knows neither sessions nor clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from wsavatar.avatar_jobs.maker import MAX_WAITING, AvatarMaker, Made
+from wsavatar.avatar_jobs.watch import FolderWatch
+from wsavatar.avatars.format import AvatarError
+from wsavatar.creation import AvatarRequest, SourceLimits
+
+__all__ = ["DroppedFiles"]
+
+_log = logging.getLogger(__name__)
+
+EVERY_S = 3.0
+_MAX_AT_ONCE = MAX_WAITING // 2  # clients must find a place too
+
+
+async def _pause() -> None:
+    await asyncio.sleep(EVERY_S)
+
+
+class DroppedFiles:
+    """`run` it as a task. ``is_busy``: while it is true nothing new is begun."""
+
+    def __init__(
+        self,
+        maker: AvatarMaker,
+        directories: Sequence[Path],
+        is_busy: Callable[[], bool],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[], Awaitable[None]] = _pause,
+    ) -> None:
+        self._maker = maker
+        self._watch = FolderWatch(directories, clock)
+        self._is_busy = is_busy
+        self._pause = pause
+        self._begun = 0
+        self._failures: dict[Path, str] = {}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """By file name: why no avatar could be made of a file that is still there."""
+        return {path.name: why for path, why in self._failures.items()}
+
+    async def run(self) -> None:
+        """Look for files, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                if not self._is_busy():
+                    await self._look(tasks)
+                await self._pause()
+
+    async def _look(self, tasks: asyncio.TaskGroup) -> None:
+        files = await asyncio.to_thread(self._watch.look, _MAX_AT_ONCE - self._begun)
+        self._failures = {
+            path: why for path, why in self._failures.items() if self._watch.is_there(path)
+        }
+        for file in files:
+            self._begun += 1
+            tasks.create_task(self._take(file), name=f"make avatar of {file.name}")
+
+    async def _take(self, file: Path) -> None:
+        started_s = time.monotonic()
+        self._failures.pop(file, None)
+        _log.info("%s: an avatar is made of it", file)
+        try:
+            made = await self._maker.make(file, file.parent, AvatarRequest(), SourceLimits())
+            await asyncio.to_thread(_move_in, file, made)
+        except AvatarError as error:
+            self._failures[file] = str(error).replace(f"{file.parent}/", "")
+            _log.warning("no avatar: %s", error)
+            return
+        finally:
+            self._begun -= 1
+        for note in made.notes:
+            _log.info("avatar %s: %s", made.entry.id, note)
+        seconds = time.monotonic() - started_s
+        _log.info("avatar %s: ready, made of %s in %.1f s", made.entry.id, file.name, seconds)
+
+
+def _move_in(file: Path, made: Made) -> None:
+    """Keep the file in the avatar's folder, so that no second avatar is made of it."""
+    try:
+        file.rename(made.folder / f"source{file.suffix.lower()}")
+    except OSError as error:
+        _log.warning("%s: stays where it is (%s)", file, error.strerror)
