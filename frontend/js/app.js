@@ -7,7 +7,7 @@ import { Avatars } from "./avatars.js";
 import { Connection } from "./connection.js";
 import { chatState } from "./engines.js";
 import { Face } from "./face.js";
-import { onHold } from "./hold.js";
+import { letGo, onHold } from "./hold.js";
 import { IdleCycle } from "./idle.js";
 import { Log } from "./log.js";
 import { Making } from "./making.js";
@@ -241,7 +241,7 @@ function say(text) {
 
 // -- what the server says ------------------------------------------------------------------------
 
-session.onNotice = (/** @type {string} */ text) => view.notice(text);
+session.onNotice = (text, about = "other") => (text ? view.notice(text, about) : view.clearNotice(about));
 session.onCapacity = (/** @type {boolean} */ over) => view.overCapacity(over);
 session.onAvatar = () => face.restart(performance.now());
 session.onAvatars = (list, fallback) => avatars.update(list, fallback);
@@ -251,8 +251,7 @@ session.onSpeech = (/** @type {import("./speech.js").Speech} */ speech) => {
   face.play(speech);
 };
 session.onChange = () => {
-  if (session.agreed) view.clearConnectionNotice();
-  view.interrupt.disabled = !session.speech;
+  if (session.agreed) view.clearNotice("connection");
   if (!session.speech) log.cut();
   if (session.userSpeaks && session.heardText) log.clearSaid();
   log.userSays(session.heardText || (session.userSpeaks && view.mode !== "mirror" ? "…" : ""));
@@ -322,6 +321,7 @@ document.addEventListener("visibilitychange", () => {
 function showPhase() {
   if (!serverReady) return;
   const { speech } = session;
+  view.interrupt.disabled = !speech && !session.thinking;
   if (!live) view.phase("ready", "Ready");
   else if (!session.agreed && connection.attempt) view.phase("waiting", "Reconnecting");
   else if (!session.agreed) view.phase("connecting", "Connecting");
@@ -436,6 +436,7 @@ navigator.mediaDevices?.addEventListener?.("devicechange", async () => {
 view.hold.addEventListener("change", () => {
   remember("hold", String(view.hold.checked));
   talk.mode(view.hold.checked);
+  letGo();
   showTalk();
   if (live) session.configure();
 });

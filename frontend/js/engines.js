@@ -42,7 +42,9 @@ export function chatState(answer) {
     known,
     ready: known && !broken("llm") && !broken("tts"),
     hears: known && !broken("asr"),
-    problems: faulty.map(({ kind, problem }) => `${WHAT[kind]}: ${problem}`),
+    problems: faulty.map(({ kind, problem }) =>
+      problem.startsWith(WHAT[kind]) ? problem : `${WHAT[kind]}: ${problem}`,
+    ),
     upstream: engines.some(({ kind }) => kind === "upstream"),
     notes: engines.filter(({ note, problem }) => note && !problem).map(({ note }) => note),
   };

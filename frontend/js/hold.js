@@ -38,6 +38,16 @@ export function onHold(button, { wanted, press, release }) {
     end();
   });
   window.addEventListener("blur", end);
+  document.addEventListener("click", () => {
+    if (wanted()) letGo();
+  });
+}
+
+/** A control that was clicked keeps no space bar; one that was reached by keyboard does. */
+export function letGo() {
+  const active = document.activeElement;
+  if (!(active instanceof HTMLElement) || active.matches(":focus-visible")) return;
+  if (active.matches("a, button, input, summary")) active.blur();
 }
 
 /**

@@ -12,7 +12,6 @@ const LINGER_MS = 6000;
 /** What the user said is shown at its end, where it is long. */
 const HEARD_LENGTH = 120;
 
-
 export class Log {
   /** @param {import("./transcript.js").Transcript} transcript */
   constructor(transcript) {
@@ -101,7 +100,9 @@ export class Log {
     row.dataset.number = String(number);
     const name = document.createElement("b");
     name.textContent = { user: "You", avatar: this.name, note: "" }[who];
-    row.append(name, document.createElement("span"));
+    const said = document.createElement("span");
+    said.dir = "auto"; // Hebrew and Arabic read from the right
+    row.append(name, said);
     const later = [...this.list.children].find(
       (other) => Number(/** @type {HTMLElement} */ (other).dataset.number) > number,
     );

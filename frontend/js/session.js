@@ -66,7 +66,10 @@ export class Session {
     this.onSpeech = () => {};
     /** @type {() => void} what `speech`, `agreed` or `heardText` are has changed */
     this.onChange = () => {};
-    /** @type {(text: string) => void} something went wrong; what to do */
+    /**
+     * Something went wrong, and what to do; an empty text: what was said about it no longer holds.
+     * @type {(text: string, about?: import("./view.js").About) => void}
+     */
     this.onNotice = () => {};
     /** @type {(over: boolean) => void} the server makes fewer pictures than it should */
     this.onCapacity = () => {};
@@ -127,11 +130,15 @@ export class Session {
     this.onChange();
   }
 
-  /** Stop the response here and on the server, and report how much of it was heard. */
+  /**
+   * Stop the response here and on the server, and report how much of it was heard. One that was
+   * asked for and has not begun is revoked.
+   */
   interrupt() {
-    const speech = this.speech;
+    const { speech, thinking } = this;
     this.#stopHere();
-    if (speech && !speech.complete) this.#tell(events.cancel());
+    if (speech ? !speech.complete : thinking) this.#tell(events.cancel());
+    this.thinkingSinceMs = null;
   }
 
   /** A message in chat; elsewhere what the avatar is to say. @param {string} text */
@@ -265,12 +272,14 @@ export class Session {
     "conversation.item.input_audio_transcription.completed": ({ item_id, transcript }) => {
       this.transcript.userSaid(item_id, transcript);
       this.heardText = transcript.trim();
+      this.onNotice("", "hearing");
       this.onChange();
     },
     "conversation.item.input_audio_transcription.failed": ({ item_id, error }) => {
       this.transcript.userFailed(item_id);
       this.thinkingSinceMs = null;
-      this.onNotice(`What you said was not understood. ${error?.message ?? "Say it again, or type it."}`);
+      const why = error?.message ?? "Say it again, or type it.";
+      this.onNotice(`What you said was not understood. ${why}`, "hearing");
     },
     "response.created": ({ response }) => this.#begin(response),
     "response.output_item.added": ({ response_id, item }) => {
@@ -312,6 +321,7 @@ export class Session {
   /** @param {{id: string, generation?: number}} response */
   #begin(response) {
     this.cutOff();
+    this.onNotice("", "answer");
     // The next response after `avatar.speak` is its answer; any other in this mode is the mirror.
     const isMirror = this.wishes().mode === "mirror" && !this.speakPending;
     this.speakPending = false;
@@ -335,7 +345,8 @@ export class Session {
     this.thinkingSinceMs = null;
     if (status === "failed") {
       this.speakPending = false;
-      this.onNotice(status_details?.error?.message ?? "The server could not answer. Try again.");
+      const why = status_details?.error?.message;
+      this.onNotice(why ?? "The server could not answer. Try again.", "answer");
     }
     const current = this.#current(id);
     if (!current) return;

@@ -40,6 +40,7 @@ const MODES = {
  * @typedef {import("./protocol.js").Mode} Mode
  * @typedef {"loading" | "ready" | "connecting" | "listening" | "hearing" | "thinking" | "speaking"
  *   | "waiting"} Phase
+ * @typedef {"connection" | "answer" | "hearing" | "other"} About  what a notice is about
  */
 
 export class View {
@@ -62,7 +63,7 @@ export class View {
     this.levelShown = "";
     this.rimShown = "0";
     this.levelSaidMs = 0;
-    /** @type {"" | "connection" | "other"} what the notice is about */
+    /** @type {"" | About} what the notice is about */
     this.noticeAbout = "";
     element("notice-close").addEventListener("click", () => this.notice(""));
   }
@@ -104,7 +105,7 @@ export class View {
   /**
    * What went wrong and what to do; empty: nothing.
    * @param {string} text
-   * @param {"connection" | "other"} [about]
+   * @param {About} [about]
    */
   notice(text, about = "other") {
     this.noticeAbout = text ? about : "";
@@ -112,9 +113,9 @@ export class View {
     element("notice").hidden = !text;
   }
 
-  /** The connection is back: what was said of it no longer holds. */
-  clearConnectionNotice() {
-    if (this.noticeAbout === "connection") this.notice("");
+  /** What was said about this no longer holds. @param {About} about */
+  clearNotice(about) {
+    if (this.noticeAbout === about) this.notice("");
   }
 
   /** @param {number} share  in [0, 1]; 1 hides it */
@@ -172,7 +173,7 @@ export class View {
       group.append(...own.map(({ id, name }) => new Option(name, id)));
       return group;
     });
-    this.voice.replaceChildren(new Option("As the server has it", ""), ...groups);
+    this.voice.replaceChildren(new Option("Default", ""), ...groups);
     this.voice.value = chosen;
     element("voice-field").hidden = !voices.length;
   }

@@ -108,6 +108,12 @@ test("what is missing is named, with what to type", () => {
   assert.deepEqual(state.notes, []);
 });
 
+test("a problem that names its engine itself is not named twice", () => {
+  const problem = "The language model's endpoint (127.0.0.1) did not answer in time.";
+  const down = { kind: "llm", name: "m", problem, note: "", ready: false };
+  assert.deepEqual(chatState([down]).problems, [problem]);
+});
+
 test("without recognition messages can be typed", () => {
   const state = chatState(without("asr"));
   assert.deepEqual([state.ready, state.hears], [true, false]);

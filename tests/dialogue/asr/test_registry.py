@@ -80,7 +80,7 @@ def test_a_small_model_is_named_so(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, "moonshine", "noter", "faster_whisper")
     for engine in ("moonshine", "faster-whisper"):
         recognizer = create_recognizer(AsrSettings(engine=engine))
-        assert recognizer is not None and "for a better one: asr." in recognizer.note
+        assert recognizer is not None and "For a better one: asr." in recognizer.note
 
 
 @pytest.mark.parametrize("engine", ["moonshine", "faster-whisper"])

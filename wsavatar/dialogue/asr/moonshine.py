@@ -48,8 +48,8 @@ class MoonshineRecognizer(LocalRecognizer):
             settings,
             lambda: _load(directory),
             name=f"Moonshine, {title}",
-            note="a model of 27 M parameters, for English; for a better one: asr.engine: "
-            "faster-whisper, asr.model: small"
+            note="The speech recognition has 27 M parameters, and understands English. For a "
+            "better one: asr.engine: faster-whisper, asr.model: small"
             if title == "tiny-en"
             else "",
             # Its cost grows faster than the length.

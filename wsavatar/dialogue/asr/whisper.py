@@ -122,8 +122,8 @@ def _title(model: str) -> str:
 def _note(model: str) -> str:
     if _title(model) == "tiny.en":
         return (
-            "a model of 39 M parameters, for English; for a better one: asr.model: small.en, or "
-            "small for every language"
+            "The speech recognition has 39 M parameters, and understands English. For a better "
+            "one: asr.model: small.en, or small for every language"
         )
     return ""
 

@@ -46,7 +46,7 @@ class EdgeEngine(VoiceEngine):
     """
 
     name = "edge"
-    note = "Microsoft's online voices: what is said goes there"
+    note = "The voices are Microsoft's, online: what the avatar says goes there."
 
     def __init__(self, *, connect_s: float = 4.0, audio_s: float = 8.0) -> None:
         self._patience = {"connect_s": connect_s, "audio_s": audio_s}

