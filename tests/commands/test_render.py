@@ -27,6 +27,7 @@ from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
 from wsavatar.render.film import film_of
 from wsavatar.serve import assembly
+from wsavatar.videos.keying import KeyingError
 
 W, H = 160, 128
 
@@ -300,6 +301,26 @@ def test_a_folder_of_sounds_gives_a_folder_of_videos(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["made"] == 2
 
 
+# -- WebM ------------------------------------------------------------------------------------------
+
+
+def test_a_keyed_background_is_transparent_in_a_webm(
+    tmp_path: Path, render: Callable[..., int]
+) -> None:
+    """`--key`: VP9 with an alpha channel and Opus; an MP4 has none and is refused."""
+    audio = save_tone(tmp_path / "a.wav", 0.2, 44_100)
+    keyed = ("--audio", audio, "--key", "#00b140")
+    assert render(*keyed, "-o", tmp_path / "out.webm") == 0
+    with av.open(str(tmp_path / "out.webm")) as file:
+        video = file.streams.video[0]
+        assert video.metadata["alpha_mode"] == "1"
+        assert len(list(file.decode(video))) == 5
+    with pytest.raises(RenderError, match=r"only a \.webm file can be transparent"):
+        render(*keyed, "-o", tmp_path / "out.mp4")
+    with pytest.raises(KeyingError, match="no colour"):
+        render("--audio", audio, "--key", "green", "-o", tmp_path / "new.webm")
+
+
 # -- what comes in --------------------------------------------------------------------------------
 
 
@@ -372,7 +393,7 @@ def test_the_output_is_checked_before_the_work(tmp_path: Path, render: Callable[
     for target, says in [
         (out, "--force"),
         (tmp_path / "no" / "out.mp4", "no directory"),
-        (tmp_path / "out.avi", r"\.mp4"),
+        (tmp_path / "out.avi", r"\.mp4 or \.webm"),
     ]:
         with pytest.raises(RenderError, match=says):
             render("--avatar", "ada", "--audio", audio, "-o", target)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fake_model import GRID, SIZE, FakeModel, make_avatar, running
-from wsavatar.media.video import SoundFormat
+from wsavatar.media.video_kinds import SoundFormat
 from wsavatar.render import film as module
 from wsavatar.render.film import FilmError, film, frame_total
 from wsavatar.speech.chunker import Chunk

@@ -15,7 +15,8 @@ from tests.fake_model import SIZE, FakeModel, make_avatar, running
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.media.audio_file import read_audio
 from wsavatar.media.pictures import Pictures
-from wsavatar.media.video import SoundFormat, VideoError, read_video
+from wsavatar.media.video import VideoError, read_video
+from wsavatar.media.video_kinds import SoundFormat
 from wsavatar.render.pool import FacePool
 from wsavatar.videos.maker import VideoMaker
 

@@ -23,7 +23,9 @@ from tqdm import tqdm
 from wsavatar.config import RenderSettings, Settings
 from wsavatar.dialogue.tts import Voices, create_voices
 from wsavatar.errors import WsavatarError
+from wsavatar.media.video_kinds import KINDS, MP4, WEBM, kind_of
 from wsavatar.serve import assembly
+from wsavatar.videos.keying import ColourKey
 from wsavatar.videos.maker import Made, Progress, VideoMaker, unfinished
 from wsavatar.videos.orders import Order, of_folder, of_list
 from wsavatar.videos.sources import MAX_TEXT_CHARS, FileSource, SoundSource, TextSource
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["RenderError", "add_arguments", "run"]
 
 _MAX_REST_S = 60
-_SUFFIX = ".mp4"
 
 
 class RenderError(WsavatarError, ValueError):
@@ -45,8 +46,9 @@ class RenderError(WsavatarError, ValueError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``render``."""
     parser.description = (
-        "Write finished videos (H.264 and AAC in MP4) of an avatar that speaks a text or a sound "
-        "file. They have the frames that a live session would show for the same sound."
+        "Write finished videos of an avatar that speaks a text or a sound file: MP4 (H.264, AAC) "
+        "or WebM (VP9, Opus), by the output's name. They have the frames that a live session would "
+        "show for the same sound."
     )
     said = parser.add_mutually_exclusive_group(required=True)
     said.add_argument("--text", metavar="TEXT", help="what to say, by the engines of tts.engines")
@@ -70,8 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        metavar="FILE.mp4",
-        help="of a folder or a list: the folder to write to (default for a list: the current one)",
+        metavar="FILE",
+        help="NAME.mp4 or NAME.webm; of a folder or a list: the folder to write to (default for a "
+        "list: the current one)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=[kind.container for kind in KINDS.values()],
+        default=MP4.container,
+        help="of the videos of a folder (default: mp4)",
+    )
+    parser.add_argument(
+        "--key",
+        metavar="COLOUR",
+        help="make a background of this colour transparent, such as #00b140 (WebM alone)",
     )
     parser.add_argument("--avatar", metavar="ID", help="avatar (default: avatars.default)")
     parser.add_argument(
@@ -108,12 +122,13 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     An error of a single video is raised.
     """
     settings = _chosen(args, settings)
+    key = None if args.key is None else ColourKey(args.key)
     orders, is_single = _orders(args)
-    orders = _checked(orders, force=args.force)
+    orders = _checked(orders, force=args.force, alpha=key is not None)
     if is_single and isinstance(orders[0], Failed):
         raise RenderError(orders[0].error)
     if any(isinstance(order, Order) for order in orders):
-        summary = asyncio.run(_make_all(args, settings, orders, is_single=is_single))
+        summary = asyncio.run(_make_all(args, settings, orders, key, is_single=is_single))
     else:
         summary = Summary([order for order in orders if isinstance(order, Failed)], 0.0, {})
     _report(summary, args.json)
@@ -154,7 +169,7 @@ def _orders(args: argparse.Namespace) -> tuple[Sequence[Order | Failed], bool]:
     if output is None:
         raise RenderError("where to write to is missing: -o FILE.mp4")
     if args.audio is not None and args.audio.is_dir():
-        return of_folder(args.audio, output, _SUFFIX), False
+        return of_folder(args.audio, output, f".{args.format}"), False
     text = args.text or ""
     if args.text_file is not None:
         text = _text(args.text_file)
@@ -176,7 +191,7 @@ def _text(name: str) -> str:
         return text
 
 
-def _checked(orders: Sequence[Order | Failed], *, force: bool) -> list[Order | Failed]:
+def _checked(orders: Sequence[Order | Failed], *, force: bool, alpha: bool) -> list[Order | Failed]:
     """The orders; those that cannot be written are failures before any work."""
     count = Counter(order.output for order in orders if isinstance(order, Order))
     checked: list[Order | Failed] = []
@@ -185,7 +200,7 @@ def _checked(orders: Sequence[Order | Failed], *, force: bool) -> list[Order | F
             try:
                 if count[order.output] > 1:
                     raise RenderError(f"{order.output}: {count[order.output]} videos would be it")
-                _check_output(order.output, force=force)
+                _check_output(order.output, force=force, alpha=alpha)
             except RenderError as error:
                 checked.append(Failed(str(order.output), str(error)))
                 continue
@@ -193,9 +208,12 @@ def _checked(orders: Sequence[Order | Failed], *, force: bool) -> list[Order | F
     return checked
 
 
-def _check_output(path: Path, *, force: bool) -> None:
-    if path.suffix.lower() != _SUFFIX:
-        raise RenderError(f"{path}: the output must be an {_SUFFIX} file")
+def _check_output(path: Path, *, force: bool, alpha: bool) -> None:
+    kind = kind_of(path)
+    if kind is None:
+        raise RenderError(f"{path}: the output must be a file of {' or '.join(KINDS)}")
+    if alpha and not kind.has_alpha:
+        raise RenderError(f"{path}: only a {WEBM.suffix} file can be transparent (--key)")
     if path.is_dir():
         raise RenderError(f"{path}: is a directory")
     if path.exists() and not force:
@@ -216,6 +234,7 @@ async def _make_all(
     args: argparse.Namespace,
     settings: Settings,
     orders: Sequence[Order | Failed],
+    key: ColourKey | None,
     *,
     is_single: bool,
 ) -> Summary:
@@ -223,7 +242,9 @@ async def _make_all(
     engine = await asyncio.to_thread(partial(assembly.load_engine, settings, prepared=1))
     await engine.renderer.start()
     try:
-        work = _Work(args, settings, engine, voices)
+        fps = Fraction(settings.render.fps)
+        maker = VideoMaker(engine.renderer, engine.avatars, fps, rest_s=args.rest, key=key)
+        work = _Work(maker, engine, voices, args.voice or settings.tts.voice)
         begun_s = time.monotonic()
         if is_single:
             assert isinstance(orders[0], Order)
@@ -240,14 +261,11 @@ async def _make_all(
 class _Work:
     """Makes what is ordered, and shows how far it is."""
 
-    def __init__(
-        self, args: argparse.Namespace, settings: Settings, engine: Engine, voices: Voices
-    ) -> None:
-        fps = Fraction(settings.render.fps)
-        self._maker = VideoMaker(engine.renderer, engine.avatars, fps, rest_s=args.rest)
+    def __init__(self, maker: VideoMaker, engine: Engine, voices: Voices, voice: str) -> None:
+        self._maker = maker
         self._engine = engine
         self._voices = voices
-        self._voice = args.voice or settings.tts.voice
+        self._voice = voice
 
     async def single(self, order: Order) -> Made:
         """Raises what makes it impossible."""

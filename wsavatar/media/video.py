@@ -24,11 +24,11 @@ from av.video.reformatter import ColorRange, Colorspace
 
 from wsavatar.media.container import open_container
 from wsavatar.media.frame import MAX_SIDE, SWS_ACCURATE, FrameConverter, VideoError
+from wsavatar.media.video_kinds import MP4, SoundFormat, VideoKind
 
 __all__ = [
     "AudioTrack",
     "Shown",
-    "SoundFormat",
     "Timed",
     "VideoError",
     "VideoInfo",
@@ -37,13 +37,11 @@ __all__ = [
     "open_video",
     "read_video",
     "video_stream",
-    "written_rate",
 ]
 
 MAX_FRAMES = 9000
 MAX_DECODED_BYTES = 4 * 1024**3
 _BT709 = 1  # primaries, transfer and matrix carry the same number in H.264 (ITU-T H.273)
-_AAC_BIT_RATE = 192_000
 _FASTEST, _SLOWEST = 240, 1
 _MAX_PIXEL_ASPECT = 8
 _DECLARED_RATE_TOLERANCE = 0.1
@@ -242,32 +240,8 @@ def _pixel_aspect(path: Path, stream: Any) -> Fraction:
     return aspect
 
 
-@dataclass(frozen=True, slots=True)
-class SoundFormat:
-    """Of the sound that goes with a written video: one channel or two."""
-
-    sample_rate: int
-    channels: int
-
-
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-
-
-def written_rate(sample_rate: int) -> int:
-    """The sample rate that a written video has of this sound: its own, or 48 kHz where AAC has no
-    such rate."""
-    return sample_rate if sample_rate in _AAC_RATES else 48_000
-
-
-def _mp4_options(sound: SoundFormat | None) -> dict[str, str]:
-    options = {"movflags": "+faststart"}
-    if sound is not None:  # durations in whole samples; the default rounds them to milliseconds
-        options["movie_timescale"] = str(sound.sample_rate)
-    return options
-
-
 class VideoWriter:
-    """Writes one MP4 (H.264 4:2:0, AAC where there is sound) with exact counts and timestamps.
+    """Writes one file of a `VideoKind`, 4:2:0, with exact counts and timestamps.
 
     Frame ``i`` is at ``i / fps``. Odd sizes get one repeated row or column, which 4:2:0 needs.
     Colours are BT.709, limited range, and say so, or a browser would have to guess. The index
@@ -285,13 +259,19 @@ class VideoWriter:
         width: int,
         height: int,
         fps: Fraction,
-        crf: int = 18,
+        crf: int | None = None,
         group_frames: int = 0,
         sound: SoundFormat | None = None,
+        kind: VideoKind = MP4,
+        alpha: bool = False,
     ) -> None:
         if not (2 <= width <= MAX_SIDE and 2 <= height <= MAX_SIDE):
             raise VideoError(f"{path}: cannot write pictures of {width}x{height}")
+        if alpha and not kind.has_alpha:
+            raise VideoError(f"{path}: a {kind.container} file cannot be transparent")
         self._path = path
+        self._kind = kind
+        self._alpha = alpha
         self._size = (height, width)
         self._fps = fps
         self._frame_count = 0
@@ -299,21 +279,26 @@ class VideoWriter:
         self._samples_sent = 0
         try:
             self._container = av.open(
-                str(path), mode="w", format="mp4", options=_mp4_options(sound)
+                str(path),
+                mode="w",
+                format=kind.container,
+                options=kind.container_options(sound),
             )
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{path}: cannot be written ({error})") from error
-        self._video_stream = self._add_video(crf, group_frames)
+        self._video_stream = self._add_video(kind.crf if crf is None else crf, group_frames)
         self._audio_stream = self._add_audio(sound) if sound is not None else None
 
     def _add_video(self, crf: int, group_frames: int) -> Any:
-        options = {"crf": str(crf), "preset": "medium"}
+        options = {"crf": str(crf), **self._kind.video_options}
         if group_frames:
             options["g"] = str(group_frames)
-        stream: Any = self._container.add_stream("libx264", rate=self._fps, options=options)
+        stream: Any = self._container.add_stream(
+            self._kind.video_codec, rate=self._fps, options=options
+        )
         height, width = self._size
         stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = self._pixels
         context = stream.codec_context
         context.time_base = 1 / self._fps
         context.color_range = ColorRange.MPEG
@@ -323,10 +308,16 @@ class VideoWriter:
     def _add_audio(self, sound: SoundFormat) -> Any:
         if sound.channels not in (1, 2):
             raise VideoError(f"{self._path}: sound has one channel or two, not {sound.channels}")
-        stream: Any = self._container.add_stream("aac", rate=sound.sample_rate)
+        if sound.sample_rate not in self._kind.sample_rates:
+            raise VideoError(f"{self._path}: cannot have sound at {sound.sample_rate} Hz")
+        stream: Any = self._container.add_stream(self._kind.audio_codec, rate=sound.sample_rate)
         stream.layout = "mono" if sound.channels == 1 else "stereo"
-        stream.bit_rate = _AAC_BIT_RATE
+        stream.bit_rate = self._kind.audio_bit_rate
         return stream
+
+    @property
+    def _pixels(self) -> str:
+        return "yuva420p" if self._alpha else "yuv420p"
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -362,18 +353,22 @@ class VideoWriter:
         return self._frame_count
 
     def write(self, picture: np.ndarray, sound: np.ndarray | None = None) -> None:
-        """Append one uint8 [H, W, 3] RGB frame of the size given at the start.
+        """Append one uint8 [H, W, 3] RGB frame of the size given at the start; with alpha,
+        [H, W, 4], not premultiplied.
 
         And the sound that goes with it, float32 [n, channels] in [-1, 1].
         """
-        if picture.shape != (*self._size, 3) or picture.dtype != np.uint8:
+        depth = 4 if self._alpha else 3
+        if picture.shape != (*self._size, depth) or picture.dtype != np.uint8:
             raise VideoError(f"{self._path}: frame is {picture.dtype} {picture.shape}")
         height, width = self._size
         if height % 2 or width % 2:
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        rgb = av.VideoFrame.from_ndarray(
+            np.ascontiguousarray(picture), format="rgba" if self._alpha else "rgb24"
+        )
         frame = rgb.reformat(
-            format="yuv420p",
+            format=self._pixels,
             dst_colorspace=Colorspace.ITU709,
             dst_color_range=ColorRange.MPEG,
             interpolation=SWS_ACCURATE,

@@ -21,9 +21,11 @@ from typing import Protocol
 import numpy as np
 
 from wsavatar.avatars.avatar import AvatarInfo
-from wsavatar.media.video import SoundFormat, VideoWriter, written_rate
+from wsavatar.media.video import VideoWriter
+from wsavatar.media.video_kinds import KINDS, SoundFormat, VideoKind
 from wsavatar.render.film import FilmTick, Renderer, film, frame_total
 from wsavatar.render.player import Cycle
+from wsavatar.videos.keying import ColourKey
 from wsavatar.videos.one_thread import OneThread
 from wsavatar.videos.sources import SoundSource, at_rate
 
@@ -56,15 +58,25 @@ class Made:
 
 
 class VideoMaker:
-    """Makes videos; several `make` may run at the same time."""
+    """Makes videos; several `make` may run at the same time.
+
+    ``rest_s``: seconds at rest before and after. ``key``: this background becomes transparent.
+    """
 
     def __init__(
-        self, renderer: Renderer, avatars: Avatars, fps: Fraction, *, rest_s: float = 0.0
+        self,
+        renderer: Renderer,
+        avatars: Avatars,
+        fps: Fraction,
+        *,
+        rest_s: float = 0.0,
+        key: ColourKey | None = None,
     ) -> None:
         self._renderer = renderer
         self._avatars = avatars
         self._fps = fps
         self._rest_s = rest_s
+        self._key = key
 
     async def make(
         self,
@@ -73,14 +85,15 @@ class VideoMaker:
         path: Path,
         progress: Progress = lambda done, total: None,
     ) -> Made:
-        """Write the video to ``path``, which appears when it is complete.
+        """Write the video to ``path``, of the kind of its suffix; it appears when it is complete.
 
         Raises AvatarError, FilmError, VideoError, and what the source raises.
         """
         begun_s = time.monotonic()
         avatar = await asyncio.to_thread(self._avatars.get, avatar_id)
         idle = await asyncio.to_thread(self._avatars.idle_pictures, avatar_id)
-        source = at_rate(source, written_rate(source.form.sample_rate))
+        kind = KINDS[path.suffix.lower()]
+        source = at_rate(source, kind.sample_rate(source.form.sample_rate))
         rest = 2 * round(self._rest_s * self._fps)
         total = None
         if source.seconds is not None:
@@ -88,7 +101,7 @@ class VideoMaker:
         sound, file = _Stopwatch(), _Stopwatch()
         frames = samples = 0
         async with (
-            _written(path, avatar, self._fps, source.form, file) as write,
+            self._written(path, kind, avatar, source.form, file) as write,
             aclosing(source.pieces()) as pieces,
             aclosing(
                 film(
@@ -117,39 +130,54 @@ class VideoMaker:
             file.seconds,
         )
 
+    @asynccontextmanager
+    async def _written(
+        self,
+        path: Path,
+        kind: VideoKind,
+        avatar: AvatarInfo,
+        sound: SoundFormat,
+        watch: _Stopwatch,
+    ) -> AsyncIterator[Callable[[FilmTick], Awaitable[None]]]:
+        """Writes ticks on a thread, and counts its time. The file is complete, or there is none."""
+        part, thread = unfinished(path), OneThread("write-video")
+        writer = partial(
+            VideoWriter,
+            part,
+            width=avatar.width,
+            height=avatar.height,
+            fps=self._fps,
+            sound=sound,
+            kind=kind,
+            alpha=self._key is not None,
+        )
+        video: VideoWriter | None = None
+
+        async def write(tick: FilmTick) -> None:
+            assert video is not None
+            with watch:
+                await thread.call(partial(self._write, video, tick))
+
+        try:
+            video = await thread.call(writer)
+            yield write
+            with watch:
+                await thread.call(video.finish)
+            await thread.call(partial(os.replace, part, path))
+        except BaseException:
+            await thread.call(partial(_discard, video, part))
+            raise
+        finally:
+            thread.close()
+
+    def _write(self, video: VideoWriter, tick: FilmTick) -> None:
+        picture = tick.picture if self._key is None else self._key.cut(tick.picture)
+        video.write(picture, tick.audio)
+
 
 def unfinished(path: Path) -> Path:
     """Where a video is written until it is complete."""
     return path.with_name(path.name + ".part")
-
-
-@asynccontextmanager
-async def _written(
-    path: Path, avatar: AvatarInfo, fps: Fraction, sound: SoundFormat, watch: _Stopwatch
-) -> AsyncIterator[Callable[[FilmTick], Awaitable[None]]]:
-    """Writes ticks on a thread, and counts its time. The file is complete, or there is none."""
-    part, thread = unfinished(path), OneThread("write-video")
-    writer = partial(
-        VideoWriter, part, width=avatar.width, height=avatar.height, fps=fps, sound=sound
-    )
-    video: VideoWriter | None = None
-
-    async def write(tick: FilmTick) -> None:
-        assert video is not None
-        with watch:
-            await thread.call(partial(video.write, tick.picture, tick.audio))
-
-    try:
-        video = await thread.call(writer)
-        yield write
-        with watch:
-            await thread.call(video.finish)
-        await thread.call(partial(os.replace, part, path))
-    except BaseException:
-        await thread.call(partial(_discard, video, part))
-        raise
-    finally:
-        thread.close()
 
 
 def _discard(video: VideoWriter | None, part: Path) -> None:

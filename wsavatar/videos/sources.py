@@ -16,7 +16,7 @@ from wsavatar.dialogue.tts.base import VOICE_RATE
 from wsavatar.dialogue.tts.text import check_speakable, phrases
 from wsavatar.media.audio import Resampler
 from wsavatar.media.audio_file import AudioFile
-from wsavatar.media.video import SoundFormat
+from wsavatar.media.video_kinds import SoundFormat
 from wsavatar.videos.one_thread import OneThread, iterated
 
 __all__ = ["MAX_TEXT_CHARS", "FileSource", "SoundSource", "TextSource", "at_rate"]
