@@ -27,7 +27,7 @@ from wsavatar.errors import WsavatarError
 
 __all__ = ["FaceCache", "cache_key"]
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 """Increase it with any change of the file format."""
 _KEPT_PER_AVATAR = 4
 _MAX_FILE_BYTES = 4 * 1024**3

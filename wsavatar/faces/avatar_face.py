@@ -7,11 +7,13 @@ picture. Nothing here knows a model or how a patch is drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+
+from wsavatar.faces.masks import Masks, PackedMask
 
 __all__ = ["DETAIL_CELL", "AvatarFace", "Detail", "in_cells"]
 
@@ -43,19 +45,21 @@ class AvatarFace:
     """A model's data of one avatar. Arrays are read-only; n is the number of frames.
 
     Boxes are (x1, y1, x2, y2) in the avatar's pixels, x2 and y2 exclusive. ``crop_boxes`` is the
-    place of a patch; ``paste_boxes`` encloses it and has the size of ``masks[i]``, the alpha for
-    blending. ``inputs`` has the model's input for each frame.
+    place of a patch; ``paste_boxes`` is that of ``masks[i]``, the alpha for blending, which may be
+    given as any sequence of arrays. ``inputs`` has the model's input for each frame.
     """
 
     crop_boxes: np.ndarray  # int32 [n, 4]
     paste_boxes: np.ndarray  # int32 [n, 4]
-    masks: tuple[np.ndarray, ...]  # n of uint8 [h, w]
+    masks: Sequence[np.ndarray]  # n of uint8 [h, w], as `Masks`
     inputs: np.ndarray  # [n, ...]
     detail: Detail | None = None
     """None: lost detail is not restored."""
 
     def __post_init__(self) -> None:
-        for array in (*self._arrays().values(), *self.masks):
+        if not isinstance(self.masks, Masks):
+            object.__setattr__(self, "masks", Masks(self.masks))
+        for array in self._arrays().values():
             array.flags.writeable = False
 
     def detail_of(self, index: int) -> Detail | None:
@@ -68,7 +72,7 @@ class AvatarFace:
     def nbytes(self) -> int:
         """Memory of the arrays."""
         kept = self.detail.nbytes if self.detail is not None else 0
-        return self.inputs.nbytes + sum(mask.nbytes for mask in self.masks) + kept
+        return self.inputs.nbytes + self._packed_masks.nbytes + kept
 
     def region(self, width: int, height: int) -> tuple[int, int, int, int]:
         """(x, y, w, h) around every pixel that any mask can change, in a picture of that size.
@@ -89,7 +93,9 @@ class AvatarFace:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays, for `from_arrays`."""
-        return self._arrays() | {"masks": np.concatenate([mask.ravel() for mask in self.masks])}
+        packed = [np.frombuffer(mask.data, np.uint8) for mask in self._packed_masks.packed]
+        sizes = np.array([len(data) for data in packed], np.int64)
+        return self._arrays() | {"masks": np.concatenate(packed), "mask_sizes": sizes}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], frame_count: int) -> AvatarFace:
@@ -99,8 +105,13 @@ class AvatarFace:
         if shapes != ((frame_count, 4), (frame_count, 4), (frame_count,)):
             raise ValueError(f"its shapes are {shapes}")
         detail = Detail(arrays["lost"], arrays["redrawn"]) if "lost" in arrays else None
-        masks = _split_masks(arrays["masks"], paste_boxes)
+        masks = _split_masks(arrays["masks"], arrays["mask_sizes"], paste_boxes)
         return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], detail)
+
+    @property
+    def _packed_masks(self) -> Masks:
+        assert isinstance(self.masks, Masks)
+        return self.masks
 
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays = {
@@ -120,11 +131,18 @@ def in_cells(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _split_masks(flat: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, ...]:
-    sizes = (boxes[:, 2:] - boxes[:, :2])[:, ::-1].astype(np.int64)
-    if (sizes < 1).any() or sizes.prod(axis=1).sum() != len(flat):
-        raise ValueError("its masks do not fit its boxes")
-    pieces = np.split(flat, np.cumsum(sizes.prod(axis=1))[:-1])
-    return tuple(
-        piece.reshape(height, width) for piece, (height, width) in zip(pieces, sizes, strict=True)
+def _split_masks(data: np.ndarray, sizes: np.ndarray, boxes: np.ndarray) -> Masks:
+    """Masks of these boxes from their packed bytes, one after the other. Raises ValueError."""
+    shapes = (boxes[:, 2:] - boxes[:, :2])[:, ::-1]
+    if sizes.shape != (len(boxes),) or (sizes < 1).any() or sizes.sum() != len(data):
+        raise ValueError("its masks are not as long as it says")
+    if (shapes < 1).any():
+        raise ValueError("its boxes are empty")
+    pieces = np.split(data, np.cumsum(sizes)[:-1])
+    masks = Masks(
+        PackedMask(int(height), int(width), piece.tobytes())
+        for (height, width), piece in zip(shapes, pieces, strict=True)
     )
+    for mask in masks.packed:
+        mask.unpacked()
+    return masks

@@ -15,6 +15,7 @@ import numpy as np
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.faces.avatar_face import DETAIL_CELL, AvatarFace, Detail, in_cells
 from wsavatar.faces.base import Progress
+from wsavatar.faces.masks import Box, Masks, PackedMask, trimmed
 from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
@@ -82,7 +83,7 @@ def prepare_face(
     return AvatarFace(
         crop_boxes=np.array(crops, dtype=np.int32),
         paste_boxes=np.array(pastes, dtype=np.int32),
-        masks=tuple(masks),
+        masks=Masks(masks),
         inputs=latents,
         detail=kept,
     )
@@ -124,7 +125,7 @@ def _put_detail(kept: Detail, frames: slice, crops: np.ndarray, redrawn: np.ndar
 
 def _place_faces(
     avatar: AvatarFile, landmarks: np.ndarray, spec: ModelSpec
-) -> tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]], list[np.ndarray]]:
+) -> tuple[list[Box], list[Box], list[PackedMask]]:
     width, height = avatar.width, avatar.height
     shift = avatar.bbox_shift if spec.version == "v1" else 0
     margin = spec.extra_margin
@@ -142,6 +143,7 @@ def _place_faces(
         if not mask.any():
             raise AvatarError(f"{avatar.id}: frame {index}: no lower face inside the picture")
         crops.append(crop)
-        pastes.append(square)
-        masks.append(mask)
+        box, mask = trimmed(square, mask)
+        pastes.append(box)
+        masks.append(PackedMask.of(mask))
     return crops, pastes, masks
