@@ -46,6 +46,12 @@ def test_both_directories_are_listed_and_read(places: AvatarSettings) -> None:
     assert library.poster("bob") == library.idle_video("bob").with_name("poster.jpg")
 
 
+def test_the_default_of_the_bundled_avatars_has_the_bundled_voice() -> None:
+    """Without a network a face speaks with a voice that fits it."""
+    library = AvatarLibrary(AvatarSettings())
+    assert "en_US-joe-medium" in library.read(library.default_id).voice
+
+
 def test_an_upload_does_not_become_the_default(places: AvatarSettings, tmp_path: Path) -> None:
     """A name that sorts first changes nothing for others; without another avatar it is taken."""
     assert AvatarLibrary(places).default_id == "zoe"

@@ -37,6 +37,8 @@ __all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory", "uploads_director
 _log = logging.getLogger(__name__)
 
 _PREVIEW = 192  # pixels a side
+_BUNDLED = "leo"
+"""The default of the bundled ones: a man, as is the one natural voice that needs no network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class AvatarLibrary:
 
     @property
     def default_id(self) -> str:
-        """The configured avatar, or the first by name. Raises AvatarError if there is none.
+        """The configured avatar, the bundled ones' `_BUNDLED`, or the first by name. Raises
+        AvatarError if there is none.
 
         What a client made is the default only where there is nothing else.
         """
@@ -99,7 +102,8 @@ class AvatarLibrary:
         avatars = sorted(self.list(), key=lambda info: info.removable)
         if not avatars:
             raise AvatarError(f"{self._directory} has no avatar")
-        return avatars[0].id
+        is_bundled = self._directory == resource_dir("avatars")
+        return next((i.id for i in avatars if is_bundled and i.id == _BUNDLED), avatars[0].id)
 
     def list(self) -> _Infos:
         """All valid avatars by name. An invalid folder is left out and logged once."""

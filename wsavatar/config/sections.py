@@ -144,7 +144,8 @@ class AvatarSettings(_Section):
     cache: Path | None = None
     """None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``."""
     default: str = ""
-    """Id of the default avatar; empty: the first by name, of ``directory`` if it has any."""
+    """Id of the default avatar; empty: Leo of the bundled ones, else the first by name, of
+    ``directory`` if it has any."""
     decoded_mb: Annotated[int, Field(ge=0)] = 256
     """Pictures of an avatar stay decoded in memory up to so many MB: 13 s at 512x512. Longer or
     larger ones are decoded when they are wanted, which costs time and saves memory."""

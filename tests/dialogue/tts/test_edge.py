@@ -113,8 +113,9 @@ async def test_edge_without_a_network_is_unreachable(monkeypatch: pytest.MonkeyP
     """A refused connection and a host name that is not found."""
     for address in ("ws://127.0.0.1:9/edge/v1?x=1", "ws://nowhere.invalid/edge/v1?x=1"):
         monkeypatch.setattr(edge_tts.communicate, "WSS_URL", address)
-        with pytest.raises(VoiceUnreachable, match="cannot be reached"):
+        with pytest.raises(VoiceUnreachable, match="cannot be reached") as raised:
             await spoken(EdgeVoice())
+        assert " object at " not in str(raised.value)
 
 
 async def test_edge_over_a_connection_that_is_not_tls_is_unreachable(service: EdgeService) -> None:

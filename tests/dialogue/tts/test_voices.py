@@ -132,6 +132,41 @@ def test_each_engine_takes_the_first_name_that_it_knows(name: str, asked: tuple[
     assert tuple(engine.asked_for[-1] for engine in server.engines.values()) == asked
 
 
+@pytest.mark.parametrize(
+    ("name", "speaks"),
+    [("beta-1", "b"), ("gamma-1, beta-1", "b"), ("beta-1, alpha-1", "a"), ("somebody", "a")],
+)
+async def test_an_engine_that_has_the_wished_voice_goes_first(name: str, speaks: str) -> None:
+    """A woman's face does not get a man's voice while an engine has a woman's."""
+    said = await spoken(Server().voices("alpha", "beta").voice(name))
+    assert chr(round(float(said[0]) * 1000)) == speaks
+
+
+def test_a_language_is_no_wish_for_an_engine() -> None:
+    """eSpeak NG's voices of a language are named by it; its variants are its own."""
+    espeak = ENGINES["espeak"](TtsSettings(), 1.0)
+    assert [espeak.owns(name) for name in ("en-us", "de", "en-us+f3", "alloy")] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+async def test_the_note_is_of_the_engine_that_speaks() -> None:
+    """A service that cannot be reached gets nothing that is said."""
+    server = Server()
+    voices = server.voices("gamma", "alpha")
+    assert voices.note == "gamma is nice"
+    server.engines["alpha"].more = server.engines["alpha"].listed
+    for engine in server.engines.values():
+        engine.gate.set()  # they look their voices up, and gamma is not there
+    voices.listed()
+    await wait_for(lambda: voices.listed().complete)
+    assert voices.note == "alpha is nice"
+    await voices.close()
+
+
 def test_the_bundled_avatars_have_voices_of_every_engine() -> None:
     """Edge's, an endpoint's, and eSpeak NG's with a fitting variant."""
     settings = TtsSettings(base_url="http://127.0.0.1:9/v1")

@@ -145,6 +145,10 @@ class VoiceEngine(ABC):
         """Whether this is the name of one of its voices, as far as known without waiting."""
         return any(voice.id == name for voice in self.voices())
 
+    def owns(self, name: str) -> bool:
+        """Whether the name means this engine's voice, and not any voice of a language."""
+        return self.knows(name)
+
     async def look_up(self) -> None:
         """Find out which voices there are, where that means to ask a network. Raises VoiceError."""
         return

@@ -84,7 +84,7 @@ class EdgeEngine(VoiceEngine):
                 for one in listed[:_MAX_VOICES]
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise VoiceUnreachable(f"The online voice cannot be reached: {error}.") from error
+            raise VoiceUnreachable(f"The online voice cannot be reached: {_why(error)}.") from error
         except (ValueError, LookupError, TypeError) as error:
             raise VoiceError(f"The online voices' list cannot be read: {error}.") from error
 
@@ -145,7 +145,7 @@ class EdgeVoice:
                 ) from error
             raise VoiceTimeout(f"The online voice sent no audio for {self._audio_s:g} s.") from None
         except (aiohttp.ClientError, SkewAdjustmentError, OSError) as error:
-            raise VoiceUnreachable(f"The online voice cannot be reached: {error}.") from error
+            raise VoiceUnreachable(f"The online voice cannot be reached: {_why(error)}.") from error
         except NoAudioReceived:
             raise VoiceError(
                 f"The online voice {self.name!r} sent no audio for this text: it does not speak "
@@ -170,3 +170,8 @@ class EdgeVoice:
             total=None, connect=self._connect_s, sock_read=self._connect_s
         )
         return request
+
+
+def _why(error: Exception) -> str:
+    """In words: aiohttp's own message shows a Python object."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

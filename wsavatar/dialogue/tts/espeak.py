@@ -96,6 +96,9 @@ class EspeakEngine(VoiceEngine):
     def knows(self, name: str) -> bool:
         return is_espeak_voice(name)  # with a variant, too, which the list does not have
 
+    def owns(self, name: str) -> bool:
+        return self.knows(name) and "+" in name  # else it is the name of a language
+
 
 class EspeakVoice:
     """A `Synthesizer`, by a name as `espeak_voices` takes it. A script that this voice does not

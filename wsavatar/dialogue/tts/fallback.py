@@ -66,6 +66,11 @@ class ServiceState:
         self._retry_at_s = now_s + _TRIAL_S
         return True
 
+    @property
+    def is_down(self) -> bool:
+        """It could not be reached when it was last tried."""
+        return self._retry_at_s is not None
+
     def reached(self) -> None:
         if self._retry_at_s is not None:
             self._retry_at_s = None

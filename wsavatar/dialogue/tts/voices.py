@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from wsavatar.config import TtsSettings
 from wsavatar.dialogue.engine import EngineError
 
-from .base import Voice, VoiceEngine, VoiceError, VoiceList, WordTime
+from .base import Voice, VoiceEngine, VoiceError, VoiceList, VoiceUnreachable, WordTime
 from .fallback import FallbackVoice, Link, ServiceState
 from .pauses import PausedVoice
 
@@ -69,11 +69,16 @@ class Voices:
     def voice(self, name: str = "") -> Voice:
         """A session's voice: of names with commas between them, each engine's is the first that it
         knows. A name that it does not know means its default voice, of the name's language where
-        it has one."""
+        it has one. Engines that own one of the names go before those that would speak in another
+        voice."""
         names = [one.strip() for one in (name or self._settings.voice).split(",", _MAX_NAMES)]
+        engines = sorted(
+            zip(self._engines, self._states, strict=True),
+            key=lambda engine: not any(map(engine[0].owns, names)),
+        )
         links = [
             Link(engine.synthesizer(next(filter(engine.knows, names), names[0])), state)
-            for engine, state in zip(self._engines, self._states, strict=True)
+            for engine, state in engines
         ]
         return PausedVoice(FallbackVoice(links))
 
@@ -94,11 +99,14 @@ class Voices:
 
     @property
     def note(self) -> str:
-        """What a user should know: of the first engine, and of those that cannot be used."""
+        """What a user should know: of the first engine that can be reached, as far as known, and
+        of those that cannot be used."""
         usable = self._usable()
         if not usable:
             return ""
-        return " ".join(filter(None, [usable[0].note, *map(self._problem, self._engines)]))
+        down = [e for e, state in zip(self._engines, self._states, strict=True) if state.is_down]
+        first = next((engine for engine in usable if engine not in down), usable[0])
+        return " ".join(filter(None, [first.note, *map(self._problem, self._engines)]))
 
     @property
     def problem(self) -> str:
@@ -160,9 +168,13 @@ class Voices:
         return VoiceCheck(engine.name, problem, time.monotonic() - start_s)
 
     async def _look_up_all(self) -> None:
-        for engine in self._usable():
+        for engine, state in zip(self._engines, self._states, strict=True):
+            if self._problem(engine):
+                continue
             try:
                 await engine.look_up()
+            except VoiceUnreachable as error:
+                state.unreachable(self._clock(), error)
             except VoiceError as error:
                 _log.info("The voices of %s are not known: %s", engine.name, error)
 
