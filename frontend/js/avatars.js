@@ -231,6 +231,7 @@ export class Avatars {
     this.#form.dataset.id = this.chosen;
     if (!open) return;
     this.newName.value = this.list.find(({ id }) => id === this.chosen)?.name ?? "";
+    this.newName.focus();
     this.newName.select();
   }
 
@@ -238,7 +239,6 @@ export class Avatars {
   async #delete() {
     if (element("delete").dataset.sure !== "true") return this.#sure(true);
     this.#sure(false);
-    element("made").hidden = true;
     await this.#change({ type: "avatar.delete", avatar_id: this.chosen });
   }
 
@@ -257,6 +257,7 @@ export class Avatars {
   /** @param {object} event */
   async #change(event) {
     this.#problem("");
+    element("made").hidden = true;
     try {
       await this.making.change(event);
     } catch (error) {

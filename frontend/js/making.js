@@ -46,7 +46,7 @@ export class Making {
    * @returns {Upload}
    */
   begin(file) {
-    const upload = new Upload(file, (event) => this.#send(event));
+    const upload = new Upload(file, (event) => this.#send(event), () => performance.now());
     this.upload = upload;
     const over = () => {
       if (this.upload === upload) this.upload = null;

@@ -64,9 +64,9 @@ export class Upload {
   /**
    * @param {File} file
    * @param {(event: object) => void} send
-   * @param {() => number} [now]  ms
+   * @param {() => number} now  ms
    */
-  constructor(file, send, now = () => performance.now()) {
+  constructor(file, send, now) {
     this.file = file;
     this.send = send;
     this.now = now;
@@ -171,9 +171,9 @@ export class Upload {
   }
 }
 
-/** A message of the server as a sentence. @param {string} text */
+/** A message of the server as a sentence; a file's name before it stays as it is. @param {string} text */
 function sentence(text) {
-  const upper = text.charAt(0).toUpperCase() + text.slice(1);
+  const upper = /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(upper) ? upper : `${upper}.`;
 }
 

@@ -66,6 +66,7 @@ PURE = (
     "talk",
     "transcript",
     "turns",
+    "upload",
 )
 
 

@@ -135,8 +135,9 @@ class AvatarLibrary:
         """``box`` (x1, y1, x2, y2) of the first picture as a square JPEG."""
         picture = self.idle_pictures(avatar_id)[0]
         x1, y1, x2, y2 = (max(0, value) for value in box)
-        part = cv2.resize(picture[y1:y2, x1:x2], (_PREVIEW, _PREVIEW), interpolation=cv2.INTER_AREA)
-        return jpeg.encode(part, 85)
+        kernel = cv2.INTER_AREA if x2 - x1 > _PREVIEW else cv2.INTER_CUBIC
+        part = cv2.resize(picture[y1:y2, x1:x2], (_PREVIEW, _PREVIEW), interpolation=kernel)
+        return jpeg.encode(part)
 
     def rename(self, avatar_id: str, name: str) -> None:
         """Give an avatar that a client made another name. Raises AvatarError."""
