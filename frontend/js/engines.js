@@ -37,7 +37,10 @@ export function chatState(answer) {
     return own.length > 0 && own.every(({ problem }) => problem);
   };
   const known = engines.some(({ kind }) => kind === "llm");
-  const faulty = engines.filter(({ kind, problem }) => problem && broken(kind));
+  const upstream = engines.some(({ kind }) => kind === "upstream");
+  const faulty = engines.filter(
+    ({ kind, problem }) => problem && broken(kind) && (kind === "upstream" || !upstream),
+  );
   return {
     known,
     ready: known && !broken("llm") && !broken("tts"),
@@ -45,7 +48,7 @@ export function chatState(answer) {
     problems: faulty.map(({ kind, problem }) =>
       problem.startsWith(WHAT[kind]) ? problem : `${WHAT[kind]}: ${problem}`,
     ),
-    upstream: engines.some(({ kind }) => kind === "upstream"),
+    upstream,
     notes: engines.filter(({ note, problem }) => note && !problem).map(({ note }) => note),
   };
 }

@@ -186,7 +186,7 @@ export class View {
     element("mode-chat").hidden = !known;
     element("mode-upstream").hidden = !upstream;
     for (const input of this.modes) if (input.value === "chat") input.disabled = !ready;
-    list("missing", upstream ? [] : problems);
+    list("missing", problems);
     list("notes", notes);
     this.showMode();
   }

@@ -102,6 +102,49 @@ async def test_an_engine_that_fails_while_it_is_used_is_shown() -> None:
     await engines.close()
 
 
+async def test_an_engine_that_hangs_does_not_keep_the_server_from_being_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who listens and speaks without it can begin; it starts meanwhile."""
+    monkeypatch.setattr("wsavatar.dialogue.engines._START_S", 0.01)
+    gate = asyncio.Event()
+
+    class Slow(Model):
+        async def start(self) -> None:
+            await gate.wait()
+
+    engines, _ = engines_with(Slow())
+    await engines.start()
+    assert (of_model(engines).ready, of_model(engines).problem) == (False, "")
+    gate.set()
+    await wait_for(lambda: of_model(engines).ready)
+    await engines.close()
+
+
+async def test_the_log_says_why_an_answer_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """One line for each; the errors of engines have no key and no text in them."""
+    engines, _ = engines_with(Model())
+    engines.failed("llm", EngineError("engine_failed", "The endpoint allows no more requests."))
+    assert "llm: The endpoint allows no more requests." in caplog.text
+
+
+async def test_an_upstream_without_its_key_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Shown and logged before anybody talks to it."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    url = "wss://api.openai.com/v1/realtime"
+    upstream = NOTHING.upstream.model_copy(update={"url": url})
+    engines = Engines(NOTHING.model_copy(update={"upstream": upstream}))
+    await engines.start()
+    status = engines.status()[-1]
+    assert (status.kind, status.ready) == ("upstream", False)
+    assert "OPENAI_API_KEY" in status.problem and status.problem in caplog.text
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x")
+    assert engines.status()[-1].ready
+    await engines.close()
+
+
 async def test_a_library_that_fails_is_a_problem_and_no_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

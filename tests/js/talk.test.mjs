@@ -143,7 +143,9 @@ test("another server that talks is a choice, whatever this one has", () => {
   const there = { kind: "upstream", name: "api.openai.com", problem: "", note: "", ready: true };
   assert.equal(chatState([...ENGINES, there]).upstream, true);
   const state = chatState([...without("llm"), there]);
-  assert.deepEqual([state.upstream, state.ready], [true, false]);
+  assert.deepEqual([state.upstream, state.ready, state.problems], [true, false, []]);
+  const keyless = { ...there, problem: "api.openai.com needs a key." };
+  assert.deepEqual(chatState([...ENGINES, keyless]).problems, ["The upstream: api.openai.com needs a key."]);
 });
 
 test("voices are a choice where there are two", () => {

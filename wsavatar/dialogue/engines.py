@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from urllib.parse import urlsplit
 
 from wsavatar.config import Settings
+from wsavatar.errors import WsavatarError
 
 from .asr import Recognizer, create_recognizer
 from .engine import EngineError, EngineStatus, Kind, SharedEngine
@@ -25,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 """Pause between two tries to start an engine."""
+_START_S = 10.0
+"""The server waits so long for its engines; one that is slower starts while it serves."""
 _LASTING = {"engine_missing", "engine_unreachable", "engine_unauthorized"}
 """Codes of errors that the next answer would meet too."""
 
@@ -38,7 +43,7 @@ class Engines:
         self._problems: dict[Kind, str] = {}
         self._started: set[Kind] = set()
         self._tried_s: dict[Kind, float] = {}
-        self._retries: dict[Kind, asyncio.Task[None]] = {}
+        self._starting: dict[Kind, asyncio.Task[None]] = {}
         self.recognizer: Recognizer | None = None
         self.language_model: LanguageModel | None = None
         self.voices: Voices | None = None
@@ -72,15 +77,26 @@ class Engines:
         return next(one.problem for one in self.status() if one.kind == kind)
 
     async def start(self) -> None:
-        """Load the engines, at the same time. A failure is logged and shown by `status`."""
-        await asyncio.gather(*(self._start(kind, engine) for kind, engine in self._there()))
+        """Load the engines, at the same time. A failure is logged and shown by `status`; what takes
+        longer than `_START_S` goes on."""
+        if problem := self._upstream_problem():
+            _log.warning("upstream: %s", problem)
+        tasks = [self._begin(kind, engine) for kind, engine in self._there()]
+        try:
+            late = (await asyncio.wait(tasks, timeout=_START_S))[1] if tasks else ()
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            raise
+        for task in late:
+            _log.info("%s: it takes longer, and goes on meanwhile", task.get_name())
 
     async def close(self) -> None:
-        retries = [task for task in self._retries.values() if not task.done()]
-        for task in retries:
+        starting = [task for task in self._starting.values() if not task.done()]
+        for task in starting:
             task.cancel()
-        if retries:
-            await asyncio.wait(retries)
+        if starting:
+            await asyncio.wait(starting)
         for _, engine in self._there():
             await engine.close()
 
@@ -94,11 +110,15 @@ class Engines:
             self._status("tts", self.voices, "voice"),
         ]
         host = urlsplit(self.settings.upstream.url).netloc
-        # Whether it works is known to the sessions that use it.
-        return [*own, EngineStatus("upstream", host, ready=True)] if host else own
+        if not host:
+            return own
+        # Whether it answers is known to the sessions that use it.
+        problem = self._upstream_problem()
+        return [*own, EngineStatus("upstream", host, problem, ready=not problem)]
 
     def failed(self, kind: Kind, error: EngineError) -> None:
         """An engine that had started failed while it was used."""
+        _log.warning("%s: %s", kind, error)
         if error.code in _LASTING:
             self._problems[kind] = str(error)
             self._tried_s[kind] = self._clock()
@@ -106,7 +126,7 @@ class Engines:
     @property
     def converse(self) -> bool:
         """Whether there is all that a conversation needs, and it works."""
-        return not any(one.problem for one in self.status())
+        return not any(one.problem for one in self.status() if one.kind != "upstream")
 
     def _there(self) -> Iterator[tuple[Kind, SharedEngine]]:
         engines: dict[Kind, SharedEngine | None] = {
@@ -121,10 +141,14 @@ class Engines:
         now_s = self._clock()
         for kind, engine in self._there():
             due = kind in self._tried_s and now_s >= self._tried_s[kind] + RETRY_S
-            running = kind in self._retries and not self._retries[kind].done()
+            running = kind in self._starting and not self._starting[kind].done()
             if self._problems.get(kind) and due and not running:
-                starting = self._start(kind, engine)
-                self._retries[kind] = asyncio.create_task(starting, name=f"start {kind}")
+                self._begin(kind, engine)
+
+    def _begin(self, kind: Kind, engine: SharedEngine) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._start(kind, engine), name=f"start {kind}")
+        self._starting[kind] = task
+        return task
 
     async def _start(self, kind: Kind, engine: SharedEngine) -> None:
         before, problem = self._problems.get(kind, ""), ""
@@ -141,6 +165,18 @@ class Engines:
         self._problems[kind] = problem
         if problem and problem != before:
             _log.warning("%s: %s", kind, problem)
+
+    def _upstream_problem(self) -> str:
+        """Which setting the upstream lacks, where there is one."""
+        upstream = self.settings.upstream
+        if not upstream.url:
+            return ""
+        address = import_module("wsavatar.dialogue.upstream.address")  # it imports this package
+        try:
+            address.address_of(upstream, os.environ)
+        except WsavatarError as error:
+            return str(error)
+        return ""
 
     def _status(self, kind: Kind, engine: SharedEngine | None, what: str) -> EngineStatus:
         problem = self._problems.get(kind, "")

@@ -120,12 +120,12 @@ class Endpoint:
             raise self._refusal(error, where) from None
         except openai.APIError as error:
             if type(error) is not openai.APIError:
-                raise self._strange() from None
+                raise self.strange() from None
             raise EngineError(
                 "engine_failed", f"{where} reports an error instead of an answer{_code(error)}."
             ) from None
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError):
-            raise self._strange() from None
+            raise self.strange() from None
         except Exception as error:
             if not type(error).__module__.startswith(_HTTP_ERRORS):
                 raise
@@ -141,7 +141,8 @@ class Endpoint:
             ) from error
         return openai
 
-    def _strange(self) -> EngineError:
+    def strange(self) -> EngineError:
+        """What answers is no such server."""
         return EngineError(
             "engine_failed",
             f"{self.what} ({self.host}) answers, but not as an OpenAI-compatible server: is "

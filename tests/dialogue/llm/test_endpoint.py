@@ -128,7 +128,7 @@ async def test_thoughts_are_not_said() -> None:
         (Answer("no", status=503), "engine_unreachable", "503"),
         (Answer("Hel", CUT), "engine_unreachable", "broke off|reached"),
         (Answer("Hel", ends=False), "engine_failed", "broke off"),
-        (Answer(b"<html>no</html>", content_type="text/html"), "engine_failed", "."),
+        (Answer(b"<html>no</html>", content_type="text/html"), "engine_failed", "not as an OpenAI"),
         (Answer(b"data: {nonsense\n\n"), "engine_failed", "OpenAI-compatible"),
         (
             Answer("Hel", {"error": {"message": "Hi", "code": "out_of_memory"}}),

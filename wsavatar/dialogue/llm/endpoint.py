@@ -80,8 +80,10 @@ class EndpointModel:
             await self.start()
         thinking, calls = Thinking(), Calls()
         reason: str | None = None
+        begun = False
         async with aclosing(self._choices(request)) as choices:
             async for choice in choices:
+                begun = True
                 reason = choice.finish_reason or reason
                 if choice.delta is None:
                     continue
@@ -93,6 +95,8 @@ class EndpointModel:
             yield TextDelta(text)
         for delta in calls.flush():
             yield delta
+        if not begun:
+            raise self._endpoint.strange()
         if reason is None:
             raise EngineError("engine_failed", f"{self.name} broke off in the middle of an answer.")
         if reason in _REASONS:
