@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from wsavatar.media.frame import BACKGROUND
 from wsavatar.media.video import VideoError, open_video, read_video
 
 W, H = 64, 48
@@ -168,3 +169,100 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
         pytest.skip("no ffmpeg")
     with pytest.raises(VideoError, match="no video stream"):
         read_video(music)
+
+
+def test_a_mirrored_video_is_shown_as_in_a_player(tmp_path: Path) -> None:
+    """The display matrix of a front camera: left and right are exchanged, nothing is turned."""
+    path = write(tmp_path / "a.mp4", [0, 40])
+    half = np.zeros((H, W, 3), np.uint8)
+    half[:, : W // 2] = 200
+    path = write_pictures(tmp_path / "a.mp4", [half, half])
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    data[matrix : matrix + 36] = struct.pack(
+        ">9i", -0x10000, 0, 0, 0, 0x10000, 0, W << 16, 0, 0x40000000
+    )
+    path.write_bytes(data)
+    _, frames = read_video(path)
+    assert frames[0, 10, 5].max() < 20 and frames[0, 10, W - 5].min() > 180
+
+
+def write_pictures(
+    path: Path,
+    pictures: Sequence[np.ndarray],
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    transfer: int | None = None,
+) -> Path:
+    """A video of RGB or RGBA pictures; HDR where a transfer characteristic is given."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        if transfer is not None:
+            context = stream.codec_context
+            context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
+            context.color_range = 1
+        for number, one in enumerate(pictures):
+            layout = {4: "rgba", 3: "rgb48le" if one.dtype == np.uint16 else "rgb24"}
+            frame = av.VideoFrame.from_ndarray(one, format=layout[one.shape[2]])
+            frame = frame.reformat(format=pix_fmt, dst_colorspace=9 if transfer else None)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("transfer", "code"), [(16, 0.5081), (18, 0.5)])
+def test_hdr_is_shown_on_a_screen_without(tmp_path: Path, transfer: int, code: float) -> None:
+    """100 nits of PQ, and half of HLG's signal, are a bright grey, neither pale nor burnt out."""
+    grey = np.full((H, W, 3), round(code * 65535), np.uint16)
+    path = write_pictures(
+        tmp_path / "a.mkv", [grey] * 2, codec="libx265", pix_fmt="yuv420p10le", transfer=transfer
+    )
+    _, frames = read_video(path)
+    wanted = 186 if transfer == 16 else 137
+    np.testing.assert_allclose(frames[0, 20, 20], wanted, atol=4)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [("a.webm", "libvpx-vp9", "yuva420p"), ("a.mov", "qtrle", "argb"), ("a.mov", "png", "rgba")],
+)
+def test_what_is_transparent_becomes_grey(
+    tmp_path: Path, name: str, codec: str, pix_fmt: str
+) -> None:
+    """In VP9 too, whose alpha is a stream of its own."""
+    picture = np.zeros((H, W, 4), np.uint8)
+    picture[:, : W // 2] = (60, 160, 60, 255)
+    path = write_pictures(tmp_path / name, [picture] * 3, codec=codec, pix_fmt=pix_fmt)
+    info, frames = read_video(path)
+    assert len(frames) == 3 and info.fps == 25
+    np.testing.assert_allclose(frames[1, 20, 10], (60, 160, 60), atol=8)
+    np.testing.assert_allclose(frames[1, 20, W - 6], BACKGROUND, atol=8)
+
+
+def test_large_videos_are_scaled(tmp_path: Path) -> None:
+    """While they are converted, and the size before is given too."""
+    path = write(tmp_path / "a.mp4", [0, 40], size=(320, 160))
+    with open_video(path, max_side=100) as (info, shown):
+        assert next(shown).picture.shape == (50, 100, 3)
+    assert (info.width, info.height, info.decoded_size) == (100, 50, (320, 160))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_a_part_of_a_video_is_read(tmp_path: Path, name: str) -> None:
+    """From the frame at its start to the one before its end, as exact as the frames are."""
+    path = write(tmp_path / name, [500 * number for number in range(40)], rate=2)
+    for first, last in ((2, 6), (20, 24)):
+        with open_video(path, part_s=(first / 2, last / 2)) as (info, shown):
+            found = [picture for _, picture in shown]
+        assert info.fps == 2 and numbers(np.stack(found)) == list(range(first, last))
+
+
+def test_a_video_that_claims_to_be_too_large_is_not_decoded(tmp_path: Path) -> None:
+    """The error has the size."""
+    path = write(tmp_path / "a.mkv", [0, 40], size=(4160, 64))
+    with pytest.raises(VideoError, match=r"a\.mkv: 4160x64 is over 4096"):
+        read_video(path)

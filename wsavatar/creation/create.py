@@ -10,22 +10,24 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from wsavatar.avatars.format import AvatarError, check_new_id, write_avatar
-from wsavatar.creation.motion import SECONDS, HeadMotion, parts, warped
+from wsavatar.avatars.format import MAX_FRAMES, MIN_SIDE, AvatarError, check_new_id, write_avatar
+from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
 from wsavatar.creation.names import free_id, name_of
+from wsavatar.creation.notes import clock, face_notes, part_note
 from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
 from wsavatar.creation.source import Source, SourceLimits
+from wsavatar.creation.still import FPS, FRAME_COUNT, living
 from wsavatar.creation.tracking import FaceFollower, choose_face, filled
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
 __all__ = ["create_avatar"]
 
-_STILL_FPS = 25
-_MAX_SECONDS = 20.0
+_LOOKS_PER_S = 6
 
 
 @dataclass(slots=True)
@@ -33,11 +35,13 @@ class _Making:
     """What the steps of one avatar share."""
 
     source: Source
+    limits: SourceLimits
     detector: LandmarkDetector
     request: AvatarRequest
     progress: Progress
     cancelled: threading.Event
     notes: list[str] = field(default_factory=list)
+    most_faces: int = 0
 
     def step(self, what: str, done: int, total: int) -> None:
         """Report a step; raise CancelledError if nobody waits for the avatar any more."""
@@ -46,14 +50,36 @@ class _Making:
         self.progress(what, done, total)
 
     def choose(self, picture: np.ndarray) -> Face | None:
-        """The wanted face of a picture; None: it has none."""
+        """The wanted face of a picture; None: it has none, or not so many."""
         faces = self.detector.find(picture)
-        if not faces:
+        self.most_faces = max(self.most_faces, len(faces))
+        if len(faces) < (self.request.face or 1):
             return None
-        face, note = choose_face(faces, self.request.face, str(self.source.path))
+        face, note = choose_face(faces, self.request.face)
         if note:
             self.notes.append(note)
         return face
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise AvatarError for a picture that is too small for an avatar."""
+        if min(width, height) < MIN_SIDE:
+            raise AvatarError(
+                f"{self.source.path}: is {width}x{height} pixels; "
+                f"an avatar has at least {MIN_SIDE} each way"
+            )
+
+    def no_face(self) -> AvatarError:
+        """Why there is nothing to make."""
+        path, count = self.source.path, self.most_faces
+        if count:
+            return AvatarError(
+                f"{path}: there {'is 1 face' if count == 1 else f'are {count} faces'} in it, so "
+                f"--face {self.request.face} is not there"
+            )
+        return AvatarError(
+            f"{path}: no face was found; take a picture of a person who looks at the camera, in "
+            "good light, with the whole face in it"
+        )
 
 
 def create_avatar(
@@ -73,10 +99,14 @@ def create_avatar(
     it appears. ``cancelled``: once it is set, CancelledError is raised at the next frame. Raises
     AvatarError, whose one sentence names the file and says what to do.
     """
+    if request.face is not None and request.face < 1:
+        raise AvatarError("faces are counted from 1, the largest first")
     id = request.id or free_id(source, directory)
     check_new_id(directory, id, overwrite=request.overwrite)
+    limits = limits or SourceLimits()
     making = _Making(
-        Source(source, limits or SourceLimits()),
+        Source(source, limits),
+        limits,
         detector,
         request,
         progress or (lambda what, done, total: None),
@@ -103,61 +133,98 @@ def create_avatar(
 
 
 _Made = tuple[Fraction, Iterator[np.ndarray], list[np.ndarray]]
+"""Frames a second, the frames, and their landmarks: a list that is full after the last frame."""
 
 
 def _of_photo(making: _Making) -> _Made:
-    """Frames of a still picture, and the list of landmarks, which fills as they are taken."""
     making.step("look", 0, 1)
     return _of_still(making, making.source.still())
 
 
 def _of_still(making: _Making, picture: np.ndarray) -> _Made:
+    height, width = picture.shape[:2]
+    making.check_size(width, height)
     face = making.choose(picture)
     if face is None:
-        raise _no_face(making.source.path)
-    height, width = picture.shape[:2]
-    motion = HeadMotion(face.points, width, height)
+        raise making.no_face()
     points: list[np.ndarray] = []
-    count = round(SECONDS * _STILL_FPS)
 
     def frames() -> Iterator[np.ndarray]:
-        for number, part in enumerate(parts(count)):
-            making.step("write", number, count)
-            points.append(motion.moved(face.points, part))
-            yield warped(picture, motion.sources(part))
-        making.step("write", count, count)
+        for number, (shown, moved) in enumerate(living(picture, face.points)):
+            making.step("write", number, FRAME_COUNT)
+            points.append(moved)
+            yield shown
+        making.step("write", FRAME_COUNT, FRAME_COUNT)
 
-    return Fraction(_STILL_FPS), frames(), points
+    making.notes += face_notes(face, width, height)
+    return Fraction(FPS), frames(), points
 
 
 def _of_video(making: _Making) -> _Made:
-    pictures: list[np.ndarray] = []
-    found: list[np.ndarray | None] = []
+    looks, still = _survey(making)
+    if still is not None:  # one frame: a picture that only a decoder of videos reads
+        return _of_still(making, still)
+    part = calmest(looks, 1 / _LOOKS_PER_S)
+    if part is None:
+        raise making.no_face()
+    if note := part_note(part, looks[-1].time_s + 1 / _LOOKS_PER_S):
+        making.notes.append(note)
+    opened = making.source.moving(part_s=(part.start_s, part.end_s))
+    points: list[np.ndarray] = []
+    with opened as (info, _):
+        making.notes += face_notes(part.first, info.width, info.height)
+    return info.fps, _followed(making, part, points), points
+
+
+def _survey(making: _Making) -> tuple[list[Look], np.ndarray | None]:
+    """A few looks a second at the whole video; and its picture, if it has only one."""
+    looks: list[Look] = []
     follower: FaceFollower | None = None
-    with making.source.moving() as (info, shown):
-        count = int(_MAX_SECONDS * info.fps)
-        for _, picture in shown:
-            if len(pictures) == count:
-                break
-            making.step("follow", len(pictures), min(info.frame_count, count))
-            if follower is None:
-                face = making.choose(picture)
-                if face is None:
-                    continue
+    last = 0
+    seconds = making.limits.seconds
+    with making.source.moving(fastest=_LOOKS_PER_S) as (info, shown):
+        making.check_size(info.width, info.height)
+        total = round(info.frame_count / info.file_fps * _LOOKS_PER_S)
+        for number, (in_file, picture) in enumerate(shown):
+            last = in_file
+            if max(number, total) / _LOOKS_PER_S > seconds:
+                limit = f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:.3g} minutes"
+                raise AvatarError(f"{making.source.path}: is longer than {limit}; cut it")
+            making.step("look", number, total)
+            face = making.choose(picture) if follower is None else follower.find(picture)
+            if face is not None and follower is None:
                 follower = FaceFollower(making.detector, face)
-                found.append(face.points)
-            else:
-                following = follower.find(picture)
-                found.append(None if following is None else following.points)
-            pictures.append(picture)
-    if not pictures:
-        raise _no_face(making.source.path)
-    if len(pictures) == 1:  # a picture that only a video's decoder reads
-        return _of_still(making, pictures[0])
-    return info.fps, iter(pictures), list(filled(found))
+            looks.append(Look(number / _LOOKS_PER_S, face))
+    return looks, picture if last == 0 else None
 
 
-def _no_face(path: Path) -> AvatarError:
-    return AvatarError(
-        f"{path}: no face was found; take a picture in which one looks at the camera, in good light"
-    )
+def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The part's frames, each with the face in it: ``points`` is filled at their end.
+
+    A face that is hidden for a moment is where its neighbours say; the frames end before a longer
+    time without it.
+    """
+    follower = FaceFollower(making.detector, part.first)
+    found: list[np.ndarray | None] = []
+    waiting: list[np.ndarray] = []
+    with making.source.moving(part_s=(part.start_s, part.end_s)) as (info, shown):
+        total = min(round((part.end_s - part.start_s) * info.fps), MAX_FRAMES)
+        for number, (_, picture) in enumerate(islice(shown, total)):
+            making.step("write", number, total)
+            face = follower.find(picture)
+            waiting.append(picture)
+            if face is None:
+                if len(waiting) > MAX_GAP_S * info.fps and found:
+                    at = clock(part.start_s + number / float(info.fps))
+                    making.notes.append(f"The face is lost at {at}: the avatar ends before.")
+                    break
+                continue
+            if not found:  # it begins with the face
+                waiting = waiting[-1:]
+            found += [None] * (len(waiting) - 1) + [face.points]
+            yield from waiting
+            waiting = []
+    if not found:
+        raise making.no_face()
+    points += list(filled(found))
+    making.step("write", total, total)

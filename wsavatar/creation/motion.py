@@ -6,14 +6,11 @@ displacements, which is zero at the picture's borders; the landmarks follow the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import cv2
 import numpy as np
 
-__all__ = ["SECONDS", "HeadMotion", "warped"]
+__all__ = ["HeadMotion", "warped"]
 
-SECONDS = 8.0
 _CELL = 16  # pixels; the field is computed on such a grid and interpolated
 _INVERSIONS = 4  # fixed-point steps; each divides the error by ten or more
 
@@ -42,6 +39,8 @@ class HeadMotion:
         self._chin = points[8].astype(np.float64)
         self._neck = self._chin + [0, 0.4 * self._face[1]]
         self._nose = points[30].astype(np.float64)
+        columns, rows = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        self._pixels = np.stack(np.meshgrid(columns, rows), axis=2)
 
     def displacement(self, at: np.ndarray, part: float) -> np.ndarray:
         """How far the points ``at`` [n, 2] have moved at ``part`` (0 to 1) of the clip."""
@@ -87,12 +86,7 @@ class HeadMotion:
             back = self.displacement(grid - back, part)
         coarse = back.reshape(rows, columns, 2).astype(np.float32)
         field = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        pixels = np.stack(
-            np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)),
-            axis=2,
-        )
-        sources: np.ndarray = pixels - field
-        return sources
+        return np.asarray(cv2.subtract(self._pixels, field))
 
 
 def warped(picture: np.ndarray, sources: np.ndarray) -> np.ndarray:
@@ -106,11 +100,6 @@ def warped(picture: np.ndarray, sources: np.ndarray) -> np.ndarray:
             borderMode=cv2.BORDER_REFLECT,
         )
     )
-
-
-def parts(count: int) -> Iterator[float]:
-    """The part of the clip of each of ``count`` frames, from 0 to 1."""
-    yield from np.linspace(0, 1, count)
 
 
 def _wave(terms: tuple[tuple[float, int], ...], part: float) -> float:

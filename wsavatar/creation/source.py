@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = ["MAX_SIDE", "Source", "SourceLimits"]
 MAX_SIDE = 1280
 """Larger pictures are scaled down to it: more pixels cost memory and time, and add no mouth."""
 SLOWEST_FPS, FASTEST_FPS = 10, 30
+_FOREVER_S = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class SourceLimits:
     file_bytes: int = 2 * 1024**3
     pixels: int = 80_000_000
     """Of one picture."""
-    seconds: float = 1800.0
+    seconds: float = 600.0
 
 
 class Source:
@@ -69,8 +71,9 @@ class Source:
                     fastest=fastest,
                     max_side=max_side,
                     max_pixels=self._limits.pixels,
-                ) as opened:
-                    yield opened
+                ) as (info, shown):
+                    first, last = (round(at * info.fps) for at in part_s or (0, _FOREVER_S))
+                    yield info, islice(shown, first, last)
                 return
             with open_video(
                 self.path, slowest=slowest, fastest=fastest, max_side=max_side, part_s=part_s
@@ -101,6 +104,6 @@ def _check_file(path: Path, limits: SourceLimits) -> None:
         raise AvatarError(f"{path}: is empty")
     if size > limits.file_bytes:
         raise AvatarError(
-            f"{path}: has {size >> 20} MiB, over {limits.file_bytes >> 20}; "
+            f"{path}: has {size / 1e6:.4g} MB, over {limits.file_bytes / 1e6:.4g} MB; "
             "cut it shorter or write it smaller"
         )

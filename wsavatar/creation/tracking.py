@@ -9,31 +9,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wsavatar.avatars.format import AvatarError
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
 __all__ = ["FaceFollower", "choose_face", "filled"]
 
 
-def choose_face(faces: Sequence[Face], number: int | None, source: str) -> tuple[Face, str]:
-    """The wanted one of ``faces``, and a note where there are several; "" where there are not.
+def choose_face(faces: Sequence[Face], number: int | None) -> tuple[Face, str]:
+    """The wanted one of ``faces``, the largest first, and a note where there are several, else "".
 
-    Raises AvatarError where ``number`` (from 1) says a face that is not there.
+    ``number``, from 1, must be among them; None: the largest.
     """
-    if not 1 <= (number or 1) <= len(faces):
-        raise AvatarError(f"{source}: has {_faces(len(faces))}, so --face {number} is not there")
-    if len(faces) == 1:
+    taken = number or 1
+    others = [str(other) for other in range(1, len(faces) + 1) if other != taken]
+    if not others:
         return faces[0], ""
-    others = [str(n) for n in range(1, len(faces) + 1) if n != (number or 1)]
     which = "the largest was taken" if number is None else f"number {number} was taken"
-    return faces[(number or 1) - 1], (
-        f"{len(faces)} faces: {which}; --face {' or '.join(others)} takes "
-        f"{'the other' if len(others) == 1 else 'another'}."
-    )
-
-
-def _faces(count: int) -> str:
-    return "1 face" if count == 1 else f"{count} faces"
+    options = "the other" if len(others) == 1 else "another"
+    note = f"{len(faces)} faces: {which}; --face {' or '.join(others[:4])} takes {options}."
+    return faces[taken - 1], note
 
 
 class FaceFollower:

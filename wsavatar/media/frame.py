@@ -1,10 +1,11 @@
-"""From a decoded video frame to the picture that is shown: upright, in square pixels, RGB.
+"""From a decoded video frame to the picture that is shown: upright, square pixels, opaque, SDR.
 
 This module knows neither files nor timestamps.
 """
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,21 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from wsavatar.errors import WsavatarError
+from wsavatar.media.tone import HDR_TRANSFERS, to_sdr
 
-__all__ = ["MAX_SIDE", "SWS_ACCURATE", "FrameConverter", "VideoError", "fitted", "to_rgb"]
+__all__ = [
+    "BACKGROUND",
+    "MAX_SIDE",
+    "SWS_ACCURATE",
+    "FrameConverter",
+    "VideoError",
+    "fitted",
+    "to_rgb",
+]
 
 MAX_SIDE = 4096
+BACKGROUND = (204, 204, 204)
+"""The neutral grey behind transparent pictures."""
 # libswscale's own rounding darkens a picture by about one level each way. AREA, FULL_CHR_H_INT,
 # FULL_CHR_H_INP and ACCURATE_RND together end that (mean error 1.2 -> 0.05 over a round trip).
 SWS_ACCURATE = 0x20 | 0x2000 | 0x4000 | 0x40000
@@ -39,7 +51,9 @@ def fitted(width: int, height: int, max_side: int) -> tuple[int, int]:
     )
 
 
-def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.VideoFrame:
+def to_rgb(
+    frame: av.VideoFrame, size: tuple[int, int] | None = None, format: str = "rgb24"
+) -> av.VideoFrame:
     """A decoded frame in RGB, scaled to ``size`` (w, h) if that is another. Any thread may call."""
     size = size or (frame.width, frame.height)
     is_scaled = size != (frame.width, frame.height)
@@ -47,7 +61,7 @@ def to_rgb(frame: av.VideoFrame, size: tuple[int, int] | None = None) -> av.Vide
     return VideoReformatter().reformat(
         frame,
         *size,
-        format="rgb24",
+        format=format,
         interpolation=_SWS_LANCZOS if is_scaled else SWS_ACCURATE,
     )
 
@@ -65,7 +79,7 @@ class FrameConverter:
 
     def check(self, frame: Any) -> None:
         """Raise VideoError for a frame that is too large, or not as large as the first."""
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
+        turns, _ = _orientation(frame)
         this = (frame.width, frame.height, turns)
         if self._first is None:
             self._measure(*this)
@@ -92,8 +106,33 @@ class FrameConverter:
 
     def picture(self, frame: Any) -> np.ndarray:
         """A frame that was checked, uint8 [H, W, 3] RGB."""
-        rgb = to_rgb(frame, self._lying)
-        # Phones store portrait video lying down; the rotation is in degrees, counter-clockwise.
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        picture: np.ndarray = rgb.to_ndarray()
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        picture = self._converted(frame)
+        turns, is_mirrored = _orientation(frame)
+        if is_mirrored:
+            picture = picture[:, ::-1]
+        return np.ascontiguousarray(np.rot90(picture, turns))
+
+    def _converted(self, frame: Any) -> np.ndarray:
+        transfer = int(getattr(frame, "color_trc", 0) or 0)
+        if transfer in HDR_TRANSFERS:
+            return to_sdr(to_rgb(frame, self._lying, "rgb48le").to_ndarray(), transfer)
+        if any(component.is_alpha for component in frame.format.components):
+            layered = to_rgb(frame, self._lying, "rgba").to_ndarray()
+            alpha = layered[..., 3:].astype(np.float32) / 255
+            mixed = layered[..., :3] * alpha + np.array(BACKGROUND) * (1 - alpha)
+            return np.asarray(np.rint(mixed).astype(np.uint8))
+        return np.asarray(to_rgb(frame, self._lying).to_ndarray())
+
+
+def _orientation(frame: Any) -> tuple[int, bool]:
+    """Quarter turns counter-clockwise, and whether the frame is mirrored sideways before them.
+
+    Phones store portrait video lying down, and some what a front camera sees in a mirror.
+    """
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(data, dtype=np.int32, count=5).astype(float)
+            is_mirrored = a * d < b * c
+            angle = -math.atan2(-b, -a) if is_mirrored else -math.atan2(b, a)
+            return round(angle / (math.pi / 2)) % 4, is_mirrored
+    return 0, False

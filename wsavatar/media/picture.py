@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from wsavatar.errors import WsavatarError
-from wsavatar.media.frame import fitted
+from wsavatar.media.frame import BACKGROUND, fitted
 from wsavatar.media.video import MAX_FRAMES, Shown, Timed, VideoInfo, at_constant_rate
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
     "read_still",
 ]
 
-BACKGROUND = (204, 204, 204)
-"""The neutral grey behind transparent pictures."""
 MAX_PIXELS = 80_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "BMP", "TIFF")
 _ANIMATED = {"GIF", "WEBP", "PNG", "AVIF"}  # the frames of others (MPO, TIFF) do not move
@@ -107,9 +105,10 @@ def open_animation(
         times = [Fraction(0)]
         for number in range(count):
             image.seek(number)
+            image.load()  # a WebP says only now how long the frame is shown
             times.append(times[-1] + _duration_s(image))
-        fps = min(max(Fraction(count) / times[-1], Fraction(slowest)), Fraction(fastest))
-        fps = fps.limit_denominator(1001)
+        own = Fraction(count) / times[-1]
+        fps = min(max(own.limit_denominator(1001), Fraction(slowest)), Fraction(fastest))
         image.seek(0)
         height, width = _rgb(image, max_side).shape[:2]
 
@@ -121,7 +120,7 @@ def open_animation(
                     times[number], times[number + 1] - times[number], partial(_same, picture)
                 )
 
-        info = VideoInfo(width, height, fps, count, image.size)
+        info = VideoInfo(width, height, fps, count, image.size, own)
         yield info, at_constant_rate(frames(), fps)
 
 
@@ -162,7 +161,11 @@ def _rgb(image: Image.Image, max_side: int) -> np.ndarray:
     if frame.mode.startswith("I;16"):
         frame = Image.fromarray((np.asarray(frame) >> 8).astype(np.uint8))
     has_alpha = frame.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info
-    alpha = frame.convert("RGBA").getchannel("A") if has_alpha else None
+    alpha = None
+    if has_alpha:
+        frame = frame.convert("RGBA")
+        alpha = frame.getchannel("A")
+        frame = frame.convert("RGB")
     frame = _in_srgb(frame, profile)
     if alpha is not None:
         frame = Image.composite(frame, Image.new("RGB", frame.size, BACKGROUND), alpha)

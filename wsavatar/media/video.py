@@ -62,6 +62,8 @@ class VideoInfo:
     fps: Fraction
     frame_count: int
     decoded_size: tuple[int, int]
+    file_fps: Fraction
+    """The file's own frames a second; ``fps``, if that is within the asked range."""
 
 
 class Shown(NamedTuple):
@@ -115,16 +117,22 @@ def open_video(
     if not path.is_file():
         raise VideoError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
-        fps = min(max(_rate(path), Fraction(slowest)), Fraction(fastest))
+        own = _rate(path)
+        fps = min(max(own, Fraction(slowest)), Fraction(fastest))
         with video_stream(path) as (container, stream):
             stream.thread_type = "AUTO"
+            stream.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}
+            if max(stream.width, stream.height) > MAX_SIDE:
+                raise VideoError(
+                    f"{path}: {stream.width}x{stream.height} is over {MAX_SIDE} pixels a side"
+                )
             converter = FrameConverter(path, _pixel_aspect(path, stream), max_side)
             decoded = _decoded(container, stream, converter, part_s)
             first = next(decoded, None)
             if first is None:
                 raise VideoError(f"{path}: holds no frame that can be decoded")
             width, height = converter.size
-            info = VideoInfo(width, height, fps, stream.frames, converter.decoded_size)
+            info = VideoInfo(width, height, fps, stream.frames, converter.decoded_size, own)
             yield info, at_constant_rate(chain([first], decoded), fps)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{path}: cannot be read as video ({error})") from error
@@ -212,9 +220,7 @@ def _decoded(
 ) -> Iterator[Timed]:
     start_s, end_s = part_s or (0.0, math.inf)
     origin_s = (stream.start_time or 0) * stream.time_base
-    if start_s > 0:
-        container.seek(int((origin_s + start_s) / stream.time_base), stream=stream)
-    for frame in container.decode(stream):
+    for frame in _frames_from(container, stream, origin_s + start_s):
         converter.check(frame)
         time_s = None if frame.pts is None else Fraction(frame.pts * frame.time_base)
         since_s = math.inf if time_s is None else float(time_s - origin_s)
@@ -227,6 +233,31 @@ def _decoded(
             Fraction((frame.duration or 0) * frame.time_base) if frame.time_base else Fraction(0),
             partial(converter.picture, frame),
         )
+
+
+def _frames_from(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
+    """Decoded frames from the key frame before ``start_s`` on, or from the file's beginning."""
+    if start_s > (stream.start_time or 0) * stream.time_base + _TIME_TOLERANCE_S:
+        container.seek(int(start_s / stream.time_base), stream=stream)
+        frames = _frames(container, stream)
+        first = next(frames, None)
+        if first is not None and (first.time is None or first.time <= start_s):
+            yield first
+            yield from frames
+            return
+        container.seek(0)  # a file without an index was met behind its key frame
+    yield from _frames(container, stream)
+
+
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames. FFmpeg's own VP8 and VP9 leave out the alpha that a WebM file may have."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if name is None or stream.metadata.get("alpha_mode") != "1":
+        yield from container.decode(stream)
+        return
+    context: Any = av.CodecContext.create(name, "r")
+    for packet in container.demux(stream):
+        yield from context.decode(packet if packet.size else None)
 
 
 def _pixel_aspect(path: Path, stream: Any) -> Fraction:

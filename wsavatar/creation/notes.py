@@ -1,0 +1,65 @@
+"""What a user should know of a new avatar, in one sentence each. Pure arithmetic on points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from wsavatar.creation.calm import Part, mouth_opening
+from wsavatar.landmarks.base import Face
+
+__all__ = ["clock", "face_notes", "part_note"]
+
+_SMALL_MOUTH = 40  # pixels: below, what the model draws is visibly softer than the picture
+_OPEN_MOUTH = 0.12
+_UNSURE = 0.5
+_TURNED = 3.0  # one side of the face is so many times as wide as the other: about 45 degrees
+_WHOLE_SLACK_S = 0.5
+
+
+def clock(seconds: float) -> str:
+    """A time as minutes and seconds: "1:02.5"."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 600}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def part_note(part: Part, total_s: float) -> str:
+    """Which part was taken of a video of ``total_s``; "" if it is the whole and at rest."""
+    is_whole = part.end_s - part.start_s > total_s - _WHOLE_SLACK_S
+    taken = f"Took {clock(part.start_s)} to {clock(part.end_s)} of {clock(total_s)}"
+    if part.talks:
+        return ("The mouth moves" if is_whole else f"{taken}: the mouth moves") + (
+            " throughout; a video in which it is at rest looks better between sentences."
+        )
+    return "" if is_whole else f"{taken}: the mouth and the head are calmest there."
+
+
+def face_notes(face: Face, width: int, height: int) -> Iterator[str]:
+    """Of the face as it is seen first, in a picture of that size."""
+    points = face.points
+    mouth = float(np.ptp(points[48:60, 0]))
+    if mouth < _SMALL_MOUTH:
+        yield (
+            f"The mouth is only {mouth:.0f} pixels wide and will look soft; "
+            "take a picture in which the face is larger."
+        )
+    if _asymmetry(points) > _TURNED:
+        yield "The face is turned far to the side; one that looks at the camera speaks better."
+    if (points < 0).any() or (points > [width, height]).any():
+        yield "The face reaches out of the picture; one that is wholly in it speaks better."
+    if face.score < _UNSURE:
+        yield (
+            "The face is hard to see, or something is in front of it; check how it speaks, "
+            "or take a picture without."
+        )
+    if float(mouth_opening(points)) > _OPEN_MOUTH:
+        yield "The mouth is open; a picture in which it is closed looks better in silence."
+
+
+def _asymmetry(points: np.ndarray) -> float:
+    """The wider side of the face over the narrower, from the nose's bridge."""
+    bridge = points[27:31, 0].mean()
+    left, right = bridge - points[0:9, 0].min(), points[8:17, 0].max() - bridge
+    narrow, wide = sorted((float(left), float(right)))
+    return wide / max(narrow, 1.0)
