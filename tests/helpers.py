@@ -50,6 +50,7 @@ from wsavatar.render.load import Capacity
 from wsavatar.serve.server import AvatarServer
 from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.speech.chunker import Chunker, FeatureGrid
+from wsavatar.videos.jobs import VideoJobs
 
 GRID = FeatureGrid()
 
@@ -368,6 +369,19 @@ class Dialogues:
         return dialogue
 
 
+class ToneVoice:
+    """Says every phrase as half a second of tone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def for_response(self) -> ToneVoice:
+        return self
+
+    async def speak(self, text: str) -> AsyncIterator[np.ndarray]:
+        yield tone(0.5, 330)
+
+
 class FakeSpeech:
     """Engines that are there, and named."""
 
@@ -381,6 +395,9 @@ class FakeSpeech:
     def status(self) -> list[EngineStatus]:
         return [EngineStatus("asr", "a good ear"), EngineStatus("llm", "a clever model")]
 
+    def voice(self, name: str = "") -> ToneVoice:
+        return ToneVoice(name)
+
     def voice_list(self) -> VoiceList:
         return VoiceList((VoiceInfo("coral", "Coral", "en-US", "openai"),), complete=False)
 
@@ -392,6 +409,7 @@ def fake_engine(
     speech: FakeSpeech | None = None,
     maker: AvatarMaker | None = None,
     dropped: DroppedFiles | None = None,
+    videos: VideoJobs | None = None,
 ) -> Engine:
     return Engine(
         face or FakeRenderer(),
@@ -399,6 +417,7 @@ def fake_engine(
         create_dialogue or Dialogues().create,
         speech,
         maker,
+        videos,
         dropped,
     )
 

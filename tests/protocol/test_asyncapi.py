@@ -33,7 +33,10 @@ NEEDS_A_FILE = {  # `tests.serve.test_avatar_making` has them all
     for kind in event_types("sendServerEvent")
     if kind.startswith(("avatar.create", "avatar.l"))
 }
-RARE = NEEDS_OVERLOAD | NEEDS_A_LOSS | NEEDS_A_FILE
+NEEDS_VIDEOS = {  # `tests.serve.test_videos` has them all
+    kind for kind in event_types("sendServerEvent") if kind.startswith("avatar.render")
+}
+RARE = NEEDS_OVERLOAD | NEEDS_A_LOSS | NEEDS_A_FILE | NEEDS_VIDEOS
 
 
 async def say(to: Client, kind: str, **fields: Any) -> None:

@@ -13,6 +13,7 @@ from .sections import (
     ServerSettings,
     TtsSettings,
     UpstreamSettings,
+    VideoSettings,
 )
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Settings",
     "TtsSettings",
     "UpstreamSettings",
+    "VideoSettings",
     "find_config",
     "load_settings",
     "parse_override",

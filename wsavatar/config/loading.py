@@ -38,6 +38,7 @@ from .sections import (
     ServerSettings,
     TtsSettings,
     UpstreamSettings,
+    VideoSettings,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     render: RenderSettings = RenderSettings()
     avatars: AvatarSettings = AvatarSettings()
+    videos: VideoSettings = VideoSettings()
     dialogue: DialogueSettings = DialogueSettings()
     asr: AsrSettings = AsrSettings()
     llm: LlmSettings = LlmSettings()

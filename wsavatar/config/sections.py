@@ -21,6 +21,7 @@ __all__ = [
     "ServerSettings",
     "TtsSettings",
     "UpstreamSettings",
+    "VideoSettings",
 ]
 
 Mode = Literal["mirror", "parrot", "chat", "upstream"]
@@ -170,6 +171,24 @@ class AvatarSettings(_Section):
     detail: bool = True
     """Store the detail that the model's VAE loses of each face (pores, hair, edges), and add it
     where the mouth does not move; 26 MB of memory for 8 s."""
+
+
+class VideoSettings(_Section):
+    """Videos that clients order over the WebSocket (``avatar.render``)."""
+
+    enabled: bool = True
+    parallel: Annotated[int, Field(ge=1, le=16)] = 1
+    """Videos that are made at the same time. Live sessions come first."""
+    max_waiting: Annotated[int, Field(ge=0, le=1000)] = 8
+    """Videos that wait for their turn; more are refused."""
+    max_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    """Longest video."""
+    keep_s: Annotated[float, Field(gt=0)] = 3600.0
+    """How long a finished video can be fetched."""
+    disk_mb: Annotated[int, Field(ge=1)] = 1024
+    """Disk for finished videos, in 1024 * 1024 bytes; the oldest are deleted first."""
+    directory: Path | None = None
+    """Where they are kept, in a folder of their own; None: the system's for temporary files."""
 
 
 class DialogueSettings(_Section):

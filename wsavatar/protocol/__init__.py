@@ -47,6 +47,7 @@ Client events
 ``avatar.rename``                   ours: ``avatar_id``, ``name``
 ``avatar.delete``                   ours: ``avatar_id``
 ``avatar.list``                     ours: asks for ``avatar.list.updated``
+``avatar.render``                   ours: make a video (see below); ``.cancel``
 ==================================  ==============================================================
 
 A binary message from the client is ``input_audio_buffer.append`` without the base64: raw samples in
@@ -176,6 +177,27 @@ client: ``avatar.create.cancel``    ``upload_id``: give it up, at any time
 After ``avatar.create.ready`` exactly one of ``avatar.created`` and ``avatar.create.failed`` comes.
 The end of the session is a cancel; a session that goes on over another connection keeps its upload.
 Only avatars that were made so can be renamed and deleted.
+
+Making a video
+--------------
+Where the server allows it, a client has videos made, several at a time, beside the conversation.
+
+==================================  ==============================================================
+client: ``avatar.render``           ``text``, or ``item_id`` of a user's item with audio; optional
+                                    ``avatar`` and ``voice`` (else the session's), ``format``
+                                    ("mp4", "webm")
+``avatar.render.created``           ``render_id``
+``avatar.render.progress``          ``render_id``, ``frames_done``, ``frames_total`` (null: unknown,
+                                    before the text was spoken)
+``avatar.render.done``              ``render_id``, ``url`` (for HTTP GET on this port, relative to
+                                    its root), ``bytes``, ``frames``, ``duration_ms``,
+                                    ``expires_in_s``
+``avatar.render.failed``            ``render_id``, ``error`` (``type``, ``code``, ``message``)
+client: ``avatar.render.cancel``    ``render_id``: give it up; ``failed`` with ``cancelled`` answers
+==================================  ==============================================================
+
+After ``avatar.render.created`` exactly one of ``done`` and ``failed`` comes. The end of the session
+is a cancel; finished videos stay until they expire.
 
 Session
 -------

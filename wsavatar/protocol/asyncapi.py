@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from wsavatar import __version__
-from wsavatar.protocol import avatar_events, response_events, server_events
+from wsavatar.protocol import avatar_events, response_events, server_events, video_events
 from wsavatar.protocol import client_events as client
 
 __all__ = ["describe"]
@@ -92,7 +92,7 @@ def _server_events() -> list[type[BaseModel]]:
     """Every model that names an event: one whose ``type`` is fixed."""
     named = [
         getattr(module, name)
-        for module in (server_events, response_events, avatar_events)
+        for module in (server_events, response_events, avatar_events, video_events)
         for name in module.__all__
     ]
     return [

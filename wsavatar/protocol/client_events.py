@@ -27,6 +27,7 @@ from .items import ConversationItem
 from .responses import ResponseParams
 from .session_config import SessionConfig
 from .validation import protocol_error
+from .video_events import AvatarRender, AvatarRenderCancel
 
 __all__ = [
     "MAX_DEPTH",
@@ -179,6 +180,8 @@ ClientEvent = (
     | AvatarRename
     | AvatarDelete
     | AvatarList
+    | AvatarRender
+    | AvatarRenderCancel
 )
 
 # The union's discriminator, spelt out so that an unknown type gets its own error.

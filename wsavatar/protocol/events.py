@@ -15,6 +15,7 @@ from . import responses as _responses
 from . import server_events as _server
 from . import session_config as _session
 from . import tools as _tools
+from . import video_events as _video
 from .avatar_events import *  # noqa: F403
 from .client_events import *  # noqa: F403
 from .errors import ErrorType, ProtocolError
@@ -24,7 +25,8 @@ from .responses import *  # noqa: F403
 from .server_events import *  # noqa: F403
 from .session_config import *  # noqa: F403
 from .tools import *  # noqa: F403
+from .video_events import *  # noqa: F403
 
 __all__ = ["ErrorType", "ProtocolError"]
 __all__ += _avatar.__all__ + _client.__all__ + _items.__all__ + _responses.__all__ + _server.__all__
-__all__ += _response_events.__all__ + _session.__all__ + _tools.__all__
+__all__ += _response_events.__all__ + _session.__all__ + _tools.__all__ + _video.__all__

@@ -12,6 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from wsavatar.render.remote.device_process import Loaded
     from wsavatar.render.remote.processes import ProcessWorker
     from wsavatar.render.worker import Post
+    from wsavatar.videos.jobs import VideoJobs
 
 __all__ = [
     "configured_devices",
@@ -74,18 +76,32 @@ def load_engine(
     engines = Engines(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if works_in_processes(settings):
-        renderer, avatars = _in_processes(settings, progress, prepared)
-        return Engine(renderer, avatars, partial(create, engines), engines)
+        pool, files = _in_processes(settings, progress, prepared)
+        videos = _video_jobs(settings, pool, files)
+        return Engine(pool, files, partial(create, engines), engines, videos=videos)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
     models = load_models(settings, progress)
     store = AvatarStore(settings.avatars, models[0])
     default = _prepare_avatars(store, progress, prepared)
+    pool = open_pool(settings, models, [default])
     return Engine(
-        renderer=open_pool(settings, models, [default]),
+        renderer=pool,
         avatars=store,
         create_dialogue=partial(create, engines),
         speech=engines,
+        videos=_video_jobs(settings, pool, store),
     )
+
+
+def _video_jobs(
+    settings: Settings, pool: FacePool, avatars: AvatarStore | RemoteAvatars
+) -> VideoJobs | None:
+    from wsavatar.videos.jobs import VideoJobs
+    from wsavatar.videos.maker import VideoMaker
+
+    if not settings.videos.enabled:
+        return None
+    return VideoJobs(settings.videos, VideoMaker(pool, avatars, Fraction(settings.render.fps)))
 
 
 def _in_processes(

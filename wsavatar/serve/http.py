@@ -39,6 +39,7 @@ _CONTENT_TYPES = {
     ".webp": "image/webp",
     ".ico": "image/x-icon",
     ".mp4": "video/mp4",
+    ".webm": "video/webm",
     ".wav": "audio/wav",
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",

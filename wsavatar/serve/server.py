@@ -168,6 +168,8 @@ class AvatarServer:
         if self._engine is not None:
             if self._engine.maker is not None:
                 await self._engine.maker.close()
+            if self._engine.videos is not None:
+                await self._engine.videos.close()
             await self._engine.renderer.close()
             if self._engine.speech is not None:
                 await self._engine.speech.close()

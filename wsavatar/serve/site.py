@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,23 @@ def build_site(
             "/api/stats": lambda: json_reply(metrics.snapshot()),
             "/asyncapi.json": lambda: json_reply(describe()),
         },
-        files={"/api/avatars": avatars.listing, "/avatars/": avatars.file},
+        files={
+            "/api/avatars": avatars.listing,
+            "/avatars/": avatars.file,
+            "/videos/": partial(_video, engine),
+        },
         origins=settings.server.allowed_origins,
     )
+
+
+def _video(engine: Callable[[], Engine | None], path: str, headers: Mapping[str, str]) -> Reply:
+    """``/videos/<name>``: a finished video, whose name only its client knows."""
+    loaded = engine()
+    videos = loaded.videos if loaded is not None else None
+    file = videos.find(path.removeprefix("/videos/")) if videos is not None else None
+    if file is None:
+        raise NotFound("no such video: it has expired, or there never was one")
+    return file_reply(file, headers)
 
 
 class AvatarFiles:

@@ -18,11 +18,12 @@ from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.config import Mode
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.engine import EngineStatus
-from wsavatar.dialogue.tts import VoiceList
+from wsavatar.dialogue.tts import Voice, VoiceList
 from wsavatar.faces.base import Chunk, Progress, SpeechChunker
 from wsavatar.media.pictures import Pictures
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
+from wsavatar.videos.jobs import VideoJobs
 
 __all__ = ["AvatarInfo", "AvatarSummary", "Avatars", "Engine", "Renderer", "FrameStream"]
 
@@ -77,6 +78,9 @@ class SpeechEngines(Protocol):
 
     def status(self) -> Sequence[EngineStatus]: ...
 
+    def voice(self, name: str = "") -> Voice:
+        """The configured voice, or one by its name. Raises VoiceError."""
+
     def voice_list(self) -> VoiceList:
         """The voices to choose, as far as they are known now. Called on the event loop."""
 
@@ -121,5 +125,7 @@ class Engine:
     speech: SpeechEngines | None = None
     maker: AvatarMaker | None = None
     """Makes avatars while the server runs; None: it does not."""
+    videos: VideoJobs | None = None
+    """Makes videos that clients order; None: it does not."""
     dropped: DroppedFiles | None = None
     """Makes avatars of files that are put into the avatars' directories."""

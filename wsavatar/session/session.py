@@ -44,6 +44,7 @@ from wsavatar.session.selection import Selection
 from wsavatar.session.timeline import IdleClock
 from wsavatar.session.transcription import Transcription
 from wsavatar.session.user_items import UserItems
+from wsavatar.session.video_orders import VideoOrders
 
 __all__ = ["Session"]
 
@@ -86,6 +87,7 @@ class Session:
             is_allowed=may_change_avatars,
             clock=clock,
         )
+        self._videos = VideoOrders(self._downlink, engine, settings.tts.voice, clock=clock)
         self._conversation = Conversation()
         self._inbox = Inbox(int(settings.audio.max_buffer_s * _WIDEST_SAMPLE_RATE))
         self._deps = Dependencies(
@@ -193,6 +195,7 @@ class Session:
         """End the session: free the renderer, stop the dialogue."""
         if self._response is not None:
             self._response.abandon()
+        await self._videos.close()
         if not hasattr(self, "_dialogue"):
             return
         try:
@@ -270,6 +273,10 @@ class Session:
                 self._cancel_for_client(event.response_id, done=pending.done or expected)
             case wire.AvatarSpeak():
                 await self._speak(event.text, revoked=pending.revoked)
+            case wire.AvatarRender() | wire.AvatarRenderCancel():
+                self._use_extension()
+                voice = self._config.audio.output.voice or ""
+                self._videos.handle(event, self._conversation, self._avatar.id, voice)
             case wire.AvatarPlayback() | wire.AvatarRequestEvent():
                 pass  # handled in `receive`
             case _:

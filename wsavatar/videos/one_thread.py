@@ -1,4 +1,4 @@
-"""A thread for the blocking calls on one file: one at a time, in order.
+"""A thread of low priority for the blocking calls on one file: one at a time, in order.
 
 Where a caller is cancelled its call goes on, and the next one waits for it, such as that which
 closes the file.
@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from wsavatar.machine import yield_to_others
+
 __all__ = ["OneThread", "iterated"]
 
 Result = TypeVar("Result")
@@ -20,7 +22,7 @@ class OneThread:
     """``call`` runs a function there; ``close`` lets the thread end after the last one."""
 
     def __init__(self, name: str) -> None:
-        self._executor = ThreadPoolExecutor(1, name)
+        self._executor = ThreadPoolExecutor(1, name, initializer=yield_to_others)
 
     async def call(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)

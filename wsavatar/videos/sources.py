@@ -19,7 +19,14 @@ from wsavatar.media.audio_file import AudioFile
 from wsavatar.media.video_kinds import SoundFormat
 from wsavatar.videos.one_thread import OneThread, iterated
 
-__all__ = ["MAX_TEXT_CHARS", "FileSource", "SoundSource", "TextSource", "at_rate"]
+__all__ = [
+    "MAX_TEXT_CHARS",
+    "FileSource",
+    "SamplesSource",
+    "SoundSource",
+    "TextSource",
+    "at_rate",
+]
 
 MAX_TEXT_CHARS = 100_000
 """About two hours of speech."""
@@ -69,6 +76,18 @@ class FileSource:
                 waiting = []
         if waiting:
             yield np.concatenate(waiting)
+
+
+class SamplesSource:
+    """Sound in memory: float32 mono [n]."""
+
+    def __init__(self, samples: np.ndarray, sample_rate: int) -> None:
+        self._samples = samples
+        self.form = SoundFormat(sample_rate, 1)
+        self.seconds: Fraction | None = Fraction(len(samples), sample_rate)
+
+    async def pieces(self) -> AsyncGenerator[np.ndarray, None]:
+        yield self._samples[:, None]
 
 
 class TextSource:

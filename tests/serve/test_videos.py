@@ -1,0 +1,171 @@
+"""Videos ordered over the WebSocket and fetched over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import http.client
+from collections.abc import AsyncIterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from tests.fake_model import FakeModel, make_avatar
+from tests.helpers import Client, FakeAvatars, FakeSpeech, client, fake_engine, running, tone
+from wsavatar.config import RenderSettings, VideoSettings
+from wsavatar.media.audio import encode
+from wsavatar.render.pool import FacePool
+from wsavatar.serve.server import AvatarServer
+from wsavatar.videos.jobs import VideoJobs
+from wsavatar.videos.maker import VideoMaker
+
+LONG = "Hello there, and welcome. " * 5 + "Now the other half of it follows, as long as that. " * 2
+"""A text that is said as three phrases."""
+
+
+@contextlib.asynccontextmanager
+async def server(
+    tmp_path: Path, model: FakeModel | None = None, **limits: Any
+) -> AsyncIterator[AvatarServer]:
+    """A server with a real renderer of a model that draws numbers."""
+    pool, avatars = FacePool([model or FakeModel()], RenderSettings()), FakeAvatars(make_avatar())
+    maker = VideoMaker(pool, avatars, Fraction(25))
+    videos = VideoJobs(VideoSettings(directory=tmp_path, **limits), maker)
+    engine = fake_engine(face=pool, avatars=avatars, speech=FakeSpeech(), videos=videos)
+    async with running(engine) as started:
+        yield started
+
+
+async def fetch(server: AvatarServer, path: str, **headers: str) -> tuple[int, str, bytes]:
+    def get() -> tuple[int, str, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", path, headers=headers)
+        reply = connection.getresponse()
+        return reply.status, reply.getheader("Content-Type", ""), reply.read()
+
+    return await asyncio.to_thread(get)
+
+
+def frames_of(data: bytes, path: Path) -> int:
+    path.write_bytes(data)
+    with av.open(str(path)) as file:
+        return len(list(file.decode(video=0)))
+
+
+async def render(me: Client, **order: Any) -> dict[str, Any]:
+    await me.send("avatar.render", **order)
+    return await me.until("avatar.render.done", 30)
+
+
+async def test_a_text_becomes_a_video_to_fetch(tmp_path: Path) -> None:
+    """Progress, then a URL: frames and length are as told, and parts can be asked for."""
+    async with server(tmp_path) as started, client(started) as me:
+        done = await render(me, text=LONG)
+        (created,) = me.events("avatar.render.created")
+        progress = me.events("avatar.render.progress")
+        assert {one["render_id"] for one in progress} == {created["render_id"]}
+        assert done["duration_ms"] == 1500 and done["frames"] == 38
+        status, kind, data = await fetch(started, "/" + done["url"])
+        assert (status, kind, len(data)) == (200, "video/mp4", done["bytes"])
+        assert frames_of(data, tmp_path / "got.mp4") == 38
+        part = await fetch(started, "/" + done["url"], Range="bytes=4-7")
+        assert part == (206, "video/mp4", b"ftyp")
+
+
+async def test_the_users_audio_becomes_a_video(tmp_path: Path) -> None:
+    """An item with audio is the sound, at its own rate; here as a WebM."""
+    async with server(tmp_path) as started, client(started) as me:
+        audio = base64.b64encode(encode(tone(0.5, 200), "audio/pcm")).decode()
+        item = {
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_audio", "audio": audio}],
+        }
+        await me.send("conversation.item.create", item=item)
+        added = await me.until("conversation.item.added")
+        done = await render(me, item_id=added["item"]["id"], format="webm")
+        status, kind, data = await fetch(started, "/" + done["url"])
+        assert (status, kind) == (200, "video/webm")
+        assert frames_of(data, tmp_path / "got.webm") == done["frames"] == 13
+
+
+@pytest.mark.parametrize(
+    ("order", "code"),
+    [
+        ({}, "invalid_value"),
+        ({"text": "a", "item_id": "b"}, "invalid_value"),
+        ({"text": "…"}, "nothing_to_say"),
+        ({"item_id": "nothing"}, "item_not_found"),
+        ({"text": "a", "format": "avi"}, "invalid_value"),
+    ],
+)
+async def test_orders_that_make_no_sense_are_refused(
+    tmp_path: Path, order: dict[str, str], code: str
+) -> None:
+    """With an error of the client's event; the session goes on."""
+    async with server(tmp_path) as started, client(started) as me:
+        await me.send("avatar.render", event_id="mine", **order)
+        error = await me.error()
+        assert error["event_id"] == "mine"
+        assert error["code"] == code, error
+        await render(me, text="Hello.")
+
+
+async def test_what_cannot_be_made_is_said(tmp_path: Path) -> None:
+    """An avatar that is not there, and a text that is too long to say."""
+    async with server(tmp_path, max_s=0.6) as started, client(started) as me:
+        for order, code in [
+            ({"text": "Hello.", "avatar": "nobody"}, "avatar_not_found"),
+            ({"text": LONG}, "video_too_long"),
+        ]:
+            await me.send("avatar.render", **order)
+            failed = await me.until("avatar.render.failed")
+            assert failed["error"]["code"] == code
+        assert list_files(tmp_path) == []
+
+
+def list_files(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_orders_end_with_a_cancel_and_with_their_session(tmp_path: Path) -> None:
+    """Nothing is left of them, in the renderer and on the disk; a session has a limit of orders."""
+    model = FakeModel()
+    async with server(tmp_path, model) as started:
+        model.gate.clear()
+        async with client(started) as me:
+            for _ in range(5):
+                await me.send("avatar.render", text="Hello.")
+            assert (await me.error())["code"] == "videos_busy"
+            first = me.events("avatar.render.created")[0]["render_id"]
+            await me.send("avatar.render.cancel", render_id=first)
+            failed = await me.until("avatar.render.failed")
+            assert (failed["render_id"], failed["error"]["code"]) == (first, "cancelled")
+            await me.send("avatar.render.cancel", render_id=first)
+            assert (await me.error())["code"] == "render_not_found"
+        engine = started.engine
+        assert engine is not None
+        async with asyncio.timeout(10):
+            while engine.renderer.stats()["streams"] or list_files(tmp_path):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        model.gate.set()
+    assert list_files(tmp_path) == []
+
+
+async def test_unknown_videos_are_not_found(tmp_path: Path) -> None:
+    """Neither a guess, nor a path out of the folder, nor a file that is being written."""
+    async with server(tmp_path) as started:
+        for path in ("/videos/", "/videos/abc.mp4", "/videos/..%2f..%2fetc/passwd"):
+            assert (await fetch(started, path))[0] == 404
+
+
+async def test_a_server_without_videos_says_so(tmp_path: Path) -> None:
+    """`videos.enabled` false: the event is refused, and no video is found."""
+    async with running(fake_engine(speech=FakeSpeech())) as started, client(started) as me:
+        await me.send("avatar.render", text="Hello.")
+        assert (await me.error())["code"] == "unsupported_event"
+        assert (await fetch(started, "/videos/abc.mp4"))[0] == 404
