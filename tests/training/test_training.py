@@ -37,8 +37,8 @@ from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.networks import TOP, Networks
-from wsavatar.training.synthesis import MARGIN, crop_box
-from wsavatar.training.synthetic_people import BUNDLED, idle_motion
+from wsavatar.training.synthesis import MARGIN, Speech, crop_box
+from wsavatar.training.synthetic_people import BUNDLED, idle_motion, turned
 from wsavatar.training.train import amounts
 
 VISEMES = {
@@ -429,3 +429,22 @@ def test_idle_motion_blinks_and_never_moves_the_mouth() -> None:
         turns = np.array([m[1] for m in motion])
         assert 0.5 < np.ptp(turns, axis=0).max() < 15
         assert np.abs(np.diff(turns, axis=0)).max() < 0.5  # degrees a frame: no jerk
+
+
+def test_some_sources_have_an_open_mouth(tmp_path: Path) -> None:
+    """About a third of the references speak a little, so that a talking source does not leak."""
+    clip = dict(
+        clip="a", seconds=4.0, voice="v", split="train", labelled=True, segments=[["AA", 0, 4]]
+    )
+    (tmp_path / "clips.json").write_text(json.dumps([clip]))
+    speech = Speech(tmp_path, VISEMES, ("train",))
+    rng = np.random.default_rng(5)
+    opened = np.array([speech.source(rng).get("jawOpen", 0.0) for _ in range(300)])
+    assert 0.2 < (opened > 0.01).mean() < 0.45
+    assert opened.max() <= VISEMES["AA"]["jawOpen"] + 1e-6
+
+
+def test_a_turned_head_keeps_its_moment() -> None:
+    """Only the yaw changes."""
+    upper, pose, shift = moment = idle_motion(1, 3)[2]
+    assert turned(moment, 30) == (upper, (pose[0], pose[1] + 30, pose[2]), shift)

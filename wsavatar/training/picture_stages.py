@@ -27,12 +27,13 @@ def train_vae(
     crops: Crops,
     seconds: float,
     batch: int,
+    rate: float,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> None:
     """Reconstruct the lower rows, with a small penalty on the size of latents."""
     device = crops.targets.device
     trainer = Trainer(
-        [dict(params=list(networks.vae.parameters()), lr=1.5e-3)], [(ema.vae, networks.vae)]
+        [dict(params=list(networks.vae.parameters()), lr=rate)], [(ema.vae, networks.vae)]
     )
 
     def step(pixels: Tensor, weight: Tensor) -> Tensor:

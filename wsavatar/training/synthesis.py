@@ -5,8 +5,9 @@ that offers ``Renderer``, ``Head``, ``VIS``, ``LIGHTS``, ``LM``, ``deform`` and 
 The speech is a corpus folder: ``clips.json`` (clip, split, labelled, seconds, segments) beside
 ``audio/*.ogg``.
 
-A shard is one person: ``references`` (the mouth at rest) and ``targets`` (the same instant, the
-mouth speaking), cropped by the model's own box, and the clip and time that each target shows.
+A shard is one person: ``references`` (the mouth at rest or, for a share, open, as some sources
+are) and ``targets`` (the same instant, the mouth speaking), cropped by the model's own box, and the
+clip and time that each target shows. Most people of shards have a random look (`looks`).
 
     python -m wsavatar.training.synthesis shards --renderer DIR --corpus DIR --out DIR --seconds 240
     python -m wsavatar.training.synthesis clips  --renderer DIR --corpus DIR --out DIR
@@ -30,9 +31,16 @@ import cv2
 import numpy as np
 
 from wsavatar.media.audio_file import read_audio
+from wsavatar.training import looks
 from wsavatar.training.clips import Clip, save_clip
 from wsavatar.training.mouth import mouth_controls
-from wsavatar.training.synthetic_people import BUNDLED, Person, idle_motion, random_motion
+from wsavatar.training.synthetic_people import (
+    BUNDLED,
+    Person,
+    idle_motion,
+    random_motion,
+    turned,
+)
 
 __all__ = ["HeadRenderer", "crop_box", "main"]
 
@@ -41,6 +49,8 @@ MARGIN = 0.10
 FPS = 25
 VIEW = 352  # pixels of the close-up used for training: the scale of a 512-pixel portrait
 PORTRAIT_FOV, PORTRAIT = 23.5, 512
+DRESSED = 0.8  # share of the random people that have a look
+OPEN_SOURCE = 0.35  # share of references whose mouth is not at rest
 _LICENSE = "Synthetic: a random sample of a face model (ICT-FaceKit, MIT); no real person."
 
 
@@ -100,8 +110,11 @@ class HeadRenderer:
 
         self.heads.deform = deform
 
-    def set_person(self, person: Person | int, *, detail: bool = False) -> None:
-        """Load a bundled person, or a random one by seed."""
+    def set_person(
+        self, person: Person | int, *, detail: bool = False, dressed: bool = False
+    ) -> None:
+        """Load a bundled person, or a random one by seed; ``dressed``: with a random look."""
+        look = None
         if isinstance(person, Person):
             head, uniforms = dict(person.head), person.uniforms
             self.light = self.heads.LIGHTS[person.light]
@@ -112,11 +125,17 @@ class HeadRenderer:
             tone = float(np.mean(head["skin"])) / 255
             tooth = np.array([0.82, 0.79, 0.72]) * rng.uniform(0.88, 1.04)
             uniforms = dict(toothc=tuple(tooth), oil=0.5 if tone < 0.5 else 0.8)
+            if dressed:
+                look = looks.random_look(np.random.default_rng((person, 1)), head)
+                head |= look.head
+                self.light = look.light or self.light
         strands = None if detail else 4000
         self.person = self.heads.Head(
             self.renderer, tex=2048 if detail else 1024, nstrand=strands, **head
         )
         self.person.uni.update(uniforms)
+        if look is not None:
+            looks.apply(self.heads, self.renderer, self.person, look, detail=detail)
 
     def render(
         self,
@@ -176,6 +195,17 @@ class Speech:
         mouth = dict(zip(names, map(float, weights[0]), strict=True))
         return clip["clip"], t, mouth
 
+    def source(self, rng: np.random.Generator) -> dict[str, float]:
+        """The mouth of a reference: at rest, or a share of a spoken one."""
+        rest: dict[str, float] = self.visemes["SIL"]
+        if rng.uniform() >= OPEN_SOURCE:
+            return rest
+        spoken, share = self.moment(rng)[2], float(rng.uniform(0.2, 1.0))
+        return {
+            name: (1 - share) * rest.get(name, 0.0) + share * spoken.get(name, 0.0)
+            for name in rest.keys() | spoken.keys()
+        }
+
     def track(self, clip: dict[str, Any], count: int) -> tuple[list[dict[str, float]], np.ndarray]:
         """A clip's frames: mouth controls at the frames' middles, and which are bilabials."""
         times = (np.arange(count) + 0.5) / FPS
@@ -193,7 +223,8 @@ def _write_shard(
 ) -> None:
     bundled = isinstance(person, Person)
     rng = np.random.default_rng(zlib.crc32(out.name.encode()))
-    renderer.set_person(person)
+    dressed = not bundled and rng.uniform() < DRESSED
+    renderer.set_person(person, dressed=dressed)
     motions = idle_motion(person.motion_seed, 225) if isinstance(person, Person) else []
     refs, targets, ref_index, lips, moments_shown, boxes = [], [], [], [], [], []
     for k in range(moments):
@@ -201,7 +232,10 @@ def _write_shard(
         camera = dict(renderer.camera)
         if not bundled:
             camera["fov"] *= float(rng.uniform(0.88, 1.15))
-        rest, points = renderer.render(renderer.heads.VIS["SIL"], motion, camera)
+            if rng.uniform() < 0.4:
+                motion = turned(motion, float(rng.uniform(-45, 45)))
+        source = renderer.heads.VIS["SIL"] if bundled else speech.source(rng)
+        rest, points = renderer.render(source, motion, camera)
         box = crop_box(points)
         jitter = rng.integers(-2, 3, 4) if not bundled else np.zeros(4, int)
         x1, y1, x2, y2 = (int(b + j) for b, j in zip(box, jitter, strict=True))
@@ -290,7 +324,8 @@ def clips(args: argparse.Namespace) -> None:
 
 def _clip_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
     cv2.setNumThreads(1)
-    people: list[Person | int] = [*BUNDLED, *range(args.first_seed, args.first_seed + args.unseen)]
+    people: list[Person | int] = [] if args.no_bundled else [*BUNDLED]
+    people += range(args.first_seed, args.first_seed + args.unseen)
     if worker >= len(people):
         return
     renderer = HeadRenderer(args.renderer, PORTRAIT, closeup=False)
@@ -303,9 +338,11 @@ def _clip_worker(args: argparse.Namespace, worker: int, workers: int) -> None:
         wanted = {args.out / f"{name}-{k}.npz": said for k, said in enumerate(spoken)}
         missing = {path: said for path, said in wanted.items() if not path.exists()}
         if missing:
-            renderer.set_person(person, detail=True)
+            renderer.set_person(person, detail=True, dressed=args.looks)
         for path, said in missing.items():
-            clip = _render_clip(renderer, person, path.stem, speech, said, args.corpus)
+            clip = _render_clip(
+                renderer, person, path.stem, speech, said, args.corpus, varied=args.looks
+            )
             save_clip(path, clip)
             print(f"{clip.name}: {clip.clip} ({clip.voice}), {len(clip.rest)} frames", flush=True)
 
@@ -334,15 +371,26 @@ def _render_clip(
     speech: Speech,
     said: dict[str, Any],
     corpus: Path,
+    *,
+    varied: bool = False,
 ) -> Clip:
-    """Render the person at rest and speaking, with the same motion."""
+    """Render the person at rest and speaking, with the same motion.
+
+    ``varied``: a random person's head may be turned and the mouth of the source open.
+    """
     track = read_audio(corpus / "audio" / f"{said['clip']}.ogg")
     audio, rate = track.samples[:, 0], track.sample_rate
     count = -(-len(audio) * FPS // rate)
     seed = person.motion_seed if isinstance(person, Person) else person
     motions = idle_motion(seed, max(225, count))[:count]
     mouths, closed = speech.track(said, count)
-    rest = [renderer.render(renderer.heads.VIS["SIL"], motion) for motion in motions]
+    source = renderer.heads.VIS["SIL"]
+    if varied and not isinstance(person, Person):
+        rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
+        angle = float(rng.uniform(-40, 40))
+        motions = [turned(motion, angle) for motion in motions]
+        source = speech.source(rng)
+    rest = [renderer.render(source, motion) for motion in motions]
     truth = [renderer.render(*moment) for moment in zip(mouths, motions, strict=True)]
     return Clip(
         name=name,
@@ -420,6 +468,12 @@ def main() -> None:
             sub.add_argument("--unseen", type=int, default=8, help="identities never trained on")
             sub.add_argument("--only-bundled", dest="unseen", action="store_const", const=0)
             sub.add_argument("--clips", type=int, default=2, help="clips per identity")
+            sub.add_argument("--no-bundled", action="store_true", help="unseen identities alone")
+            sub.add_argument(
+                "--looks",
+                action="store_true",
+                help="unseen identities have random looks, turned heads and open mouths",
+            )
             sub.add_argument("--longest", type=float, default=8, help="seconds a clip may last")
         else:
             sub.add_argument("--size", type=int, default=512)

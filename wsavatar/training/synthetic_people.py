@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BUNDLED", "Person", "idle_motion", "random_motion"]
+__all__ = ["BUNDLED", "Person", "idle_motion", "random_motion", "turned"]
 
 Motion = tuple[dict[str, float], tuple[float, float, float], tuple[float, float, float]]
 """Upper-face controls, head rotation in degrees (pitch, yaw, roll), head shift in cm."""
@@ -130,3 +130,9 @@ def random_motion(rng: np.random.Generator) -> Motion:
         (float(rng.normal(0, 3)), float(rng.normal(0, 6)), float(rng.normal(0, 2.5))),
         tuple(float(v) for v in rng.normal(0, (0.25, 0.2, 0.6))),  # type: ignore[return-value]
     )
+
+
+def turned(motion: Motion, yaw: float) -> Motion:
+    """The same moment with the head turned by ``yaw`` degrees more."""
+    upper, (pitch, old, roll), shift = motion
+    return upper, (pitch, old + yaw, roll), shift

@@ -39,7 +39,7 @@ __all__ = ["main"]
 _SECONDS = "teacher=200,audio=400,vae=200,lips=45,face=600"
 _RATES = (
     "tune=1e-4,student=1e-3,truth=1,opening=1,teacher=1,teacher_mouth=1,dropout=0.1,windows=1024,"
-    "unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
+    "vae=1.5e-3,unet=1.2e-3,decoder=4e-4,audio=1e-4,sharp=0.05,critic=0.03"
 )
 
 
@@ -117,7 +117,7 @@ def _train(args: argparse.Namespace, ranks: Ranks) -> None:
         save_checkpoint(args.out, average, estimators, figures)
 
     if seconds.get("vae"):
-        train_vae(networks, average, crops, seconds["vae"], args.batch, ranks)
+        train_vae(networks, average, crops, seconds["vae"], args.batch, rates["vae"], ranks)
         networks.vae.load_state_dict(average.vae.state_dict())
         networks.scale.fill_(unit_latents(networks, crops))
         ranks.mean([networks.scale])
@@ -179,8 +179,8 @@ def main() -> None:
         "--rates",
         default=_RATES,
         help="learning rates of the teacher (tune), the student (the audio encoder in the audio "
-        "stage), unet, decoder and audio (the encoder in the face stage); in the audio stages the "
-        "loss weights of the labels (truth), of the opening in it, of the teachers' states "
+        "stage), vae, unet, decoder and audio (the encoder in the face stage); in the audio stages "
+        "the loss weights of the labels (truth), of the opening in it, of the teachers' states "
         "(teacher) and of the mouths they predict (teacher_mouth), dropout, and windows a step; in "
         "the face stage the loss weights of sharpness (sharp) and of the critic; what is not named "
         f"is as in {_RATES}",

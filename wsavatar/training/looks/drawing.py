@@ -122,22 +122,22 @@ def person_mask(renderer: Any) -> np.ndarray:
     return mask
 
 
-def apply(heads: Any, renderer: Any, head: Any, look: Look) -> None:
+def apply(heads: Any, renderer: Any, head: Any, look: Look, *, detail: bool = True) -> None:
     """Give the look to a head that was made with ``look.head`` among its arguments.
 
     ``heads``: the renderer's module. Call once, before the head's first picture; from then on
-    ``renderer.render(head, …)`` draws it, and ``renderer.landmarks`` stays exact.
+    ``renderer.render(head, …)`` draws it, and ``renderer.landmarks`` stays exact. Without
+    ``detail`` beards have half as many strands, twice as wide.
     """
     shape_lips(heads, head, look.lips.thickness)
     shape_teeth(heads, head, look.teeth)
     paint_skin(heads, head, look.skin, look.lips, look.facial_hair)
     if look.headwear:
         _cut_hair(head, look)
-    cpu = "llvmpipe" in renderer.ctx.info["GL_RENDERER"]
     head.gpu(renderer)
     extras = _Extras(heads, renderer)
     hair = look.facial_hair
-    if hair and (strands := grow(heads, head, hair, scale=0.6 if cpu else 1.0)):
+    if hair and (strands := grow(heads, head, hair, scale=1.0 if detail else 0.5)):
         extras.add_strands(strands, hair)
     skin = np.unique(heads.TRI[heads.TM == 0])
     if look.glasses:

@@ -135,7 +135,7 @@ def random_look(rng: np.random.Generator, head: Mapping[str, Any] | None = None)
     """
     head = head or {}
     man = not head.get("makeup", 0)
-    age = float(np.clip(rng.normal(0.35, 0.4), 0, 1)) if rng.uniform() < 0.8 else 1.0
+    age = float(np.clip(rng.normal(0.35, 0.4), 0, 1))
     changes: dict[str, Any] = {"age": age}
     skin = head.get("skin", "light")
     dark = not isinstance(skin, str) and float(np.mean(skin)) < 115
@@ -193,8 +193,8 @@ def _hair_colour(rng: np.random.Generator, dark: bool, grey: float) -> tuple[Col
     """Colours at the root and at the tip. ``dark``: black or dark brown."""
     natural = _HAIR[rng.integers(2 if dark else len(_HAIR))]
     root = _mixed(natural, (0.42, 0.42, 0.42), min(1.0, grey))
-    r, g, b = (float(c * f) for c, f in zip(root, rng.uniform(0.8, 1.2, 3), strict=True))
-    return (r, g, b), (1.6 * r, 1.65 * g, 1.7 * b)
+    r, g, b = (float(c * f) for c, f in zip(root, rng.uniform(0.93, 1.07, 3), strict=True))
+    return (r, g, b), (1.5 * r, 1.5 * g, 1.48 * b)
 
 
 _STYLES = (  # beard, moustache, share
