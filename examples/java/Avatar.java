@@ -418,7 +418,8 @@ public class Avatar {
                 if ("failed".equals(response.get("status"))) {
                     System.out.println("failed: " + Json.at(why, "error").get("message"));
                 } else if ("cancelled".equals(response.get("status"))) {
-                    System.out.println("interrupted: " + why.get("reason"));
+                    var reason = why.get("reason");
+                    System.out.println("interrupted: " + (reason == null ? "replaced" : reason));
                 }
             }
             case "conversation.item.truncated" ->  // it was complete, and still played

@@ -173,7 +173,7 @@ export class Avatar {
       case "response.done": {
         const { status, status_details: why } = event.response;
         if (status === "failed") onLog(`failed: ${why.error.message}`);
-        if (status === "cancelled") onLog(`interrupted: ${why.reason}`);
+        if (status === "cancelled") onLog(`interrupted: ${why.reason ?? "replaced"}`);
         break;
       }
       case "conversation.item.truncated": // it was complete, and still played

@@ -243,7 +243,7 @@ class Avatar:
                 if response["status"] == "failed":
                     print("failed:", response["status_details"]["error"]["message"])
                 elif response["status"] == "cancelled":
-                    print("interrupted:", response["status_details"]["reason"])
+                    print("interrupted:", response["status_details"]["reason"] or "replaced")
             case "conversation.item.truncated":  # it was complete, and still played
                 print("interrupted: heard", event["audio_end_ms"], "ms")
             case "error":

@@ -366,11 +366,12 @@ async def test_recognition_that_fails_is_said_and_shown(sentence: np.ndarray) ->
 
 async def test_an_empty_answer_says_so(sentence: np.ndarray) -> None:
     """A model that answers with nothing gives a failed response, not a silent one."""
-    model = FakeModel([Finished("stop")])
+    model = FakeModel([TextDelta(" "), Finished("stop")])
     async with talking(sentence, FakeRecognizer("Well?"), model) as talk:
         await talk.user_says()
         response = await talk.answered()
         assert response.error is not None and response.error[0] == "empty_answer"
+        assert "cannot answer" in response.transcript and len(response.said)
 
 
 async def test_the_avatar_greets_once(sentence: np.ndarray) -> None:

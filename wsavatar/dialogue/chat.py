@@ -25,7 +25,7 @@ from .engine import EngineError
 from .engines import Engines
 from .interruption import resume_at, says_something
 from .listener import Listener
-from .llm import ChatRequest, TextDelta
+from .llm import ChatRequest, Finished, Part, TextDelta
 from .llm.history import messages, tool_choice, tools
 from .speaker import Answer, Interrupted, Speaker
 from .trace import TurnTrace
@@ -216,17 +216,20 @@ class Chat(Dialogue):
 
     async def _written(self, request: ResponseRequest, texts: Sequence[TurnText]) -> Answer:
         """The model's answer. If it cannot begin, the avatar says so before the error."""
-        begun = False
+        begun = answered = False
         try:
             async with aclosing(self._ask(request, texts)) as parts:
                 async for part in parts:
                     if not begun and request.trace is not None:
                         request.trace.mark("first_token")
                     begun = True
+                    answered = answered or _is_answer(part)
                     yield part
+            if not answered:
+                raise EngineError("empty_answer", "The language model answered with nothing.")
         except EngineError:
             apology = self._config.settings.apology
-            if not begun and apology and request.modality == "audio":
+            if not answered and apology and request.modality == "audio":
                 yield TextDelta(apology)
             raise
 
@@ -328,3 +331,10 @@ async def _said(text: TurnText) -> str | None:
         return await text.final()
     except EngineError:
         return None
+
+
+def _is_answer(part: Part) -> bool:
+    """Whether there is something in it to say or do, or a limit was in its way."""
+    if isinstance(part, Finished):
+        return part.reason in ("max_output_tokens", "content_filter")
+    return not isinstance(part, TextDelta) or bool(part.text.strip())

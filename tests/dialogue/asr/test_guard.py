@@ -43,6 +43,19 @@ def test_other_words_need_no_proof(text: str) -> None:
     assert said(f" {text} ", NOISE) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("\"'I'd like to tell you a long story.", "I'd like to tell you a long story."),
+        ('"Hello," she said.', '"Hello," she said.'),
+        ("'Hello.'", "'Hello.'"),
+    ],
+)
+def test_a_quotation_that_never_ends_is_no_quotation(text: str, kept: str) -> None:
+    """Its marks are left out; those of a quotation stay."""
+    assert said(text, NOISE) == kept
+
+
 def test_a_model_that_repeats_itself_is_not_believed() -> None:
     """A loop is dropped; words that people repeat are kept."""
     assert said("and so on " * 20, NOISE) == ""

@@ -111,6 +111,16 @@ async def test_an_answer_comes_token_by_token(pipe: Pipe, file: Path) -> None:
     await model.close()
 
 
+async def test_a_call_that_is_required_is_an_error(pipe: Pipe, file: Path) -> None:
+    """It calls no functions, so it does not pretend to answer; offered ones are left alone."""
+    model = await started(pipe, file)
+    tools = ({"type": "function", "function": {"name": "look_up"}},)
+    with pytest.raises(EngineError, match="calls no functions: leave tool_choice auto"):
+        await anext(model.answer(asking("Hi", tools=tools, tool_choice="required")))
+    assert text_of([part async for part in model.answer(asking("Hi", tools=tools))]) == "Hi"
+    await model.close()
+
+
 async def test_closing_an_answer_stops_the_model_between_tokens(pipe: Pipe, file: Path) -> None:
     """No token more than the one that is being written; the next session is served."""
     model = await started(pipe, file)

@@ -24,6 +24,8 @@ _HALLUCINATED = re.compile(
     re.IGNORECASE,
 )
 """What Whisper and Moonshine write for noise, after the subtitles that they learned from."""
+_OPEN_QUOTE = re.compile(r"[\"'“‘]+\s*(?!.*[\"'”’](\W|$))", re.DOTALL)
+"""A quotation that begins a text and never ends: Moonshine writes such marks before long turns."""
 _VOICE_MS = 250
 """Such words are believed with this much voice: "Thank you" has 600 ms, "you" 380, a cough none."""
 
@@ -33,6 +35,8 @@ Samples = NDArray[np.float32]
 def said(text: str, samples: Samples) -> str:
     """What of a text is believed to be said in float32 mono at ASR_RATE."""
     text = re.sub("[♪♫]+", "", text).strip()
+    if opened := _OPEN_QUOTE.match(text):
+        text = text[opened.end() :]
     if _SOUND.fullmatch(text) or _is_loop(text):
         return ""
     if _HALLUCINATED.fullmatch(text) and voice_ms(samples) < _VOICE_MS:

@@ -93,6 +93,12 @@ class LocalModel:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def answer(self, request: ChatRequest) -> AsyncGenerator[Part, None]:
+        if request.tools and request.tool_choice not in ("auto", "none"):
+            raise EngineError(
+                "engine_failed",
+                f"{self.name}, calls no functions: leave tool_choice auto, or use another model "
+                "(llm.engine).",
+            )
         await self.start()
         async with aclosing(self._written(request)) as parts:
             async for part in parts:
