@@ -244,6 +244,10 @@ function say(text) {
 session.onNotice = (text, about = "other") => (text ? view.notice(text, about) : view.clearNotice(about));
 session.onCapacity = (/** @type {boolean} */ over) => view.overCapacity(over);
 session.onAvatar = () => face.restart(performance.now());
+/**
+ * @param {import("./upload.js").AvatarChoice[]} list
+ * @param {string} fallback
+ */
 session.onAvatars = (list, fallback) => avatars.update(list, fallback);
 session.onSpeech = (/** @type {import("./speech.js").Speech} */ speech) => {
   panel.begin();

@@ -82,6 +82,23 @@ def test_a_new_name_is_written_and_the_rest_stays(places: AvatarSettings) -> Non
     assert library.read("ada").name == "Ánna Ω"
 
 
+def test_the_list_follows_the_files(
+    places: AvatarSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A changed file is read anew, a broken one left out; what did not change is not read again."""
+    library = AvatarLibrary(places)
+    assert [one.name for one in library.list()] == ["Ada", "Bob", "Zoe"]
+    assert places.uploads_directory is not None
+    edit(places.uploads_directory / "bob", name="Robert")
+    (places.uploads_directory / "ada" / "avatar.json").write_text("{")
+    assert [one.name for one in library.list()] == ["Robert", "Zoe"]
+    read: list[Path] = []
+    monkeypatch.setattr("wsavatar.avatars.library.read_avatar_file", read.append)
+    with pytest.raises(AttributeError):
+        library.list()  # the broken one is looked at again
+    assert [folder.name for folder in read] == ["ada"]
+
+
 def test_deleting_leaves_nothing_of_the_face(places: AvatarSettings) -> None:
     """Not its folder, not what was computed of it; and its id is never another face's."""
     store = AvatarStore(places, CountingModel())

@@ -37,6 +37,7 @@ MAX_WAITING = 64
 MAX_UPLOADS = 16
 """Files that clients send at the same time. Full: another one is refused."""
 _CORES_PER_AVATAR = 4
+_CLOSE_S = 5.0
 
 
 class BusyError(AvatarError):
@@ -212,9 +213,11 @@ class AvatarMaker:
             listener(listing)
 
     async def close(self) -> None:
-        """Stop what is being made, and wait for it."""
+        """Stop what is being made, and wait a while for it: another process may do the work."""
         self._stopping.set()
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     # -- on threads -------------------------------------------------------------------------------
 

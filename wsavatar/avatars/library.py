@@ -61,6 +61,7 @@ class AvatarEntry:
 # Inside the class below, `list` is its method.
 _Infos = list[AvatarEntry]
 _Folders = list[Path]
+_Read = tuple[tuple[int, int, int] | None, AvatarEntry]
 
 
 def avatar_directory(settings: AvatarSettings) -> Path:
@@ -85,6 +86,7 @@ class AvatarLibrary:
         self._default = settings.default
         self._decoded_bytes = settings.decoded_mb * 2**20
         self._files = FaceCache(settings.cache or cache_directory())
+        self._read: dict[Path, _Read] = {}
         self._reporting = threading.Lock()
         self._reported: dict[str, str] = {}
         self._changing = threading.Lock()
@@ -108,13 +110,27 @@ class AvatarLibrary:
     def list(self) -> _Infos:
         """All valid avatars by name. An invalid folder is left out and logged once."""
         infos: dict[str, AvatarEntry] = {}
+        read: dict[Path, _Read] = {}
         for folder in self._folders():
             try:
-                info = _info(folder, read_avatar_file(folder), self._is_removable(folder))
-                infos.setdefault(info.id, info)
+                read[folder] = self._read_anew(folder)
+                infos.setdefault(folder.name, read[folder][1])
             except AvatarError as error:
                 self._report(folder.name, str(error))
+        self._read = read
         return sorted(infos.values(), key=lambda info: (info.name.casefold(), info.id))
+
+    def _read_anew(self, folder: Path) -> _Read:
+        """A folder's entry; its file is read only if it has changed: pages ask often."""
+        try:
+            stat = (folder / "avatar.json").stat()
+            stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError:
+            stamp = None
+        known = self._read.get(folder)
+        if known is not None and known[0] == stamp:
+            return known
+        return stamp, _info(folder, read_avatar_file(folder), self._is_removable(folder))
 
     def read(self, avatar_id: str) -> AvatarFile:
         """The avatar's ``avatar.json``. Raises AvatarError, which names the known avatars."""
