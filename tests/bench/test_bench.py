@@ -33,6 +33,7 @@ from wsavatar.config import AvatarSettings, RenderSettings
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.random import _ARCHITECTURES
 from wsavatar.faces.musetalk.spec import OFFICIAL_GRID, CropMargin, ModelSpec
+from wsavatar.faces.registry import FACES
 from wsavatar.render.pool import FacePool
 
 FULL = ModelSpec("v15", 256, 4, 32, 5, 384, OFFICIAL_GRID, CropMargin(), "")
@@ -166,6 +167,23 @@ def test_a_wrong_option_is_an_error_before_anything_is_loaded(
     """The error names the allowed values."""
     assert main(["bench", *words]) == 2
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("brief")
+def test_another_face_model_is_measured_too(
+    light: list[str], capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is about MuseTalk's own networks is refused."""
+    monkeypatch.setitem(FACES, "drawn", "tests.faces.drawn_mouth")
+    model = ["--set", "model.name=drawn", "--set", "model.devices=cpu"]
+    for name in ("directory", "cache"):
+        model += ["--set", f"avatars.{name}={value(light, f'avatars.{name}')}"]
+    words = ["bench", "--json", "--batch-size", "1", "--seconds", "1", *model]
+    assert main(words) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["throughput"][0]["frames_per_s"] > 0 and report["first_frame"]["p50_ms"] > 0
+    assert main([*words, "--parts", "ceiling,stages"]) == 2
+    assert "ceiling is of musetalk only" in capsys.readouterr().err
 
 
 def test_parts_are_separated_by_commas() -> None:

@@ -41,6 +41,8 @@ PARTS = (
 )
 _ON_CPU = {"stages", "throughput", "latency"}
 _ON_CUDA = {*_ON_CPU, "reference", "ceiling"}
+_MUSETALKS = {"reference", "ceiling", "precision"}
+"""Parts about networks that only MuseTalk has."""
 _CUDA_BATCH = 16
 OVERLOAD_S = 12.0
 """Of speech at each load, at least."""
@@ -188,7 +190,7 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
         raise BenchError(f"--seconds {args.seconds:g}: from 1 to 600")
     chosen = None if args.parts is None else parse_parts(args.parts)
     extra = {name for name in ("reference", "scaling") if getattr(args, name)}
-    tiny = settings.model.decoder == "tiny"
+    tiny = (settings.model.model_extra or {}).get("decoder") == "tiny"
     if tiny and "reference" in extra | (chosen or set()):
         raise BenchError(
             "reference: the official script decodes with the VAE only; set model.decoder: vae to "
@@ -199,27 +201,27 @@ def _run_renderer(args: argparse.Namespace, settings: Settings) -> Report:
 
     scales = "scaling" in extra | (chosen or set())
     if scales and not works_in_processes(settings):
-        models = _musetalk(load_models(settings, _say))
+        models = load_models(settings, _say)
     else:
         _say("loading the model")
-        models = _musetalk([load_face(settings, _first_device(settings))])
-    on_cuda = models[0].device.type == "cuda"
+        models = [load_face(settings, _first_device(settings))]
+    on_cuda = str(models[0].device).startswith("cuda")
     usual = (_ON_CUDA if on_cuda else _ON_CPU) - ({"reference"} if tiny else set())
+    if not _is_musetalk(models[0]):
+        usual -= _MUSETALKS
     parts = extra | (usual if chosen is None else chosen)
+    if parts & _MUSETALKS and not _is_musetalk(models[0]):
+        raise BenchError(f"--parts: {', '.join(sorted(parts & _MUSETALKS))} is of musetalk only")
     greatest = args.batch_size or (_CUDA_BATCH if on_cuda else settings.render.batch_size)
     devices = len(configured_devices(settings)) if scales else 1
     seconds = args.seconds or (32.0 if on_cuda else 6.0) * devices
     return measure(models, settings, greatest, seconds, parts)
 
 
-def _musetalk(models: Sequence[LoadedFace]) -> list[MuseTalk]:
-    """The stages, the reference path and the ceiling are MuseTalk's own."""
+def _is_musetalk(model: LoadedFace) -> bool:
     from wsavatar.faces.musetalk.model import MuseTalk
 
-    measured = [model for model in models if isinstance(model, MuseTalk)]
-    if len(measured) < len(models):
-        raise BenchError("model.name: without --sessions, bench measures musetalk only")
-    return measured
+    return isinstance(model, MuseTalk)
 
 
 def _first_device(settings: Settings) -> str:
@@ -240,7 +242,7 @@ def parse_parts(text: str) -> set[str]:
 
 
 def measure(
-    models: Sequence[MuseTalk],
+    models: Sequence[LoadedFace],
     settings: Settings,
     greatest: int,
     seconds: float,
@@ -279,10 +281,12 @@ def measure(
         _say("measuring the first frame")
         found["first_frame"] = renderer.measure_first_frame(model, inputs)
     if "reference" in parts:
-        found["reference"] = _measure_reference(model, directory, inputs, greatest)
+        found["reference"] = _measure_reference(
+            cast("MuseTalk", model), directory, inputs, greatest
+        )
         model.release()  # its memory would count as ours in the next part
     if "ceiling" in parts:
-        found["ceiling"] = _measure_ceiling(model, directory, settings)
+        found["ceiling"] = _measure_ceiling(cast("MuseTalk", model), directory, settings)
     if "scaling" in parts:
         found["scaling"] = _measure_scaling(models, settings, inputs, greatest)
     if "precision" in parts:
@@ -298,7 +302,7 @@ def measure(
     )
     return Report(
         machine=asdict(machine.describe()) | {"cuda": _cuda(models)},
-        model=_model(models, directory),
+        model=_model(models, settings, directory),
         avatar={"id": avatar.id, "width": avatar.width, "height": avatar.height},
         frames=inputs.frames,
         repetitions=renderer.REPETITIONS,
@@ -307,7 +311,7 @@ def measure(
 
 
 def _measure_precision(
-    model: MuseTalk, settings: Settings, store: AvatarStore, size: int, seconds: float
+    model: LoadedFace, settings: Settings, store: AvatarStore, size: int, seconds: float
 ) -> tuple[Precision, ...]:
     """Float32 beside the configured dtype, or beside the next faster one where that is float32."""
     from wsavatar.bench.precision import measure_precision
@@ -319,8 +323,9 @@ def _measure_precision(
     def load(dtype: str) -> MuseTalk:
         _say(f"loading the model in {dtype}")
         chosen = settings.model.model_copy(update={"dtype": dtype})
-        return _musetalk([load_face(settings.model_copy(update={"model": chosen}), place)])[0]
+        return cast("MuseTalk", load_face(settings.model_copy(update={"model": chosen}), place))
 
+    model = cast("MuseTalk", model)
     place = str(model.device)
     name = str(model.dtype).removeprefix("torch.")
     other = "bfloat16" if model.device.type == "cpu" else "float16"
@@ -332,7 +337,7 @@ def _measure_precision(
 
 
 def _measure_scaling(
-    models: Sequence[MuseTalk], settings: Settings, inputs: BenchInput, size: int
+    models: Sequence[LoadedFace], settings: Settings, inputs: BenchInput, size: int
 ) -> tuple[Scaling, ...]:
     from wsavatar.bench import renderer
     from wsavatar.serve.assembly import configured_devices, open_pool
@@ -386,26 +391,28 @@ def _measure_reference(model: MuseTalk, directory: Path, inputs: Any, greatest: 
 
 def _measure_ceiling(model: MuseTalk, directory: Path, settings: Settings) -> Any:
     from wsavatar.bench import ceiling
+    from wsavatar.faces.musetalk.configured import options
 
     _say("measuring the ceiling")
     load = ceiling.CUDA_TEST if model.device.type == "cuda" else ceiling.CPU_TEST
     return ceiling.measure_ceiling(
-        directory, model.spec, model.device, model.dtype, load, settings.model.decoder
+        directory, model.spec, model.device, model.dtype, load, options(settings).decoder
     )
 
 
-def _cuda(models: Sequence[MuseTalk]) -> list[str]:
+def _cuda(models: Sequence[LoadedFace]) -> list[str]:
     if not any(str(model.device).startswith("cuda") for model in models):
         return []
     return [device.title for device in machine.cuda_devices()]
 
 
-def _model(models: Sequence[MuseTalk], directory: Path) -> dict[str, Any]:
+def _model(models: Sequence[LoadedFace], settings: Settings, directory: Path) -> dict[str, Any]:
+    dtype = getattr(models[0], "dtype", settings.model.dtype)
     return {
         "directory": str(directory),
-        "version": str(models[0].spec.version),
+        **(settings.model.model_extra or {}),
         "devices": [str(model.device) for model in models],
-        "dtype": str(models[0].dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
     }
 
 

@@ -272,7 +272,7 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     for problem in problems:
         yield Finding("weights", "missing", f"{directory}: {problem}", remedy)
     if not problems:
-        yield Finding("weights", "ok", f"{settings.model.version} in {directory}")
+        yield Finding("weights", "ok", f"all in {directory}")
 
 
 def _avatars(settings: Settings) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
+from wsavatar.faces.musetalk.configured import options
 from wsavatar.faces.musetalk.spec import Decoder, Version
 
 __all__ = ["WeightsError", "add_arguments", "download", "run"]
@@ -100,7 +101,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Run the command. Returns 2 if the directory is not a usable model, else 0."""
-    version, decoder = settings.model.version, settings.model.decoder
+    chosen = options(settings)
+    version, decoder = chosen.version, chosen.decoder
     if args.random is not None:
         return _random(Path(args.random), args.size)
     if args.download is not None:

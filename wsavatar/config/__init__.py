@@ -1,6 +1,8 @@
-"""All settings: `sections` has them with defaults and limits, `loading` where they come from."""
+"""All settings: `sections` has them with defaults and limits, `loading` where they come from,
+`options` those of a face model."""
 
 from .loading import ConfigError, Settings, find_config, load_settings, parse_override
+from .options import model_options
 from .sections import (
     AsrSettings,
     AudioSettings,
@@ -33,5 +35,6 @@ __all__ = [
     "VideoSettings",
     "find_config",
     "load_settings",
+    "model_options",
     "parse_override",
 ]

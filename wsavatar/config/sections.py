@@ -90,17 +90,17 @@ class AudioSettings(_Section):
 
 
 class ModelSettings(_Section):
-    """Which face model, which weights, and where they run."""
+    """Which face model, which weights, and where they run.
 
-    name: str = "musetalk"
-    """A face model by its name in `wsavatar.faces.registry`."""
+    A face model may have settings of its own here, which it checks itself: `model_options`.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = ""
+    """A face model by its name in `wsavatar.faces.registry`; empty: the first."""
     path: str = "embedded"
     """A directory in the official layout, or ``embedded`` for the model in the package."""
-    version: Literal["v15", "v1"] = "v15"
-    """MuseTalk's."""
-    decoder: Literal["vae", "tiny"] = "vae"
-    """MuseTalk's. tiny: TAESD decodes instead of the VAE, several times faster, softer and less
-    accurate."""
     devices: Annotated[Names, Field(min_length=1)] = ("auto",)
     """``auto``, or any of cpu, cuda:0, cuda:1, …; chunks go to them in turn."""
     processes: Literal["auto", "one", "per_device"] = "auto"
@@ -169,7 +169,7 @@ class AvatarSettings(_Section):
     watch: bool = True
     """Photos and videos that are put into ``directory`` or ``uploads_directory`` become avatars."""
     detail: bool = True
-    """Store the detail that the model's VAE loses of each face (pores, hair, edges), and add it
+    """Store the detail that the model loses of each face (pores, hair, edges), and add it
     where the mouth does not move; 26 MB of memory for 8 s."""
 
 

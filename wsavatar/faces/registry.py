@@ -76,7 +76,7 @@ def load_face(settings: Settings, device: str | None = None) -> LoadedFace:
 
 
 def _configured(settings: Settings) -> _Configured:
-    name = settings.model.name
+    name = settings.model.name or next(iter(FACES))
     if name not in FACES:
         raise FaceError(f"model.name = {name!r}: there is {', '.join(FACES)}")
     return cast("_Configured", import_module(FACES[name]))

@@ -3,7 +3,7 @@
 This module owns the arithmetic between audio samples, feature positions and video frames. It knows
 neither the model nor the network: numpy only, no clock, no torch, no asyncio.
 
-Whisper's encoder attends in both directions, so a feature depends on the window it was computed in.
+An encoder that attends in both directions makes features that depend on their window of audio.
 To give the same frames whatever the chunk size, features are computed in *blocks* on a fixed grid:
 block ``b`` holds positions ``[b*P, (b+1)*P)`` and is always computed from the same window of audio,
 ``left`` positions before it and ``right`` positions after it, zeros where there is no audio. A
@@ -69,8 +69,8 @@ class FeatureGrid:
         """First of the positions that condition a frame; negative ones are zeros.
 
         The window is -80 to +120 ms around the frame's time ``frame_index / fps``, to the nearest
-        position, at any rate. At 25 frames/s that is what MuseTalk's code does. At other rates its
-        formula, ``floor(i * 50 / fps) - 2 * ceil(50 / fps)``, shifts the lips against the sound
+        position, at any rate. A formula in use, ``floor(i * 50 / fps) - 2 * ceil(50 / fps)``, gives
+        the same at 25 frames/s. At other rates it shifts the lips against the sound
         (late by 120 ms at 10 frames/s, early by 40 ms at 50), so it is not followed there.
         """
         doubled = 2 * frame_index * self.position_rate * fps.denominator + fps.numerator

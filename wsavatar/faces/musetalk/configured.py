@@ -5,15 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsavatar.config import Settings
-from wsavatar.faces.musetalk.spec import read_extras
+from pydantic import BaseModel, ConfigDict
+
+from wsavatar.config import Settings, model_options
+from wsavatar.faces.musetalk.spec import Decoder, Version, read_extras
 from wsavatar.resources import embedded_weights
 from wsavatar.speech.chunker import FeatureGrid
 
 if TYPE_CHECKING:
     from wsavatar.faces.musetalk.model import MuseTalk
 
-__all__ = ["find_problems", "load_configured", "model_directory", "speech_windows"]
+__all__ = [
+    "Options",
+    "find_problems",
+    "load_configured",
+    "model_directory",
+    "options",
+    "speech_windows",
+]
+
+
+class Options(BaseModel):
+    """MuseTalk's settings in the section ``model``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Version = "v15"
+    decoder: Decoder = "vae"
+    """tiny: TAESD decodes instead of the VAE, several times faster, softer and less accurate."""
+
+
+def options(settings: Settings) -> Options:
+    """MuseTalk's part of the settings. Raises ConfigError."""
+    return model_options(settings, Options)
 
 
 def model_directory(settings: Settings) -> Path:
@@ -26,13 +50,13 @@ def find_problems(settings: Settings) -> list[str]:
     """What is missing, misnamed or of the wrong shape, one line each; empty: all is well."""
     from wsavatar.faces.musetalk import checkpoint  # torch and diffusers: seconds to import
 
-    model = settings.model
-    return checkpoint.find_problems(model_directory(settings), model.version, model.decoder)
+    chosen = options(settings)
+    return checkpoint.find_problems(model_directory(settings), chosen.version, chosen.decoder)
 
 
 def speech_windows(settings: Settings) -> FeatureGrid:
     """How the configured model takes speech; its weights are not read. Raises SpecError."""
-    return read_extras(model_directory(settings), settings.model.version).grid
+    return read_extras(model_directory(settings), options(settings).version).grid
 
 
 def load_configured(settings: Settings, device: str | None = None) -> MuseTalk:
@@ -42,11 +66,11 @@ def load_configured(settings: Settings, device: str | None = None) -> MuseTalk:
     """
     from wsavatar.faces.musetalk.model import MuseTalk  # torch and diffusers: seconds to import
 
-    model = settings.model
+    model, chosen = settings.model, options(settings)
     return MuseTalk.load(
         model_directory(settings),
-        version=model.version,
-        decoder=model.decoder,
+        version=chosen.version,
+        decoder=chosen.decoder,
         device=device or model.devices[0],
         dtype=model.dtype,
         cpu_backend=model.cpu_backend,

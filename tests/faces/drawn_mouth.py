@@ -1,6 +1,6 @@
-"""A face model that is none: a square whose grey is how loud the speech is. For `test_registry`.
+"""A tiny face model: a mouth that is open as the sound is loud. For `test_registry`.
 
-It is what a new face model must bring, all of it: windows, what it keeps of an avatar, drawing.
+It is all that a new face model must bring: settings, windows, what it keeps of an avatar, drawing.
 """
 
 from __future__ import annotations
@@ -11,14 +11,31 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from wsavatar.avatars.format import AvatarFile
-from wsavatar.config import Settings
+from wsavatar.config import Settings, model_options
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Progress
 
 RATE = 8000
-SIDE = 16
+SIDE = 32
+SKIN, MOUTH = 200, 20
+"""The greys of its patch."""
+
+
+class Options(BaseModel):
+    """Its settings, in the section ``model``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    widest: float = 1.0
+    """Part of the patch that the mouth is high at full loudness."""
+
+
+def options(settings: Settings) -> Options:
+    """Its part of the settings. Raises ConfigError."""
+    return model_options(settings, Options)
 
 
 @dataclass(frozen=True)
@@ -61,26 +78,34 @@ class LoudnessChunker:
 
 
 class Windows:
-    def open_chunker(self, fps: Fraction, chunk_ms: int, first_ms: int) -> LoudnessChunker:
+    def open_chunker(
+        self, fps: Fraction, chunk_ms: int, first_ms: int | None = None
+    ) -> LoudnessChunker:
         return LoudnessChunker(fps)
 
 
-class PlainFace:
+class DrawnMouth:
     windows = Windows()
     device = "cpu"
     batch_sizes = ()
 
+    def __init__(self, widest: float) -> None:
+        self._widest = widest
+
     def warm_up(self, batch_sizes: Sequence[int]) -> None: ...
 
-    def conditions(self) -> PlainFace:
+    def conditions(self) -> DrawnMouth:
         return self
 
     def make(self, chunks: Sequence[tuple[int, LoudnessChunk]]) -> tuple[list[np.ndarray], int]:
         return [chunk.loudness for _, chunk in chunks], sum(c.frame_count for _, c in chunks)
 
     def generate(self, inputs: Sequence[np.ndarray], conditions: Sequence[float]) -> np.ndarray:
-        greys = (np.array(conditions) * 255).round().astype(np.uint8)
-        return np.broadcast_to(greys[:, None, None, None], (len(greys), SIDE, SIDE, 3)).copy()
+        patches = np.full((len(conditions), SIDE, SIDE, 3), SKIN, np.uint8)
+        for patch, loudness in zip(patches, conditions, strict=True):
+            half = round(loudness * self._widest * SIDE / 2)
+            patch[SIDE // 2 - half : SIDE // 2 + half, SIDE // 4 : -SIDE // 4] = MOUTH
+        return patches
 
     def memory_used(self) -> float:
         return 0.0
@@ -88,7 +113,7 @@ class PlainFace:
     def release(self) -> None: ...
 
     def prepared_key(self, *, detail: bool) -> str:
-        return "plain"
+        return "drawn mouth"
 
     def prepare(
         self,
@@ -99,9 +124,8 @@ class PlainFace:
         *,
         detail: bool,
     ) -> AvatarFace:
-        x, y = landmarks[:, :, 0].mean(), landmarks[:, :, 1].mean()
-        box = np.array([x - 8, y - 8, x + 8, y + 8]).astype(np.int32)
-        boxes = np.tile(box, (len(pictures), 1))
+        middles = landmarks[:, 48:].mean(axis=1).round().astype(np.int32)
+        boxes = np.concatenate([middles - SIDE // 2, middles + SIDE // 2], axis=1)
         mask = np.full((SIDE, SIDE), 255, np.uint8)
         return AvatarFace(boxes, boxes, (mask,) * len(pictures), np.zeros((len(pictures), 1)))
 
@@ -121,5 +145,5 @@ def speech_windows(settings: Settings) -> Windows:
     return Windows()
 
 
-def load_configured(settings: Settings, device: str | None) -> PlainFace:
-    return PlainFace()
+def load_configured(settings: Settings, device: str | None) -> DrawnMouth:
+    return DrawnMouth(options(settings).widest)
