@@ -24,11 +24,12 @@ from wsavatar.faces.musetalk.geometry import (
     smooth_landmarks,
     take_crop,
 )
+from wsavatar.faces.musetalk.reference import mouth_references
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raise it with any change to what `prepare_face` computes."""
 _ENCODE_BATCH = 8
 
@@ -63,8 +64,9 @@ def prepare_face(
 ) -> AvatarFace:
     """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Detail` or not.
 
-    The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference. Raises
-    AvatarError naming the frame whose face has no place in the picture.
+    The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference, which is that
+    of a frame whose mouth is at rest. Raises AvatarError naming the frame whose face has no place
+    in the picture.
     """
     spec = model.spec
     crops, pastes, masks = _place_faces(avatar, smooth_landmarks(landmarks, avatar.fps), spec)
@@ -80,6 +82,8 @@ def prepare_face(
             _put_detail(kept, rows, frames, model.redraw(latents[rows]))
         if progress is not None:
             progress(batch.stop, count)
+    own = spec.latent_channels
+    latents[:, own:] = latents[mouth_references(landmarks), own:]
     return AvatarFace(
         crop_boxes=np.array(crops, dtype=np.int32),
         paste_boxes=np.array(pastes, dtype=np.int32),
