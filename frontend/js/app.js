@@ -112,7 +112,8 @@ async function askForVoices() {
   const { voices, complete } = await server.voices();
   const wish = view.voice.options.length ? view.voice.value : remembered("voice");
   view.listVoices(voices, chosen(["", ...voices.map(({ id }) => id)], [wish, remembered("voice")], ""));
-  if (!complete) setTimeout(() => void askForVoices(), VOICES_MS);
+  // By then it is known whether a service can be reached: what the engines' notes say may change.
+  if (!complete) setTimeout(() => void askForVoices().then(askForEngines), VOICES_MS);
 }
 
 async function prepare() {
@@ -147,7 +148,7 @@ async function askForAvatars() {
 async function useAvatar(id) {
   avatarId = id;
   const cycle = new IdleCycle(id, decode);
-  session.cutOff();
+  session.interrupt();
   view.progress(0);
   const loaded = cycle.load((share) => view.progress(share));
   face.setIdle(cycle);

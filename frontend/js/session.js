@@ -40,6 +40,8 @@ export class Session {
     this.turns = new Turns();
     /** @type {Speech | null} the response that is being received or played */
     this.speech = null;
+    /** The server has begun a response and not ended it, whatever is played here. */
+    this.inProgress = false;
     /** The server confirmed our session.update: audio may flow. */
     this.agreed = false;
     /** The server lets the user's speech interrupt the avatar. */
@@ -113,7 +115,7 @@ export class Session {
 
   #reset() {
     this.cutOff();
-    this.agreed = this.userSpeaks = this.speakPending = false;
+    this.agreed = this.userSpeaks = this.speakPending = this.inProgress = false;
     this.thinkingSinceMs = null;
     this.heardText = "";
   }
@@ -135,9 +137,8 @@ export class Session {
    * asked for and has not begun is revoked.
    */
   interrupt() {
-    const { speech, thinking } = this;
     this.#stopHere();
-    if (speech ? !speech.complete : thinking) this.#tell(events.cancel());
+    if (this.inProgress || this.thinkingSinceMs !== null) this.#tell(events.cancel());
     this.thinkingSinceMs = null;
   }
 
@@ -321,6 +322,7 @@ export class Session {
   /** @param {{id: string, generation?: number}} response */
   #begin(response) {
     this.cutOff();
+    this.inProgress = true;
     this.onNotice("", "answer");
     // The next response after `avatar.speak` is its answer; any other in this mode is the mirror.
     const isMirror = this.wishes().mode === "mirror" && !this.speakPending;
@@ -342,6 +344,7 @@ export class Session {
 
   /** @param {any} response */
   #done({ id, status, status_details }) {
+    this.inProgress = false;
     this.thinkingSinceMs = null;
     if (status === "failed") {
       this.speakPending = false;

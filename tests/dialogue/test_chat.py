@@ -318,6 +318,23 @@ async def test_push_to_talk_waits_for_what_was_said(sentence: np.ndarray) -> Non
         assert ("user", "Good day.") in talk.model.asked()
 
 
+async def test_a_key_that_is_held_in_silence_is_not_answered(sentence: np.ndarray) -> None:
+    """The model is not asked to answer its own last words; what the client asks for itself is."""
+    async with talking(
+        sentence, FakeRecognizer("", ""), FakeModel("Hello."), config(turn_detection=False)
+    ) as talk:
+        await tell(talk.chat, sentence)
+        await talk.chat.committed(talk.session.commit(Recording(sentence, HEARD_RATE)))
+        await talk.chat.create_response(ResponseRequest())
+        response = await talk.answered()
+        assert response.error == ("nothing_to_answer", "No words were heard: say it again.")
+        assert talk.model.requests == [] and len(response.said) == 0
+        await tell(talk.chat, sentence)
+        await talk.chat.committed(talk.session.commit(Recording(sentence, HEARD_RATE)))
+        await talk.chat.create_response(ResponseRequest(instructions="Ask what they want."))
+        assert (await talk.answered(2)).transcript.strip() == "Hello."
+
+
 async def test_a_function_of_the_client_is_called(sentence: np.ndarray) -> None:
     """The model sees the tools; its call comes as it is written, without a word."""
     call = [CallDelta("c1", "time", '{"zone":'), CallDelta("c1", "time", '"utc"}')]

@@ -52,6 +52,17 @@ test("an answer that is awaited can be called off, once", () => {
   assert.equal(sent.filter((type) => type === "response.cancel").length, 1);
 });
 
+test("an answer that is no longer played here, and goes on there, gives way too", () => {
+  const { session, sent, told } = conversation();
+  const response = { id: "r1", generation: 1 };
+  told("response.created", { response });
+  session.cutOff();
+  session.say("one");
+  assert.deepEqual(sent.slice(0, 2), ["response.cancel", "conversation.item.create"]);
+  told("response.done", { response: { ...response, status: "cancelled" } });
+  assert.equal(session.inProgress, false);
+});
+
 test("why an answer failed is shown until the next one begins", () => {
   const { told, notices } = conversation();
   const error = { message: "The model answered with nothing." };

@@ -227,19 +227,24 @@ class Chat(Dialogue):
                     yield part
             if not answered:
                 raise EngineError("empty_answer", "The language model answered with nothing.")
-        except EngineError:
+        except EngineError as error:
             apology = self._config.settings.apology
-            if not answered and apology and request.modality == "audio":
+            silent = error.code == "nothing_to_answer" or request.modality != "audio"
+            if not answered and apology and not silent:
                 yield TextDelta(apology)
             raise
 
     async def _ask(self, request: ResponseRequest, texts: Sequence[TurnText]) -> Answer:
         failure: EngineError | None = None
+        heard = False
         for text in texts:
             try:
-                await text.final()
+                heard = bool(await text.final()) or heard
             except EngineError as error:
                 failure = error
+        asks_itself = request.instructions is not None or request.input is not None
+        if texts and not heard and failure is None and not asks_itself:
+            failure = EngineError("nothing_to_answer", "No words were heard: say it again.")
         if request.trace is not None:
             request.trace.mark("transcript")
         model = self._engines.language_model
@@ -248,7 +253,7 @@ class Chat(Dialogue):
         settings = self._engines.settings.llm
         entries = self._session.conversation if request.input is None else request.input
         asked = messages(tuple(entries), self._instructions(request), settings.history_tokens)
-        if failure is not None and (not asked or asked[-1]["role"] != "user"):
+        if failure is not None and (not asked or asked[-1]["role"] not in ("user", "tool")):
             raise failure  # nothing else was said
         config = self._config
         limit = request.max_output_tokens or config.max_output_tokens
