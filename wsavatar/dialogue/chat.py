@@ -14,13 +14,8 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
-from wsavatar.media.audio import resample
-
 from .asr import Heard
 from .base import Dialogue, DialogueConfig, DialogueSession, ResponseRequest, Samples
-from .conversation import Recording
 from .engine import EngineError
 from .engines import Engines
 from .interruption import resume_at, says_something
@@ -30,10 +25,11 @@ from .llm.history import messages, tool_choice, tools
 from .speaker import Answer, Interrupted, Speaker
 from .trace import TurnTrace
 from .transcriber import Transcriber, TurnText
+from .turn_buffer import TurnBuffer
 from .turn_end import silence_ms
 from .turns import TurnAudio, TurnBegan
 
-__all__ = ["INSTRUCTIONS", "MAX_TURN_S", "Chat"]
+__all__ = ["INSTRUCTIONS", "Chat"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,8 +38,6 @@ INSTRUCTIONS = (
     "in the language of the user, without lists, markup or emoji."
 )
 """Where neither client, avatar nor configuration give any."""
-MAX_TURN_S = 60.0
-"""A longer turn becomes several items; it is answered at its end."""
 _MAX_TEXTS = 31
 """Texts of items without an answer that the next answer waits for."""
 
@@ -65,8 +59,7 @@ class Chat(Dialogue):
             on_heard=self._on_heard,
             on_failed=partial(engines.failed, "asr"),
         )
-        self._turn: list[Samples] = []
-        self._turn_samples = 0
+        self._turn = TurnBuffer(config.input_rate)
         self._texts: list[TurnText] = []  # of items that no answer has waited for
         self._interrupted: Interrupted | None = None  # by a turn that may have no words
         self._waiting: asyncio.Task[None] | None = None  # for the text of a turn, to answer it
@@ -83,9 +76,8 @@ class Chat(Dialogue):
             if isinstance(event, TurnBegan):
                 await self._turn_began()
             elif isinstance(event, TurnAudio):
-                self._turn.append(event.samples)
-                self._turn_samples += len(event.samples)
-                if self._turn_samples > MAX_TURN_S * self._config.input_rate:
+                self._turn.add(event.samples)
+                if self._turn.is_full:
                     self._listener.stop_turn()
                     self._commit()
                     self._listener.start_turn()
@@ -95,10 +87,10 @@ class Chat(Dialogue):
     async def cleared(self) -> None:
         self._listener.clear()
         self._transcriber.clear()
-        self._take_turn()
+        self._turn.take()
 
     async def committed(self, item_id: str) -> None:
-        self._take_turn()
+        self._turn.take()
         self._note(self._transcriber.commit(item_id))
 
     async def _turn_began(self) -> None:
@@ -125,11 +117,10 @@ class Chat(Dialogue):
 
     def _commit(self) -> bool:
         """The turn so far becomes an item, if there is one."""
-        turn = self._take_turn()
-        if turn:
-            recording = Recording(np.concatenate(turn), self._config.input_rate)
-            self._note(self._transcriber.commit(self._session.commit(recording)))
-        return bool(turn)
+        turn = self._turn.take()
+        if turn is not None:
+            self._note(self._transcriber.commit(self._session.commit(turn)))
+        return turn is not None
 
     def _note(self, text: TurnText) -> None:
         """The text of an item that the next answer is to."""
@@ -283,15 +274,13 @@ class Chat(Dialogue):
     # -- lifecycle --------------------------------------------------------------------------------
 
     async def configure(self, config: DialogueConfig) -> None:
-        old, self._config = self._config, config
+        self._config = config
         self._listener.configure(config)
         self._transcriber.configure(config)
         self._speaker.configure(config)
         if not self._listener.detects:
-            self._take_turn()
-        elif config.input_rate != old.input_rate and self._turn:
-            turn = resample(np.concatenate(self._turn), old.input_rate, config.input_rate)
-            self._turn, self._turn_samples = [turn], len(turn)
+            self._turn.take()
+        self._turn.change_rate(config.input_rate)
 
     async def close(self) -> None:
         await self._stop_waiting()
@@ -324,10 +313,6 @@ class Chat(Dialogue):
         interrupted, self._interrupted = self._interrupted, None
         if interrupted is not None:
             await interrupted.close()
-
-    def _take_turn(self) -> list[Samples]:
-        turn, self._turn, self._turn_samples = self._turn, [], 0
-        return turn
 
 
 async def _said(text: TurnText) -> str | None:

@@ -22,12 +22,10 @@ from .requests import repeated, unmet
 from .speaker import Speaker
 from .trace import TurnTrace
 from .transcriber import Transcriber
+from .turn_buffer import MAX_TURN_S, TurnBuffer
 from .turns import TurnAudio, TurnBegan
 
-__all__ = ["MAX_TURN_S", "Parrot", "trim_silence"]
-
-MAX_TURN_S = 60.0
-"""A longer turn becomes several items, and its answer starts while it goes on."""
+__all__ = ["Parrot", "trim_silence"]
 
 
 class Parrot(Dialogue):
@@ -41,8 +39,7 @@ class Parrot(Dialogue):
         self._transcriber = Transcriber(
             session, engines.recognizer, config, on_failed=partial(engines.failed, "asr")
         )
-        self._turn: list[Samples] = []
-        self._turn_samples = 0
+        self._turn = TurnBuffer(config.input_rate)
         self._long: LiveSpeech | None = None  # the answer to a turn in progress
 
     async def heard(self, samples: Samples) -> None:
@@ -55,9 +52,8 @@ class Parrot(Dialogue):
                     self._session.interrupt()
                     await self._speaker.stop()
             elif isinstance(event, TurnAudio):
-                self._turn.append(event.samples)
-                self._turn_samples += len(event.samples)
-                if self._turn_samples > MAX_TURN_S * self._config.input_rate:
+                self._turn.add(event.samples)
+                if self._turn.is_full:
                     await self._say_part()
             else:
                 await self._turn_is_over()
@@ -65,12 +61,12 @@ class Parrot(Dialogue):
     async def cleared(self) -> None:
         self._listener.clear()
         self._transcriber.clear()
-        self._take_turn()
+        self._turn.take()
         await self._end_long()
 
     async def committed(self, item_id: str) -> None:
         self._transcriber.commit(item_id)
-        self._take_turn()
+        self._turn.take()
 
     async def create_response(self, request: ResponseRequest) -> None:
         said = repeated(request, self._session.conversation)
@@ -87,16 +83,14 @@ class Parrot(Dialogue):
         await self._speaker.say((text,), ResponseRequest(trace=TurnTrace.of_turn()))
 
     async def configure(self, config: DialogueConfig) -> None:
-        old, self._config = self._config, config
+        self._config = config
         self._listener.configure(config)
         self._transcriber.configure(config)
         self._speaker.configure(config)
         if not self._listener.detects:
-            self._take_turn()
+            self._turn.take()
             await self._end_long()
-        elif config.input_rate != old.input_rate and self._turn:
-            turn = resample(np.concatenate(self._turn), old.input_rate, config.input_rate)
-            self._turn, self._turn_samples = [turn], len(turn)
+        self._turn.change_rate(config.input_rate)
 
     async def close(self) -> None:
         self._listener.clear()
@@ -137,12 +131,10 @@ class Parrot(Dialogue):
 
     def _commit(self) -> Recording | None:
         """The turn so far as an item; None if the client has committed it."""
-        turn = self._take_turn()
-        if not turn:
-            return None
-        recording = Recording(np.concatenate(turn), self._config.input_rate)
-        self._transcriber.commit(self._session.commit(recording))
-        return recording
+        turn = self._turn.take()
+        if turn is not None:
+            self._transcriber.commit(self._session.commit(turn))
+        return turn
 
     async def _push_long(self, part: Recording) -> None:
         if self._long is None:
@@ -156,10 +148,6 @@ class Parrot(Dialogue):
         long, self._long = self._long, None
         if long is not None:
             await long.end()
-
-    def _take_turn(self) -> list[Samples]:
-        turn, self._turn, self._turn_samples = self._turn, [], 0
-        return turn
 
 
 _WINDOW_S = 0.02
