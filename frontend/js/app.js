@@ -15,10 +15,12 @@ import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
 import { Output } from "./output.js";
 import { Panel } from "./panel.js";
 import { Player } from "./player.js";
+import { Saving } from "./saving.js";
 import * as server from "./server.js";
 import { Session } from "./session.js";
 import { chosen, remember, remembered } from "./settings.js";
 import { Talk } from "./talk.js";
+import { VideoMaker } from "./video.js";
 import { View } from "./view.js";
 
 const RATE = 24_000;
@@ -55,6 +57,10 @@ const avatars = new Avatars({
     log.name = name;
     void useAvatar(id).catch(fail);
   },
+});
+const saving = new Saving({
+  maker: new VideoMaker(realtimeUrl, () => connection.token),
+  order: () => ({ text: view.speakText.value.trim(), avatar: avatarId, voice: view.voice.value }),
 });
 
 /** @type {Microphone | null} */
@@ -133,7 +139,7 @@ async function prepare() {
   await useAvatar(id);
   view.listMicrophones(await listMicrophones(), remembered("microphone"));
   serverReady = true;
-  view.start.disabled = view.speakSend.disabled = false;
+  view.start.disabled = view.speakSend.disabled = saving.button.disabled = false;
   showPhase();
 }
 

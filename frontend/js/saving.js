@@ -1,0 +1,73 @@
+// @ts-check
+/**
+ * "Save as video": the button, how far it is, the link to the file. Knows the DOM; `video` talks to
+ * the server.
+ */
+
+import { VideoError, VideoMaker } from "./video.js";
+import { element } from "./view.js";
+
+/** Frames a second that a text is taken to be spoken at, for the bar before its length is known. */
+const FRAMES_A_CHARACTER = 25 / 14;
+
+export class Saving {
+  /**
+   * @param {object} options
+   * @param {VideoMaker} options.maker
+   * @param {() => import("./video.js").Order} options.order  what is to be made now
+   */
+  constructor({ maker, order }) {
+    this.maker = maker;
+    this.order = order;
+    this.button = /** @type {HTMLButtonElement} */ (element("save-video"));
+    this.link = /** @type {HTMLAnchorElement} */ (element("saved-link"));
+    this.bar = element("saving-progress");
+    this.button.addEventListener("click", () => void this.#save());
+    element("saving-cancel").addEventListener("click", () => maker.cancel());
+  }
+
+  async #save() {
+    const order = this.order();
+    if (!order.text) return this.#say("Type what it is to say, then save it as a video.");
+    const expected = order.text.length * FRAMES_A_CHARACTER;
+    this.#working(true);
+    this.#say("Making the video");
+    this.maker.onProgress = (done, total) => {
+      this.#show(total === null ? Math.min(0.95, done / expected) : done / total);
+      this.#say(`Making the video: ${Math.floor(done / 25)} s of it are done`);
+    };
+    try {
+      const { url, bytes, seconds } = await this.maker.make(order);
+      this.link.href = url;
+      this.link.hidden = false;
+      this.#say(`The video is ready: ${seconds.toFixed(1)} s, ${(bytes / 1e6).toFixed(1)} MB.`);
+    } catch (error) {
+      if (!(error instanceof VideoError)) throw error;
+      this.#say(error.message);
+    } finally {
+      this.#working(false);
+    }
+  }
+
+  /** @param {boolean} isWorking */
+  #working(isWorking) {
+    this.button.disabled = isWorking;
+    element("saving-cancel").hidden = this.bar.hidden = !isWorking;
+    if (isWorking) {
+      this.link.hidden = true;
+      this.#show(0);
+    }
+  }
+
+  /** @param {number} share */
+  #show(share) {
+    const percent = Math.round(100 * share);
+    this.bar.setAttribute("aria-valuenow", String(percent));
+    this.bar.style.setProperty("--share", String(share));
+  }
+
+  /** @param {string} text */
+  #say(text) {
+    element("saving-text").textContent = text;
+  }
+}

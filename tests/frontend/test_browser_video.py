@@ -1,0 +1,62 @@
+""" "Save as video" in a real browser: a typed text becomes a file to download."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.frontend.conftest import OpenPage
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+
+pytestmark = pytest.mark.browser
+
+WAIT_MS = 60_000
+
+
+def save(page: Any, text: str) -> None:
+    page.fill("#speak-text", text)
+    page.click("#save-video")
+
+
+def test_a_typed_text_becomes_a_video_to_download(open_page: OpenPage) -> None:
+    """Without a conversation: the bar, then a link to a file that plays, named as one."""
+    page = open_page()
+    expect(page.locator("#saving-cancel")).to_be_hidden()
+    save(page, "Hello there. I am a video.")
+    link = page.locator("#saved-link")
+    expect(link).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#saving-text")).to_contain_text("The video is ready:")
+    expect(page.locator("#saving-progress")).to_be_hidden()
+    expect(page.locator("#speak-text")).to_have_value("Hello there. I am a video.")
+    with page.expect_download() as downloaded:
+        link.click()
+    assert downloaded.value.suggested_filename == "avatar.mp4"
+    file = page.evaluate(
+        """async (url) => {
+          const reply = await fetch(url);
+          const data = new Uint8Array(await reply.arrayBuffer());
+          return [reply.status, reply.headers.get("content-type"), data.length,
+            new TextDecoder().decode(data.slice(4, 8))];
+        }""",
+        link.get_attribute("href"),
+    )
+    assert file[:2] == [200, "video/mp4"] and file[2] > 1000 and file[3] == "ftyp"
+    assert page.complaints == []
+
+
+def test_nothing_to_say_and_a_cancel_are_said(open_page: OpenPage) -> None:
+    """An empty text asks for one; a video that is cancelled leaves nothing behind it."""
+    page = open_page()
+    page.click("#save-video")
+    expect(page.locator("#saving-text")).to_contain_text("Type what it is to say")
+    save(page, "…")
+    expect(page.locator("#saving-text")).to_contain_text("no letter", timeout=WAIT_MS)
+    save(page, "A long text that goes on and on. " * 100)
+    page.click("#saving-cancel")
+    expect(page.locator("#save-video")).to_be_enabled()
+    expect(page.locator("#saving-text")).to_have_text("")
+    expect(page.locator("#saved-link")).to_be_hidden()
+    assert page.complaints == []
