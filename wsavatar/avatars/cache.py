@@ -61,10 +61,10 @@ class FaceCache:
     """Loads and saves faces' arrays in ``directory``. Disk errors only cost time."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory / "avatars"
+        self.directory = directory / "avatars"
 
     def path(self, avatar_id: str, key: str) -> Path:
-        return self._directory / f"{avatar_id}.{key}.safetensors"
+        return self.directory / f"{avatar_id}.{key}.safetensors"
 
     def load(
         self, avatar_id: str, key: str, restore: Callable[[Mapping[str, np.ndarray]], Restored]
@@ -86,7 +86,7 @@ class FaceCache:
         """Save a face's arrays for the next start; logs disk errors."""
         path = self.path(avatar_id, key)
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
             _write(path, key, arrays)
             self._forget_old(avatar_id, path)
         except OSError as error:
@@ -96,12 +96,13 @@ class FaceCache:
 
     def forget(self, avatar_id: str) -> None:
         """Delete everything that is kept of an avatar."""
-        for path in self._directory.glob(f"{avatar_id}.*.safetensors"):
-            path.unlink(missing_ok=True)
+        for suffix in ("safetensors", "mp4"):
+            for path in self.directory.glob(f"{avatar_id}.*.{suffix}"):
+                path.unlink(missing_ok=True)
 
     def _forget_old(self, avatar_id: str, newest: Path) -> None:
         """Keep the newest few files of an avatar, so that models may alternate."""
-        others = [p for p in self._directory.glob(f"{avatar_id}.*.safetensors") if p != newest]
+        others = [p for p in self.directory.glob(f"{avatar_id}.*.safetensors") if p != newest]
         others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in others[_KEPT_PER_AVATAR - 1 :]:
             path.unlink(missing_ok=True)

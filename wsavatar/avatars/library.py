@@ -25,11 +25,10 @@ from wsavatar.avatars.format import (
     read_landmarks,
     rename_avatar,
 )
+from wsavatar.avatars.pictures import open_pictures
 from wsavatar.config import AvatarSettings
 from wsavatar.media import jpeg
-from wsavatar.media.pictures import DecodedPictures, Pictures
-from wsavatar.media.video import VideoError, VideoInfo, read_video
-from wsavatar.media.video_pictures import UnfitVideoError, VideoPictures
+from wsavatar.media.pictures import Pictures
 from wsavatar.resources import cache_directory, data_directory, resource_dir
 
 __all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory", "uploads_directory"]
@@ -227,32 +226,8 @@ class AvatarLibrary:
         return folders
 
     def _open_pictures(self, avatar: AvatarFile) -> Pictures:
-        """All decoded where they are few or small, else decoded when wanted."""
-        path = file_in(self._folder(avatar.id), avatar.video)
-        try:
-            info, pictures = self._pictures_of(path, avatar)
-        except VideoError as error:
-            raise AvatarError(str(error)) from error
-        found = (info.width, info.height, info.frame_count, round(float(info.fps), 2))
-        said = (avatar.width, avatar.height, avatar.frame_count, round(avatar.fps, 2))
-        if found != said:
-            raise AvatarError(
-                f"{path}: is {found[0]}x{found[1]}, {found[2]} frames at {found[3]}/s; "
-                f"avatar.json says {said[0]}x{said[1]}, {said[2]} at {said[3]}/s"
-            )
-        return pictures
-
-    def _pictures_of(self, path: Path, avatar: AvatarFile) -> tuple[VideoInfo, Pictures]:
-        size = 3 * avatar.width * avatar.height * avatar.frame_count
-        if size > self._decoded_bytes:
-            try:
-                pictures = VideoPictures(path)
-                return pictures.info, pictures
-            except UnfitVideoError as error:
-                kept = f"so {size >> 20} MB of them are kept in memory"
-                _log.warning("%s; %s. `run.py prepare` makes a fit one of it", error, kept)
-        info, frames = read_video(path, max_frames=avatar.frame_count + 1)
-        return info, DecodedPictures(frames)
+        video = file_in(self._folder(avatar.id), avatar.video)
+        return open_pictures(video, avatar, self._decoded_bytes, self._files.directory)
 
     def _report(self, name: str, fault: str) -> None:
         with self._reporting:
