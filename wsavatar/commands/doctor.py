@@ -39,6 +39,7 @@ NEEDED_PACKAGES = (
     "transformers",
     "numpy",
     "opencv-python-headless",
+    "pillow",
     "soxr",
     "av",
     "safetensors",
