@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 LARGE_FILES = {
     "avatars/leo/idle.mp4",
+    "wsavatar/embedded/landmarks/networks.safetensors",
     "wsavatar/embedded/musetalkV15/unet.safetensors",
     "wsavatar/embedded/sd-vae/diffusion_pytorch_model.safetensors",
     "wsavatar/embedded/whisper/model.safetensors",

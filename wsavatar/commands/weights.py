@@ -57,7 +57,10 @@ _TINY = (
     HubFile("madebyollin/taesd", "config.json", "taesd"),
     HubFile("madebyollin/taesd", "diffusion_pytorch_model.safetensors", "taesd"),
 )
-_DWPOSE = HubFile("yzd-v/DWPose", "dw-ll_ucoco_384.onnx", "dwpose")
+_DWPOSE = (
+    HubFile("yzd-v/DWPose", "dw-ll_ucoco_384.onnx", "dwpose"),
+    HubFile("yzd-v/DWPose", "yolox_l.onnx", "dwpose"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dwpose",
         action="store_true",
-        help="with --download: also DWPose, which finds landmarks (134 MB)",
+        help="with --download: also DWPose (350 MB), for avatars.landmarks=dwpose",
     )
     parser.epilog = (parser.epilog or "") + (
         "\n\nThe default is MuseTalk 1.5; for 1.0: --set model.version=v1. With --set "
@@ -156,7 +159,7 @@ def download(
     # It prints its messages itself; in the log each line would appear twice.
     logging.getLogger("huggingface_hub").propagate = False
     files = (*_UNETS[version], *_SHARED, *(_TINY if decoder == "tiny" else ()))
-    files += (_DWPOSE,) if with_dwpose else ()
+    files += _DWPOSE if with_dwpose else ()
     for number, file in enumerate(files, start=1):
         target = directory / file.folder / file.name
         say(f"[{number}/{len(files)}] {file.repository}: {file.name} -> {target}")

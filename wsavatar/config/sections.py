@@ -168,6 +168,12 @@ class AvatarSettings(_Section):
     """Avatars that are made at the same time while the server runs; 0: one for every four cores."""
     watch: bool = True
     """Photos and videos that are put into ``directory`` or ``uploads_directory`` become avatars."""
+    landmarks: Literal["embedded", "dwpose"] = "embedded"
+    """What finds faces when an avatar is made: the small networks of the package, or DWPose, whose
+    files `weights --download --dwpose` fetches."""
+    dwpose: Path | None = None
+    """Folder of DWPose's two ONNX files; None: ``dwpose/`` in ``model.path``, or where that is the
+    embedded model, ``models/dwpose``."""
     detail: bool = True
     """Store the detail that the model loses of each face (pores, hair, edges), and add it
     where the mouth does not move; 26 MB of memory for 8 s."""

@@ -1,0 +1,278 @@
+"""The detector in the package: two small networks, on a CPU through OpenVINO, on a GPU by torch.
+
+One finds faces of a range of sizes in the picture at several scales; the other finds the points in
+an upright crop around each, and says whether there is a face at all. To follow a face only the
+second runs, on a crop around the points of the picture before.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from wsavatar.config import Settings
+from wsavatar.errors import WsavatarError
+from wsavatar.landmarks.base import Face
+from wsavatar.landmarks.geometry import MIRROR, Place, crop, overlap, place_of
+from wsavatar.resources import embedded_weights
+
+__all__ = ["EmbeddedDetector", "LandmarkWeightsError", "Thresholds", "load"]
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""float32 [1, 3, h, w], RGB from 0 to 1, to the network's output; thread-safe."""
+
+_CELL = 8
+_LONG_SIDES = (512, 256, 128, 64)
+_FINER_SIDE = 1024
+"""Tried where nothing was found: faces smaller than a 25th of the picture."""
+_MOST_CANDIDATES = 12
+_SMALLEST = 8.0
+"""Face sizes in pixels below which there is nothing to see."""
+_APART = 0.02
+"""Distance between the points of a face and of its mirror image that costs most of the score, in
+parts of the face's size."""
+_CERTAIN = 0.98
+"""A followed face with a lower score is looked at in the mirror too."""
+_MOVED = 0.12
+"""A face that moved by more, in parts of its size, is looked at once more where it is now."""
+
+
+class LandmarkWeightsError(WsavatarError):
+    """The detector's files are not usable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """From 0 to 1: what the finder must say to be looked at, and the score of a face."""
+
+    candidate: float
+    face: float
+
+
+class EmbeddedDetector:
+    """A `LandmarkDetector` of two networks (`wsavatar.landmarks.networks`)."""
+
+    def __init__(
+        self, finder: Network, points: Network, crop_side: int, thresholds: Thresholds
+    ) -> None:
+        self._finder, self._points = finder, points
+        self._side, self._thresholds = crop_side, thresholds
+
+    def find(self, picture: np.ndarray, /) -> list[Face]:
+        """All faces of a picture, the largest first."""
+        _check(picture)
+        faces = self._faces_at(picture, _LONG_SIDES)
+        if not faces and max(picture.shape[:2]) > _LONG_SIDES[0]:
+            faces = self._faces_at(picture, (_FINER_SIDE,))
+        return sorted(faces, key=lambda face: -face.size)
+
+    def follow(self, picture: np.ndarray, face: Face, /) -> Face | None:
+        """``face`` of the picture before, in this one; None: it is lost."""
+        _check(picture)
+        before = place_of(face.points)
+        if before.size < _SMALLEST:
+            return None
+        found = self._look(picture, before)
+        now = place_of(found.points)
+        moved = np.hypot(now.x - before.x, now.y - before.y) / before.size
+        if moved > _MOVED and now.size >= _SMALLEST:
+            before, found = now, self._look(picture, now)
+        if found.score < _CERTAIN:
+            found = self._confirmed(picture, before, found)
+        return found if found.score >= self._thresholds.face else None
+
+    def _faces_at(self, picture: np.ndarray, long_sides: tuple[int, ...]) -> list[Face]:
+        faces: list[tuple[Place, Face]] = []
+        for place in self._candidates(picture, long_sides):
+            at, found = place, self._look(picture, place)
+            for _ in range(2):
+                better = place_of(found.points)
+                if found.score < self._thresholds.candidate or better.size < _SMALLEST:
+                    break
+                at, found = better, self._look(picture, better)
+            if found.score >= self._thresholds.face:
+                found = self._confirmed(picture, at, found)
+            if found.score >= self._thresholds.face:
+                faces.append((place_of(found.points), found))
+        faces.sort(key=lambda pair: -pair[1].score)
+        kept: list[tuple[Place, Face]] = []
+        for place, face in faces:
+            if all(overlap(place, other) < 0.5 for other, _ in kept):
+                kept.append((place, face))
+        return [face for _, face in kept]
+
+    def _look(self, picture: np.ndarray, place: Place) -> Face:
+        """The points in a crop around a place, and how sure they are those of a face."""
+        seen, to_picture = crop(picture, place, self._side)
+        points, score = self._points_in(seen)
+        return Face((points @ to_picture[:, :2].T + to_picture[:, 2]).astype(np.float32), score)
+
+    def _confirmed(self, picture: np.ndarray, place: Place, face: Face) -> Face:
+        """The face, with a score that also says whether its mirror image gives the same points.
+
+        In what is no face the network finds points too, but others in the mirror.
+        """
+        seen, to_picture = crop(picture, place, self._side)
+        points, score = self._points_in(np.ascontiguousarray(seen[:, ::-1]))
+        points = points[MIRROR] * (-1, 1) + (1, 0)
+        again = points @ to_picture[:, :2].T + to_picture[:, 2]
+        apart = float(np.linalg.norm(again - face.points, axis=1).mean()) / place.size
+        agreement = float(np.exp(-((apart / _APART) ** 2)))
+        return Face(face.points, min(face.score, score) * agreement)
+
+    def _points_in(self, seen: np.ndarray) -> tuple[np.ndarray, float]:
+        """The points in a crop, in parts of its side, and how sure they are."""
+        out = self._points(_batch(seen))[0]
+        return out[:-1].reshape(68, 2), float(_sigmoid(out[-1]))
+
+    def _candidates(self, picture: np.ndarray, long_sides: tuple[int, ...]) -> list[Place]:
+        """Places where a face may be, the likeliest first, each once."""
+        found: list[tuple[float, Place]] = []
+        for side in long_sides:
+            scale = side / max(picture.shape[:2])
+            if scale <= 1.5:
+                found += self._at_scale(picture, scale)
+        found.sort(key=lambda pair: -pair[0])
+        kept: list[Place] = []
+        for _, place in found:
+            if all(overlap(place, other) < 0.6 for other in kept):
+                kept.append(place)
+        return kept[:_MOST_CANDIDATES]
+
+    def _at_scale(self, picture: np.ndarray, scale: float) -> list[tuple[float, Place]]:
+        height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
+        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        # A margin of black, so that a face may stand at the border.
+        padded = np.zeros((-(-(height + 16) // 16) * 16, -(-(width + 16) // 16) * 16, 3), np.uint8)
+        padded[8 : 8 + height, 8 : 8 + width] = small
+        maps = self._finder(_batch(padded))[0]
+        sure = _sigmoid(maps[0])
+        ratio = picture.shape[1] / width, picture.shape[0] / height
+        places = []
+        for row, column in zip(*_peaks(sure, self._thresholds.candidate), strict=True):
+            dx, dy, size, cosine, sine = maps[1:, row, column]
+            x, y = (column + 0.5 + dx) * _CELL - 8, (row + 0.5 + dy) * _CELL - 8
+            place = Place(
+                float(x * ratio[0]), float(y * ratio[1]),
+                float(np.exp(np.clip(size, -2, 4)) * _CELL * ratio[0]),
+                float(np.arctan2(sine, cosine)),
+            )  # fmt: skip
+            places.append((float(sure[row, column]), place))
+        return places
+
+
+def _peaks(values: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the cells that are the largest of their 3x3 and at least ``least``."""
+    around = cv2.dilate(values, np.ones((3, 3), np.uint8))
+    rows, columns = np.nonzero((values >= around) & (values >= least))
+    return rows, columns
+
+
+def _batch(picture: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+
+def _sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+
+
+def _check(picture: np.ndarray) -> None:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise ValueError(f"a picture is uint8 [h, w, 3], not {picture.dtype} {picture.shape}")
+
+
+def load(settings: Settings, device: str) -> EmbeddedDetector:
+    """The detector with the weights of the package. Raises LandmarkWeightsError."""
+    return load_from(embedded_weights() / "landmarks", device, threads=settings.model.cpu_threads)
+
+
+def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedDetector:
+    """The detector of a folder with ``landmarks.json`` and ``networks.safetensors``."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from wsavatar.landmarks.networks import FaceFinder, PointFinder
+
+    try:
+        values = json.loads((directory / "landmarks.json").read_text("utf-8"))
+        thresholds = Thresholds(**{k: float(v) for k, v in values["thresholds"].items()})
+        side = int(values["crop_side"])
+        tensors = load_file(directory / "networks.safetensors")
+        modules: dict[str, torch.nn.Module] = {"finder": FaceFinder(), "points": PointFinder()}
+        for name, module in modules.items():
+            ours = {
+                key.removeprefix(f"{name}."): tensor.float()
+                for key, tensor in tensors.items()
+                if key.startswith(f"{name}.")
+            }
+            module.load_state_dict(ours | _counters(module))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise LandmarkWeightsError(
+            f"{directory} has no usable landmark detector ({error}): install wsavatar again"
+        ) from error
+    examples = {"finder": (64, 64), "points": (side, side)}
+    networks = {
+        name: _on_device(module.eval(), device, examples[name], threads)
+        for name, module in modules.items()
+    }
+    return EmbeddedDetector(networks["finder"], networks["points"], side, thresholds)
+
+
+def _counters(module: Any) -> dict[str, Any]:
+    """What a file leaves out: how many batches a normalisation has seen."""
+    return {
+        name: value
+        for name, value in module.state_dict().items()
+        if name.endswith("num_batches_tracked")
+    }
+
+
+def _on_device(module: Any, device: str, example: tuple[int, int], threads: int) -> Network:
+    import torch
+
+    if device == "cpu":
+        try:
+            return _openvino(module, example, threads)
+        except ImportError:
+            pass  # not made for every machine
+    module = module.to(device)
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            out: np.ndarray = module(torch.from_numpy(batch).to(device)).float().cpu().numpy()
+        return out
+
+    return run
+
+
+def _openvino(module: Any, example: tuple[int, int], threads: int) -> Network:
+    import openvino as ov
+    import torch
+
+    with torch.inference_mode():
+        sample = torch.zeros((1, 3, *example))
+        trace: Any = torch.jit.trace  # untyped
+        graph = ov.convert_model(trace(module, sample, check_trace=False), example_input=sample)
+    fixed = example[0] > 64
+    graph.reshape({0: ov.PartialShape([1, 3, *(example if fixed else (-1, -1))])})
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    request = ov.Core().compile_model(graph, "CPU", config).create_infer_request()
+    lock = threading.Lock()
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with lock:  # each run already uses every core
+            request.infer([batch])
+            out: np.ndarray = request.get_output_tensor(0).data.copy()
+        return out
+
+    return run

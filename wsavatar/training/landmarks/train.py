@@ -1,0 +1,355 @@
+"""Trains the embedded detector's two networks while heads are rendered.
+
+    python -m wsavatar.training.landmarks.train --renderer DIR --negatives FILE --out DIR
+
+``negatives`` is an .npz of pictures without human faces as encoded images (WebP, PNG): names that
+begin with ``animal`` or ``object`` (with alpha) or ``scene``. Stops by itself; writes
+``networks.safetensors``, float16, the mean of the weights over the last steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsavatar.landmarks.networks import FaceFinder, PointFinder, mean_position
+from wsavatar.training.landmarks.examples import (
+    FINDER_SIZES,
+    CropExamples,
+    Pools,
+    SceneExamples,
+    crop_examples,
+    scene_examples,
+)
+from wsavatar.training.landmarks.renders import SIZE, start_renderers
+from wsavatar.training.landmarks.views import Pool
+
+__all__ = ["load_negatives", "main"]
+
+_TOLERATED = (14.0, 72.0)
+_CELL = 8
+CROP, SCENE = 160, 256
+_AT_ONCE = 3
+"""Steps whose examples are made at once, which takes the device little longer than one's."""
+
+
+def load_negatives(path: Path, device: torch.device) -> tuple[Pool, Tensor]:
+    """Things with alpha, and scenes float [n, 3, 256, 256]."""
+    found: dict[str, np.ndarray] = {}
+    with np.load(path) as file:
+        for name in sorted(file.files):
+            picture = cv2.imdecode(file[name], cv2.IMREAD_UNCHANGED)
+            if picture is None:
+                raise SystemExit(f"{path}: {name} is not an encoded picture")
+            found[name] = picture
+    things, scenes = [], []
+    for name, picture in found.items():
+        if name.startswith("scene"):
+            scenes.append(cv2.cvtColor(picture[..., :3], cv2.COLOR_BGR2RGB))
+            continue
+        if picture.shape[2] == 3:
+            picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+        canvas = np.zeros((SIZE, SIZE, 4), np.uint8)
+        h, w = picture.shape[:2]
+        if max(h, w) < 160:
+            picture = cv2.resize(picture, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
+            h, w = picture.shape[:2]
+        top, left = (SIZE - h) // 2, (SIZE - w) // 2
+        rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
+        rgba[..., :3] = (rgba[..., :3] * (rgba[..., 3:] / 255.0)).astype(np.uint8)
+        canvas[top : top + h, left : left + w] = rgba
+        things += [canvas] * (4 if name.startswith("animal") else 1)
+    pool = Pool(len(things), device)
+    pool.add(np.stack(things))
+    stacked = torch.from_numpy(np.stack(scenes)).to(device).permute(0, 3, 1, 2)
+    return pool, stacked.float() / 255
+
+
+def points_loss(network: PointFinder, made: CropExamples) -> dict[str, Tensor]:
+    """Distance of the points, spread of the heat maps, and confidence."""
+    with torch.autocast(made.pictures.device.type, torch.bfloat16):
+        maps, sure = network.heat_maps(made.pictures.contiguous(memory_format=torch.channels_last))
+    maps, sure = maps.float(), sure.float()
+    real = made.sure > 0.5
+    found, wanted, maps = mean_position(maps)[real], made.points[real], maps[real]
+    # Distances in hundredths of the crop: straight beyond 1, steeper than a square within.
+    away = (found - wanted).norm(dim=2) * 100
+    distance = torch.where(away < 1, away.clamp(min=1e-6) ** 1.5 * 2 / 3, away - 1 / 3)
+    inside = ((wanted > 0) & (wanted < 1)).all(2).float()
+    n, k, h, w = maps.shape
+    at = (torch.arange(w, device=maps.device) + 0.5) / w
+    wide = 1.2 / w
+    x = torch.exp(-((at - wanted[..., :1]) ** 2) / (2 * wide**2))
+    y = torch.exp(-((at - wanted[..., 1:]) ** 2) / (2 * wide**2))
+    target = y[..., :, None] * x[..., None, :]
+    target = target / target.sum((2, 3), keepdim=True).clamp(min=1e-6)
+    logs = maps.flatten(2).log_softmax(2).view(n, k, h, w)
+    spread = -(target * logs).sum((2, 3))
+    certain = F.binary_cross_entropy_with_logits(sure, made.sure)
+    return {
+        "points": (distance * inside).mean(),
+        "spread": 0.08 * (spread * inside).mean(),
+        "sure": 1.0 * certain,
+        "error": ((away * inside).mean(1) * 1.6).mean().detach(),  # % of the face's size
+    }
+
+
+def finder_targets(scene: SceneExamples) -> tuple[Tensor, Tensor, Tensor]:
+    """Heat [n, h, w] (1 face, 0 none, -1 not asked), values [n, 5, h, w], and their weights."""
+    n, _, side, _ = scene.pictures.shape
+    cells = side // _CELL
+    device = scene.pictures.device
+    line = torch.arange(cells, device=device) + 0.5
+    heat = torch.zeros((n, cells, cells), device=device)
+    values = torch.zeros((n, 5, cells, cells), device=device)
+    weight = torch.zeros((n, cells, cells), device=device)
+    for slot in range(scene.places.shape[1]):
+        x, y, size, roll = scene.places[:, slot].unbind(1)
+        away_x = (x / _CELL)[:, None, None] - line[None, None, :]
+        away_y = (y / _CELL)[:, None, None] - line[None, :, None]
+        distance = torch.hypot(*torch.broadcast_tensors(away_x, away_y))
+        in_cells = (size / _CELL)[:, None, None]
+        there = scene.seen[:, slot, None, None]
+        fits = ((size >= FINDER_SIZES[0]) & (size <= FINDER_SIZES[1]))[:, None, None]
+        near = (size > _TOLERATED[0]) & (size < _TOLERATED[1])
+        ring = there & (distance < 0.45 * in_cells) & near[:, None, None]
+        core = there & (distance < (0.2 * in_cells).clamp(min=0.75)) & fits
+        heat = torch.where(ring & (heat == 0), -1.0, heat)
+        heat = torch.where(core, 1.0, heat)
+        learn = there & (distance < 0.35 * in_cells) & near[:, None, None]
+        new = torch.stack(
+            [
+                away_x.expand_as(heat), away_y.expand_as(heat),
+                torch.log(in_cells.clamp(min=0.1)).expand_as(heat),
+                torch.cos(roll)[:, None, None].expand_as(heat),
+                torch.sin(roll)[:, None, None].expand_as(heat),
+            ],
+            1,
+        )  # fmt: skip
+        values = torch.where(learn[:, None], new, values)
+        weight = torch.where(learn, 1.0, weight)
+    return heat, values, weight
+
+
+def finder_loss(network: FaceFinder, scene: SceneExamples) -> dict[str, Tensor]:
+    """Whether a face is at each cell, and its place."""
+    heat, values, weight = finder_targets(scene)
+    with torch.autocast(scene.pictures.device.type, torch.bfloat16):
+        out = network(scene.pictures.contiguous(memory_format=torch.channels_last))
+    out = out.float()
+    asked, wanted = (heat >= 0).float(), heat.clamp(min=0)
+    cross = F.binary_cross_entropy_with_logits(out[:, 0], wanted, reduction="none")
+    chance_of = torch.sigmoid(out[:, 0]).detach()
+    miss = (wanted - chance_of).abs() ** 2
+    many = wanted.sum().clamp(min=1)
+    found = (cross * miss * asked * (1 + wanted)).sum() / many
+    off = (F.smooth_l1_loss(out[:, 1:], values, reduction="none", beta=0.1) * weight[:, None]).sum(
+        (0, 2, 3)
+    ) / weight.sum().clamp(min=1)
+    weights = torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0], device=out.device)
+    return {"heat": found, "place": 0.5 * (off * weights).sum()}
+
+
+class Mean:
+    """A running mean of a network's weights."""
+
+    def __init__(self, network: nn.Module, keep: float = 0.998) -> None:
+        self.network = copy.deepcopy(network).eval()
+        self.keep, self.steps = keep, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take the network's weights in."""
+        self.steps += 1
+        keep = min(self.keep, (1 + self.steps) / (10 + self.steps))
+        ours = self.network.state_dict()
+        for name, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                ours[name].lerp_(value, 1 - keep)
+            else:
+                ours[name].copy_(value)
+
+
+def save(path: Path, points: nn.Module, finder: nn.Module) -> None:
+    """Both networks in one file, float16."""
+    tensors = {}
+    for prefix, network in (("points.", points), ("finder.", finder)):
+        for name, value in network.state_dict().items():
+            if value.dtype.is_floating_point:
+                tensors[prefix + name] = value.detach().half().cpu().contiguous()
+    save_file(tensors, path)
+
+
+def resume(path: Path, points: nn.Module, finder: nn.Module) -> None:
+    """Start from saved networks."""
+    tensors = load_file(path)
+    for prefix, network in (("points.", points), ("finder.", finder)):
+        ours = {
+            k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
+        }
+        network.load_state_dict(ours, strict=False)
+
+
+class _Job:
+    """One network, its optimiser, and how its examples are made."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Mean,
+        loss: Callable[[Any, Any], dict[str, Tensor]],
+        make: Callable[[int], Any],
+        batch: int,
+        rate: float,
+    ) -> None:
+        self.network, self.mean, self.loss, self.make = network, mean, loss, make
+        self.batch, self.rate, self.step = batch, rate, 0
+        self.optimiser = torch.optim.AdamW(
+            network.parameters(), lr=rate, weight_decay=0.02, betas=(0.9, 0.98)
+        )
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
+
+    def train(self, steps: int, share: float) -> None:
+        """``steps`` steps on examples made at once. ``share`` of the training that has passed."""
+        with torch.no_grad():
+            made = self.make(steps * self.batch)
+        for k in range(steps):
+            part = slice(k * self.batch, (k + 1) * self.batch)
+            rate = self.rate * min(1.0, (self.step + 1) / 200)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate * (0.5 + 0.5 * np.cos(np.pi * min(share, 1))) + 1e-6
+            losses = self.loss(
+                self.network, type(made)(*(getattr(made, f.name)[part] for f in fields(made)))
+            )
+            total = sum(value for name, value in losses.items() if name != "error")
+            self.optimiser.zero_grad(set_to_none=True)
+            total.backward()  # type: ignore[union-attr]
+            nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+            self.optimiser.step()
+            self.mean.update(self.network)
+            self.step += 1
+            self._summed += 1
+            for name, value in losses.items():
+                self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
+
+    def summary(self) -> str:
+        """Mean losses since the last call."""
+        shown = {k: round(float(v) / max(self._summed, 1), 3) for k, v in self._sums.items()}
+        self._sums, self._summed = {}, 0
+        return f"step {self.step} {shown}"
+
+
+class _Arrivals:
+    """Rendered files, read into the pools as they appear."""
+
+    def __init__(self, folder: Path, pools: Pools) -> None:
+        self.folder, self.pools = folder, pools
+        self.people = 0
+
+    def take(self, most: int) -> None:
+        """Read up to ``most`` new files and delete them."""
+        for path in sorted(self.folder.glob("*.npz"))[:most]:
+            with np.load(path) as file:
+                pictures, points, faces = file["pictures"], file["points"], file["faces"]
+            self.pools.faces.add(pictures[faces], points[faces])
+            self.pools.backs.add(pictures[~faces])
+            self.people += 1
+            path.unlink()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Render and train until the time is up."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    started = time.monotonic()
+    args.out.mkdir(parents=True, exist_ok=True)
+    renderers = start_renderers(
+        args.renderer, args.out / "renders", processes=args.processes,
+        first_seed=args.first_seed, seconds=args.seconds,
+    )  # fmt: skip
+    things, scenes = load_negatives(args.negatives, device)
+    pools = Pools(Pool(args.heads, device), Pool(max(args.heads // 16, 1), device), things, scenes)
+    arrivals = _Arrivals(args.out / "renders", pools)
+    points, finder = PointFinder().to(device), FaceFinder().to(device)
+    assert finder.head.bias is not None
+    nn.init.constant_(finder.head.bias[:1], -3.5)  # faces are rare
+    if args.resume:
+        resume(args.resume, points, finder)
+    means = Mean(points), Mean(finder)
+    for network in (points, finder):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    jobs = [
+        _Job(
+            points,
+            means[0],
+            points_loss,
+            lambda n: crop_examples(pools, n, CROP),
+            args.batch,
+            args.rate,
+        ),
+        _Job(
+            finder,
+            means[1],
+            finder_loss,
+            lambda n: scene_examples(pools, n, SCENE),
+            args.scenes,
+            args.rate,
+        ),
+    ]
+    while pools.faces.count < args.first_heads and any(p.is_alive() for p in renderers):
+        arrivals.take(8)
+        time.sleep(0.2)
+    print(f"{time.monotonic() - started:.0f} s: {pools.faces.count} heads, training", flush=True)
+    begun, turn, noted = time.monotonic(), 0, time.monotonic()
+    while (passed := time.monotonic() - started) < args.seconds:
+        share = (time.monotonic() - begun) / max(args.seconds - (begun - started), 1e-6)
+        for job in jobs:
+            job.train(_AT_ONCE if job is jobs[0] else 1, share)
+        arrivals.take(4)
+        turn += 1
+        if time.monotonic() - noted > args.note:
+            noted = time.monotonic()
+            shown = " ".join(job.summary() for job in jobs)
+            print(f"{passed:.0f} s, {arrivals.people} people, {shown}", flush=True)
+            save(args.out / "networks.safetensors", means[0].network, means[1].network)
+    save(args.out / "networks.safetensors", means[0].network, means[1].network)
+    for process in renderers:
+        process.terminate()
+    print(f"{jobs[0].step} steps, {arrivals.people} people", flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--renderer", type=Path, required=True)
+    parser.add_argument("--negatives", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--seconds", type=float, default=500)
+    parser.add_argument("--processes", type=int, default=14)
+    parser.add_argument("--heads", type=int, default=60000, help="heads kept on the device")
+    parser.add_argument("--first-heads", type=int, default=3000, help="heads before training")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--scenes", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--note", type=float, default=15)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
