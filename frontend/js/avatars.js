@@ -10,6 +10,7 @@ import { UploadError } from "./upload.js";
 import { element } from "./view.js";
 
 const SURE_MS = 4000;
+const MB = 1024 * 1024;
 
 /**
  * @typedef {import("./upload.js").AvatarChoice} AvatarChoice
@@ -32,6 +33,9 @@ export class Avatars {
     this.chosen = "";
     /** @type {number | null} */
     this.maxBytes = null;
+    /** @type {File[]} that wait for their turn */
+    this.files = [];
+    this.isBusy = false;
     this.box = element("avatars");
     this.picker = /** @type {HTMLInputElement} */ (element("file"));
     this.newName = /** @type {HTMLInputElement} */ (element("new-name"));
@@ -75,21 +79,37 @@ export class Avatars {
     this.use(avatar);
   }
 
-  /** Make an avatar of a file. @param {File} file */
-  async make(file) {
-    if (this.maxBytes === null || this.making.upload) return;
+  /** Make avatars of files, one after the other. @param {Iterable<File>} files */
+  async make(files) {
+    if (this.maxBytes === null) return;
+    this.files.push(...files);
+    if (this.isBusy) return; // they have their turn
+    this.isBusy = true;
     this.#problem("");
     element("made").hidden = true;
-    const mb = 1024 * 1024;
-    if (!/^(image|video)\//.test(file.type) && file.type) {
-      return this.#problem(`${file.name} is neither a photo nor a video. Choose another file.`);
+    try {
+      for (let file = this.files.shift(); file; file = this.files.shift()) {
+        const unfit = this.#unfit(file, this.maxBytes);
+        if (unfit) this.#problem(unfit);
+        else await this.#makeOne(file);
+      }
+    } finally {
+      this.isBusy = false;
     }
-    if (file.size > this.maxBytes) {
-      const size = Math.ceil(file.size / mb);
-      return this.#problem(
-        `The file has ${size} MB; the server takes ${Math.floor(this.maxBytes / mb)}. Cut the video shorter or write it smaller.`,
-      );
+  }
+
+  /** Why a file need not be sent; empty: it may be. @param {File} file @param {number} maxBytes */
+  #unfit({ name, type, size }, maxBytes) {
+    if (type && !/^(image|video)\//.test(type)) {
+      return `${name} is neither a photo nor a video. Choose another file.`;
     }
+    if (size <= maxBytes) return "";
+    const [has, takes] = [Math.ceil(size / MB), Math.floor(maxBytes / MB)];
+    return `${name} has ${has} MB; the server takes ${takes}. Cut the video shorter or write it smaller.`;
+  }
+
+  /** @param {File} file */
+  async #makeOne(file) {
     const upload = this.making.begin(file);
     upload.onProgress = (text, share) => this.#progress(text, share);
     this.#progress("Connecting", 0);
@@ -154,7 +174,8 @@ export class Avatars {
    * @param {number} share  in [0, 1]
    */
   #progress(text, share) {
-    this.#say(text);
+    const others = this.files.length;
+    this.#say(others ? `${text} · ${others} more` : text);
     const bar = element("job-progress");
     bar.style.setProperty("--share", share.toFixed(3));
     bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
@@ -166,21 +187,24 @@ export class Avatars {
     if (status.textContent !== text) status.textContent = text;
   }
 
-  /** @param {string} text  what went wrong and what to do; empty: nothing */
+  /** @param {string} text  what else went wrong and what to do; empty: nothing */
   #problem(text) {
-    element("job-problem").textContent = text;
-    element("job-problem").hidden = !text;
+    const problem = element("job-problem");
+    problem.textContent = text && problem.textContent ? `${problem.textContent}\n${text}` : text;
+    problem.hidden = !problem.textContent;
   }
 
   // -- what the user does ------------------------------------------------------------------------
 
   #listen() {
     this.picker.addEventListener("change", () => {
-      const [file] = this.picker.files ?? [];
-      if (file) void this.make(file);
+      void this.make([...(this.picker.files ?? [])]);
       this.picker.value = ""; // the same file may be chosen again
     });
-    element("job-cancel").addEventListener("click", () => this.making.upload?.cancel());
+    element("job-cancel").addEventListener("click", () => {
+      this.files = [];
+      this.making.upload?.cancel();
+    });
     element("camera").addEventListener("click", () => void this.#shoot());
     element("rename").addEventListener("click", () => this.#rename(this.#form.hidden));
     element("delete").addEventListener("click", () => void this.#delete());
@@ -205,15 +229,14 @@ export class Avatars {
     event.preventDefault();
     const left = event.type === "dragleave" && !event.relatedTarget;
     element("drop").dataset.over = String(event.type !== "drop" && !left);
-    const [file] = event.type === "drop" ? event.dataTransfer.files : [];
-    if (file) void this.make(file);
+    if (event.type === "drop") void this.make([...event.dataTransfer.files]);
   }
 
   async #shoot() {
     this.#problem("");
     try {
       const file = await shoot();
-      if (file) await this.make(file);
+      if (file) await this.make([file]);
     } catch (error) {
       if (!(error instanceof CameraError)) throw error;
       this.#problem(error.message);

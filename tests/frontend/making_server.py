@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.creation.drawn import DrawnFaceDetector
 from tests.drawn_faces import face_video
-from tests.faces.plain_face import PlainFace
+from tests.faces.drawn_mouth import DrawnMouth
 from tests.helpers import FakeRenderer, fake_engine, settings
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.maker import AvatarMaker
@@ -82,7 +82,7 @@ class MakingServer:
     @staticmethod
     def _engine(places: AvatarSettings) -> Engine:
         assert places.directory is not None
-        store = AvatarStore(places, PlainFace())
+        store = AvatarStore(places, DrawnMouth(widest=1.0))
         maker = AvatarMaker(places, store, _create)
         dropped = DroppedFiles(maker, [places.directory], lambda: False)
         return fake_engine(FakeRenderer(), store, maker=maker, dropped=dropped)  # type: ignore[arg-type]

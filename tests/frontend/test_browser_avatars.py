@@ -128,7 +128,7 @@ def test_what_is_no_photo_is_refused_in_one_sentence(
     page = open_making()
     drop(page, files / "long.mp4")
     problem = page.locator("#job-problem")
-    expect(problem).to_have_text(re.compile("The file has 200 MB; the server takes 100"))
+    expect(problem).to_have_text(re.compile(r"long\.mp4 has 200 MB; the server takes 100"))
     drop(page, files / "notes.txt")
     expect(problem).to_have_text(re.compile("neither a photo nor a video"))
     assert page.sockets == []
@@ -136,6 +136,17 @@ def test_what_is_no_photo_is_refused_in_one_sentence(
     expect(problem).to_have_text(re.compile(r"^notes\.jpg: [^\n]+\.$"), timeout=WAIT_MS)
     expect(page.locator("#drop")).to_be_visible()
     expect(chosen(page)).to_have_value("ada")
+
+
+def test_several_files_are_taken_in_turn(open_making: Callable[..., Any], files: Path) -> None:
+    """Each becomes an avatar, or says why not."""
+    page = open_making()
+    before = page.locator("#avatars input").count()
+    chosen_files = [files / name for name in ("Rose.jpg", "notes.jpg", "film.mp4")]
+    page.set_input_files("#file", [str(file) for file in chosen_files])
+    expect(page.locator("#avatars input")).to_have_count(before + 2, timeout=WAIT_MS)
+    expect(page.locator("#job")).to_be_hidden(timeout=WAIT_MS)
+    expect(page.locator("#job-problem")).to_have_text(re.compile(r"^notes\.jpg: [^\n]+\.$"))
 
 
 def test_the_camera_gives_a_picture(open_making: Callable[..., Any]) -> None:
