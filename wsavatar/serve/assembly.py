@@ -72,24 +72,29 @@ def load_engine(
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.dialogue.engines import Engines
     from wsavatar.dialogue.registry import create
+    from wsavatar.serve.avatar_making import avatar_making
 
     engines = Engines(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    pool: FacePool
+    avatars: AvatarStore | RemoteAvatars
     if works_in_processes(settings):
-        pool, files = _in_processes(settings, progress, prepared)
-        videos = _video_jobs(settings, pool, files)
-        return Engine(pool, files, partial(create, engines), engines, videos=videos)
-    yield_to_others()  # inherited by the threads that OpenVINO and torch start
-    models = load_models(settings, progress)
-    store = AvatarStore(settings.avatars, models[0])
-    default = _prepare_avatars(store, progress, prepared)
-    pool = open_pool(settings, models, [default])
+        pool, avatars = _in_processes(settings, progress, prepared)
+    else:
+        yield_to_others()  # inherited by the threads that OpenVINO and torch start
+        models = load_models(settings, progress)
+        avatars = AvatarStore(settings.avatars, models[0])
+        default = _prepare_avatars(avatars, progress, prepared)
+        pool = open_pool(settings, models, [default])
+    maker, dropped = avatar_making(settings, avatars, lambda: pool.capacity.over)
     return Engine(
         renderer=pool,
-        avatars=store,
+        avatars=avatars,
         create_dialogue=partial(create, engines),
         speech=engines,
-        videos=_video_jobs(settings, pool, store),
+        maker=maker,
+        dropped=dropped,
+        videos=_video_jobs(settings, pool, avatars),
     )
 
 
