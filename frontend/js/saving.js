@@ -33,8 +33,9 @@ export class Saving {
     this.#working(true);
     this.#say("Making the video");
     this.maker.onProgress = (done, total) => {
-      this.#show(total === null ? Math.min(0.95, done / expected) : done / total);
-      this.#say(`Making the video: ${Math.floor(done / 25)} s of it are done`);
+      const share = total === null ? Math.min(0.95, done / expected) : done / total;
+      this.#show(share);
+      this.#say(`Making the video: ${Math.round(100 * share)} %`);
     };
     try {
       const { url, bytes, seconds } = await this.maker.make(order);

@@ -24,6 +24,7 @@ from wsavatar.commands.render import RenderError
 from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings, TtsSettings
 from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
+from wsavatar.media.audio_file import AudioFile
 from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
 from wsavatar.render.film import film_of
 from wsavatar.serve import assembly
@@ -155,6 +156,42 @@ def test_the_sound_is_the_original_in_its_place(tmp_path: Path, render: Callable
     assert sound.shape[1] == 2
     middle = slice(4000, 30_000)
     assert np.abs(sound[middle] - original[middle]).max() < 0.02
+
+
+def offset_s(heard: np.ndarray, original: np.ndarray, rate: int) -> float:
+    """How much later a sound is than its original, by cross-correlation."""
+    count = 2 * max(len(heard), len(original))
+    spectrum = np.fft.rfft(heard, count) * np.conj(np.fft.rfft(original, count))
+    best = int(np.fft.irfft(spectrum, count).argmax())
+    return (best if best <= count // 2 else best - count) / rate
+
+
+@pytest.mark.slow
+def test_speech_by_the_product_is_exact_and_in_step(
+    tmp_path: Path, home: Path, samples_dir: Path
+) -> None:
+    """The model that ships, a real voice: frames, duration, and the sound within a millisecond."""
+    speech, rate = soundfile.read(samples_dir / "eng.wav", dtype="float32")
+    speech = speech[: round(1.51 * rate)]
+    soundfile.write(tmp_path / "a.wav", speech, rate)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    out = tmp_path / "out.mp4"
+    words = ["--audio", str(tmp_path / "a.wav"), "-o", str(out)]
+    shipped = Settings(
+        model=ModelSettings(devices=("cpu",), cpu_backend="torch"),
+        avatars=AvatarSettings(directory=home / "avatars", cache=tmp_path / "cache"),
+    )
+    assert command.run(parser.parse_args(words), shipped) == 0
+    frames = -(-len(speech) * 25 // rate)
+    with av.open(str(out)) as file:
+        times = [frame.time for frame in file.decode(video=0)]
+        assert abs(file.duration / av.time_base - frames / 25) < 0.03
+    assert len(times) == frames and abs(times[-1] - (frames - 1) / 25) < 0.001
+    file = AudioFile(out)
+    heard = np.concatenate(list(file.pieces())).mean(axis=1)
+    original = speech if speech.ndim == 1 else speech.mean(axis=1)
+    assert abs(offset_s(heard, original, file.sample_rate)) <= 0.001
 
 
 def test_only_the_mouth_changes(

@@ -13,9 +13,19 @@ from typing import Any
 
 import av
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.fake_model import FakeModel, make_avatar
-from tests.helpers import Client, FakeAvatars, FakeSpeech, client, fake_engine, running, tone
+from tests.helpers import (
+    Client,
+    FakeAvatars,
+    FakeSpeech,
+    client,
+    fake_engine,
+    running,
+    settings,
+    tone,
+)
 from wsavatar.config import RenderSettings, VideoSettings
 from wsavatar.media.audio import encode
 from wsavatar.render.pool import FacePool
@@ -29,14 +39,15 @@ LONG = "Hello there, and welcome. " * 5 + "Now the other half of it follows, as 
 
 @contextlib.asynccontextmanager
 async def server(
-    tmp_path: Path, model: FakeModel | None = None, **limits: Any
+    tmp_path: Path, model: FakeModel | None = None, idle_timeout_s: float = 60.0, **limits: Any
 ) -> AsyncIterator[AvatarServer]:
     """A server with a real renderer of a model that draws numbers."""
     pool, avatars = FacePool([model or FakeModel()], RenderSettings()), FakeAvatars(make_avatar())
     maker = VideoMaker(pool, avatars, Fraction(25))
     videos = VideoJobs(VideoSettings(directory=tmp_path, **limits), maker)
     engine = fake_engine(face=pool, avatars=avatars, speech=FakeSpeech(), videos=videos)
-    async with running(engine) as started:
+    chosen = settings(server={"idle_timeout_s": idle_timeout_s})
+    async with running(engine, chosen) as started:
         yield started
 
 
@@ -154,6 +165,20 @@ async def test_orders_end_with_a_cancel_and_with_their_session(tmp_path: Path) -
                 await asyncio.sleep(0.01)
         model.gate.set()
     assert list_files(tmp_path) == []
+
+
+async def test_who_waits_for_a_video_is_not_idle(tmp_path: Path) -> None:
+    """The session stays while its video is made, however long; then it is idle like any other."""
+    model = FakeModel()
+    async with server(tmp_path, model, idle_timeout_s=0.1) as started, client(started) as me:
+        model.gate.clear()
+        await me.send("avatar.render", text="Hello.")
+        await me.until("avatar.render.created")
+        await asyncio.sleep(0.5)
+        model.gate.set()
+        await me.until("avatar.render.done")
+        with pytest.raises(ConnectionClosed, match="idle"):
+            await me.until("avatar.render.done")
 
 
 async def test_unknown_videos_are_not_found(tmp_path: Path) -> None:

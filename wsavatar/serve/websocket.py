@@ -71,13 +71,13 @@ async def carry(socket: Socket, session: Session, *, idle_timeout_s: float) -> G
 
 
 async def _read(socket: Socket, session: Session, idle_timeout_s: float) -> Goodbye:
-    """Read until nothing was received for the idle timeout while the avatar is silent."""
+    """Read until nothing was received for the idle timeout, and the client awaits nothing."""
     while True:
         try:
             async with asyncio.timeout(idle_timeout_s):
                 message = await socket.recv()
         except TimeoutError:
-            if session.playing:
+            if session.playing or session.makes_videos:
                 continue
             return Goodbye(1000, f"idle: nothing was received for {idle_timeout_s:g} s")
         await session.receive(message)

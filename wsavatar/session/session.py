@@ -463,6 +463,11 @@ class Session:
         """Whether the client still has audio to play."""
         return self._response is not None and self._response.playing
 
+    @property
+    def makes_videos(self) -> bool:
+        """Whether a video that the client ordered is not finished."""
+        return self._videos.busy
+
     def respond(
         self,
         request: ResponseRequest | None = None,

@@ -49,6 +49,11 @@ class VideoOrders:
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def busy(self) -> bool:
+        """Whether a video is made, or waits for its turn."""
+        return bool(self._tasks)
+
     def handle(
         self,
         event: wire.AvatarRender | wire.AvatarRenderCancel,
