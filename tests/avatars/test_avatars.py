@@ -33,9 +33,8 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.commands import prepare as prepare_command
 from wsavatar.commands.prepare import load_landmarks
 from wsavatar.config import AvatarSettings, Settings
-from wsavatar.faces.avatar_face import AvatarFace, in_cells
+from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, in_cells
 from wsavatar.faces.base import Progress
-from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 from wsavatar.media.video import VideoWriter, read_video
@@ -310,9 +309,9 @@ def test_a_prepared_avatar_fits_its_contract(home: Path) -> None:
         assert (mask.dtype, mask.shape) == (np.uint8, (bottom - top, right - left))
     x, y, w, h = avatar.region
     assert 0 <= x < x + w <= W and 0 <= y < y + h <= H
-    assert face.detail is not None
+    assert face.jaw is not None
     arrays = (avatar.pictures[0], face.inputs, face.crop_boxes, face.masks[0])
-    for array in (*arrays, face.detail.lost, face.detail.redrawn):
+    for array in (*arrays, *face.jaw.arrays().values()):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
@@ -327,21 +326,19 @@ def test_many_threads_prepare_once(home: Path) -> None:
     assert all(avatar is avatars[0] for avatar in avatars)
 
 
-def test_what_the_model_loses_of_a_face_is_kept(home: Path) -> None:
-    """What the VAE makes of a crop and what it lost of it give the crop again; so does the disk
-    cache, and whoever does not want it has neither."""
+def test_how_the_face_moves_with_its_jaw_is_kept(home: Path) -> None:
+    """At rest the jaw looks as the model draws the crop; the disk cache gives the same again, and
+    whoever does not want it has none."""
     avatar = store_in(home).get("ada")
     face, again = avatar.face, store_in(home).get("ada").face
-    assert face.detail is not None and again.detail is not None
-    crop = take_crop(avatar.pictures[3], tuple(face.crop_boxes[3]), 64)
+    assert face.jaw is not None and again.jaw is not None
     redrawn = CountingModel().redraw(face.inputs[3:4])[0]
-    wrong = redrawn.astype(int) + face.detail.lost[3] - crop
-    assert (wrong[np.abs(crop.astype(int) - redrawn) < 127] == 0).all()
-    assert (face.detail.redrawn[3] == in_cells(redrawn)).all()
-    np.testing.assert_array_equal(face.detail.lost, again.detail.lost)
-    np.testing.assert_array_equal(face.detail.redrawn, again.detail.redrawn)
+    rows = face.jaw.away.shape[2] * CELL
+    assert (face.jaw.looks[3, JAW_STEPS.index(0)] == in_cells(redrawn[-rows:])).all()
+    for kept, restored in zip(face.jaw.arrays().values(), again.jaw.arrays().values(), strict=True):
+        np.testing.assert_array_equal(kept, restored)
     plain = AvatarSettings(directory=home / "avatars", cache=home / "cache", detail=False)
-    assert AvatarStore(plain, CountingModel()).get("ada").face.detail is None
+    assert AvatarStore(plain, CountingModel()).get("ada").face.jaw is None
 
 
 def test_pictures_of_a_large_avatar_are_decoded_when_wanted(home: Path) -> None:

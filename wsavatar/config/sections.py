@@ -175,8 +175,8 @@ class AvatarSettings(_Section):
     """Folder of DWPose's two ONNX files; None: ``dwpose/`` in ``model.path``, or where that is the
     embedded model, ``models/dwpose``."""
     detail: bool = True
-    """Store the detail that the model loses of each face (pores, hair, edges), and add it
-    where the mouth does not move; 26 MB of memory for 8 s."""
+    """Move each frame's own pixels with the jaw, and show the model's only where the mouth differs
+    from them: skin, beard and the edge of the face stay the picture's."""
 
 
 class VideoSettings(_Section):

@@ -15,29 +15,64 @@ import numpy as np
 
 from wsavatar.faces.masks import Masks, PackedMask
 
-__all__ = ["DETAIL_CELL", "AvatarFace", "Detail", "in_cells"]
+__all__ = ["CELL", "JAW_STEPS", "AvatarFace", "Jaw", "in_cells"]
 
-DETAIL_CELL = 4
-"""Side, in pixels of a patch, of the cells of `Detail.redrawn`."""
+CELL = 4
+"""Side of the cells of `Jaw`, in pixels of a patch."""
+JAW_STEPS = range(-2, 6)
+"""Movements of the lower lip for which `Jaw` knows the face, in cells; up is negative."""
 
 _BLOCK = 16  # side of JPEG's blocks, two of luminance to one of chrominance (4:2:0)
 
 
 @dataclass(frozen=True, slots=True)
-class Detail:
-    """Detail that the model loses of each frame at rest: pores, hair, the edge of the jaw.
+class Jaw:
+    """How the pixels of a frame at rest move with the jaw.
 
-    For the lower rows, which the model draws. ``lost`` is the true crop minus the model's picture
-    of it. ``redrawn`` is that picture, as means of squares of `DETAIL_CELL` pixels: where a later
-    picture differs from it, the mouth has moved. The arrays of one frame have no ``n``.
+    With it, skin, beard and the edge of the face stay the frame's own: they are moved, and the
+    patch is shown only where it differs from them: the lips and what is between them. K is the
+    number of `JAW_STEPS`; R x C cells are the lower rows of a patch, which the model draws; the
+    grid of `reach` goes beyond them on the left, on the right and below. The arrays of one frame
+    have no ``n``.
     """
 
-    lost: np.ndarray  # int8 [n, rows, S, 3]
-    redrawn: np.ndarray  # uint8 [n, rows / DETAIL_CELL, S / DETAIL_CELL, 3]
+    boxes: np.ndarray  # int32 [n, 4]: the grid's place in the picture
+    down: np.ndarray  # float32 [n, 2]: (x, y) in the picture by which the lip moves for one cell
+    reach: np.ndarray  # uint8 [n, R', C']: 255 moves as the lower lip does, 0 not at all
+    looks: np.ndarray  # uint8 [n, K, R, C, 3]: the model's own picture of the frame, moved
+    away: np.ndarray  # uint8 [n, K, R, C]: 0 is lips or between them, 255 far from them
 
     @property
     def nbytes(self) -> int:
-        return self.lost.nbytes + self.redrawn.nbytes
+        return sum(array.nbytes for array in self.arrays().values())
+
+    def of(self, index: int | slice) -> Jaw:
+        """The arrays of one frame, or of some."""
+        return Jaw(*(array[index] for array in self.arrays().values()))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name, in the order of the fields."""
+        return {
+            "jaw_boxes": self.boxes,
+            "jaw_down": self.down,
+            "jaw_reach": self.reach,
+            "jaw_looks": self.looks,
+            "jaw_away": self.away,
+        }
+
+    def moving_boxes(self) -> np.ndarray:
+        """int64 [n, 4] around the pixels that move with the jaw."""
+        sizes = self.boxes[:, 2:] - self.boxes[:, :2]
+        found = []
+        for (left, top, _, _), size, reach in zip(self.boxes, sizes, self.reach, strict=True):
+            x, y, w, h = cv2.boundingRect(reach)
+            scale = size / reach.shape[::-1]
+            # A pixel between two cells is of both.
+            near = np.floor((np.array([x, y]) - 0.5) * scale)
+            far = np.ceil((np.array([x + w, y + h]) + 0.5) * scale)
+            corner = np.array([left, top])
+            found.append([*(corner + np.maximum(near, 0)), *(corner + np.minimum(far, size))])
+        return np.array(found).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +88,8 @@ class AvatarFace:
     paste_boxes: np.ndarray  # int32 [n, 4]
     masks: Sequence[np.ndarray]  # n of uint8 [h, w], as `Masks`
     inputs: np.ndarray  # [n, ...]
-    detail: Detail | None = None
-    """None: lost detail is not restored."""
+    jaw: Jaw | None = None
+    """None: all that the mask names is the patch's."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.masks, Masks):
@@ -62,20 +97,18 @@ class AvatarFace:
         for array in self._arrays().values():
             array.flags.writeable = False
 
-    def detail_of(self, index: int) -> Detail | None:
-        """The detail of one frame, if stored."""
-        if self.detail is None:
-            return None
-        return Detail(self.detail.lost[index], self.detail.redrawn[index])
+    def jaw_of(self, index: int) -> Jaw | None:
+        """The jaw of one frame, if stored."""
+        return self.jaw.of(index) if self.jaw is not None else None
 
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        kept = self.detail.nbytes if self.detail is not None else 0
+        kept = self.jaw.nbytes if self.jaw is not None else 0
         return self.inputs.nbytes + self._packed_masks.nbytes + kept
 
     def region(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """(x, y, w, h) around every pixel that any mask can change, in a picture of that size.
+        """(x, y, w, h) around every pixel that a mask or the jaw can change, in such a picture.
 
         On the grid of JPEG's blocks, or at the picture's edge: the JPEG of the region has the very
         blocks of the whole picture's, so a client may lay it on the idle picture without a seam.
@@ -84,8 +117,10 @@ class AvatarFace:
         for mask, (left, top, _, _) in zip(self.masks, self.paste_boxes, strict=True):
             x, y, w, h = cv2.boundingRect(mask)
             boxes.append((left + x, top + y, left + x + w, top + y + h))
+        if self.jaw is not None:
+            boxes += self.jaw.moving_boxes().tolist()
         corners = np.array(boxes)
-        x, y = (int(value) // _BLOCK * _BLOCK for value in corners[:, :2].min(axis=0))
+        x, y = (max(int(value) // _BLOCK * _BLOCK, 0) for value in corners[:, :2].min(axis=0))
         right, bottom = (-(-int(value) // _BLOCK) * _BLOCK for value in corners[:, 2:].max(axis=0))
         return x, y, min(right, width) - x, min(bottom, height) - y
 
@@ -104,9 +139,11 @@ class AvatarFace:
         shapes = crop_boxes.shape, paste_boxes.shape, arrays["inputs"].shape[:1]
         if shapes != ((frame_count, 4), (frame_count, 4), (frame_count,)):
             raise ValueError(f"its shapes are {shapes}")
-        detail = Detail(arrays["lost"], arrays["redrawn"]) if "lost" in arrays else None
+        jaw = None
+        if "jaw_boxes" in arrays:
+            jaw = Jaw(*(arrays[f"jaw_{name}"] for name in Jaw.__slots__))
         masks = _split_masks(arrays["masks"], arrays["mask_sizes"], paste_boxes)
-        return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], detail)
+        return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], jaw)
 
     @property
     def _packed_masks(self) -> Masks:
@@ -119,15 +156,15 @@ class AvatarFace:
             "paste_boxes": self.paste_boxes,
             "inputs": self.inputs,
         }
-        if self.detail is not None:
-            arrays |= {"lost": self.detail.lost, "redrawn": self.detail.redrawn}
+        if self.jaw is not None:
+            arrays |= self.jaw.arrays()
         return arrays
 
 
 def in_cells(picture: np.ndarray) -> np.ndarray:
-    """Means of squares of `DETAIL_CELL` pixels: uint8 [h, w, 3]; incomplete squares are cut off."""
-    height, width = (side // DETAIL_CELL for side in picture.shape[:2])
-    whole = picture[: height * DETAIL_CELL, : width * DETAIL_CELL]
+    """Means of squares of `CELL` pixels: uint8 [h, w, 3]; incomplete squares are cut off."""
+    height, width = (side // CELL for side in picture.shape[:2])
+    whole = picture[: height * CELL, : width * CELL]
     return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
 
 

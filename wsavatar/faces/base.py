@@ -143,7 +143,7 @@ class AvatarPreparer(Protocol):
         """Prepare ``pictures`` uint8 [H, W, 3] RGB with landmarks [n, 68, 2]. Takes seconds.
 
         Pictures are asked for one by one, since together they may not fit into memory. With or
-        without `wsavatar.faces.avatar_face.Detail`. Raises AvatarError with the frame whose face is
+        without `wsavatar.faces.avatar_face.Jaw`. Raises AvatarError with the frame whose face is
         not usable.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.drawn_faces import draw_face, face_landmarks
-from wsavatar.faces.avatar_face import AvatarFace, Detail, in_cells
+from wsavatar.faces.avatar_face import CELL, AvatarFace, Jaw
 from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
@@ -18,16 +19,12 @@ from wsavatar.faces.musetalk.geometry import (
     smooth_landmarks,
     take_crop,
 )
+from wsavatar.faces.musetalk.jaw import jaw_of_face
 from wsavatar.faces.musetalk.spec import CropMargin
 from wsavatar.media import jpeg
 from wsavatar.media.video import read_video
-from wsavatar.render.finish.paste import (
-    COLOUR_MATCH_LEVELS,
-    colour_matched,
-    paste,
-    restored,
-    sharpened,
-)
+from wsavatar.render.finish.jaw import move_pixels, read_jaw
+from wsavatar.render.finish.paste import COLOUR_MATCH_LEVELS, colour_matched, paste, sharpened
 
 W, H = 320, 300
 V15 = CropMargin(pixels=10)
@@ -307,37 +304,105 @@ def test_no_sharpness_changes_nothing_and_flat_skin_stays_flat() -> None:
     assert (sharpened(flat, 1.0) == 140).all()
 
 
-# -- detail ---------------------------------------------------------------------------------------
+# -- jaw ------------------------------------------------------------------------------------------
 
 
-def with_detail(face: np.ndarray, rows: int) -> tuple[np.ndarray, Detail]:
-    """A VAE's soft picture of a face, and what it lost of the lower rows."""
-    soft = cv2.GaussianBlur(face, (9, 9), 2.5)
-    lost = np.clip(face[-rows:].astype(int) - soft[-rows:], -128, 127).astype(np.int8)
-    return soft, Detail(lost, in_cells(soft[-rows:]))
+class Bearded:
+    """A face whose skin is all hair, of which the model draws hardly any, and its jaw."""
+
+    def __init__(self, frame: np.ndarray, landmarks: np.ndarray) -> None:
+        hair = np.random.default_rng(5).normal(0, 18, frame.shape[:2])[..., None]
+        self.frame = np.clip(frame + hair, 0, 255).astype(np.uint8)
+        self.crop = crop_box(landmarks, CropMargin(relative=0.1), W, H)
+        self.square = paste_box(self.crop, W, H)
+        self.mask = lower_face_mask(landmarks, self.crop, self.square, W, H, first_row=112 / 256)
+        self.soft = cv2.GaussianBlur(take_crop(self.frame, self.crop, 256), (15, 15), 4)
+        self.jaw = jaw_of_face(landmarks, self.crop, self.soft, 112)
+
+    def moved(self, picture: np.ndarray, cells: float) -> np.ndarray:
+        """The picture of this face with its jaw opened by so many cells."""
+        left, top, right, bottom = (int(edge) for edge in self.jaw.boxes)
+        reach = np.zeros(picture.shape[:2], np.float32)
+        grown = cv2.resize(self.jaw.reach.astype(np.float32), (right - left, bottom - top))
+        reach[max(top, 0) : bottom, max(left, 0) : right] = grown[: H - top, : W - left]
+        return move_pixels(picture, reach, np.float32(cells) * self.jaw.down)
+
+    def spoken(self, cells: float) -> np.ndarray:
+        """The model's picture of the opened jaw."""
+        opened = take_crop(self.moved(self.frame, cells), self.crop, 256)
+        return cv2.GaussianBlur(opened, (15, 15), 4)
+
+    def pasted(self, patch: np.ndarray, jaw: Jaw | None) -> np.ndarray:
+        return paste(self.frame, patch, self.crop, self.square, self.mask, jaw=jaw)
 
 
-def test_a_mouth_at_rest_is_the_avatar_s_own() -> None:
-    """Where a patch shows the face as it is at rest, what the VAE lost is there again; the rows
-    that are never pasted stay as they came."""
-    face = draw_face(256, 256, face_landmarks((128, 128), 200))
-    soft, detail = with_detail(face, 144)
-    whole = restored(soft, detail)
-    assert np.abs(whole[-144:].astype(int) - face[-144:]).max() <= 1
-    assert (whole[:-144] == soft[:-144]).all()
+@pytest.fixture
+def bearded(landmarks: np.ndarray) -> Bearded:
+    return Bearded(draw_face(W, H, landmarks), landmarks)
 
 
-def test_a_mouth_that_moved_is_the_model_s() -> None:
-    """An opened mouth has no trace of the lips at rest, while the cheeks beside it keep theirs."""
-    face = draw_face(256, 256, face_landmarks((128, 128), 200))
-    soft, detail = with_detail(face, 144)
-    opened = soft.copy()
-    cv2.ellipse(opened, (128, 190), (40, 24), 0, 0, 360, (60, 20, 25), -1)
-    made = restored(opened, detail).astype(int)
-    assert np.abs(made[180:200, 108:148] - opened[180:200, 108:148]).max() <= 2
-    cheek = np.s_[170:210, 20:70]
-    assert np.abs(opened[cheek].astype(int) - face[cheek]).max() > 10
-    assert np.abs(made[cheek] - face[cheek]).max() <= 1
+@pytest.mark.parametrize("cells", [-1.5, 0.0, 0.7, 2.0, 3.6])
+def test_how_far_a_jaw_is_open_is_read_off_the_patch(bearded: Bearded, cells: float) -> None:
+    """To a quarter of a cell, so one pixel of the patch, up and down."""
+    found, share, _ = read_jaw(bearded.spoken(cells), bearded.jaw)
+    assert found == pytest.approx(cells, abs=0.25)
+    assert share.shape == (144 // CELL, 256 // CELL)
+
+
+def test_a_mouth_at_rest_is_the_avatar_s_own(bearded: Bearded) -> None:
+    """Where the patch shows the face at rest, all that the model lost of it is there."""
+    made = bearded.pasted(bearded.soft, bearded.jaw)
+    assert psnr(made, bearded.frame) > 50
+    assert psnr(bearded.pasted(bearded.soft, None), bearded.frame) < 35
+
+
+def test_a_beard_keeps_its_hair_while_the_jaw_moves(bearded: Bearded) -> None:
+    """The frame's own hair moves with the chin; without it the model's smear is shown."""
+    patch, right = bearded.spoken(3.0), bearded.moved(bearded.frame, 3.0)
+    chin = np.s_[175:205, 130:190]
+    with_hair, without = (bearded.pasted(patch, jaw)[chin] for jaw in (bearded.jaw, None))
+    still = bearded.frame[chin]
+    assert psnr(with_hair, right[chin]) > psnr(without, right[chin]) + 3
+    assert psnr(with_hair, right[chin]) > psnr(still, right[chin]) + 3
+
+
+def test_what_opens_between_the_lips_is_the_model_s(
+    bearded: Bearded, landmarks: np.ndarray
+) -> None:
+    """An opened mouth has no trace of the lips at rest, while cheeks and chin keep their hair."""
+    patch = bearded.spoken(0.0)
+    x1, y1, x2, y2 = bearded.crop
+    scale = np.array([256 / (x2 - x1), 256 / (y2 - y1)])
+    middle = tuple(int(v) for v in (landmarks[48:68].mean(axis=0) - (x1, y1)) * scale)
+    cv2.ellipse(patch, middle, (24, 14), 0, 0, 360, (60, 20, 25), -1)
+    made = bearded.pasted(patch, bearded.jaw)
+    x, y = np.round(landmarks[48:68].mean(axis=0)).astype(int)
+    assert np.abs(made[y - 3 : y + 3, x - 8 : x + 8].astype(int) - (60, 20, 25)).max() <= 4
+    cheek = np.s_[y - 4 : y + 4, x1 + 8 : x1 + 20]
+    assert np.abs(made[cheek].astype(int) - bearded.frame[cheek]).max() <= 2
+
+
+def test_a_frame_cut_to_its_region_moves_its_jaw_as_the_whole_one_does(bearded: Bearded) -> None:
+    """What moves lies in the region, and the region's own pixels are all that it needs."""
+    parts = [array[None].copy() for array in bearded.jaw.arrays().values()]
+    squares = np.array([bearded.square])
+    face = AvatarFace(np.array([bearded.crop]), squares, (bearded.mask,), np.zeros(1), Jaw(*parts))
+    x, y, w, h = face.region(W, H)
+    patch = bearded.spoken(4.0)
+    whole = bearded.pasted(patch, bearded.jaw)
+    offset = np.array([x, y, x, y])
+    jaw = replace(bearded.jaw, boxes=bearded.jaw.boxes - offset)
+    part = paste(
+        bearded.frame[y : y + h, x : x + w],
+        patch,
+        bearded.crop - offset,
+        bearded.square - offset,
+        bearded.mask,
+        jaw=jaw,
+    )
+    assert (part == whole[y : y + h, x : x + w]).all()
+    whole[y : y + h, x : x + w] = bearded.frame[y : y + h, x : x + w]
+    assert (whole == bearded.frame).all()
 
 
 # -- colour match ---------------------------------------------------------------------------------

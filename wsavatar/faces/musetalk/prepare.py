@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from wsavatar.avatars.format import AvatarError, AvatarFile
-from wsavatar.faces.avatar_face import DETAIL_CELL, AvatarFace, Detail, in_cells
+from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, Jaw
 from wsavatar.faces.base import Progress
 from wsavatar.faces.masks import Box, Masks, PackedMask, trimmed
 from wsavatar.faces.musetalk.geometry import (
@@ -24,12 +24,13 @@ from wsavatar.faces.musetalk.geometry import (
     smooth_landmarks,
     take_crop,
 )
+from wsavatar.faces.musetalk.jaw import GRID_MARGIN, jaw_of_face
 from wsavatar.faces.musetalk.reference import mouth_references
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
-PREPARE_VERSION = 2
+PREPARE_VERSION = 3
 """Raise it with any change to what `prepare_face` computes."""
 _ENCODE_BATCH = 8
 
@@ -62,24 +63,28 @@ def prepare_face(
     *,
     detail: bool,
 ) -> AvatarFace:
-    """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Detail` or not.
+    """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Jaw` or not.
 
     The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference, which is that
     of a frame whose mouth is at rest. Raises AvatarError naming the frame whose face has no place
     in the picture.
     """
     spec = model.spec
-    crops, pastes, masks = _place_faces(avatar, smooth_landmarks(landmarks, avatar.fps), spec)
+    smooth = smooth_landmarks(landmarks, avatar.fps)
+    crops, pastes, masks = _place_faces(avatar, smooth, spec)
     count = len(pictures)
     latents = np.empty((count, *_latent_shape(spec)), np.float16)
-    kept = Detail(*(np.empty(*one) for one in _detail_arrays(spec, count))) if detail else None
+    jaw = Jaw(*(np.empty(*one) for one in _jaw_arrays(spec, count))) if detail else None
     for start in range(0, count, _ENCODE_BATCH):
         batch = range(start, min(start + _ENCODE_BATCH, count))
         frames = np.stack([take_crop(pictures[i], crops[i], spec.crop_size) for i in batch])
         rows = slice(start, batch.stop)
         latents[rows] = model.encode_crops(frames)
-        if kept is not None:
-            _put_detail(kept, rows, frames, model.redraw(latents[rows]))
+        if jaw is not None:
+            for i, redrawn in zip(batch, model.redraw(latents[rows]), strict=True):
+                found = jaw_of_face(smooth[i], crops[i], redrawn, spec.decoded_from_y)
+                for array, row in zip(jaw.arrays().values(), found.arrays().values(), strict=True):
+                    array[i] = row
         if progress is not None:
             progress(batch.stop, count)
     own = spec.latent_channels
@@ -89,7 +94,7 @@ def prepare_face(
         paste_boxes=np.array(pastes, dtype=np.int32),
         masks=Masks(masks),
         inputs=latents,
-        detail=kept,
+        jaw=jaw,
     )
 
 
@@ -101,10 +106,12 @@ def restore_face(
     face = AvatarFace.from_arrays(arrays, count)
     if face.inputs.shape != (count, *_latent_shape(spec)):
         raise ValueError(f"its latents are {face.inputs.shape}")
-    if face.detail is not None:
-        found = face.detail.lost.shape, face.detail.redrawn.shape
-        if found != tuple(shape for shape, _ in _detail_arrays(spec, count)):
-            raise ValueError(f"its detail's shapes are {found}")
+    if face.jaw is not None:
+        for array, (shape, kind) in zip(
+            face.jaw.arrays().values(), _jaw_arrays(spec, count), strict=True
+        ):
+            if array.shape != shape or array.dtype != kind:
+                raise ValueError(f"its jaw has {array.dtype} {array.shape}")
     return face
 
 
@@ -112,19 +119,17 @@ def _latent_shape(spec: ModelSpec) -> tuple[int, int, int]:
     return 2 * spec.latent_channels, spec.latent_size, spec.latent_size
 
 
-def _detail_arrays(spec: ModelSpec, count: int) -> tuple[tuple[tuple[int, ...], type], ...]:
-    """Shape and type of `Detail.lost` and `Detail.redrawn` of so many frames."""
-    width, rows = spec.crop_size, spec.crop_size - spec.decoded_from_y
-    cells = (count, rows // DETAIL_CELL, width // DETAIL_CELL, 3)
-    return ((count, rows, width, 3), np.int8), (cells, np.uint8)
-
-
-def _put_detail(kept: Detail, frames: slice, crops: np.ndarray, redrawn: np.ndarray) -> None:
-    """Fill in what ``redrawn`` lost of the frames' ``crops``, both uint8 [b, S, S, 3]."""
-    rows = kept.lost.shape[1]
-    crops, redrawn = crops[:, -rows:], redrawn[:, -rows:]
-    kept.lost[frames] = np.clip(crops.astype(np.int16) - redrawn, -128, 127)
-    kept.redrawn[frames] = [in_cells(picture) for picture in redrawn]
+def _jaw_arrays(spec: ModelSpec, count: int) -> list[tuple[tuple[int, ...], type]]:
+    """Shape and type of the arrays of `Jaw` of so many frames."""
+    columns, rows = spec.crop_size // CELL, (spec.crop_size - spec.decoded_from_y) // CELL
+    away = count, len(JAW_STEPS), rows, columns
+    return [
+        ((count, 4), np.int32),
+        ((count, 2), np.float32),
+        ((count, rows + GRID_MARGIN, columns + 2 * GRID_MARGIN), np.uint8),
+        ((*away, 3), np.uint8),
+        (away, np.uint8),
+    ]
 
 
 def _place_faces(

@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
-from wsavatar.faces.avatar_face import DETAIL_CELL, AvatarFace, Detail
+from wsavatar.faces.avatar_face import JAW_STEPS, AvatarFace, Jaw
 from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.finish import images
-from wsavatar.render.finish.device_avatars import DeviceAvatars, DeviceDetail, to_device
+from wsavatar.render.finish.device_avatars import DeviceAvatars, to_device
+from wsavatar.render.finish.device_jaw import JawShape, move_pixels, read_jaws
 from wsavatar.render.finish.device_jpeg import DeviceEncoder, new_stream
 from wsavatar.render.finish.host import HostFinisher
-from wsavatar.render.finish.paste import COLOUR_MATCH_LEVELS, RESTORED_SHARPNESS, STILL_LEVELS
+from wsavatar.render.finish.paste import COLOUR_MATCH_LEVELS
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
@@ -97,15 +97,18 @@ class DeviceFinisher:
                 f"{len(works)} frames need uint8 patches [{len(works)}, S, S, 3], "
                 f"not {patches.dtype} {list(patches.shape)}"
             )
-        lines = self._lines(works, patches)
+        plain = images.to_lines(patches)
+        lines = images.unsharp_lines(plain, self._sharpness)
         groups = _groups(works, patches.shape[1])
         crops = to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
         rows: list[Tensor] = [patches] * len(works)
         start = 0
         for group in groups:
             stop = start + len(group.rows)
-            mine = lines if len(groups) == 1 else _take(lines, group.rows)
-            for row, picture in self._pictures(group, mine, crops[:, :, start:stop]):
+            mine = (plain, lines)
+            if len(groups) > 1:
+                mine = (_take(plain, group.rows), _take(lines, group.rows))
+            for row, picture in self._pictures(group, *mine, crops[:, :, start:stop]):
                 rows[row] = picture
             start = stop
         done = None
@@ -136,38 +139,25 @@ class DeviceFinisher:
 
     # Composing.
 
-    def _lines(self, works: Sequence[FrameWork], patches: Tensor) -> Tensor:
-        """The patches sharpened and restored, as `images.to_lines` has them, in floats."""
-        plain = images.to_lines(patches)
-        lines = images.unsharp_lines(plain, self._sharpness)
-        details = [self.avatars.detail(w.spec.prepared, w.source_index) for w in works]
-        rows = [row for row, detail in enumerate(details) if detail is not None]
-        if rows:
-            detail = DeviceDetail(*map(torch.stack, zip(*filter(None, details), strict=True)))
-            sharpness = RESTORED_SHARPNESS * self._sharpness
-            if len(rows) == len(works):
-                return _restored(plain, lines, detail, sharpness)
-            mine = _restored(_take(plain, rows), _take(lines, rows), detail, sharpness)
-            for row, restored in zip(rows, mine, strict=True):
-                lines[row] = restored
-        return lines
-
     def _pictures(
-        self, group: _Group, lines: Tensor, crops: Tensor
+        self, group: _Group, plain: Tensor, lines: Tensor, crops: Tensor
     ) -> Iterator[tuple[int, Tensor]]:
-        """Each row of the group with its picture, uint8 [3, h, w]. ``lines`` are its patches'."""
+        """Each row of the group with its picture, uint8 [3, h, w].
+
+        ``plain`` are its patches as the model drew them, ``lines`` sharpened.
+        """
         frames = [self.avatars.picture(w.spec.prepared, w.source_index) for w in group.works]
         left, top, right, bottom = group.window
         window = torch.stack([frame[:, top:bottom, left:right] for frame in frames])
-        blended = self._paste(window, lines, *group.weights(crops, lines.shape[1]))
+        blended = self._paste(group, window, plain, lines, crops)
         for (box, size), members in group.formats.items():
             x1, y1, x2, y2 = box
             pictures = torch.stack([frames[member][:3, y1:y2, x1:x2] for member in members])
             mine = blended if len(members) == len(frames) else _take(blended, members)
-            across = slice(max(left, x1), min(right, x2))
-            down = slice(max(top, y1), min(bottom, y2))
-            pictures[:, :, _moved(down, -y1), _moved(across, -x1)] = mine[
-                :, :, _moved(down, -top), _moved(across, -left)
+            columns = slice(max(left, x1), min(right, x2))
+            rows = slice(max(top, y1), min(bottom, y2))
+            pictures[:, :, _moved(rows, -y1), _moved(columns, -x1)] = mine[
+                :, :, _moved(rows, -top), _moved(columns, -left)
             ]
             if size != (x2 - x1, y2 - y1):
                 # On a GPU in half precision, for its tensor cores: here products are as large as
@@ -178,27 +168,42 @@ class DeviceFinisher:
                 )
             yield from zip((group.rows[member] for member in members), pictures, strict=True)
 
-    def _paste(self, window: Tensor, lines: Tensor, down: Tensor, across: Tensor) -> Tensor:
-        """uint8 [g, 3, h, w] of uint8 [g, 4, h, w] and the patches, placed by their weights."""
-        drawn = images.separable(lines, down, across)
+    def _paste(
+        self, group: _Group, window: Tensor, plain: Tensor, lines: Tensor, crops: Tensor
+    ) -> Tensor:
+        """uint8 [g, 3, h, w] of the group's window [g, 4, h, w] and its patches."""
+        drawn = images.separable(lines, *group.weights(crops, lines.shape[1]))
         drawn = drawn.permute(0, 2, 1, 3).round_().clamp_(0, 255)
-        below, alpha = window[:, :3], window[:, 3:]
+        below, mask = window[:, :3], window[:, 3:]
+        alpha, light = mask, None
+        if group.jaw is not None:
+            rows = [self.avatars.jaw(w.spec.prepared, w.source_index) for w in group.works]
+            cells, steps = read_jaws(plain, torch.stack(rows), group.jaw)
+            cells = images.separable(cells, *group.cell_weights(crops, group.jaw))
+            below = move_pixels(below, cells[:, :, 0], steps * crops[5].flip(0).T)
+            alpha = ((1 - cells[:, None, :, 1]) * mask).round_()
+            light = cells[:, :, 2:].transpose(1, 2) * (mask * (1 / 255))
         if self._colour_match:
-            drawn = _colour_matched(drawn, below, alpha)
-        return images.blend(below, drawn, alpha)
+            drawn = _colour_matched(drawn, below, mask)
+        blended = images.blend(below, drawn, alpha)
+        if light is None:
+            return blended
+        return light.add_(blended).round_().clamp_(0, 255).to(torch.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of a batch whose avatars have the same picture size, pasted together."""
+    """Rows of a batch whose avatars have the same picture size and kind of jaw, pasted together."""
 
     rows: list[int]
     works: list[FrameWork]
     window: Box
     """In the avatars' pictures: encloses every pixel that any row can change."""
     crops: np.ndarray
-    """float32 [3, 2, g]: how each patch is placed in the window. `images.resize_map`, and 1 where
-    that is cubic, 0 where it is area; down, then across."""
+    """float32 [6, 2, g]: how each patch is placed in the window, `images.resize_map`, and 1 where
+    that is cubic, 0 where it is area; the same map of the jaw's cells; `Jaw.down`. Down, then
+    across."""
+    jaw: JawShape | None
     formats: dict[tuple[Box, tuple[int, int]], list[int]]
     """(Part of the picture, output size (w, h)) -> members of the group with these."""
 
@@ -209,7 +214,7 @@ class _Group:
         """
         left, top, right, bottom = self.window
         size = max(right - left, bottom - top)
-        scale, offset, cubic = crops.flatten(1)
+        scale, offset, cubic = crops[:3].flatten(1)
         made = [
             images.resize_weights(scale, offset, source, size, cubic=kind)
             for kind in (False, True)
@@ -220,12 +225,26 @@ class _Group:
         down, across = made[0].view(2, -1, size, source)
         return down[:, : bottom - top], across[:, : right - left]
 
+    def cell_weights(self, crops: Tensor, jaw: JawShape) -> tuple[Tensor, Tensor]:
+        """`images.linear_weights` down and across of the jaws' grids."""
+        left, top, right, bottom = self.window
+        (down, across), (y, x) = crops[3:5].unbind(0)
+        return (
+            images.linear_weights(down, y, jaw.grid_rows, bottom - top),
+            images.linear_weights(across, x, jaw.grid_columns, right - left),
+        )
+
 
 def _groups(works: Sequence[FrameWork], patch_size: int) -> list[_Group]:
-    by_size: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    alike: defaultdict[object, list[int]] = defaultdict(list)
     for row, work in enumerate(works):
-        by_size[work.spec.avatar.width, work.spec.avatar.height].append(row)
-    return [_group(rows, [works[row] for row in rows], patch_size) for rows in by_size.values()]
+        alike[work.spec.avatar.width, work.spec.avatar.height, _jaw_shape(work)].append(row)
+    return [_group(rows, [works[row] for row in rows], patch_size) for rows in alike.values()]
+
+
+def _jaw_shape(work: FrameWork) -> JawShape | None:
+    jaw = work.spec.prepared.face.jaw
+    return JawShape.of(jaw) if jaw is not None else None
 
 
 def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
@@ -236,19 +255,27 @@ def _group(rows: list[int], works: list[FrameWork], patch_size: int) -> _Group:
     for member, work in enumerate(works):
         formats[_box(work.spec.region), work.spec.picture_size].append(member)
     crops = np.stack([_crop(work, left, top, patch_size) for work in works], axis=2)
-    return _Group(rows, works, (left, top, right, bottom), crops, dict(formats))
+    window = left, top, right, bottom
+    return _Group(rows, works, window, crops, _jaw_shape(works[0]), dict(formats))
 
 
 def _crop(work: FrameWork, left: int, top: int, patch_size: int) -> np.ndarray:
-    """float32 [3, 2]: one row of `_Group.crops`, in a window at (left, top)."""
-    x1, y1, x2, y2 = (int(edge) for edge in work.spec.prepared.face.crop_boxes[work.source_index])
+    """float32 [6, 2]: one row of `_Group.crops`, in a window at (left, top)."""
+    face, index = work.spec.prepared.face, work.source_index
+    x1, y1, x2, y2 = (int(edge) for edge in face.crop_boxes[index])
     h, w = max(y2 - y1, 1), max(x2 - x1, 1)  # an empty crop is not shown, but is a divisor
     cubic = images.cubic_enlarges((w, h), (patch_size, patch_size))
-    maps = [
-        (*images.resize_map(start, length, patch_size, cubic=cubic), cubic)
-        for start, length in ((y1 - top, h), (x1 - left, w))
-    ]
-    return np.array(maps, np.float32).T
+    placed = np.zeros((6, 2), np.float32)
+    placed[:2, 0] = images.resize_map(y1 - top, h, patch_size, cubic=cubic)
+    placed[:2, 1] = images.resize_map(x1 - left, w, patch_size, cubic=cubic)
+    placed[2] = cubic
+    if face.jaw is not None:
+        x1, y1, x2, y2 = (int(edge) for edge in face.jaw.boxes[index])
+        rows, columns = face.jaw.reach.shape[1:]
+        placed[3:5, 0] = images.resize_map(y1 - top, y2 - y1, rows, cubic=True)
+        placed[3:5, 1] = images.resize_map(x1 - left, x2 - x1, columns, cubic=True)
+        placed[5] = face.jaw.down[index][::-1]
+    return placed
 
 
 def _box(region: tuple[int, int, int, int]) -> Box:
@@ -263,21 +290,6 @@ def _moved(span: slice, by: int) -> slice:
 def _take(batch: Tensor, rows: Sequence[int]) -> Tensor:
     """Rows of a batch, without an index on the device, so nothing waits for it."""
     return torch.stack([batch[row] for row in rows])
-
-
-def _restored(plain: Tensor, sharp: Tensor, detail: DeviceDetail, sharpness: float) -> Tensor:
-    """`paste.restored` of lines [g, S, 3, S]: uint8, and floats of whole numbers."""
-    count, rows, _, columns = detail.lost.shape
-    down, across = detail.redrawn.shape[1], detail.redrawn.shape[3]
-    lower = plain[:, -rows:].float()
-    used = lower[:, : down * DETAIL_CELL, :, : across * DETAIL_CELL]
-    cells = used.reshape(count, down, DETAIL_CELL, 3, across, DETAIL_CELL).mean((2, 5)).round_()
-    moved = (cells - detail.redrawn).abs_().mean(2)
-    still = torch.exp(-((moved / STILL_LEVELS) ** 2))[:, None]
-    still = F.interpolate(still, (rows, columns), mode="bilinear").transpose(1, 2)
-    whole = images.unsharp_lines((lower + detail.lost).clamp_(0, 255), sharpness)
-    mixed = torch.lerp(sharp[:, -rows:], whole, still).mul_(_BLEND).round_()
-    return torch.cat([sharp[:, :-rows], mixed], 1)
 
 
 def _colour_matched(above: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
@@ -330,15 +342,26 @@ def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
         paste_boxes=np.array([[10, 8, 50, 40]] * 2, np.int32),
         masks=(mask, mask),
         inputs=np.zeros((2, 8, 4, 4), np.float16),
-        detail=Detail(
-            random.integers(-128, 128, (2, 16, 32, 3), dtype=np.int8),
-            random.integers(96, 160, (2, 4, 8, 3), dtype=np.uint8),
-        ),
+        jaw=_random_jaw(random),
     )
-    avatar = PreparedAvatar("check", "check", 64, 48, 25.0, pictures, (10, 8, 40, 32), face)
+    region = face.region(64, 48)
+    avatar = PreparedAvatar("check", "check", 64, 48, 25.0, pictures, region, face)
     source = ChunkWork(_Frames(0, 2))
     works = [
         FrameWork(StreamSpec(0, avatar, video, 0, 0), source, row)
         for row, video in enumerate((VideoFormat(), VideoFormat(region="mouth")))
     ]
     return works, random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+
+
+def _random_jaw(random: np.random.Generator) -> Jaw:
+    """Of two frames: its cells are 4 x 8, on a grid of 6 x 12; the jaw is open by two cells."""
+    shape = (2, len(JAW_STEPS), 4, 8)
+    bowl = np.abs(np.array(JAW_STEPS) - 2)[:, None, None, None]
+    return Jaw(
+        boxes=np.array([[2, 10, 62, 46], [4, 9, 50, 47]], np.int32),
+        down=np.array([[0.5, 2.5], [-0.25, 3]], np.float32),
+        reach=np.stack([255 * np.outer(np.hanning(6), np.hanning(12))] * 2).astype(np.uint8),
+        looks=np.broadcast_to(128 + 8 * bowl, (*shape, 3)).astype(np.uint8),
+        away=random.integers(0, 256, shape, dtype=np.uint8),
+    )

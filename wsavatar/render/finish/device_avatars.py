@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,35 +15,26 @@ from torch import Tensor
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.faces.avatar_face import AvatarFace
+from wsavatar.render.finish.device_jaw import packed
 from wsavatar.render.finish.device_jpeg import new_stream
 
-__all__ = ["DeviceAvatars", "DeviceDetail", "to_device"]
+__all__ = ["DeviceAvatars", "to_device"]
 
 _UPLOAD_FRAMES = 8
 """Frames of one copy to the device, so that little pinned memory is used."""
-
-
-class DeviceDetail(NamedTuple):
-    """`Detail` as `images.to_lines` has pictures: a line is a row of one channel."""
-
-    lost: Tensor  # int8 [n, rows, 3, S]
-    redrawn: Tensor  # uint8 [n, rows / DETAIL_CELL, 3, S / DETAIL_CELL]
-
-    def row(self, index: int) -> DeviceDetail:
-        return DeviceDetail(self.lost[index], self.redrawn[index])
 
 
 @dataclass(frozen=True, slots=True)
 class _Held:
     pictures: Tensor
     inputs: Tensor
-    detail: DeviceDetail | None
+    jaw: Tensor | None
     source: AvatarFace
     """Kept, so that its id, by which this is found, stays its own."""
 
     @property
     def tensors(self) -> list[Tensor]:
-        return [self.pictures, self.inputs, *(self.detail or ())]
+        return [self.pictures, self.inputs, *([] if self.jaw is None else [self.jaw])]
 
     @property
     def bytes(self) -> int:
@@ -97,13 +87,12 @@ class DeviceAvatars:
             return to_device(avatar.face.inputs[index], self._device)
         return held.inputs[index]
 
-    def detail(self, avatar: PreparedAvatar, index: int) -> DeviceDetail | None:
-        """The detail of one frame, or None."""
+    def jaw(self, avatar: PreparedAvatar, index: int) -> Tensor:
+        """The frame's row of `device_jaw.packed`, for an avatar that has jaws."""
         held = self._hold(avatar)
-        if held is None:
-            detail = self._copy_detail(avatar, slice(index, index + 1))
-            return detail.row(0) if detail is not None else None
-        return held.detail.row(index) if held.detail is not None else None
+        if held is None or held.jaw is None:
+            return self._copy_jaw(avatar, slice(index, index + 1))[0]
+        return held.jaw[index]
 
     def evict(self) -> None:
         """Remove the least recently used, at least one, until half of the memory is free.
@@ -131,7 +120,7 @@ class DeviceAvatars:
                 self._held.move_to_end(key)
                 return held
         size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.face.inputs.nbytes
-        size += avatar.face.detail.nbytes if avatar.face.detail is not None else 0
+        size += avatar.face.jaw.nbytes if avatar.face.jaw is not None else 0
         if size > self._budget:
             return None
         with self._uploading:  # one at a time; stored ones are available meanwhile
@@ -162,16 +151,15 @@ class DeviceAvatars:
         return _Held(
             self._copy_pictures(avatar, range(avatar.frame_count)),
             to_device(avatar.face.inputs, self._device),
-            self._copy_detail(avatar, slice(None)),
+            self._copy_jaw(avatar, slice(None)) if avatar.face.jaw is not None else None,
             avatar.face,
         )
 
-    def _copy_detail(self, avatar: PreparedAvatar, frames: slice) -> DeviceDetail | None:
-        if avatar.face.detail is None:
-            return None
-        arrays = avatar.face.detail.lost[frames], avatar.face.detail.redrawn[frames]
-        copies = (to_device(array, self._device) for array in arrays)
-        return DeviceDetail(*(copy.permute(0, 1, 3, 2).contiguous() for copy in copies))
+    def _copy_jaw(self, avatar: PreparedAvatar, frames: slice) -> Tensor:
+        jaw = avatar.face.jaw
+        if jaw is None:
+            raise ValueError(f"{avatar.id} has no jaws")
+        return to_device(packed(jaw.of(frames)), self._device)
 
     def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
         x, y, w, h = avatar.region

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -63,6 +64,7 @@ class HostFinisher:
         face = avatar.face
         x, y, w, h = work.spec.region
         offset = np.array([x, y, x, y])
+        jaw = face.jaw_of(index)
         picture = paste(
             avatar.pictures.part(index, (x, y, w, h)),
             patch,
@@ -71,7 +73,7 @@ class HostFinisher:
             face.masks[index],
             self._sharpness,
             self._colour_match,
-            face.detail_of(index),
+            replace(jaw, boxes=jaw.boxes - offset) if jaw is not None else None,
         )
         size = work.spec.picture_size
         return (

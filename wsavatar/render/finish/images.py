@@ -23,6 +23,7 @@ __all__ = [
     "blend",
     "cubic_enlarges",
     "gaussian_blur",
+    "linear_weights",
     "resize",
     "resize_map",
     "resize_weights",
@@ -142,6 +143,16 @@ def resize_weights(scale: Tensor, offset: Tensor, source: int, out: int, *, cubi
     taps = (first + _range(-1, 3, scale.device, scale.dtype)).clamp_(0, source - 1)
     weights = scale.new_zeros(len(scale), out, source)
     return weights.scatter_add_(2, taps.long(), powers @ _cubic_taps(scale.device, scale.dtype))
+
+
+def linear_weights(scale: Tensor, offset: Tensor, source: int, out: int) -> Tensor:
+    """Weights [n, out, source] of n `resize_map` (cubic: of centres), as ``cv2.INTER_LINEAR``.
+
+    Output pixels outside the interval get the value at its border.
+    """
+    pixel, column = (_range(0, count, scale.device, scale.dtype) for count in (out, source))
+    position = torch.addcmul(offset[:, None, None], scale[:, None, None], pixel[:, None])
+    return position.clamp_(0, source - 1).sub(column).abs_().neg_().add_(1).clamp_(min=0)
 
 
 def separable(lines: Tensor, down: Tensor, across: Tensor) -> Tensor:

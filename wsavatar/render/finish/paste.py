@@ -1,4 +1,4 @@
-"""Puts the model's crop back into the picture, touching no pixel that the mask does not name.
+"""Puts the model's crop back into the picture, touching no pixel but what mask and jaw name.
 
 Pure numpy and OpenCV; one thread. It knows no models, and of avatars only the data of a frame.
 """
@@ -10,25 +10,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from wsavatar.faces.avatar_face import Detail, in_cells
+from wsavatar.faces.avatar_face import Jaw
+from wsavatar.render.finish.jaw import SUBPIXELS, move_pixels, read_jaw
 
-__all__ = [
-    "COLOUR_MATCH_LEVELS",
-    "RESTORED_SHARPNESS",
-    "STILL_LEVELS",
-    "colour_matched",
-    "paste",
-    "restored",
-    "sharpened",
-]
+__all__ = ["COLOUR_MATCH_LEVELS", "colour_matched", "paste", "sharpened"]
 
 COLOUR_MATCH_LEVELS = 6
 """At most so far, of 255, is a patch's colour moved: a model's drift, not another light."""
-STILL_LEVELS = 12
-"""Where a patch differs by this, of 255, from the face at rest, a third of the lost detail returns;
-where by less more, where by more hardly any."""
-RESTORED_SHARPNESS = 0.3
-"""Of the sharpness, for what is whole again: only the resizing to its place softens that."""
 
 
 def paste(
@@ -39,7 +27,7 @@ def paste(
     mask: np.ndarray,
     sharpness: float = 0.0,
     colour_match: bool = False,
-    detail: Detail | None = None,
+    jaw: Jaw | None = None,
 ) -> np.ndarray:
     """Blend ``patch`` into a copy of ``frame``.
 
@@ -47,9 +35,11 @@ def paste(
     alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
     frame's pixels and may exceed it (for a frame cut to its mouth region): outside pixels are
     skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds;
-    ``colour_match`` applies `colour_matched`; ``detail`` of this frame applies `restored`.
+    ``colour_match`` applies `colour_matched`. With the frame's ``jaw``, its own pixels move as the
+    patch's jaw does, and the patch is shown where it differs from them.
     """
     pasted = frame.copy()
+    fields = _move_jaw(pasted, frame, patch, jaw) if jaw else None
     x, y, w, h = cv2.boundingRect(mask)
     left, top = int(paste_box[0]), int(paste_box[1])
     x1, y1, x2, y2 = (int(edge) for edge in crop_box)
@@ -59,12 +49,20 @@ def paste(
     end_y = min(top + y + h, y2, frame.shape[0])
     if start_x >= end_x or start_y >= end_y:
         return pasted
-    patch = restored(patch, detail, sharpness) if detail else sharpened(patch, sharpness)
-    drawn = _resize(patch, x2 - x1, y2 - y1)[start_y - y1 : end_y - y1, start_x - x1 : end_x - x1]
+    drawn = _resize(sharpened(patch, sharpness), x2 - x1, y2 - y1)[
+        start_y - y1 : end_y - y1, start_x - x1 : end_x - x1
+    ]
     alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
     target = pasted[start_y:end_y, start_x:end_x]
     if colour_match:
         drawn = colour_matched(drawn, target, alpha)
+    if jaw and fields is not None:
+        x, y = start_x - int(jaw.boxes[0]), start_y - int(jaw.boxes[1])
+        fields = fields[y:, x:][: alpha.shape[0], : alpha.shape[1]]
+        own = np.rint(alpha * (1 - fields[..., 0])).astype(np.uint8)
+        light = fields[..., 1:] * (alpha * np.float32(1 / 255))[..., None]
+        target[:] = cv2.add(_blend(target, drawn, own), light, dtype=cv2.CV_8U)
+        return pasted
     target[:] = _blend(target, drawn, alpha)
     return pasted
 
@@ -80,21 +78,28 @@ def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
     return cv2.addWeighted(patch, 1 + amount, cv2.GaussianBlur(patch, (5, 5), 1.0), -amount, 0)
 
 
-def restored(patch: np.ndarray, detail: Detail, sharpness: float = 0.0) -> np.ndarray:
-    """The patch with the frame's detail where it shows the face at rest, `sharpened` elsewhere.
+def _move_jaw(pasted: np.ndarray, frame: np.ndarray, patch: np.ndarray, jaw: Jaw) -> np.ndarray:
+    """Move pixels of ``frame`` as the jaw of ``patch`` did, into ``pasted``.
 
-    ``detail`` is that of the frame. Where the mouth has moved, the video's detail does not fit.
-    Movement is measured in cells, in which the model's own errors count little.
+    Returns for each pixel of the jaw's box the frame's share and light, float32 [h, w, 4].
     """
-    rows, columns = detail.lost.shape[:2]
-    plain = patch[-rows:]
-    moved = cv2.absdiff(in_cells(plain), detail.redrawn).mean(axis=2, dtype=np.float32)
-    still = cv2.resize(np.exp(-((moved / STILL_LEVELS) ** 2)), (columns, rows))
-    whole = cv2.add(plain, detail.lost, dtype=cv2.CV_8U)
-    whole = sharpened(whole, RESTORED_SHARPNESS * sharpness)
-    sharp = sharpened(patch, sharpness)
-    mixed = cv2.blendLinear(whole, sharp[-rows:], still, 1 - still)
-    return np.concatenate([sharp[:-rows], mixed])
+    cells, share, light = read_jaw(patch, jaw)
+    left, top, right, bottom = (int(edge) for edge in jaw.boxes)
+    size = right - left, bottom - top
+    by = np.float32(cells) * jaw.down
+    start = np.maximum((left, top), 0)
+    end = np.minimum((right, bottom), frame.shape[1::-1])
+    if np.abs(by).max() * SUBPIXELS >= 0.5 and (start < end).all():
+        reach = cv2.resize(jaw.reach.astype(np.float32), size)
+        reach = reach[start[1] - top : end[1] - top, start[0] - left : end[0] - left]
+        place = np.s_[start[1] : end[1], start[0] : end[0]]
+        pasted[place] = move_pixels(frame[place], reach, by)
+    grid = np.zeros((*jaw.reach.shape, 4), np.float32)
+    grid[..., 0] = 1
+    side = (grid.shape[1] - share.shape[1]) // 2
+    drawn = grid[: len(share), side : side + share.shape[1]]
+    drawn[..., 0], drawn[..., 1:] = share, light
+    return cv2.resize(grid, size)
 
 
 def colour_matched(above: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> np.ndarray:
