@@ -25,7 +25,7 @@ import { View } from "./view.js";
 
 const RATE = 24_000;
 const REPORT_MS = 500;
-/** How often a server without a conversation is asked whether it has one now. */
+/** How often a server whose engines do not all work yet is asked for them again. */
 const ENGINES_MS = 10_000;
 const VOICES_MS = 3000;
 /** How often the list of avatars is asked for while no session tells of it. */
@@ -471,7 +471,7 @@ showTalk();
 connection.token = new URLSearchParams(location.hash.slice(1)).get("token");
 setInterval(report, REPORT_MS);
 setInterval(() => {
-  if (serverReady && !document.hidden && chat.known && !(chat.ready && chat.hears)) void askForEngines();
+  if (serverReady && !document.hidden && chat.known && (chat.starting || !chat.ready || !chat.hears)) void askForEngines();
 }, ENGINES_MS);
 setInterval(() => void askForAvatars().catch(() => {}), AVATARS_MS);
 requestAnimationFrame(paint);

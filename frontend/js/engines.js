@@ -11,6 +11,7 @@
  * @property {string} name  as "faster-whisper, base.en, on the CPU"
  * @property {string} problem  why it does not work, and what to type; empty: it works
  * @property {string} note  what a user should know of it
+ * @property {boolean} ready  it has started
  *
  * @typedef {object} ChatState
  * @property {boolean} known  the server tells of its engines
@@ -19,6 +20,7 @@
  * @property {string[]} problems  a sentence each
  * @property {string[]} notes
  * @property {boolean} upstream  another server can talk instead
+ * @property {boolean} starting  an engine is still being loaded: ask again
  *
  * @typedef {{id: string, name: string, language: string}} VoiceChoice
  */
@@ -50,6 +52,7 @@ export function chatState(answer) {
     ),
     upstream,
     notes: engines.filter(({ note, problem }) => note && !problem).map(({ note }) => note),
+    starting: engines.some(({ problem, ready }) => !problem && !ready),
   };
 }
 
@@ -60,13 +63,14 @@ export function chatState(answer) {
 function enginesIn(answer) {
   const engines = [];
   for (const item of listIn(answer, "engines")) {
-    const { kind, name, problem, note } = item;
+    const { kind, name, problem, note, ready } = item;
     if (typeof kind !== "string" || !(kind in WHAT)) continue;
     engines.push({
       kind: /** @type {Kind} */ (kind),
       name: text(name),
       problem: text(problem),
       note: text(note),
+      ready: ready !== false,
     });
   }
   return engines;

@@ -97,8 +97,15 @@ test("with all engines there is a conversation, and their notes are shown", () =
     problems: [],
     notes: ["A small model."],
     upstream: false,
+    starting: false,
   });
   assert.deepEqual(chatState({ engines: ENGINES }), chatState(ENGINES));
+});
+
+test("an engine that is still being loaded is asked for again, one that failed is not", () => {
+  const slow = ENGINES.map((one) => (one.kind === "llm" ? { ...one, ready: false } : one));
+  assert.equal(chatState(slow).starting, true);
+  assert.equal(chatState(without("llm").map((one) => ({ ...one, ready: !one.problem }))).starting, false);
 });
 
 test("what is missing is named, with what to type", () => {
@@ -134,7 +141,7 @@ test("a server that tells nothing of engines has no conversation", () => {
       hears: false,
       problems: [],
       notes: [],
-      upstream: false,
+      upstream: false, starting: false,
     });
   }
 });
