@@ -15,6 +15,8 @@ import pytest
 from tests.avatar_jobs.fakes import FakeCreation, making
 from tests.helpers import Client, client, fake_engine, get, running, settings
 from tests.serve.test_resume import calling
+from tests.session.held import Clock
+from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.protocol.avatar_events import MAX_PIECE_BYTES, WINDOW_BYTES
 from wsavatar.serve.server import AvatarServer
 from wsavatar.session import avatar_making
@@ -335,6 +337,31 @@ async def test_configured_avatars_cannot_be_changed(tmp_path: Path, id: str) -> 
             await me.send(f"avatar.{kind}", avatar_id=id, event_id="mine", **fields)
             error = await me.error()
             assert (error["code"], error["event_id"]) == ("avatar_refused", "mine")
+
+
+async def test_files_in_the_folder_are_told_to_clients(tmp_path: Path) -> None:
+    """The new list to every session that knows avatars; over HTTP also what could not be made."""
+    maker, avatars, places = making(tmp_path)
+    clock = Clock()
+
+    async def pause() -> None:
+        clock.now_s += 10
+        await asyncio.sleep(0)
+
+    dropped = DroppedFiles(maker, [tmp_path / "uploads"], lambda: False, clock=clock, pause=pause)
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "cat.jpg").write_bytes(b"no face")
+    engine = fake_engine(avatars=avatars, maker=maker, dropped=dropped)
+    chosen = settings(avatars={"uploads_directory": places.uploads_directory})
+    async with running(engine, chosen) as server, client(server, "?avatar=ada") as me:
+        (tmp_path / "uploads" / "anna.jpg").write_bytes(b"anna")
+        listed = await me.until("avatar.list.updated")
+        assert [one["id"] for one in listed["avatars"]] == ["ada", "anna"]
+        async with asyncio.timeout(10):
+            while not (failed := (await get(server, "/api/avatars")).json["failed"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert [one["file"] for one in failed] == ["cat.jpg"]
+    assert "no face was found" in failed[0]["problem"] and str(tmp_path) not in str(failed)
 
 
 # -- who may --------------------------------------------------------------------------------------
