@@ -15,7 +15,7 @@ from pathlib import Path
 from wsavatar.avatar_jobs.maker import MAX_WAITING, AvatarMaker, Made
 from wsavatar.avatar_jobs.watch import FolderWatch
 from wsavatar.avatars.format import AvatarError
-from wsavatar.creation import AvatarRequest, SourceLimits
+from wsavatar.creation import AvatarRequest, CancelledError, SourceLimits
 
 __all__ = ["DroppedFiles"]
 
@@ -77,6 +77,8 @@ class DroppedFiles:
         try:
             made = await self._maker.make(file, file.parent, AvatarRequest(), SourceLimits())
             await asyncio.to_thread(_move_in, file, made)
+        except CancelledError:  # the server stops
+            return
         except AvatarError as error:
             self._failures[file] = str(error).replace(f"{file.parent}/", "")
             _log.warning("no avatar: %s", error)

@@ -162,12 +162,12 @@ class AvatarServer:
             for task in closing:
                 task.cancel()
         await asyncio.gather(self._loading, *closing, return_exceptions=True)
-        if self._dropped is not None:
-            self._dropped.cancel()
-            await asyncio.wait({self._dropped})
         if self._engine is not None:
             if self._engine.maker is not None:
                 await self._engine.maker.close()
+            if self._dropped is not None:
+                self._dropped.cancel()
+                await asyncio.wait({self._dropped}, timeout=grace_s)
             if self._engine.videos is not None:
                 await self._engine.videos.close()
             await self._engine.renderer.close()
