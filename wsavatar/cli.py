@@ -40,9 +40,13 @@ COMMANDS = {
     ),
     "prepare": Command(
         "wsavatar.commands.prepare",
-        "make an avatar from a video or a picture, or prepare all avatars",
+        "make an avatar of a photo or a video, or prepare all avatars",
         """
-        {prog} prepare --help                     how to make an avatar
+        {prog} prepare anna.jpg                   of a photo; the avatar's id is anna
+        {prog} prepare *.jpg clip.mp4             of each file
+        {prog} prepare clip.mp4 --id eve --name "Eve Smith" --face 2
+        {prog} prepare clip.mp4 --id eve --force  again; voice and instructions stay
+        {prog} prepare                            prepare all that are there
         """,
     ),
     "render": Command(

@@ -31,7 +31,7 @@ from wsavatar.avatars.format import (
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.commands import prepare as prepare_command
-from wsavatar.commands.prepare import load_landmarks
+from wsavatar.commands.prepare import read_landmarks_file
 from wsavatar.config import AvatarSettings, Settings
 from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, in_cells
 from wsavatar.faces.base import Progress
@@ -266,8 +266,8 @@ def test_a_landmarks_file_is_never_unpickled(tmp_path: Path) -> None:
     (tmp_path / "short.npy").write_bytes(good.read_bytes()[:-100])
     for name in ("objects", "flat", "short", "missing"):
         with pytest.raises(AvatarError, match=name):
-            load_landmarks(tmp_path / f"{name}.npy")
-    assert load_landmarks(good).shape == (3, 68, 2)
+            read_landmarks_file(tmp_path / f"{name}.npy")
+    assert read_landmarks_file(good).shape == (3, 68, 2)
 
 
 # -- the store ------------------------------------------------------------------------------------
@@ -556,15 +556,13 @@ def test_prepare_makes_an_avatar_of_a_video(
     landmarks = face_video(W, H, COUNT, size=70)[1][:4]
     np.save(tmp_path / "points.npy", landmarks)
     video = home / "avatars" / "ada" / "idle.mp4"
-    words = ("--video", video, "--landmarks", tmp_path / "points.npy", "--id", "eve")
+    words = (video, "--landmarks", tmp_path / "points.npy", "--id", "eve")
     assert prepare(home, *words, "--name", "Eve") == 0
     assert command_model.crops_seen == 4
     eve = store_in(home).get("eve")
     assert (eve.name, eve.frame_count, eve.fps) == ("Eve", 4, 25.0)
     with pytest.raises(AvatarError, match="exists"):
         prepare(home, *words)
-    with pytest.raises(AvatarError, match="together"):
-        prepare(home, "--video", video)
 
 
 def test_prepare_without_arguments_fills_every_cache(

@@ -1,4 +1,4 @@
-"""The prepare command: an avatar of any video, whole or not at all."""
+"""The prepare command: an avatar of any photo or video, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
 from tests.drawn_faces import draw_face, face_landmarks
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
 from wsavatar.commands import prepare
@@ -61,7 +62,7 @@ def film(
 
 
 def words(video: Path, landmarks: Path, *more: str) -> tuple[object, ...]:
-    return ("--video", video, "--landmarks", landmarks, "--id", "eve", *more)
+    return (video, "--landmarks", landmarks, "--id", "eve", *more)
 
 
 def test_landmarks_follow_the_pictures_of_a_varying_rate(
@@ -129,11 +130,83 @@ def test_a_failed_preparation_leaves_nothing(
 def test_mistakes_are_errors_before_the_work(tmp_path: Path, settings: Settings) -> None:
     """An id in use, a missing word and landmarks of another picture are errors before encoding."""
     video, landmarks = film(tmp_path / "a.mp4", [0, 40, 80])
-    with pytest.raises(AvatarError, match="add --landmarks and --id"):
-        run(settings, "--video", video)
+    with pytest.raises(AvatarError, match="name its photo or video"):
+        run(settings, "--landmarks", landmarks)
+    with pytest.raises(AvatarError, match="go with one file"):
+        run(settings, video, video, "--id", "eve")
     with pytest.raises(AvatarError, match="id 'Eve Smith'"):
-        run(settings, "--video", video, "--landmarks", landmarks, "--id", "Eve Smith")
+        run(settings, video, "--landmarks", landmarks, "--id", "Eve Smith")
     np.save(landmarks, np.load(landmarks) / (W, H))
-    with pytest.raises(AvatarError, match=r"a\.npy: .*must be pixels"):
+    with pytest.raises(AvatarError, match=r"--landmarks: .*must be pixels"):
         run(settings, *words(video, landmarks))
+    with pytest.raises(AvatarError, match=r"typo\.mp4: no such file"):
+        run(settings, tmp_path / "typo.mp4")
+    assert not list(tmp_path.glob("avatars/*"))
+
+
+# -- with the detector --
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> DrawnFaceDetector:
+    found = DrawnFaceDetector()
+    monkeypatch.setattr("wsavatar.commands.prepare.load_landmarks", lambda settings: found)
+    return found
+
+
+def clip(path: Path, *, size: float = 70) -> Path:
+    """A short video of a drawn face."""
+    return write_film(path, [drawn(W, H, (80, 55), size)] * 4)
+
+
+def test_one_file_becomes_an_avatar_that_is_ready(
+    tmp_path: Path,
+    settings: Settings,
+    detector: DrawnFaceDetector,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Named after the file, prepared for the model; what to expect is said."""
+    assert run(settings, clip(tmp_path / "Eve Smith.mp4"), "--extra-margin", "4") == 0
+    avatar = read_avatar_file(tmp_path / "avatars" / "eve-smith")
+    assert (avatar.name, avatar.extra_margin, avatar.frame_count) == ("Eve Smith", 4, 4)
+    printed = capsys.readouterr().out
+    assert printed.startswith("eve-smith is ready: 160x128, 0.2 s, made in")
+    assert "\n  The mouth is only 27 pixels wide" in printed
+    assert len(list((tmp_path / "cache").rglob("eve-smith.*.safetensors"))) == 1
+
+
+def test_several_files_and_one_that_cannot_be(
+    tmp_path: Path,
+    settings: Settings,
+    detector: DrawnFaceDetector,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The others are made, files of one name get ids of their own, and the code is 1."""
+    (tmp_path / "more").mkdir()
+    bad = tmp_path / "notes.jpg"
+    bad.write_text("Dear diary,")
+    assert run(settings, clip(tmp_path / "a.mp4"), bad, clip(tmp_path / "more" / "a.mp4")) == 1
+    assert sorted(path.name for path in (tmp_path / "avatars").iterdir()) == ["a", "a-2"]
+    printed = capsys.readouterr()
+    assert f"error: {bad}: cannot be read" in printed.err
+    assert "2 of 3 avatars are ready" in printed.out
+
+
+def test_force_makes_the_same_avatar_again(
+    tmp_path: Path, settings: Settings, detector: DrawnFaceDetector
+) -> None:
+    """Of a better video; without it a second avatar is made."""
+    run(settings, clip(tmp_path / "a.mp4"))
+    run(settings, clip(tmp_path / "a.mp4", size=80), "--force")
+    assert [path.name for path in (tmp_path / "avatars").iterdir()] == ["a"]
+    run(settings, tmp_path / "a.mp4")
+    assert sorted(path.name for path in (tmp_path / "avatars").iterdir()) == ["a", "a-2"]
+
+
+def test_a_model_that_refuses_leaves_nothing(
+    tmp_path: Path, settings: Settings, detector: DrawnFaceDetector
+) -> None:
+    """A face too small for the model's crop: no folder is left."""
+    with pytest.raises(AvatarError, match="the face's crop is"):
+        run(settings, clip(tmp_path / "a.mp4", size=22))
     assert not list((tmp_path / "avatars").iterdir())

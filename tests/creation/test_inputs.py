@@ -61,9 +61,13 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "folder.png": (lambda path: path.mkdir(), "is a folder; name the photo or video in it"),
     "missing.png": (lambda path: None, "no such file"),
     "sound.mp4": (sound_only, "holds no video stream"),
-    "cut.mp4": (cut_off, "cannot be read as video"),
+    "cut.mp4": (cut_off, "cannot be read as a photo or a video"),
     "wall.png": (lambda path: Image.fromarray(GREY).save(path), "no face was found; take a"),
     "wall.mp4": (lambda path: write_film(path, [GREY] * 10), "no face was found; take a"),
+    "half.png": (
+        lambda path: Image.fromarray(face()[120:]).save(path),
+        "with the whole face in it",
+    ),
     "tiny.png": (
         lambda path: Image.fromarray(face()[:100, 100:220]).save(path),
         "is 120x100 pixels; an avatar has at least 128",
@@ -164,12 +168,26 @@ def test_what_to_expect_of_a_small_open_mouth(tmp_path: Path) -> None:
     assert "pixels wide and will look soft" in notes and "The mouth is open" in notes
 
 
+def test_a_face_at_the_border(tmp_path: Path) -> None:
+    """It is made, the eyes do not blink where there is no room above them, and it is said."""
+    Image.fromarray(face()[:, W // 2 - 40 :]).save(tmp_path / "a.png")
+    [note] = [one for one in create(tmp_path / "a.png").notes if "out of the picture" in one]
+    assert note.startswith("The face reaches out of the picture")
+
+
 def test_an_animated_picture_is_a_video(tmp_path: Path) -> None:
     """A GIF of a person."""
     frames = [Image.fromarray(face(150 + i)) for i in range(12)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=100)
     avatar = read_avatar_file(create(tmp_path / "a.gif").folder)
     assert (avatar.fps, avatar.frame_count) == (10, 12)
+
+
+@pytest.mark.parametrize(("count", "frames"), [(1, 200), (3, 3)])
+def test_a_video_of_one_frame_is_a_picture(tmp_path: Path, count: int, frames: int) -> None:
+    """A still that only a decoder of videos reads; three frames are a short video."""
+    made = create(write_film(tmp_path / "a.mp4", [face()] * count))
+    assert read_avatar_file(made.folder).frame_count == frames
 
 
 def test_a_large_picture_is_scaled(tmp_path: Path) -> None:

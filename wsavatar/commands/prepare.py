@@ -1,14 +1,18 @@
-"""The ``prepare`` command: prepares avatars, or makes an avatar from a video.
+"""The ``prepare`` command: makes avatars of photos and videos, or prepares all avatars.
 
-It knows arguments and progress bars; `wsavatar.avatars` does the work.
+It knows arguments and progress bars; `wsavatar.creation` and `wsavatar.avatars` do the work.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import tempfile
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,120 +25,260 @@ from wsavatar.avatars.format import (
     AvatarError,
     check_landmarks,
     check_new_id,
-    move_avatar,
+    read_avatar_file,
     write_avatar,
 )
 from wsavatar.avatars.library import avatar_directory
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import Settings
+from wsavatar.creation import AvatarRequest, Created, create_avatar, free_id
+from wsavatar.faces.base import AvatarPreparer
 from wsavatar.faces.registry import load_face
+from wsavatar.landmarks.base import LandmarkDetector
+from wsavatar.landmarks.registry import load_landmarks
 from wsavatar.media.video import Shown, VideoError, open_video
 
-__all__ = ["add_arguments", "load_landmarks", "run"]
+__all__ = ["add_arguments", "read_landmarks_file", "run"]
 
-_NEEDED = ("video", "landmarks", "id")
+_MAX_AT_ONCE = 4
 _MAX_LANDMARK_BYTES = 64 * 1024 * 1024
+_DOING = {"look": "looking", "write": "writing", "prepare": "preparing"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``prepare``."""
     parser.description = (
-        "Prepare avatars for the configured model. Without arguments: every avatar in the avatar "
-        "directory (what the server would else do when each is first used). With --video: make "
-        "a new avatar of a video and prepare it. The format of an avatar is in docs/avatars.md."
+        "Make an avatar of each photo or video, ready to speak. A photo gets some life: the head "
+        "sways, the eyes blink. Of a video the calmest 5 to 20 seconds are taken; best is a "
+        "person who looks at the camera with the mouth closed. Without files: prepare every "
+        "avatar in the avatar directory for the configured model, which the server would else do "
+        "when each is first used."
     )
-    new = parser.add_argument_group("a new avatar")
-    new.add_argument(
-        "--video",
-        type=Path,
-        metavar="FILE",
-        help="a person facing the camera, mouth closed and at rest, 5 to 20 s; it plays forward, "
-        "then backward, for ever",
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="a photo or a video of a person"
     )
+    new = parser.add_argument_group("the new avatar (the first two with one file only)")
     new.add_argument(
+        "--id", help="its folder's name: small letters, digits, - and _ (default: as the file)"
+    )
+    new.add_argument("--name", help="its name for people (default: as the file)")
+    new.add_argument(
+        "--face", type=int, metavar="N", help="of several faces the N-th largest (default: 1)"
+    )
+    new.add_argument("--description", default="", help="one sentence about it")
+    new.add_argument("--license", default="", help="who may use it, and how")
+    new.add_argument(
+        "--force",
+        action="store_true",
+        help="replace an avatar of the same id; its voice, language, instructions and "
+        "greeting stay",
+    )
+    expert = parser.add_argument_group("for experts")
+    expert.add_argument(
+        "--extra-margin",
+        type=int,
+        metavar="PIXELS",
+        help="of the model's crop below the chin, 0 to 200 (default: as the model says): more "
+        "leaves room for a mouth that opens wide",
+    )
+    expert.add_argument(
+        "--bbox-shift",
+        type=int,
+        metavar="PIXELS",
+        help="MuseTalk 1.0 only: move the crop down, which opens the mouth more; -64 to 64",
+    )
+    expert.add_argument(
         "--landmarks",
         type=Path,
         metavar="FILE.npy",
-        help="its iBUG-68 face points in pixels, float array [frames, 68, 2]; where it is shorter "
-        "than the video, the video is cut to it",
+        help="the video's iBUG-68 points in pixels, float array [frames, 68, 2], instead of the "
+        "detector; the whole video is taken, or as much as there are points for",
     )
-    new.add_argument("--id", help="its folder's name: small letters, digits, - and _")
-    new.add_argument("--name", help="its name for people (default: the id)")
-    new.add_argument("--description", default="", help="one sentence about it")
-    new.add_argument("--license", default="", help="who may use it, and how")
-    new.add_argument("--force", action="store_true", help="replace an avatar of the same id")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Make and prepare avatars. Returns 1 if one could not be prepared, else 0."""
-    given = [name for name in _NEEDED if getattr(args, name) is not None]
-    if not given:
+    """Make and prepare avatars. Returns 1 if one could not be, else 0."""
+    if not args.files:
+        given = [name for name in ("id", "name", "landmarks") if getattr(args, name) is not None]
+        if given:
+            raise AvatarError(f"--{given[0]} is for a new avatar; name its photo or video too")
         return _prepare_all(settings)
-    if len(given) < 3:
-        missing = " and ".join(f"--{name}" for name in _NEEDED if name not in given)
-        raise AvatarError(
-            f"a new avatar needs --video, --landmarks and --id together; add {missing}"
-        )
-    _make(args, settings)
-    return 0
-
-
-def _make(args: argparse.Namespace, settings: Settings) -> None:
-    """Write and prepare a new avatar. Its folder appears when both have succeeded."""
+    if len(args.files) > 1 and (args.id or args.name or args.landmarks):
+        raise AvatarError("--id, --name and --landmarks go with one file; run prepare for each")
+    if not any(path.exists() for path in args.files):  # said before the models are loaded
+        raise AvatarError(f"{args.files[0]}: no such file")
     directory = avatar_directory(settings.avatars)
-    check_new_id(directory, args.id, overwrite=args.force)
-    landmarks = load_landmarks(args.landmarks)
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{args.id}-", dir=directory) as building:
-        _write(args, Path(building), landmarks)
-        with_new = settings.avatars.model_copy(update={"directory": Path(building)})
-        store = AvatarStore(with_new, load_face(settings), memory_bytes=0)
-        _prepare(store, args.id)
-        folder = move_avatar(Path(building) / args.id, directory, overwrite=args.force)
-    print(f"wrote {folder}")
+    jobs = _requests(args, directory)
+    points = read_landmarks_file(args.landmarks) if args.landmarks else None
+    make = _Maker(settings, directory, points)
+    if len(jobs) == 1:
+        make(*jobs[0])
+        return 0
+    return _make_several(make, jobs)
 
 
-def _write(args: argparse.Namespace, directory: Path, landmarks: np.ndarray) -> None:
-    """Write the avatar's folder; the landmarks follow the pictures to the video's constant rate."""
-    points: list[np.ndarray] = []
+def _requests(args: argparse.Namespace, directory: Path) -> list[tuple[Path, AvatarRequest]]:
+    """What to make of each file. Raises AvatarError for an id that cannot be had."""
+    requests: dict[str, tuple[Path, AvatarRequest]] = {}
+    for path in args.files:
+        # With --force a file replaces the avatar that was made of it before.
+        unused = Path(os.devnull) if args.force else directory
+        id = args.id or free_id(path, unused, requests)
+        check_new_id(directory, id, overwrite=args.force)
+        requests[id] = (
+            path,
+            AvatarRequest(
+                id=id,
+                name=args.name or "",
+                face=args.face,
+                bbox_shift=args.bbox_shift,
+                extra_margin=args.extra_margin,
+                description=args.description,
+                license=args.license,
+                overwrite=args.force,
+            ),
+        )
+    return list(requests.values())
+
+
+_Make = Callable[[Path, Path, AvatarRequest, "_Bar", Callable[[Path], None]], Created]
+
+
+class _Maker:
+    """Makes avatars and prepares them; with the models loaded once. Thread-safe."""
+
+    def __init__(self, settings: Settings, directory: Path, points: np.ndarray | None) -> None:
+        self._settings = settings
+        self._directory = directory
+        self.cancelled = threading.Event()
+        self._make: _Make = (
+            partial(_of_points, points)
+            if points is not None
+            else partial(_of_file, load_landmarks(settings), self.cancelled)
+        )
+        self._model: AvatarPreparer = load_face(settings)
+
+    def __call__(self, path: Path, request: AvatarRequest) -> None:
+        """Raises AvatarError. Prints what was made."""
+        started = time.monotonic()
+        with tqdm(desc=request.id, leave=False, unit="frame") as bar:
+            created = self._create(path, request, _Bar(bar, request.id))
+        avatar = read_avatar_file(created.folder)
+        tqdm.write(
+            f"{created.id} is ready: {avatar.width}x{avatar.height}, "
+            f"{avatar.frame_count / avatar.fps:.1f} s, made in {time.monotonic() - started:.1f} s"
+        )
+        for note in created.notes:
+            tqdm.write(f"  {note}")
+
+    def _create(self, path: Path, request: AvatarRequest, bar: _Bar) -> Created:
+        def prepare(folder: Path) -> None:
+            places = self._settings.avatars.model_copy(update={"directory": folder.parent})
+            store = AvatarStore(places, self._model, memory_bytes=0)
+            store.get(folder.name, lambda done, total: bar("prepare", done, total))
+
+        return self._make(path, self._directory, request, bar, prepare)
+
+
+class _Bar:
+    """A progress bar through all steps of one avatar."""
+
+    def __init__(self, bar: tqdm, id: str) -> None:
+        self._bar = bar
+        self._id = id
+        self._doing = ""
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        if doing != self._doing:
+            self._doing = doing
+            self._bar.reset(total or None)
+            self._bar.set_description(f"{self._id}: {_DOING[doing]}", refresh=False)
+        self._bar.update(done - self._bar.n)
+
+
+def _make_several(make: _Maker, jobs: list[tuple[Path, AvatarRequest]]) -> int:
+    """All files, a few at once. One that fails does not stop the others."""
+    failed = 0
+    with ThreadPoolExecutor(min(len(jobs), os.cpu_count() or 1, _MAX_AT_ONCE)) as pool:
+        futures = [pool.submit(make, *job) for job in jobs]
+        try:
+            for future in futures:
+                try:
+                    future.result()
+                except AvatarError as error:
+                    failed += 1
+                    tqdm.write(f"error: {error}", file=sys.stderr)
+        except BaseException:
+            make.cancelled.set()
+            for future in futures:
+                future.cancel()
+            raise
+    print(f"{len(jobs) - failed} of {len(jobs)} avatars are ready")
+    return 1 if failed else 0
+
+
+def _of_file(
+    detector: LandmarkDetector,
+    cancelled: threading.Event,
+    path: Path,
+    directory: Path,
+    request: AvatarRequest,
+    bar: _Bar,
+    prepare: Callable[[Path], None],
+) -> Created:
+    return create_avatar(
+        path, directory, detector, request, bar, cancelled=cancelled, prepare=prepare
+    )
+
+
+def _of_points(
+    points: np.ndarray,
+    path: Path,
+    directory: Path,
+    request: AvatarRequest,
+    bar: _Bar,
+    prepare: Callable[[Path], None],
+) -> Created:
+    """An avatar of a video whose landmarks are known. They follow it to its constant rate."""
+    used: list[np.ndarray] = []
 
     def pictures(shown: Iterator[Shown], in_shown_pixels: np.ndarray) -> Iterator[np.ndarray]:
         for number, picture in shown:
             if number >= len(in_shown_pixels):
                 return
-            if len(points) == MAX_FRAMES:
+            if len(used) == MAX_FRAMES:
                 raise AvatarError(
-                    f"{args.video}: over {MAX_FRAMES} frames; cut it, or give fewer landmarks"
+                    f"{path}: over {MAX_FRAMES} frames; cut it, or give fewer landmarks"
                 )
-            points.append(in_shown_pixels[number])
+            used.append(in_shown_pixels[number])
+            bar("write", len(used), len(in_shown_pixels))
             yield picture
 
     try:
-        with open_video(args.video, slowest=MIN_FPS, fastest=MAX_FPS) as (info, shown):
+        with open_video(path, slowest=MIN_FPS, fastest=MAX_FPS) as (info, shown):
             width, height = info.decoded_size
-            check_landmarks(landmarks, width, height, str(args.landmarks))
-            in_shown_pixels = landmarks * (info.width / width, info.height / height)
-            bar = tqdm(
-                pictures(shown, in_shown_pixels),
-                total=len(landmarks),
-                desc=args.id,
-                unit="frame",
-            )
-            write_avatar(
+            check_landmarks(points, width, height, f"{path}: its --landmarks")
+            frames = pictures(shown, points * (info.width / width, info.height / height))
+            folder = write_avatar(
                 directory,
-                args.id,
-                args.name or args.id,
-                bar,
+                request.id,
+                request.name,
+                frames,
                 info.fps,
-                points,
-                args.description,
-                args.license,
+                used,
+                request.description,
+                request.license,
+                bbox_shift=request.bbox_shift,
+                extra_margin=request.extra_margin,
+                overwrite=request.overwrite,
+                prepare=prepare,
             )
     except VideoError as error:
         raise AvatarError(str(error)) from error
+    return Created(folder, request.id, ())
 
 
-def load_landmarks(path: Path) -> np.ndarray:
+def read_landmarks_file(path: Path) -> np.ndarray:
     """Read a .npy of landmarks, float64 [n, 68, 2]. Never unpickles. Raises AvatarError."""
     try:
         if path.stat().st_size > _MAX_LANDMARK_BYTES:

@@ -39,8 +39,8 @@ class EyeLids:
     def __init__(self, picture: np.ndarray, points: np.ndarray) -> None:
         self._picture = picture
         self._eyes = [points[eye].astype(np.float64) for eye in _EYES]
-        are_open = all(_is_open(eye) for eye in self._eyes)
-        self.can_blink = are_open and not all(_is_covered(picture, eye) for eye in self._eyes)
+        are_seen = all(_is_open(eye) and _is_inside(picture, eye) for eye in self._eyes)
+        self.can_blink = are_seen and not all(_is_covered(picture, eye) for eye in self._eyes)
 
     def closed(self, part: float) -> np.ndarray:
         """The picture with the lids that part closed, from 0 to 1."""
@@ -68,13 +68,19 @@ def _is_open(eye: np.ndarray) -> bool:
     return width >= _MIN_WIDTH and height >= max(_MIN_HEIGHT, _MIN_ASPECT * width)
 
 
+def _is_inside(picture: np.ndarray, eye: np.ndarray) -> bool:
+    margin = _SKIN * float(eye[3, 0] - eye[0, 0])
+    size = picture.shape[1], picture.shape[0]
+    return bool((eye > margin).all() and (eye < np.subtract(size, margin)).all())
+
+
 def _is_covered(picture: np.ndarray, eye: np.ndarray) -> bool:
     """Whether both the blackest and the whitest are right above the eye, which skin never has."""
     width, upper = float(eye[3, 0] - eye[0, 0]), float(eye[[1, 2], 1].min())
     first, last = max(int(eye[1, 0]), 0), int(eye[2, 0]) + 1
     low, high = max(int(upper - _SKIN * width), 0), int(upper - _LASHES * width) + 1
     band = picture[low:high, first:last].mean(axis=2)
-    return band.size > 0 and float(np.ptp(band)) > _SKIN_RANGE
+    return float(np.ptp(band)) > _SKIN_RANGE
 
 
 def _close(shown: np.ndarray, picture: np.ndarray, eye: np.ndarray, part: float) -> None:

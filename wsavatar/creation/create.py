@@ -22,7 +22,7 @@ from wsavatar.creation.notes import clock, face_notes, part_note
 from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
 from wsavatar.creation.source import Source, SourceLimits
 from wsavatar.creation.still import FPS, FRAME_COUNT, living
-from wsavatar.creation.tracking import FaceFollower, choose_face, filled
+from wsavatar.creation.tracking import FaceFollower, choose_face, filled, whole
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
 __all__ = ["create_avatar"]
@@ -51,7 +51,7 @@ class _Making:
 
     def choose(self, picture: np.ndarray) -> Face | None:
         """The wanted face of a picture; None: it has none, or not so many."""
-        faces = self.detector.find(picture)
+        faces = whole(self.detector.find(picture), picture)
         self.most_faces = max(self.most_faces, len(faces))
         if len(faces) < (self.request.face or 1):
             return None
@@ -195,7 +195,14 @@ def _survey(making: _Making) -> tuple[list[Look], np.ndarray | None]:
             if face is not None and follower is None:
                 follower = FaceFollower(making.detector, face)
             looks.append(Look(number / _LOOKS_PER_S, face))
-    return looks, picture if last == 0 else None
+    return looks, _only_picture(making) if last == 0 else None
+
+
+def _only_picture(making: _Making) -> np.ndarray | None:
+    """The picture of a video that has only one frame."""
+    with making.source.moving() as (_, shown):
+        first = next(shown)
+        return None if any(number for number, _ in shown) else first.picture
 
 
 def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> Iterator[np.ndarray]:

@@ -87,7 +87,9 @@ def _said() -> Iterator[None]:
     try:
         yield
     except (PictureError, VideoError) as error:
-        raise AvatarError(str(error)) from error
+        # What is not a picture was tried as a video.
+        told = str(error).replace("be read as video", "be read as a photo or a video")
+        raise AvatarError(told) from error
 
 
 def _check_file(path: Path, limits: SourceLimits) -> None:

@@ -5,13 +5,14 @@ Knows detectors by their interface, and neither files nor avatars' folders.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from wsavatar.avatars.format import AvatarError, check_landmarks
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
-__all__ = ["FaceFollower", "choose_face", "filled"]
+__all__ = ["FaceFollower", "choose_face", "filled", "whole"]
 
 
 def choose_face(faces: Sequence[Face], number: int | None) -> tuple[Face, str]:
@@ -29,6 +30,20 @@ def choose_face(faces: Sequence[Face], number: int | None) -> tuple[Face, str]:
     return faces[taken - 1], note
 
 
+def whole(faces: Iterable[Face], picture: np.ndarray) -> list[Face]:
+    """Those of ``faces`` that an avatar can have: upright, and hardly out of the picture."""
+    height, width = picture.shape[:2]
+    return [face for face in faces if _is_whole(face, width, height)]
+
+
+def _is_whole(face: Face, width: int, height: int) -> bool:
+    try:
+        check_landmarks(face.points[None], width, height, "")
+    except AvatarError:
+        return False
+    return True
+
+
 class FaceFollower:
     """One person's face, picture after picture."""
 
@@ -39,9 +54,10 @@ class FaceFollower:
 
     def find(self, picture: np.ndarray) -> Face | None:
         """The face in the next picture; None where it is not to be seen."""
-        found = None if self._lost else self._detector.follow(picture, self._last)
-        if found is None:
-            found = self._again(self._detector.find(picture))
+        followed = None if self._lost else self._detector.follow(picture, self._last)
+        if followed is None:
+            followed = self._again(self._detector.find(picture))
+        found = next(iter(whole([followed] if followed else [], picture)), None)
         self._lost = found is None
         if found is not None:
             self._last = found

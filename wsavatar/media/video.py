@@ -135,7 +135,7 @@ def open_video(
             info = VideoInfo(width, height, fps, stream.frames, converter.decoded_size, own)
             yield info, at_constant_rate(chain([first], decoded), fps)
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read as video ({error})") from error
+        raise VideoError(f"{path}: cannot be read as video ({error.strerror or error})") from error
 
 
 def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, np.ndarray]:
