@@ -23,6 +23,8 @@ export class Making {
     this.upload = null;
     /** @type {object[]} what waits for the connection */
     this.waiting = [];
+    /** Something was sent over the connection. */
+    this.given = false;
     /** @type {Map<string, (error: string) => void>} by event id: requests without an answer yet */
     this.asked = new Map();
     /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -36,7 +38,10 @@ export class Making {
     this.connection.onResumed = () => this.#flush();
     this.connection.onAnew = () => this.#giveUp("The connection was away for too long. Try again.");
     this.connection.onState = (state, reason) => {
-      if (state === "lost") this.onLost(reason);
+      if (state !== "lost") return;
+      if (!this.given || this.connection.resumption.token) return this.onLost(reason);
+      // The next session would know nothing of what was sent.
+      this.#giveUp(`The connection was lost${reason ? ` (${reason})` : ""}. Try again.`);
     };
   }
 
@@ -78,9 +83,13 @@ export class Making {
 
   /** @param {object} event */
   #send(event) {
-    if (this.connection.send(event)) return;
+    if (this.connection.send(event)) {
+      this.given = true;
+      return;
+    }
     this.waiting.push(event);
     if (this.connection.state !== "closed") return;
+    this.given = false;
     this.connection.token = this.token();
     this.connection.open();
     this.timer = setInterval(() => this.connection.check(), CHECK_MS);
@@ -95,7 +104,10 @@ export class Making {
     if (event.type === "session.created") return this.#flush();
     if (event.type === "avatar.list.updated") {
       this.onList(event.avatars, event.default ?? "");
-      for (const answer of [...this.asked.values()]) answer("");
+    } else if (event.type === "avatar.renamed" || event.type === "avatar.deleted") {
+      // Requests are answered in order.
+      const [answer] = this.asked.values();
+      answer?.("");
     } else if (event.type === "error") this.asked.get(event.error.event_id)?.(event.error.message);
     this.upload?.receive(event);
   }

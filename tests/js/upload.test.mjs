@@ -1,6 +1,7 @@
 // A file on its way to becoming an avatar: whole, in order, and no faster than the line takes it.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Making } from "../../frontend/js/making.js";
 import { Pace, Upload, UploadError } from "../../frontend/js/upload.js";
 
 const bytes = (size) => Uint8Array.from({ length: size }, (_, i) => (i * 7) % 251);
@@ -118,4 +119,98 @@ test("a cancel is told, and what comes after it is nobody's", async () => {
   acknowledge(32 * KiB);
   await settled();
   assert.equal(sent.length, count);
+});
+
+// -- the connection that changes are made over ------------------------------------------------------
+
+/** Sockets that a test opens, feeds and drops. */
+function sockets(t) {
+  const all = [];
+  class FakeSocket {
+    sent = [];
+    bufferedAmount = 0;
+    constructor(url) {
+      this.url = url;
+      all.push(this);
+    }
+    send(message) {
+      this.sent.push(JSON.parse(message));
+    }
+    close(code) {
+      this.closed = code;
+    }
+    open() {
+      this.onopen();
+      this.say({ type: "session.created" });
+    }
+    say(event) {
+      this.onmessage({ data: JSON.stringify(event) });
+    }
+    drop(code = 1006, reason = "") {
+      this.onclose({ code, reason });
+    }
+  }
+  const before = globalThis.WebSocket;
+  globalThis.WebSocket = FakeSocket;
+  t.after(() => {
+    globalThis.WebSocket = before;
+  });
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  return all;
+}
+
+const making = () => new Making((query) => `ws://x/?${new URLSearchParams(query)}`, () => null);
+const photo = () => new File([bytes(100)], "Anna.jpg", { type: "image/jpeg" });
+
+test("a change opens a connection, and closes it when it is answered", async (t) => {
+  const all = sockets(t);
+  const one = making();
+  const renamed = one.change({ type: "avatar.rename", avatar_id: "anna", name: "Eve" });
+  all[0].open();
+  assert.equal(all[0].sent[0].type, "avatar.rename");
+  all[0].say({ type: "avatar.list.updated", avatars: [], default: null });
+  t.mock.timers.tick(1);
+  assert.equal(all[0].closed, undefined, "the list may have changed for another reason");
+  all[0].say({ type: "avatar.renamed", avatar_id: "anna", name: "Eve" });
+  await renamed;
+  t.mock.timers.tick(1);
+  assert.equal(all[0].closed, 1000);
+});
+
+test("a refused change says why", async (t) => {
+  const all = sockets(t);
+  const deleted = making().change({ type: "avatar.delete", avatar_id: "ada" });
+  all[0].open();
+  const { event_id } = all[0].sent[0];
+  all[0].say({ type: "error", error: { event_id, message: "It cannot be deleted." } });
+  await assert.rejects(deleted, new UploadError("It cannot be deleted."));
+});
+
+test("a lost connection goes on with its session, or the upload ends with a reason", async (t) => {
+  const all = sockets(t);
+  const resumed = making();
+  resumed.begin(photo());
+  all[0].open();
+  all[0].say({ type: "avatar.resumable", token: "secret" });
+  all[0].drop();
+  t.mock.timers.tick(1000);
+  assert.match(all[1].url, /resume=secret/);
+  const other = making();
+  const upload = other.begin(photo());
+  all[2].open();
+  all[2].drop(1011, "internal error");
+  await assert.rejects(upload.done, /The connection was lost \(internal error\)/);
+});
+
+test("a server that is full is asked again, with the file still at hand", (t) => {
+  const all = sockets(t);
+  const one = making();
+  const reasons = [];
+  one.onLost = (reason) => reasons.push(reason);
+  one.begin(photo());
+  all[0].drop(1013, "all 32 sessions are in use");
+  assert.deepEqual(reasons, ["all 32 sessions are in use"]);
+  t.mock.timers.tick(1000);
+  all[1].open();
+  assert.deepEqual(all[1].sent.map(({ type }) => type), ["avatar.create"]);
 });

@@ -31,7 +31,7 @@ NEEDS_A_LOSS = {"avatar.resumed"}  # `tests.serve.test_resume` has some
 NEEDS_A_FILE = {  # `tests.serve.test_avatar_making` has them all
     kind
     for kind in event_types("sendServerEvent")
-    if kind.startswith(("avatar.create", "avatar.l"))
+    if kind.startswith(("avatar.create", "avatar.list", "avatar.renamed", "avatar.deleted"))
 }
 NEEDS_VIDEOS = {  # `tests.serve.test_videos` has them all
     kind for kind in event_types("sendServerEvent") if kind.startswith("avatar.render")

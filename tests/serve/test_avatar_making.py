@@ -320,10 +320,12 @@ async def test_an_avatar_is_renamed_and_deleted(tmp_path: Path) -> None:
         await me.send("avatar.rename", avatar_id="anna", name="Eve")
         names = [one["name"] for one in (await me.until("avatar.list.updated"))["avatars"]]
         assert names == ["Ada", "Eve"]
+        assert (await me.until("avatar.renamed"))["name"] == "Eve"
         assert [one["name"] for one in (await get(server, "/api/avatars")).json["avatars"]] == names
         assert (await get(server, "/avatars/anna/idle.bin")).status == 200
         await me.send("avatar.delete", avatar_id="anna")
         assert len((await me.until("avatar.list.updated"))["avatars"]) == 1
+        assert (await me.until("avatar.deleted"))["avatar_id"] == "anna"
         assert (await get(server, "/avatars/anna/idle.bin")).status == 404
         await me.send("avatar.list")
         assert [one["id"] for one in (await me.until("avatar.list.updated"))["avatars"]] == ["ada"]

@@ -44,8 +44,8 @@ Client events
                                     response so far, twice a second; late is more than 10 ms
 ``avatar.create``                   ours: make an avatar of a file (see below); ``.append``,
                                     ``.commit``, ``.cancel``
-``avatar.rename``                   ours: ``avatar_id``, ``name``
-``avatar.delete``                   ours: ``avatar_id``
+``avatar.rename``                   ours: ``avatar_id``, ``name``; ``avatar.renamed`` answers
+``avatar.delete``                   ours: ``avatar_id``; ``avatar.deleted`` answers
 ``avatar.list``                     ours: asks for ``avatar.list.updated``
 ``avatar.render``                   ours: make a video (see below); ``.cancel``
 ==================================  ==============================================================

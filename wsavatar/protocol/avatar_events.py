@@ -27,9 +27,11 @@ __all__ = [
     "AvatarCreateReceived",
     "AvatarCreated",
     "AvatarDelete",
+    "AvatarDeleted",
     "AvatarList",
     "AvatarListUpdated",
     "AvatarRename",
+    "AvatarRenamed",
     "AvatarRequestEvent",
     "ListedAvatar",
 ]
@@ -171,6 +173,21 @@ class AvatarCreateFailed(ServerEvent):
     type: Literal["avatar.create.failed"] = "avatar.create.failed"
     upload_id: str
     error: AvatarCreateError
+
+
+class AvatarRenamed(ServerEvent):
+    """The client's ``avatar.rename`` was carried out."""
+
+    type: Literal["avatar.renamed"] = "avatar.renamed"
+    avatar_id: str
+    name: str
+
+
+class AvatarDeleted(ServerEvent):
+    """The client's ``avatar.delete`` was carried out."""
+
+    type: Literal["avatar.deleted"] = "avatar.deleted"
+    avatar_id: str
 
 
 class AvatarListUpdated(ServerEvent):

@@ -147,8 +147,11 @@ class AvatarMaking:
                 await self._cancel(event.upload_id)
             case wire.AvatarRename():
                 await maker.rename(event.avatar_id, event.name)
+                renamed = wire.AvatarRenamed(avatar_id=event.avatar_id, name=event.name)
+                self._downlink.event(renamed)
             case wire.AvatarDelete():
                 await maker.delete(event.avatar_id)
+                self._downlink.event(wire.AvatarDeleted(avatar_id=event.avatar_id))
 
     async def _begin(self, event: wire.AvatarCreate, maker: AvatarMaker) -> None:
         if self._upload is not None:
