@@ -243,6 +243,23 @@ def test_what_is_transparent_becomes_grey(
     np.testing.assert_allclose(frames[1, 20, W - 6], BACKGROUND, atol=8)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile other.mp4\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nother.mp4\n#EXT-X-ENDLIST\n",
+    ],
+    ids=["list of files", "playlist"],
+)
+@pytest.mark.parametrize("name", ["a.mp4", "a.m3u8", "a.ffconcat"])
+def test_a_file_cannot_make_another_be_read(tmp_path: Path, name: str, text: str) -> None:
+    """Who sends a list of files gets an error, not a video of what lies beside it."""
+    write(tmp_path / "other.mp4", [0, 40])
+    (tmp_path / name).write_text(text)
+    with pytest.raises(VideoError, match="cannot be read as video"):
+        read_video(tmp_path / name)
+
+
 def test_large_videos_are_scaled(tmp_path: Path) -> None:
     """While they are converted, and the size before is given too."""
     path = write(tmp_path / "a.mp4", [0, 40], size=(320, 160))

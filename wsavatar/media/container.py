@@ -15,9 +15,25 @@ __all__ = ["open_container"]
 _TOLERANT: dict[str, Any] = (
     {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 )
+_FORMATS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "ogg", "asf", "mxf", "nut"),
+    *("rm", "ivf", "h264", "hevc", "m4v", "obu", "av1", "dv", "yuv4mpegpipe", "gif", "apng"),
+    *("jpegxl_anim", "jpegxl_pipe", "webp_pipe", "png_pipe", "jpeg_pipe"),
+    *("wav", "w64", "mp3", "flac", "aac", "loas", "aiff", "caf", "amr", "amrnb", "amrwb"),
+    *("ac3", "eac3", "dts", "wv", "tta", "ape", "au", "gsm", "voc"),
+)
 
 
 def open_container(path: Path) -> InputContainer:
-    """The file's container. Raises av.FFmpegError, or OSError where it cannot be read."""
-    container: InputContainer = av.open(str(path), mode="r", **_TOLERANT)
+    """The file's container. Raises av.FFmpegError, or OSError where it cannot be read.
+
+    Only of formats that hold their pictures and sound themselves, whatever the file's name says.
+    Playlists and lists of files would make a file that someone sent read others, or addresses.
+    """
+    container: InputContainer = av.open(
+        str(path),
+        mode="r",
+        options={"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"},
+        **_TOLERANT,
+    )
     return container
