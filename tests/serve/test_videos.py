@@ -181,6 +181,27 @@ async def test_who_waits_for_a_video_is_not_idle(tmp_path: Path) -> None:
             await me.until("avatar.render.done")
 
 
+async def test_live_speech_comes_before_videos(tmp_path: Path) -> None:
+    """A conversation's frames are made next, though a video's have waited for longer."""
+    model = FakeModel()
+    async with server(tmp_path, model) as started, client(started) as me:
+        model.gate.clear()
+        await me.send("avatar.render", text=LONG)
+        await asyncio.to_thread(model.entered.wait, 10)
+        engine = started.engine
+        assert engine is not None
+        await me.send("avatar.speak", text="440 0.5")
+        async with asyncio.timeout(10):
+            while engine.renderer.stats()["streams"] < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        model.gate.set()
+        await me.until("response.done")
+        await me.until("avatar.render.done")
+    video, live = model.heard[0][0], model.heard[1][0]
+    assert live != video
+    assert model.heard[2:] and model.heard[-1][0] == video
+
+
 async def test_unknown_videos_are_not_found(tmp_path: Path) -> None:
     """Neither a guess, nor a path out of the folder, nor a file that is being written."""
     async with server(tmp_path) as started:
