@@ -23,7 +23,7 @@ from wsavatar.media.video import VideoError
 __all__ = ["AvatarStore"]
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
-"""About eleven avatars of 8 s at 512x512 and 25 frames/s (190 MB each, nearly all pictures)."""
+"""About twelve avatars of 8 s at 512x512 and 25 frames/s (177 MB each, nearly all pictures)."""
 
 
 class AvatarStore(AvatarLibrary):

@@ -41,6 +41,8 @@ __all__ = [
 
 MAX_FRAMES = 9000
 MAX_DECODED_BYTES = 4 * 1024**3
+_FRAMES_AT_FIRST = 64
+"""Room for the frames of a file that does not say how many it has."""
 _BT709 = 1  # primaries, transfer and matrix carry the same number in H.264 (ITU-T H.273)
 _FASTEST, _SLOWEST = 240, 1
 _MAX_PIXEL_ASPECT = 8
@@ -145,17 +147,20 @@ def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, 
     """
     with open_video(path) as (info, shown):
         limit = MAX_DECODED_BYTES // (info.width * info.height * 3)
-        pictures: list[np.ndarray] = []
-        for _, picture in shown:
-            if len(pictures) == max_frames:
-                break
-            if len(pictures) == limit:
+        room = min(info.frame_count or _FRAMES_AT_FIRST, max_frames, limit)
+        pictures = np.empty((room, info.height, info.width, 3), np.uint8)
+        count = 0
+        for _, picture in islice(shown, max_frames):
+            if count == limit:
                 raise VideoError(
                     f"{path}: over {limit} frames of {info.width}x{info.height} do not fit the "
                     f"{MAX_DECODED_BYTES >> 30} GiB limit; shorten it or scale it down"
                 )
-            pictures.append(picture)
-    return replace(info, frame_count=len(pictures)), np.stack(pictures)
+            if count == len(pictures):  # more than the file says
+                pictures = np.concatenate([pictures, np.empty_like(pictures)])
+            pictures[count] = picture
+            count += 1
+    return replace(info, frame_count=count), pictures[:count]
 
 
 @contextmanager
