@@ -187,6 +187,8 @@ async def test_more_than_the_window_is_refused(tmp_path: Path) -> None:
         ({"id": "Ada"}, "invalid_value"),
         ({"face": 0}, "invalid_value"),
         ({"name": "x" * 101}, "too_long"),
+        ({"name": " "}, "invalid_value"),
+        ({"name": "two\nlines"}, "invalid_value"),
         ({"colour": "red"}, "unknown_parameter"),
     ],
 )
@@ -329,6 +331,14 @@ async def test_an_avatar_is_renamed_and_deleted(tmp_path: Path) -> None:
         assert (await get(server, "/avatars/anna/idle.bin")).status == 404
         await me.send("avatar.list")
         assert [one["id"] for one in (await me.until("avatar.list.updated"))["avatars"]] == ["ada"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u202e", "x" * 101])
+async def test_a_name_can_be_read(tmp_path: Path, name: str) -> None:
+    """Blank names and invisible characters would leave people without a name to choose."""
+    async with serving(tmp_path) as server, client(server) as me:
+        await me.send("avatar.rename", avatar_id="anna", name=name)
+        assert (await me.error())["param"] == "name"
 
 
 @pytest.mark.parametrize("id", ["ada", "nobody", "../uploads", "anna/../ada"])

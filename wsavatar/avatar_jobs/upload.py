@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from wsavatar.avatar_jobs.watch import MEDIA_SUFFIXES
 from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.library import uploads_directory
 from wsavatar.config import AvatarSettings
@@ -22,7 +23,7 @@ __all__ = ["Upload", "clean_up", "open_upload"]
 _PREFIX = ".upload-"
 _GRAVE_PREFIX = ".deleted-"
 _ABANDONED_S = 24 * 3600.0
-_MAX_STEM, _MAX_SUFFIX = 80, 8
+_MAX_STEM = 50  # characters: at most 200 bytes
 
 
 class Upload:
@@ -105,8 +106,8 @@ def clean_up(directory: Path) -> None:
 
 
 def _plain_name(file_name: str) -> str:
-    """A name without a path and without anything special, with its ending."""
+    """A name without a path and without anything special; its ending is a photo's or video's."""
     stem, _, suffix = re.split(r"[/\\]", file_name)[-1].rpartition(".")
     stem = re.sub(r"[^\w -]+", "-", stem or suffix, flags=re.UNICODE).strip(" -")[:_MAX_STEM]
-    ending = re.sub(r"[^a-z0-9]", "", suffix.lower())[:_MAX_SUFFIX]
-    return f"{stem or 'avatar'}.{ending or 'bin'}"
+    ending = f".{suffix.lower()}"
+    return f"{stem or 'avatar'}{ending if ending in MEDIA_SUFFIXES else '.bin'}"

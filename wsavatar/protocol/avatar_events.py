@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from .base import Base64, Bytes, Id, Ours, StrictObject
+from .base import Base64, Bytes, Id, Ours, StrictObject, refuse
 from .errors import ErrorType
 from .server_events import ServerEvent
 
@@ -42,6 +42,15 @@ WINDOW_BYTES = 256 * 1024
 """Of a file that a client may have sent and that was not acknowledged."""
 
 
+def _readable(name: str) -> str:
+    if name and not (name.strip() and name.isprintable()):
+        raise refuse("invalid_value", "Should be text that can be read, in one line.")
+    return name
+
+
+_Name = Annotated[str, Field(max_length=100), AfterValidator(_readable)]
+
+
 class AvatarRequestEvent(Ours):
     """What a client sends about the list of avatars; it is not about the conversation."""
 
@@ -56,7 +65,7 @@ class AvatarCreate(AvatarRequestEvent):
     type: Literal["avatar.create"]
     file_name: Annotated[str, Field(min_length=1, max_length=255)]
     size: Annotated[int, Field(ge=1)]
-    name: Annotated[str, Field(max_length=100)] = ""
+    name: _Name = ""
     id: Annotated[str, Field(pattern="^([a-z0-9][a-z0-9_-]{0,63})?$")] = ""
     face: Annotated[int, Field(ge=1, le=99)] | None = None
 
@@ -89,7 +98,7 @@ class AvatarRename(AvatarRequestEvent):
 
     type: Literal["avatar.rename"]
     avatar_id: Id
-    name: Annotated[str, Field(min_length=1, max_length=100)]
+    name: Annotated[_Name, Field(min_length=1)]
 
 
 class AvatarDelete(AvatarRequestEvent):
