@@ -91,6 +91,19 @@ async def test_a_full_queue_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     await maker.close()
 
 
+async def test_sessions_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the server is over its capacity the work rests after each step, and still ends."""
+    rests: list[object] = []
+    monkeypatch.setattr(maker_module, "_rest", rests.append)
+    maker, _, _ = making(tmp_path)
+    await make(maker, photo(tmp_path))
+    assert rests == []
+    maker._is_busy = lambda: True
+    await make(maker, photo(tmp_path))
+    assert len(rests) == 3
+    await maker.close()
+
+
 async def test_a_cancelled_one_leaves_nothing(tmp_path: Path) -> None:
     """Its work stops, its id is free again, and the next one is made."""
     create = FakeCreation()

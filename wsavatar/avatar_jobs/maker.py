@@ -38,6 +38,7 @@ MAX_UPLOADS = 16
 """Files that clients send at the same time. Full: another one is refused."""
 _CORES_PER_AVATAR = 4
 _CLOSE_S = 5.0
+_REST_S = 0.2
 
 
 class BusyError(AvatarError):
@@ -113,9 +114,19 @@ class Listing:
 
 
 class AvatarMaker:
-    """Makes avatars of files, renames and deletes them. `close` it once."""
+    """Makes avatars of files, renames and deletes them. `close` it once.
 
-    def __init__(self, settings: AvatarSettings, avatars: Avatars, create: CreateAvatar) -> None:
+    ``is_busy``: while it is true, the work rests for a moment after each step, for the sessions.
+    """
+
+    def __init__(
+        self,
+        settings: AvatarSettings,
+        avatars: Avatars,
+        create: CreateAvatar,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_busy = is_busy
         self._settings = settings
         self._avatars = avatars
         self._create = create
@@ -246,6 +257,8 @@ class AvatarMaker:
             if cancelled.is_set() or self._stopping.is_set():
                 cancelled.set()
                 raise CancelledError(f"{source.name}: cancelled")
+            if self._is_busy():
+                _rest(cancelled)
             loop.call_soon_threadsafe(tell, Step(cast(Stage, stage), done, total))
 
         named = AvatarRequest(id, request.name, request.face)
@@ -296,3 +309,7 @@ class AvatarMaker:
             return Listing(avatars, self._avatars.default_id)
         except AvatarError:
             return Listing(avatars, "")
+
+
+def _rest(cancelled: threading.Event) -> None:
+    cancelled.wait(_REST_S)

@@ -30,11 +30,12 @@ def avatar_making(
 ) -> tuple[AvatarMaker, DroppedFiles | None]:
     """The maker of avatars, and what finds files for it if the settings want that.
 
-    ``is_busy``: while it is true, no avatar is begun of a file that was found.
+    ``is_busy``: while it is true, no avatar is begun of a file that was found, and others are made
+    more slowly.
     """
     places = [avatar_directory(settings.avatars), uploads_directory(settings.avatars)]
     clean_up(places[1])
-    maker = AvatarMaker(settings.avatars, avatars, _Creation(settings))
+    maker = AvatarMaker(settings.avatars, avatars, _Creation(settings), is_busy)
     return maker, DroppedFiles(maker, places, is_busy) if settings.avatars.watch else None
 
 
