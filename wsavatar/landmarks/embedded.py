@@ -32,6 +32,9 @@ _CELL = 8
 _LONG_SIDES = (512, 256, 128, 64)
 _FINER_SIDE = 1024
 """Tried where nothing was found: faces smaller than a 25th of the picture."""
+_TILTS = (-35.0, 35.0)
+"""Degrees by which the picture is turned where nothing was found: the finder is sure of a head
+that is tilted by up to 25 degrees."""
 _MOST_CANDIDATES = 12
 _SMALLEST = 8.0
 """Face sizes in pixels below which there is nothing to see."""
@@ -50,10 +53,12 @@ class LandmarkWeightsError(WsavatarError):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From 0 to 1: what the finder must say to be looked at, and the score of a face."""
+    """From 0 to 1: what the finder must say to be looked at, the score of a face, and that of one
+    which was only found with the picture turned, where more is mistaken for a face."""
 
     candidate: float
     face: float
+    tilted: float
 
 
 class EmbeddedDetector:
@@ -71,6 +76,8 @@ class EmbeddedDetector:
         faces = self._faces_at(picture, _LONG_SIDES)
         if not faces and max(picture.shape[:2]) > _LONG_SIDES[0]:
             faces = self._faces_at(picture, (_FINER_SIDE,))
+        for tilt in _TILTS:
+            faces = faces or self._faces_at(picture, _LONG_SIDES, tilt)
         return sorted(faces, key=lambda face: -face.size)
 
     def follow(self, picture: np.ndarray, face: Face, /) -> Face | None:
@@ -88,18 +95,21 @@ class EmbeddedDetector:
             found = self._confirmed(picture, before, found)
         return found if found.score >= self._thresholds.face else None
 
-    def _faces_at(self, picture: np.ndarray, long_sides: tuple[int, ...]) -> list[Face]:
+    def _faces_at(
+        self, picture: np.ndarray, long_sides: tuple[int, ...], tilt: float = 0.0
+    ) -> list[Face]:
+        least = self._thresholds.tilted if tilt else self._thresholds.face
         faces: list[tuple[Place, Face]] = []
-        for place in self._candidates(picture, long_sides):
+        for place in self._candidates(picture, long_sides, tilt):
             at, found = place, self._look(picture, place)
             for _ in range(2):
                 better = place_of(found.points)
                 if found.score < self._thresholds.candidate or better.size < _SMALLEST:
                     break
                 at, found = better, self._look(picture, better)
-            if found.score >= self._thresholds.face:
+            if found.score >= least:
                 found = self._confirmed(picture, at, found)
-            if found.score >= self._thresholds.face:
+            if found.score >= least:
                 faces.append((place_of(found.points), found))
         faces.sort(key=lambda pair: -pair[1].score)
         kept: list[tuple[Place, Face]] = []
@@ -132,13 +142,15 @@ class EmbeddedDetector:
         out = self._points(_batch(seen))[0]
         return out[:-1].reshape(68, 2), float(_sigmoid(out[-1]))
 
-    def _candidates(self, picture: np.ndarray, long_sides: tuple[int, ...]) -> list[Place]:
+    def _candidates(
+        self, picture: np.ndarray, long_sides: tuple[int, ...], tilt: float
+    ) -> list[Place]:
         """Places where a face may be, the likeliest first, each once."""
         found: list[tuple[float, Place]] = []
         for side in long_sides:
             scale = side / max(picture.shape[:2])
             if scale <= 1.5:
-                found += self._at_scale(picture, scale)
+                found += self._at_scale(picture, scale, tilt)
         found.sort(key=lambda pair: -pair[0])
         kept: list[Place] = []
         for _, place in found:
@@ -146,26 +158,41 @@ class EmbeddedDetector:
                 kept.append(place)
         return kept[:_MOST_CANDIDATES]
 
-    def _at_scale(self, picture: np.ndarray, scale: float) -> list[tuple[float, Place]]:
+    def _at_scale(
+        self, picture: np.ndarray, scale: float, tilt: float
+    ) -> list[tuple[float, Place]]:
         height, width = (max(1, round(scale * side)) for side in picture.shape[:2])
         small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        # A margin of black, so that a face may stand at the border.
-        padded = np.zeros((-(-(height + 16) // 16) * 16, -(-(width + 16) // 16) * 16, 3), np.uint8)
-        padded[8 : 8 + height, 8 : 8 + width] = small
+        padded, turn = _padded(small, tilt)
         maps = self._finder(_batch(padded))[0]
         sure = _sigmoid(maps[0])
-        ratio = picture.shape[1] / width, picture.shape[0] / height
+        back = cv2.invertAffineTransform(turn)
+        ratio = np.array([picture.shape[1] / width, picture.shape[0] / height])
         places = []
         for row, column in zip(*_peaks(sure, self._thresholds.candidate), strict=True):
             dx, dy, size, cosine, sine = maps[1:, row, column]
-            x, y = (column + 0.5 + dx) * _CELL - 8, (row + 0.5 + dy) * _CELL - 8
-            place = Place(
-                float(x * ratio[0]), float(y * ratio[1]),
-                float(np.exp(np.clip(size, -2, 4)) * _CELL * ratio[0]),
-                float(np.arctan2(sine, cosine)),
-            )  # fmt: skip
+            at = np.array([column + 0.5 + dx, row + 0.5 + dy]) * _CELL
+            x, y = (back[:, :2] @ at + back[:, 2]) * ratio
+            pixels = np.exp(np.clip(size, -2, 4)) * _CELL * ratio[0]
+            along = back[:, :2] @ [cosine, sine]
+            place = Place(float(x), float(y), float(pixels), float(np.arctan2(along[1], along[0])))
             places.append((float(sure[row, column]), place))
         return places
+
+
+def _padded(picture: np.ndarray, tilt: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture, turned by ``tilt`` degrees, on black with a margin, so that a face may stand at
+    the border; sides are multiples of 16. And the matrix [2, 3] of where it went."""
+    height, width = picture.shape[:2]
+    turn: np.ndarray = cv2.getRotationMatrix2D((width / 2, height / 2), tilt, 1.0)
+    reach = np.abs(turn[:, :2]) @ (width, height)
+    columns, rows = (int(-(-(side + 16) // 16) * 16) for side in np.round(reach, 3))
+    margin = np.maximum(8, (reach - (width, height)) / 2 + 8) if tilt else np.array([8.0, 8.0])
+    turn[:, 2] += margin
+    pixels = turn.copy()  # of pixels' middles, where the matrix is of their corners
+    pixels[:, 2] += turn[:, :2] @ [0.5, 0.5] - 0.5
+    made = cv2.warpAffine(picture, pixels, (columns, rows), flags=cv2.INTER_LINEAR)
+    return made, turn
 
 
 def _peaks(values: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
