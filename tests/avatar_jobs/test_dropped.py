@@ -170,6 +170,18 @@ async def test_sessions_come_first(tmp_path: Path) -> None:
         await until((tmp_path / "uploads" / "anna" / "source.jpg").exists)
 
 
+async def test_an_avatar_that_comes_ready_made_is_told(tmp_path: Path) -> None:
+    """Such as one of ``run.py prepare`` while the server runs; without a change nothing is told."""
+    steps, create, lists = Steps(), FakeCreation(), list[list[str]]()
+    async with watching(tmp_path, create, steps) as dropped:
+        dropped._maker.on_change(lambda listing: lists.append([one.id for one in listing.avatars]))
+        await steps.look(3)
+        assert lists == []
+        (tmp_path / "uploads" / "eve").mkdir(parents=True)
+        await steps.look(3)
+    assert lists == [["ada", "eve"]]
+
+
 async def test_a_stopping_server_gives_up_what_it_makes(tmp_path: Path) -> None:
     """The file stays, for the next start."""
     steps, create = Steps(), FakeCreation()

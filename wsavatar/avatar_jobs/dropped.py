@@ -59,6 +59,7 @@ class DroppedFiles:
             while True:
                 if not self._is_busy():
                     await self._look(tasks)
+                    await self._maker.look()
                 await self._pause()
 
     async def _look(self, tasks: asyncio.TaskGroup) -> None:

@@ -139,6 +139,7 @@ class AvatarMaker:
         self._uploads: set[object] = set()
         self._naming = threading.Lock()
         self._listeners: list[Callable[[Listing], None]] = []
+        self._told: Listing | None = None
         self._stopping = threading.Event()
 
     def on_change(self, listener: Callable[[Listing], None]) -> None:
@@ -219,7 +220,18 @@ class AvatarMaker:
 
     async def changed(self) -> None:
         """Tell the listeners the list as it is now."""
+        self._tell(await self.listing())
+
+    async def look(self) -> None:
+        """Tell the listeners the list if it is another one, whoever has changed the files."""
         listing = await self.listing()
+        if self._told is None:
+            self._told = listing
+        elif listing != self._told:
+            self._tell(listing)
+
+    def _tell(self, listing: Listing) -> None:
+        self._told = listing
         for listener in self._listeners:
             listener(listing)
 
