@@ -58,6 +58,10 @@ def cut_off(path: Path) -> None:
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text.jpg": (lambda path: path.write_text("Dear diary,"), "cannot be read"),
     "empty.mp4": (lambda path: path.write_bytes(b""), "is empty"),
+    "phone.jpg": (
+        lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(400)),
+        "is HEIC, which is not read here; pip install pillow-heif, or save it as JPEG",
+    ),
     "folder.png": (lambda path: path.mkdir(), "is a folder; name the photo or video in it"),
     "missing.png": (lambda path: None, "no such file"),
     "sound.mp4": (sound_only, "holds no video stream"),

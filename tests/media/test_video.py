@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from wsavatar.media.frame import BACKGROUND
+from wsavatar.media.frame import BACKGROUND, FrameConverter
 from wsavatar.media.video import VideoError, open_video, read_video
 
 W, H = 64, 48
@@ -147,6 +147,21 @@ def test_portrait_video_with_wide_pixels_stands_upright(tmp_path: Path) -> None:
     path.write_bytes(data)
     info, _ = read_video(path)
     assert (info.width, info.height) == (H, 2 * W) and info.decoded_size == (H, W)
+
+
+def test_frames_with_unknown_side_data_are_read() -> None:
+    """FFmpeg adds kinds that PyAV cannot name; the rotation is known all the same."""
+
+    class Frame:
+        width, height, rotation = W, H, -90
+
+        @property
+        def side_data(self) -> object:
+            raise ValueError("31 is not a valid Type")
+
+    converter = FrameConverter(Path("a.mp4"), Fraction(1), 4096)
+    converter.check(Frame())
+    assert converter.size == (H, W)
 
 
 def test_an_absurd_pixel_aspect_is_refused(tmp_path: Path) -> None:

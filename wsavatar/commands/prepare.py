@@ -191,8 +191,8 @@ class _Bar:
     def __call__(self, doing: str, done: int, total: int) -> None:
         if doing != self._doing:
             self._doing = doing
-            self._bar.reset(total or None)
             self._bar.set_description(f"{self._id}: {_DOING[doing]}", refresh=False)
+            self._bar.reset(total or None)
         self._bar.update(done - self._bar.n)
 
 

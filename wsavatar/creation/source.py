@@ -44,6 +44,11 @@ class Source:
         self._limits = limits
         _check_file(path, limits)
         picture = is_picture(path)
+        if not picture and _is_heic(path):
+            raise AvatarError(
+                f"{path}: is HEIC, which is not read here; pip install pillow-heif, or save it "
+                "as JPEG"
+            )
         with _said():
             self.is_moving = not picture or is_animated(path)
         self._is_picture = picture
@@ -79,6 +84,13 @@ class Source:
                 self.path, slowest=slowest, fastest=fastest, max_side=max_side, part_s=part_s
             ) as opened:
                 yield opened
+
+
+def _is_heic(path: Path) -> bool:
+    """FFmpeg reads such a file as a video of its tiles."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:] in (b"heic", b"heix", b"heim", b"heis", b"mif1")
 
 
 @contextmanager

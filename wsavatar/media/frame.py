@@ -129,10 +129,14 @@ def _orientation(frame: Any) -> tuple[int, bool]:
 
     Phones store portrait video lying down, and some what a front camera sees in a mirror.
     """
-    for data in frame.side_data:
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    try:
+        side_data = list(frame.side_data)
+    except ValueError:  # PyAV does not know every kind that its FFmpeg has
+        return turns, False
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = np.frombuffer(data, dtype=np.int32, count=5).astype(float)
-            is_mirrored = a * d < b * c
-            angle = -math.atan2(-b, -a) if is_mirrored else -math.atan2(b, a)
-            return round(angle / (math.pi / 2)) % 4, is_mirrored
-    return 0, False
+            if a * d < b * c:
+                return round(-math.atan2(-b, -a) / (math.pi / 2)) % 4, True
+    return turns, False
