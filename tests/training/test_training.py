@@ -37,6 +37,7 @@ from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.networks import TOP, Networks
+from wsavatar.training.pair_styles import restyle_pairs
 from wsavatar.training.synthesis import MARGIN, Speech, crop_box
 from wsavatar.training.synthetic_people import BUNDLED, idle_motion, turned
 from wsavatar.training.train import amounts
@@ -431,6 +432,17 @@ def test_idle_motion_blinks_and_never_moves_the_mouth() -> None:
         assert np.abs(np.diff(turns, axis=0)).max() < 0.5  # degrees a frame: no jerk
 
 
+def test_a_pair_keeps_one_style_and_one_light() -> None:
+    """Reference and target come from one source: what changes one changes the other alike."""
+    torch.manual_seed(3)
+    picture = torch.rand(24, 3, 64, 64) * 2 - 1
+    first, second, plain = restyle_pairs(picture, picture.clone())
+    assert torch.allclose(first, second, atol=1e-4)
+    assert first.shape == picture.shape and first.min() >= -1 and first.max() <= 1
+    assert ((first - picture).abs().mean((1, 2, 3)) > 0.01).float().mean() > 0.5
+    assert set(plain.tolist()) == {0.0, 1.0}
+
+
 def test_some_sources_have_an_open_mouth(tmp_path: Path) -> None:
     """About a third of the references speak a little, so that a talking source does not leak."""
     clip = dict(
@@ -448,3 +460,8 @@ def test_a_turned_head_keeps_its_moment() -> None:
     """Only the yaw changes."""
     upper, pose, shift = moment = idle_motion(1, 3)[2]
     assert turned(moment, 30) == (upper, (pose[0], pose[1] + 30, pose[2]), shift)
+
+
+def test_every_bundled_person_has_a_light_of_the_renderer() -> None:
+    """The renderer's lights have these names; another one stops the person's clips and shards."""
+    assert {person.light for person in BUNDLED} <= {"studio", "warm", "window", "soft"}

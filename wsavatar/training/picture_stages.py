@@ -17,6 +17,7 @@ from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
 from wsavatar.training.networks import TOP, Critic, Networks
 from wsavatar.training.optimisation import Trainer, autocast, graphed, timed_steps
+from wsavatar.training.pair_styles import restyle_pairs
 
 __all__ = ["FaceStage", "train_lip_estimators", "train_vae"]
 
@@ -57,6 +58,7 @@ def train_vae(
         pixels = as_pixels(crops.targets[pick])
         if i % 2:
             pixels = pixels.flip(3)
+        pixels = restyle_pairs(pixels, pixels)[1]
         boxes = crops.mouth_boxes[crops.ref_index[pick]]
         if i % 2:
             boxes = torch.stack(
@@ -155,7 +157,7 @@ class FaceStage:
         self.latent_weight = torch.ones((), device=self.device)
 
     def draw(self, step: int) -> list[Tensor]:
-        """One batch: reference, target, windows, phase, weights, true lips."""
+        """One batch: reference, target, windows, phase, weights, true lips, whose lips to read."""
         crops = self.crops
         pick = torch.randint(0, len(crops), (self.batch,), device=self.device)
         ref = crops.ref_index[pick]
@@ -166,6 +168,7 @@ class FaceStage:
             boxes = torch.stack(
                 [CROP_SIZE - boxes[:, 2], boxes[:, 1], CROP_SIZE - boxes[:, 0], boxes[:, 3]], 1
             )
+        reference, target, plain = restyle_pairs(reference, target)
         windows, phase = frame_windows(self.corpus, crops.times[pick], clean=step % 8 == 7)
         return [
             reference.contiguous(memory_format=torch.channels_last),
@@ -174,6 +177,7 @@ class FaceStage:
             phase,
             mouth_weight(boxes),
             crops.lips[pick].float(),
+            plain,
         ]
 
     def make(self, reference: Tensor, windows: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,6 +196,7 @@ class FaceStage:
         phase: Tensor,
         weight: Tensor,
         lips: Tensor,
+        plain: Tensor,
     ) -> tuple[Tensor, ...]:
         with autocast(self.device):
             with torch.no_grad():
@@ -207,7 +212,8 @@ class FaceStage:
             wanted.float()[:, :, DECODE_FROM_ROW:],
             beta=0.5,
         )
-        lip = F.smooth_l1_loss(measured / scale, lips / scale, beta=0.1)
+        error = F.smooth_l1_loss(measured / scale, lips / scale, beta=0.1, reduction="none")
+        lip = (error.mean(1) * plain).mean()
         sharp = energy_loss(made, true, weight)
         loss = (
             pixel

@@ -81,7 +81,7 @@ BUNDLED = (
             seed=113, hair="long", hairc="dark", skin="light", eyes="green", makeup=0.35, lip=0.55,
             cloth=(0.26, 0.07, 0.09), neckline="crew", shoulder=17.5, brow=0.9,
         ),
-        light="renderer",
+        light="studio",
         background=((0.62, 0.66, 0.72), (0.30, 0.33, 0.38)),
         uniforms=dict(toothc=_TEETH, oil=0.8),
         motion_seed=53,
