@@ -20,7 +20,8 @@ def spots(points: np.ndarray) -> np.ndarray:
     """A bright spot at each point: uint8 [1, 1, SIZE, SIZE]."""
     at = np.arange(SIZE) + 0.5
     x, y = np.exp(-((at[None] - points.T[:, :, None]) ** 2) / 8)
-    return (255 * np.clip(y.T @ x, 0, 1)).astype(np.uint8)[None, None]
+    made: np.ndarray = (255 * np.clip(y.T @ x, 0, 1)).astype(np.uint8)
+    return made[None, None]
 
 
 def test_points_follow_a_bent_and_mirrored_picture() -> None:
