@@ -32,12 +32,16 @@ def photo(path: Path, *, size: float = 90, width: int = W, height: int = H) -> P
     return path
 
 
+def clip(path: Path, *, size: float = 90) -> Path:
+    return write_film(path, [drawn(W, H, (W / 2, H * 0.45), size)] * 8)
+
+
 def test_a_photo_becomes_an_avatar(tmp_path: Path) -> None:
-    """Eight seconds of the person, with a name and an id from the file's name."""
+    """Six seconds of the person, with a name and an id from the file's name."""
     made = create(photo(tmp_path / "Anna Smith.png"))
     avatar = read_avatar_file(made.folder)
     assert (made.id, avatar.id, avatar.name) == ("anna-smith", "anna-smith", "Anna Smith")
-    assert (avatar.width, avatar.height, avatar.fps, avatar.frame_count) == (W, H, 25, 200)
+    assert (avatar.width, avatar.height, avatar.fps, avatar.frame_count) == (W, H, 25, 150)
 
 
 def test_the_border_of_a_photo_stands_still(tmp_path: Path) -> None:
@@ -60,14 +64,14 @@ def test_a_video_becomes_an_avatar(tmp_path: Path) -> None:
 
 def test_a_replaced_avatar_keeps_who_it_is(tmp_path: Path) -> None:
     """New pictures; its name, voice, language, instructions and greeting stay."""
-    source = photo(tmp_path / "anna.png")
+    source = clip(tmp_path / "anna.mp4")
     folder = create(source, name="Anna B.").folder
     words = {"voice": "nova", "language": "de", "instructions": "Short.", "greeting": "Hallo!"}
     file = folder / "avatar.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | words))
     with pytest.raises(AvatarError, match="exists already"):
         create(source, id="anna")
-    create(photo(source, size=80), id="anna", overwrite=True, license="mine")
+    create(clip(source, size=80), id="anna", overwrite=True, license="mine")
     avatar = read_avatar_file(folder)
     assert words == avatar.model_dump(include=set(words))
     assert (avatar.name, avatar.license) == ("Anna B.", "mine")
@@ -75,7 +79,7 @@ def test_a_replaced_avatar_keeps_who_it_is(tmp_path: Path) -> None:
 
 def test_ids_of_the_same_name_differ(tmp_path: Path) -> None:
     """A second file of a name becomes a second avatar."""
-    source = photo(tmp_path / "anna.png")
+    source = clip(tmp_path / "anna.mp4")
     assert [create(source).id, create(source).id] == ["anna", "anna-2"]
 
 

@@ -39,7 +39,7 @@ def test_landmarks_move_with_the_pixels(point: int, part: float) -> None:
 def test_the_motion_is_gentle_and_starts_and_ends_at_rest() -> None:
     """At most 6 % of the face, no jerk, and no speed at the ends, where it turns back."""
     motion = HeadMotion(POINTS, W, H)
-    track = np.array([motion.moved(POINTS, part) for part in np.linspace(0, 1, 200)])
+    track = np.array([motion.moved(POINTS, part) for part in np.linspace(0, 1, 150)])
     face = float(np.ptp(POINTS[:, 0]))
     assert 0.01 * face < np.abs(track - POINTS).max() < 0.06 * face
     speed = np.linalg.norm(np.diff(track, axis=0), axis=2)

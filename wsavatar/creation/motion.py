@@ -21,7 +21,7 @@ _SWAY = ((0.012, 1), (-0.005, 3))
 _NOD = ((0.006, 2), (0.004, 5))
 _ROLL = ((0.010, 2), (0.004, 3))
 _TURN = ((-0.016, 1), (0.008, 4))
-_BREATH = ((0.008, 4),)
+_BREATH = ((0.008, 3),)
 _BORDER = 0.15  # of the shorter side: how far from the border the field begins to fade
 
 

@@ -12,9 +12,10 @@ from wsavatar.creation.motion import HeadMotion, warped
 __all__ = ["FPS", "FRAME_COUNT", "living"]
 
 FPS = 25
-FRAME_COUNT = 200
-"""8 s, which play forward and backward: 16 s until anything repeats."""
-_BLINKS_AT = (44, 121)  # frames; between 3 and 6 s apart in both directions
+FRAME_COUNT = 150
+"""6 s, which play forward and backward: 12 s until anything repeats. More would look the same, and
+cost each model as much more time to prepare."""
+_BLINKS_AT = (40, 92)  # frames: 1.8 to 4 s apart, forward and backward
 
 
 def living(picture: np.ndarray, points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
