@@ -1,7 +1,7 @@
 """DWPose through onnxruntime: whole-body points of which 68 are the face's.
 
 Two published files of yzd-v/DWPose: `yolox_l.onnx` finds people, `dw-ll_ucoco_384.onnx` their 133
-points (COCO-WholeBody; 23 to 90 are iBUG's 68). It is what MuseTalk's own preparation uses.
+points (COCO-WholeBody; 23 to 90 are iBUG's 68).
 """
 
 from __future__ import annotations
