@@ -14,12 +14,12 @@ const AHEAD_MS = 150;
 /** What a stage is called, and where in the whole it begins and ends. */
 const STAGES = {
   connect: ["Connecting", 0, 0],
-  send: ["Sending", 0, 0.3],
-  wait: ["Waiting for its turn", 0.3, 0.3],
-  look: ["Looking for the face", 0.3, 0.4],
-  follow: ["Following the face", 0.4, 0.65],
-  write: ["Making the pictures", 0.65, 0.8],
-  prepare: ["Preparing the face", 0.8, 1],
+  send: ["Sending", 0, 0.15],
+  wait: ["Waiting for its turn", 0.15, 0.15],
+  look: ["Looking for the face", 0.15, 0.3],
+  follow: ["Following the face", 0.3, 0.4],
+  write: ["Making the pictures", 0.4, 0.65],
+  prepare: ["Preparing the face", 0.65, 1],
 };
 
 /**
