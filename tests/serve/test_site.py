@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeAvatars, FakeSpeech, fake_engine, get, running, served_well, settings
+from tests.helpers import (
+    FakeAvatars,
+    FakeSpeech,
+    avatar,
+    fake_engine,
+    get,
+    running,
+    served_well,
+    settings,
+)
 from wsavatar.serve.server import AvatarServer
 
 
@@ -175,6 +184,19 @@ async def test_avatars_are_listed_with_their_whole_idle_cycle(site: AvatarServer
     assert [one.index for one in messages] == list(range(8))
     assert all(one.payload[:2] == b"\xff\xd8" for one in messages)
     assert messages[3].pts_us == 120_000
+
+
+async def test_an_avatar_made_anew_shows_its_new_pictures(
+    site: AvatarServer, tmp_path: Path
+) -> None:
+    """Deleted and made again under the same id, it is not shown as it was."""
+    before = (await get(site, "/avatars/bob/idle.bin")).body
+    assert site._engine is not None
+    site._engine.avatars._avatars["bob"] = avatar("bob", frame_count=3)  # type: ignore[attr-defined]
+    assert (await get(site, "/avatars/bob/idle.bin")).body == before, "it is kept while its file is"
+    (tmp_path / "idle.mp4").unlink()
+    (tmp_path / "idle.mp4").write_bytes(b"another")
+    assert len((await get(site, "/avatars/bob/idle.bin")).body) < len(before)
 
 
 async def test_stats_and_metrics_have_the_same_numbers(site: AvatarServer) -> None:

@@ -134,7 +134,7 @@ class AvatarFiles:
         self._limits = settings.avatars
         self._may_change = may_change_avatars
         self._guard = threading.Lock()
-        self._cycles: OrderedDict[str, _UnnamedFile] = OrderedDict()
+        self._cycles: OrderedDict[_Version, _UnnamedFile] = OrderedDict()
 
     def listing(self, path: str, headers: Mapping[str, str]) -> Reply:
         """``/api/avatars``: all avatars, and the default one."""
@@ -184,21 +184,26 @@ class AvatarFiles:
         raise NotFound(f"no avatar {avatar_id!r}")
 
     def _idle(self, engine: Engine, avatar_id: str) -> Reply:
-        engine.avatars.poster(avatar_id)  # raises where it was deleted
+        video = engine.avatars.idle_video(avatar_id).stat()
+        version = avatar_id, video.st_ino, video.st_mtime_ns
         with self._guard:
-            cycle = self._cycles.get(avatar_id)
+            cycle = self._cycles.get(version)
             if cycle is not None:
-                self._cycles.move_to_end(avatar_id)
+                self._cycles.move_to_end(version)
         if cycle is None:
             avatar = engine.avatars.get(avatar_id)
             pictures = engine.avatars.idle_pictures(avatar_id)
             cycle = _UnnamedFile(idle_cycle(pictures, avatar.fps, self._quality))
             with self._guard:
-                self._cycles[avatar_id] = cycle
+                self._cycles[version] = cycle
                 while len(self._cycles) > _IDLE_CYCLES_KEPT:
                     self._cycles.popitem(last=False)
         caching = {"Cache-Control": "no-cache"}
         return Reply(HTTPStatus.OK, cycle.read(), "application/octet-stream", caching)
+
+
+_Version = tuple[str, int, int]
+"""An avatar's id, and which file its video is: it may be deleted and made anew."""
 
 
 class _UnnamedFile:
