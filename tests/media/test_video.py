@@ -271,7 +271,7 @@ def test_a_file_cannot_make_another_be_read(tmp_path: Path, name: str, text: str
     """Who sends a list of files gets an error, not a video of what lies beside it."""
     write(tmp_path / "other.mp4", [0, 40])
     (tmp_path / name).write_text(text)
-    with pytest.raises(VideoError, match="cannot be read as video"):
+    with pytest.raises(VideoError, match=r"cannot be read as video \((its format|Invalid data)"):
         read_video(tmp_path / name)
 
 

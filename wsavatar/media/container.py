@@ -30,10 +30,13 @@ def open_container(path: Path) -> InputContainer:
     Only of formats that hold their pictures and sound themselves, whatever the file's name says.
     Playlists and lists of files would make a file that someone sent read others, or addresses.
     """
-    container: InputContainer = av.open(
-        str(path),
-        mode="r",
-        options={"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"},
-        **_TOLERANT,
-    )
+    try:
+        container: InputContainer = av.open(
+            str(path),
+            mode="r",
+            options={"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"},
+            **_TOLERANT,
+        )
+    except av.ArgumentError as error:  # what FFmpeg says of a format that is not in the list
+        raise av.InvalidDataError(error.errno or 0, "its format is not read", str(path)) from error
     return container
