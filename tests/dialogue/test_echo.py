@@ -176,7 +176,7 @@ def test_the_server_may_be_wrong_about_the_position(
 def test_a_user_interrupts_the_avatar_on_loudspeakers(
     answers: list[np.ndarray], user: list[np.ndarray], level_db: float
 ) -> None:
-    """As loud as the avatar, or 6 dB less, over an echo of -20 dB: within 200 ms nine of ten times,
+    """As loud as the avatar, or 6 dB less, over an echo of -20 dB: within 250 ms nine of ten times,
     and always within half a second."""
     room = Room(answers, pause_s=2.5)
     spoken_s = [one.begins_s + 2.2 for one in room.responses]
@@ -188,7 +188,7 @@ def test_a_user_interrupts_the_avatar_on_loudspeakers(
         for at in spoken_s
     ]
     assert len(late_ms) == 10
-    assert np.quantile(late_ms, 0.9) <= 200 and max(late_ms) <= 500
+    assert np.quantile(late_ms, 0.9) <= 250 and max(late_ms) <= 500
 
 
 def test_without_an_echo_nothing_waits(answers: list[np.ndarray], user: list[np.ndarray]) -> None:

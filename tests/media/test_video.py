@@ -219,6 +219,7 @@ def write_pictures(
             context = stream.codec_context
             context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
             context.color_range = 1
+        stream.codec_context.max_b_frames = 0  # two pictures are too few to put in another order
         for number, one in enumerate(pictures):
             layout = {4: "rgba", 3: "rgb48le" if one.dtype == np.uint16 else "rgb24"}
             frame = av.VideoFrame.from_ndarray(one, format=layout[one.shape[2]])
