@@ -98,7 +98,7 @@ def _close(shown: np.ndarray, picture: np.ndarray, eye: np.ndarray, part: float)
     begun = min(3 * part, 1.0) * opened
     edge = upper + ((lower - upper) + _BELOW * width * opened) * part
     end, top = upper - _LASHES * width * begun, upper - _SKIN * width
-    low, high = max(int(top.min()), 0), min(int(edge.max() + 0.1 * width) + 2, len(picture))
+    low, high = max(int(np.min(top)), 0), min(int(edge.max() + 0.1 * width) + 2, len(picture))
     rows = np.arange(low, high, dtype=np.float64)[:, None]
     # Skin from the top to the lashes is shown from the top to the edge; most moves what is lowest.
     way = np.clip((rows - top) / np.maximum(edge - top, 1), 0, 1)

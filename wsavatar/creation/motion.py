@@ -67,7 +67,7 @@ class HeadMotion:
     def _inside(self, at: np.ndarray) -> np.ndarray:
         """1 in the picture, 0 from its borders outwards, smooth between."""
         distance = np.minimum(at, self._size - 1 - at).min(axis=1)
-        return _smooth(distance / (_BORDER * self._size.min()))
+        return _smooth(distance / (_BORDER * np.min(self._size)))
 
     def moved(self, points: np.ndarray, part: float) -> np.ndarray:
         """The landmarks at ``part`` of the clip, float32 [n, 2]."""

@@ -131,12 +131,11 @@ def _orientation(frame: Any) -> tuple[int, bool]:
     """
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     try:
-        side_data = list(frame.side_data)
+        matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know every kind that its FFmpeg has
         return turns, False
-    for data in side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(data, dtype=np.int32, count=5).astype(float)
-            if a * d < b * c:
-                return round(-math.atan2(-b, -a) / (math.pi / 2)) % 4, True
+    if matrix is not None:
+        a, b, _, c, d = np.frombuffer(matrix, dtype=np.int32, count=5).astype(float)
+        if a * d < b * c:
+            return round(-math.atan2(-b, -a) / (math.pi / 2)) % 4, True
     return turns, False

@@ -33,7 +33,7 @@ class ColourKey:
         self._strength = float(np.hypot(*(self._chroma - 128)))
         if self._strength < _LEAST_CHROMA:
             raise KeyingError(f"{colour}: is too pale to tell a person from it; use green or blue")
-        self._strongest = int(rgb.argmax())
+        self._strongest = int(np.argmax(rgb))
 
     def cut(self, picture: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] RGB to [H, W, 4], not premultiplied.
