@@ -269,7 +269,7 @@ def test_what_is_transparent_becomes_grey(
 )
 @pytest.mark.parametrize("name", ["a.mp4", "a.m3u8", "a.ffconcat"])
 def test_a_file_cannot_make_another_be_read(tmp_path: Path, name: str, text: str) -> None:
-    """Who sends a list of files gets an error, not a video of what lies beside it."""
+    """A list of files is an error, not a video of the files beside it."""
     write(tmp_path / "other.mp4", [0, 40])
     (tmp_path / name).write_text(text)
     with pytest.raises(VideoError, match=r"cannot be read as video \((its format|Invalid data)"):

@@ -118,7 +118,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _requests(args: argparse.Namespace, directory: Path) -> list[tuple[Path, AvatarRequest]]:
-    """What to make of each file. Raises AvatarError for an id that cannot be had."""
+    """What to make of each file. Raises AvatarError for an id that is taken or unfit."""
     requests: dict[str, tuple[Path, AvatarRequest]] = {}
     for path in args.files:
         # With --force a file replaces the avatar that was made of it before.
