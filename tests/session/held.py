@@ -109,6 +109,7 @@ class Held:
         self.metrics = Metrics()
         engine = fake_engine(self.face, avatars, self.dialogues.create, speech)
         self.session = Session(engine, settings(**chosen), self.metrics, clock=self.clock)
+        self.access = self.session.dialogue_access
         self.sessions = Sessions(600, self.metrics)
         self.task: asyncio.Task[Goodbye] = asyncio.create_task(
             self.sessions.begin(line, self.session), name="session"

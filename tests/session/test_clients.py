@@ -142,7 +142,7 @@ async def test_a_response_outside_the_conversation_leaves_no_item() -> None:
         done = (await held.line.until("response.done"))["response"]
         assert done["conversation_id"] is None and done["output"][0]["status"] == "completed"
         assert not [kind for kind in held.line.kinds() if kind.startswith("conversation.item")]
-        assert len(held.session.conversation) == 0
+        assert len(held.access.conversation) == 0
 
 
 async def test_input_takes_the_place_of_the_conversation() -> None:

@@ -69,7 +69,7 @@ async def anything(held: Held, response: SpokenResponse, chance: random.Random) 
         case "cancel":
             held.line.say("response.cancel")
         case "interrupt":
-            held.session.interrupt()
+            held.access.interrupt()
         case "lose":
             held.session.disconnected()
             held.session.resume(len(held.line.got))
@@ -165,19 +165,19 @@ async def test_events_of_a_response_follow_one_grammar(seed: int, modality: Any)
             held.session._use_extension()
         responses = []
         for _ in range(2):
-            response = held.session.respond(
+            response = held.access.respond(
                 ResponseRequest(modality=modality, in_conversation=chance.random() < 0.8)
             )
             responses.append(response)
             for _ in range(20):
                 async with asyncio.timeout(5):
                     await anything(held, response, chance)
-        held.session._stop("client_cancelled")
+        held.access.interrupt()
         await held.line.caught_up()
         outcomes = [check(held.line, response.id, modality) for response in responses]
         for response, outcome in zip(responses, outcomes, strict=True):
             assert response.over and outcome["status"] != "in_progress"
-        for entry in held.session.conversation:
+        for entry in held.access.conversation:
             assert entry.item.status != "in_progress"
         ids = [one["event_id"] for one in held.line.got if isinstance(one, dict)]
         assert len(ids) == len(set(ids))
@@ -186,7 +186,7 @@ async def test_events_of_a_response_follow_one_grammar(seed: int, modality: Any)
 async def test_nothing_follows_a_response_that_is_over() -> None:
     """A dialogue that goes on speaking into it is not heard, and no event is sent."""
     async with holding() as held:
-        response = held.session.respond()
+        response = held.access.respond()
         await response.text("Hello")
         response.cancel("client_cancelled")
         await held.line.until("response.done")

@@ -58,7 +58,7 @@ async def test_where_the_client_reports_a_response_is_done_once_it_was_heard() -
         report(held.line, response, 3900)
         await held.line.caught_up()
         assert len(held.line.of("response.done")) == 1
-        assert held.session.speaking
+        assert held.access.speaking
         report(held.line, response, 4000)
         done = (await held.line.until("response.done", 2))["response"]
         assert done["status"] == done["output"][0]["status"] == "completed"
@@ -87,7 +87,7 @@ async def test_an_interruption_keeps_what_was_heard_and_says_so() -> None:
         await held.line.until("response.video.done", 2)
         report(held.line, response, 2000)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         done = (await held.line.until("response.done", 2))["response"]
         assert done["status"] == "cancelled"
         assert done["status_details"]["reason"] == "turn_detected"
@@ -108,7 +108,7 @@ async def test_frames_are_done_once_also_where_their_sound_is_interrupted() -> N
         await held.line.until("response.video.done", 2)
         report(held.line, response, 2000)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         await held.line.until("response.done", 2)
         done = held.line.of("response.video.done")
         assert [one["response_id"] for one in done].count(response["id"]) == 1
@@ -122,10 +122,10 @@ async def test_a_response_that_is_done_is_truncated_where_speech_stops_it() -> N
         assert response["status"] == "completed"
         report(held.line, response, 1000)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         cut = await held.line.until("conversation.item.truncated")
         assert (cut["item_id"], cut["audio_end_ms"]) == (response["output"][0]["id"], 1000)
-        assert not held.session.speaking
+        assert not held.access.speaking
         held.line.say("conversation.item.retrieve", item_id=cut["item_id"])
         kept = (await held.line.until("conversation.item.retrieved"))["item"]
         assert kept["status"] == "incomplete"
@@ -185,7 +185,7 @@ async def test_idle_goes_on_from_what_was_shown() -> None:
         response = held.line.of("response.created")[1]["response"]
         report(held.line, response, 400)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         await held.line.until("response.done", 2)
         idle = held.line.of("session.avatar.switch_to_idle")[-1]
         assert idle["cycle_index"] == (speaking["cycle_index"] + 10) % 14
@@ -301,7 +301,7 @@ async def test_of_a_text_that_is_still_made_only_what_was_sent_counts() -> None:
 async def test_a_response_that_fails_on_its_way_delivers_what_was_said() -> None:
     """The voice fails after two seconds: they are heard whole, then the response has failed."""
     async with holding(face=FakeRenderer(held=True)) as held:
-        response = held.session.respond()
+        response = held.access.respond()
         held.session._use_extension()
         await response.text("Two seconds")
         await response.audio(tone(2, 300))
@@ -329,7 +329,7 @@ async def test_what_was_heard_cannot_be_unheard() -> None:
         report(held.line, response, 2000)
         report(held.line, response, 0)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         done = (await held.line.until("response.done", 2))["response"]
         assert done["output"][0]["content"][0]["transcript"] == "440 4 one two three"
 
@@ -337,7 +337,7 @@ async def test_what_was_heard_cannot_be_unheard() -> None:
 async def test_a_cut_item_has_only_the_words_that_were_sent() -> None:
     """A long phrase of which one second was made: the item does not claim all of it."""
     async with holding() as held:
-        response = held.session.respond()
+        response = held.access.respond()
         await response.text("one two three four five six seven eight nine ten eleven twelve ")
         await response.audio(tone(1, 300))
         await held.line.until("response.output_audio.delta", 2)

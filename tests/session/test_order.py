@@ -112,7 +112,7 @@ async def test_a_setting_repeated_changes_nothing() -> None:
         updated = await held.line.until("session.updated", 4)
         assert updated["session"]["audio"]["output"]["voice"] == "de"
         assert dialogue(held).calls == ["speak"] and len(held.dialogues.made) == 1
-        assert held.session.speaking and not held.line.of("response.done")
+        assert held.access.speaking and not held.line.of("response.done")
 
 
 async def test_a_binary_stream_may_be_cut_anywhere() -> None:
@@ -125,7 +125,7 @@ async def test_a_binary_stream_may_be_cut_anywhere() -> None:
             held.line.inbox.put_nowait(data[start : start + 333])
         held.line.say("input_audio_buffer.commit")
         item = (await held.line.until("input_audio_buffer.committed"))["item_id"]
-        audio = held.session.conversation.get(item).audio
+        audio = held.access.conversation.get(item).audio
         assert audio is not None and held.line.of("error") == []
         np.testing.assert_array_equal(audio.samples[:1000] * 32768, samples)
 
@@ -151,7 +151,7 @@ async def test_half_a_sample_is_forgotten_at_a_clear_a_commit_and_a_new_format()
             held.line.say("input_audio_buffer.commit")
             await held.line.until("input_audio_buffer.committed", number + 1 + (number > 0))
             await held.line.caught_up()
-            newest = held.session.conversation.last_user_entry()
+            newest = held.access.conversation.last_user_entry()
             assert newest is not None and newest.audio is not None
             first = int(newest.audio.samples[0] * 32768)
             assert first == int.from_bytes(speech[:2], "little")
@@ -167,7 +167,7 @@ async def test_audio_before_a_format_change_is_read_in_the_old_format() -> None:
         held.line.inbox.put_nowait(b"\xff" * 801)
         held.line.say("input_audio_buffer.commit")
         item = (await held.line.until("input_audio_buffer.committed"))["item_id"]
-        audio = held.session.conversation.get(item).audio
+        audio = held.access.conversation.get(item).audio
         assert audio is not None
         assert (audio.rate, len(audio.samples)) == (8000, 800 + 801)
         assert not np.any(audio.samples)
@@ -183,7 +183,7 @@ async def test_the_timeline_of_speech_counts_on_through_changes() -> None:
         held.line.say("session.update", session={"avatar": {"mode": "mirror"}})
         await held.line.until("session.updated", 2)
         await asyncio.sleep(0)
-        assert held.session.heard_ms == 1500
+        assert held.access.heard_ms == 1500
 
 
 async def test_a_refused_stretch_does_not_shift_the_samples_behind_it() -> None:
@@ -203,7 +203,7 @@ async def test_a_refused_stretch_does_not_shift_the_samples_behind_it() -> None:
         held.line.inbox.put_nowait(bytes(4800))
         held.line.say("input_audio_buffer.commit")
         item = (await held.line.until("input_audio_buffer.committed"))["item_id"]
-        audio = held.session.conversation.get(item).audio
+        audio = held.access.conversation.get(item).audio
         assert audio is not None
         got = np.rint(audio.samples[: 500 + 2499] * 32768).astype(int)
         np.testing.assert_array_equal(got, [*samples[:500], *samples[1501:]])
@@ -222,9 +222,9 @@ async def test_a_change_of_mode_ends_the_turn_in_progress() -> None:
 async def test_an_announced_id_that_the_client_uses_costs_no_turn() -> None:
     """The turn is committed under another id."""
     async with holding() as held:
-        held.session.speech_started(0)
+        held.access.speech_started(0)
         announced = (await held.line.until("input_audio_buffer.speech_started"))["item_id"]
         held.line.say("conversation.item.create", item={**user_text("mine"), "id": announced})
         await held.line.until("conversation.item.added")
-        item = held.session.commit(None)
-        assert item != announced and len(held.session.conversation) == 2
+        item = held.access.commit(None)
+        assert item != announced and len(held.access.conversation) == 2

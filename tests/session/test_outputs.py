@@ -19,7 +19,7 @@ ARGUMENTS = "response.function_call_arguments"
 
 
 def respond(held: Held, modality: Any = "audio", **asked: Any) -> SpokenResponse:
-    return held.session.respond(ResponseRequest(modality=modality, **asked))
+    return held.access.respond(ResponseRequest(modality=modality, **asked))
 
 
 def about(line: Line, response: SpokenResponse) -> list[str]:
@@ -74,7 +74,7 @@ async def test_an_answer_in_text_has_no_sound_and_no_frames() -> None:
         assert held.line.of("response.output_text.done")[0]["text"] == "Good day."
         assert done["output"][0]["content"] == [{"type": "output_text", "text": "Good day."}]
         assert (done["status"], done["output_modalities"]) == ("completed", ["text"])
-        assert held.face.streams == [] and not held.session.speaking
+        assert held.face.streams == [] and not held.access.speaking
 
 
 async def test_an_answer_in_text_that_is_interrupted_keeps_what_was_sent() -> None:
@@ -85,7 +85,7 @@ async def test_an_answer_in_text_that_is_interrupted_keeps_what_was_sent() -> No
         held.line.say("conversation.item.retrieve", item_id=response.item_id)
         found = await held.line.until("conversation.item.retrieved")
         assert found["item"]["content"] == [{"type": "output_text", "text": "Once upon a "}]
-        held.session.interrupt()
+        held.access.interrupt()
         await response.text("time")
         done = (await held.line.until("response.done"))["response"]
         assert done["status_details"]["reason"] == "turn_detected"
@@ -124,7 +124,7 @@ async def test_an_answer_with_nothing_in_it_completes_without_items() -> None:
         await response.done()
         done = (await held.line.until("response.done"))["response"]
         assert (done["status"], done["output"]) == ("completed", [])
-        assert len(held.session.conversation) == 0
+        assert len(held.access.conversation) == 0
         assert "session.avatar.switch_to_idle" not in held.line.kinds()
 
 
@@ -175,7 +175,7 @@ async def test_a_call_alone_has_the_realtime_apis_events() -> None:
             "completed",
             "call_7",
         )
-        (entry,) = held.session.conversation
+        (entry,) = held.access.conversation
         assert isinstance(entry.item, FunctionCall)
         assert entry.item.arguments == '{"city": "Oslo"}'
 
@@ -245,7 +245,7 @@ async def test_a_call_that_the_client_deletes_is_not_brought_back() -> None:
         await response.done()
         await held.line.until("response.done")
         assert not held.line.of("conversation.item.done")
-        assert len(held.session.conversation) == 0
+        assert len(held.access.conversation) == 0
 
 
 async def test_calls_outside_the_conversation_leave_it_alone() -> None:
@@ -279,7 +279,7 @@ async def test_the_result_of_a_call_joins_the_conversation_for_the_next_response
         output = {"type": "function_call_output", "call_id": call["call_id"], "output": "12:00"}
         held.line.say("conversation.item.create", item=output)
         await held.line.until("conversation.item.done", 2)
-        assert [entry.item.type for entry in held.session.conversation] == [
+        assert [entry.item.type for entry in held.access.conversation] == [
             "function_call",
             "function_call_output",
         ]
@@ -335,7 +335,7 @@ async def test_an_interruption_keeps_the_words_whose_end_was_heard() -> None:
         report = {"frames_shown": 0, "frames_late": 0}
         held.line.say("avatar.playback", response_id=response.id, position_ms=2900, **report)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         done = (await held.line.until("response.done"))["response"]
         assert done["output"][0]["content"][0]["transcript"] == "One, two"
 
@@ -389,6 +389,6 @@ async def test_a_text_in_small_pieces_is_cut_by_the_word() -> None:
         report = {"frames_shown": 0, "frames_late": 0}
         held.line.say("avatar.playback", response_id=response.id, position_ms=2000, **report)
         await held.line.caught_up()
-        held.session.interrupt()
+        held.access.interrupt()
         done = (await held.line.until("response.done"))["response"]
         assert done["output"][0]["content"][0]["transcript"] == "one two"

@@ -261,7 +261,7 @@ async def test_a_response_that_is_interrupted_meanwhile_is_not_said_again() -> N
     async with holding() as held:
         await speaks_at_length(held)
         lost(held)
-        held.session.interrupt()
+        held.access.interrupt()
         held.line.got.clear()
         held.session.resume(3)
         done = await held.line.until("response.done")

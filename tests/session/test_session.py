@@ -275,7 +275,7 @@ async def test_two_responses_at_once_cannot_be_asked_for() -> None:
         held.line.say("response.create")
         error = (await held.line.until("error"))["error"]
         assert error["code"] == "conversation_already_has_active_response"
-        assert held.session.speaking
+        assert held.access.speaking
 
 
 async def test_truncation_sets_the_idle_cycle_to_what_was_shown() -> None:

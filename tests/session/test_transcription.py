@@ -53,7 +53,7 @@ async def test_without_an_engine_nothing_is_promised() -> None:
         held.line.say("session.update", session={"audio": {"input": wanted}})
         updated = await held.line.until("session.updated")
         assert updated["session"]["audio"]["input"]["transcription"] is None
-        held.session.transcribed(held.session.commit(None), "hello", 1.0)
+        held.access.transcribed(held.access.commit(None), "hello", 1.0)
         await held.line.caught_up()
         assert not held.line.of(COMPLETED)
 
@@ -61,10 +61,10 @@ async def test_without_an_engine_nothing_is_promised() -> None:
 async def test_the_transcript_is_sent_and_kept_in_the_item() -> None:
     """The Realtime API's event, by duration; the item has the text when it is retrieved."""
     async with transcribing() as held:
-        item_id = held.session.commit(None)
-        held.session.transcript_delta(item_id, "hello ")
-        held.session.transcript_delta(item_id, "there")
-        held.session.transcribed(item_id, "hello there", 1.25)
+        item_id = held.access.commit(None)
+        held.access.transcript_delta(item_id, "hello ")
+        held.access.transcript_delta(item_id, "there")
+        held.access.transcribed(item_id, "hello there", 1.25)
         completed = await held.line.until(COMPLETED)
         assert {key: completed[key] for key in completed if key != "event_id"} == {
             "type": COMPLETED,
@@ -82,13 +82,13 @@ async def test_the_transcript_is_sent_and_kept_in_the_item() -> None:
 async def test_a_client_that_did_not_ask_gets_nothing_and_the_item_has_the_text() -> None:
     """A dialogue may transcribe for itself: the text stays with the item."""
     async with holding(speech=FakeSpeech()) as held:
-        item_id = held.session.commit(None)
-        held.session.transcript_delta(item_id, "hello")
-        held.session.transcribed(item_id, "hello", 1.0)
-        held.session.transcription_failed(item_id, "engine_failed", "It broke.")
+        item_id = held.access.commit(None)
+        held.access.transcript_delta(item_id, "hello")
+        held.access.transcribed(item_id, "hello", 1.0)
+        held.access.transcription_failed(item_id, "engine_failed", "It broke.")
         await held.line.caught_up()
         assert not {DELTA, COMPLETED, FAILED} & set(held.line.kinds())
-        assert held.session.conversation.get(item_id).item.text == "hello"
+        assert held.access.conversation.get(item_id).item.text == "hello"
 
 
 @pytest.mark.parametrize("knows_avatars", [False, True])
@@ -100,14 +100,14 @@ async def test_text_before_the_commit_waits_for_clients_that_do_not_know_the_ite
     async with transcribing() as held:
         if knows_avatars:
             held.session._use_extension()
-        held.session.speech_started(0)
-        spoken = held.session.spoken_item_id
+        held.access.speech_started(0)
+        spoken = held.access.spoken_item_id
         assert spoken is not None
-        held.session.transcript_delta(spoken, "how are ")
-        held.session.transcript_delta(spoken, "you")
-        assert held.session.commit(None) == spoken
-        held.session.transcript_delta(spoken, " today")
-        held.session.transcribed(spoken, "how are you today", 2.0)
+        held.access.transcript_delta(spoken, "how are ")
+        held.access.transcript_delta(spoken, "you")
+        assert held.access.commit(None) == spoken
+        held.access.transcript_delta(spoken, " today")
+        held.access.transcribed(spoken, "how are you today", 2.0)
         await held.line.until(COMPLETED)
         kinds = held.line.kinds()
         first, added = kinds.index(DELTA), kinds.index("conversation.item.added")
@@ -118,14 +118,14 @@ async def test_text_before_the_commit_waits_for_clients_that_do_not_know_the_ite
 async def test_text_of_a_turn_that_was_never_committed_is_forgotten() -> None:
     """The buffer was cleared: the next item does not begin with the words of the last one."""
     async with transcribing() as held:
-        held.session.transcript_delta("item_never", "nothing of this")
-        held.session.speech_started(0)
-        spoken = held.session.spoken_item_id
+        held.access.transcript_delta("item_never", "nothing of this")
+        held.access.speech_started(0)
+        spoken = held.access.spoken_item_id
         assert spoken is not None
-        held.session.transcript_delta(spoken, "hello")
-        held.session.commit(None)
-        held.session.transcript_delta("item_never", "x" * MAX_TRANSCRIPT_CHARS)
-        held.session.commit(None)
+        held.access.transcript_delta(spoken, "hello")
+        held.access.commit(None)
+        held.access.transcript_delta("item_never", "x" * MAX_TRANSCRIPT_CHARS)
+        held.access.commit(None)
         await held.line.caught_up()
         assert [one["delta"] for one in held.line.of(DELTA)] == ["hello"]
 
@@ -133,8 +133,8 @@ async def test_text_of_a_turn_that_was_never_committed_is_forgotten() -> None:
 async def test_a_failure_names_the_item() -> None:
     """Its own event, as the Realtime API has it: no error event, and the session goes on."""
     async with transcribing() as held:
-        item_id = held.session.commit(None)
-        held.session.transcription_failed(item_id, "engine_unreachable", "Nobody answers.")
+        item_id = held.access.commit(None)
+        held.access.transcription_failed(item_id, "engine_unreachable", "Nobody answers.")
         failed = await held.line.until(FAILED)
         assert failed["item_id"] == item_id
         assert failed["error"] == {
@@ -149,11 +149,11 @@ async def test_a_failure_names_the_item() -> None:
 async def test_an_item_that_the_client_deleted_gets_no_transcript() -> None:
     """The client knows no such item any more."""
     async with transcribing() as held:
-        item_id = held.session.commit(None)
+        item_id = held.access.commit(None)
         held.line.say("conversation.item.delete", item_id=item_id)
         await held.line.until("conversation.item.deleted")
-        held.session.transcribed(item_id, "hello", 1.0)
-        held.session.transcription_failed(item_id, "engine_failed", "It broke.")
+        held.access.transcribed(item_id, "hello", 1.0)
+        held.access.transcription_failed(item_id, "engine_failed", "It broke.")
         await held.line.caught_up()
         assert not {COMPLETED, FAILED} & set(held.line.kinds())
 
@@ -168,9 +168,9 @@ async def test_the_index_is_that_of_the_audio_in_the_item() -> None:
         item = {"type": "message", "role": "user", "content": content}
         held.line.say("conversation.item.create", item=item)
         item_id = (await held.line.until("conversation.item.done"))["item"]["id"]
-        held.session.transcribed(item_id, "hello", 0.1)
+        held.access.transcribed(item_id, "hello", 0.1)
         assert (await held.line.until(COMPLETED))["content_index"] == 1
-        assert held.session.conversation.get(item_id).item.text == "Listen:\nhello"
+        assert held.access.conversation.get(item_id).item.text == "Listen:\nhello"
 
 
 async def test_the_mode_upstream_transcribes_by_the_other_server() -> None:

@@ -29,7 +29,7 @@ async def test_a_turns_times_are_told_once_it_is_heard(caplog: pytest.LogCapture
     async with holding() as held:
         held.line.say("session.update", session={"avatar": {"mode": "parrot"}})
         await held.line.until("session.updated")
-        response = held.session.respond(ResponseRequest(trace=trace), rate=24_000)
+        response = held.access.respond(ResponseRequest(trace=trace), rate=24_000)
         clock.now_s += 0.1
         trace.mark("first_sound")
         assert held.line.of("avatar.turn") == []
@@ -54,7 +54,7 @@ async def test_an_answer_without_sound_has_no_times() -> None:
     async with holding() as held:
         held.line.say("session.update", session={"avatar": {"mode": "parrot"}})
         await held.line.until("session.updated")
-        response = held.session.respond(ResponseRequest(trace=TurnTrace.of_turn()))
+        response = held.access.respond(ResponseRequest(trace=TurnTrace.of_turn()))
         await response.fail("x", "y")
         await held.line.until("response.done")
         assert held.line.of("avatar.turn") == []

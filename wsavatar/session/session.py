@@ -1,9 +1,9 @@
-"""One conversation: handles client events, runs the dialogue, and produces events and frames.
+"""One conversation: handles client events in order and runs the dialogue.
 
 A session knows no connection. A transport passes messages to `receive` and sends the outbox; a
 connection may be replaced while the session goes on. Client events are handled in order, by one
 task (`run`). Sessions share only the renderer and the avatars. A session does not know how a face
-is made.
+is made; what the dialogue may do is `dialogue_access`, and what is said is `responses`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import assert_never
 
 from wsavatar.config import Settings
-from wsavatar.dialogue.base import SPEECH_RATE, Dialogue, DialogueConfig, ResponseRequest
-from wsavatar.dialogue.conversation import Conversation, Recording
+from wsavatar.dialogue.base import Dialogue, DialogueConfig, ResponseRequest
+from wsavatar.dialogue.conversation import Conversation
 from wsavatar.dialogue.requests import unmet
 from wsavatar.metrics import Metrics
 from wsavatar.protocol import events as wire
-from wsavatar.protocol.events import CancelReason, ProtocolError, SessionConfig, new_id
+from wsavatar.protocol.events import ProtocolError, SessionConfig, new_id
 from wsavatar.render.load import Load
 from wsavatar.session.avatar_making import AvatarMaking
 from wsavatar.session.configuration import (
@@ -30,18 +29,16 @@ from wsavatar.session.configuration import (
     with_avatar,
 )
 from wsavatar.session.dependencies import Dependencies
+from wsavatar.session.dialogue_access import DialogueAccess
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox, Pending
 from wsavatar.session.microphone import Microphone
 from wsavatar.session.outbox import Outbox
-from wsavatar.session.played import PlayedAudio
 from wsavatar.session.requests import new_entry, response_request
-from wsavatar.session.response import SpokenResponse
-from wsavatar.session.response_format import ResponseFormat
+from wsavatar.session.responses import Responses
 from wsavatar.session.resumption import Resumption
 from wsavatar.session.selection import Selection
-from wsavatar.session.timeline import IdleClock
 from wsavatar.session.transcription import Transcription
 from wsavatar.session.user_items import UserItems
 from wsavatar.session.video_orders import VideoOrders
@@ -55,7 +52,7 @@ _WIDEST_SAMPLE_RATE = 96_000  # bytes per second of 48 kHz PCM16
 
 
 class Session:
-    """A `wsavatar.dialogue.base.DialogueSession`. Call `start` once, keep `run` running, `close`.
+    """Call `start` once, keep `run` running, `close`.
 
     ``avatar_id``: the avatar of the address' query. ``avatars`` is to be kept running as well.
     """
@@ -90,27 +87,31 @@ class Session:
         self._videos = VideoOrders(self._downlink, engine, settings.tts.voice, clock=clock)
         self._conversation = Conversation()
         self._inbox = Inbox(int(settings.audio.max_buffer_s * _WIDEST_SAMPLE_RATE))
-        self._deps = Dependencies(
-            self._downlink,
-            self._conversation,
-            engine.renderer,
-            settings.audio,
-            metrics,
-            clock,
-        )
+        self._microphone = Microphone(settings.audio.max_buffer_s)
         self._transcription = Transcription(self._downlink, self._conversation)
         self._user_items = UserItems(self._downlink, self._conversation, self._transcription)
-        self._response: SpokenResponse | None = None  # the latest, over or not
-        self._played = deque[PlayedAudio](maxlen=2)  # of the newest responses
-        self._generation = 0
+        self._responses = Responses(
+            Dependencies(
+                self._downlink,
+                self._conversation,
+                engine.renderer,
+                settings.audio,
+                metrics,
+                clock,
+            )
+        )
+        self.dialogue_access = DialogueAccess(
+            self._downlink,
+            self._conversation,
+            self._responses,
+            self._microphone,
+            self._user_items,
+            self._transcription,
+        )
         self._knows_avatars = False  # the client has shown that it does
-        self._reports_playback = False
-        self._event_id: str | None = None  # the client's, of the event that is being handled
         self._config: SessionConfig
         self._avatar: AvatarInfo
-        self._idle: IdleClock
         self._dialogue: Dialogue
-        self._microphone = Microphone(settings.audio.max_buffer_s)
 
     # -- lifecycle --------------------------------------------------------------------------------
 
@@ -121,9 +122,10 @@ class Session:
         mode = self._selection.mode(self._settings)
         transcriber = self._selection.transcriber()
         self._config = initial_config(self._settings, self._avatar, mode, transcriber)
-        self._idle = self._idle_clock()
+        self._responses.configure(self._config, self._avatar)
         config = self._dialogue_config(self._config, self._avatar)
-        self._dialogue = self._selection.dialogue(self._config.avatar.mode, self, config)
+        mode = self._config.avatar.mode
+        self._dialogue = self._selection.dialogue(mode, self.dialogue_access, config)
         self._downlink.event(wire.SessionCreated.of(self._config, self.id))
         if self._wanted_avatar is not None or self._settings.server.frames == "always":
             self._use_extension()
@@ -141,8 +143,7 @@ class Session:
         """Another connection takes over; its client has so many messages. Raises ReplayError."""
         self.outbox.replay.check(received)
         self._downlink.is_connected = True
-        if self._response is not None:
-            self._response.reconnected()
+        self._responses.reconnected()
         self.resumption.resume(received)
         self._metrics.resumed.inc()
 
@@ -155,7 +156,8 @@ class Session:
         pending = Pending(event)
         match event:
             case wire.AvatarPlayback():
-                self._note_playback(event)  # at once: queued events may wait for this report
+                self._use_extension()
+                self._responses.playback(event)  # at once: queued events may wait for this report
                 return
             case wire.AvatarRequestEvent():
                 self._use_extension()
@@ -180,11 +182,12 @@ class Session:
         while True:
             pending = await self._inbox.take()
             event = pending.event
-            self._event_id = None if isinstance(event, bytes) else event.event_id
+            event_id = None if isinstance(event, bytes) else event.event_id
+            self.dialogue_access.event_id = event_id
             try:
                 await self._handle(pending)
             except ProtocolError as error:
-                error.event_id = error.event_id or self._event_id
+                error.event_id = error.event_id or event_id
                 self._downlink.error(error)
 
     async def overflowed(self) -> None:
@@ -193,8 +196,7 @@ class Session:
 
     async def close(self) -> None:
         """End the session: free the renderer, stop the dialogue."""
-        if self._response is not None:
-            self._response.abandon()
+        self._responses.abandon()
         await self._videos.close()
         if not hasattr(self, "_dialogue"):
             return
@@ -207,6 +209,16 @@ class Session:
     def refuse(self, error: ProtocolError) -> None:
         """Send the reason why the session cannot start."""
         self._downlink.error(error)
+
+    @property
+    def playing(self) -> bool:
+        """Whether the client still has audio to play."""
+        return self._responses.playing
+
+    @property
+    def makes_videos(self) -> bool:
+        """Whether a video that the client ordered is not finished."""
+        return self._videos.busy
 
     @property
     def is_full(self) -> bool:
@@ -270,7 +282,10 @@ class Session:
                 await self._create_response(event, revoked=pending.revoked)
             case wire.ResponseCancel():
                 expected = await self._dialogue.cancelled()
-                self._cancel_for_client(event.response_id, done=pending.done or expected)
+                # It may have been started by an event before the cancel.
+                cancelled = self._responses.cancel(event.response_id)
+                if not (cancelled or pending.done or expected):
+                    raise self._nothing_to_cancel(event.response_id)
             case wire.AvatarSpeak():
                 await self._speak(event.text, revoked=pending.revoked)
             case wire.AvatarRender() | wire.AvatarRenderCancel():
@@ -302,27 +317,27 @@ class Session:
         new = with_avatar(new, self._settings, avatar)
         config = self._dialogue_config(new, avatar)
         if new.avatar.mode != old.avatar.mode:
-            replacement = await self._selection.started_dialogue(new.avatar.mode, self, config)
-            self._stop("client_cancelled")
+            replacement = await self._selection.started_dialogue(
+                new.avatar.mode, self.dialogue_access, config
+            )
+            self._responses.stop("client_cancelled")
             await self._dialogue.close()
             self._dialogue = replacement
         elif config != self._dialogue_config(old, self._avatar):
             await self._dialogue.configure(config)
-        self._config = new
+        self._config, self._avatar = new, avatar
+        self._responses.configure(new, avatar)
         if "avatar" in event.session:
             self._use_extension()
         self._transcription.wanted = new.audio.input.transcription is not None
         self._microphone.change_format(new.audio.input.format)
-        if avatar is not self._avatar:
-            self._avatar = avatar
-            self._idle = self._idle_clock()
         self._downlink.event(wire.SessionUpdated.of(new, self.id))
         if "avatar" in event.session:
             await self._welcome()
 
     async def _welcome(self) -> None:
         """Let the avatar greet a client that shows it, unless something was said."""
-        if self._response is None and not len(self._conversation):
+        if self._responses.latest is None and not len(self._conversation):
             await self._dialogue.welcome()
 
     async def _hear(self, data: bytes, *, binary: bool) -> None:
@@ -357,16 +372,15 @@ class Session:
         await self._dialogue.item_created(entry, event.previous_item_id)
 
     async def _truncate(self, event: wire.ConversationItemTruncate) -> None:
-        index, response = event.content_index, self._response
-        is_newest = response is not None and response.item_id == event.item_id
-        if is_newest and event.item_id not in self._conversation:
+        index, response = event.content_index, self._responses.latest
+        if response is not None and response.item_id != event.item_id:
+            response = None
+        if response is not None and event.item_id not in self._conversation:
             # Outside the conversation there is nothing to cut; only the event is sent.
-            assert response is not None
             heard_ms = min(event.audio_end_ms, round(1000 * response.transcript.sent_s))
         else:
             heard_ms = self._conversation.truncate(event.item_id, index, event.audio_end_ms)
-        if is_newest:
-            assert response is not None
+        if response is not None:
             response.truncated(heard_ms / 1000)
         self._downlink.event(
             wire.ConversationItemTruncated(
@@ -378,9 +392,9 @@ class Session:
     async def _create_response(self, event: wire.ResponseCreate, *, revoked: bool) -> None:
         request = response_request(event.response, self._config, self._conversation)
         if revoked:
-            self.respond(request).cancel("client_cancelled")
+            self._responses.begin(request).cancel("client_cancelled")
             return
-        if self._response is not None and not self._response.over:
+        if self._responses.in_progress is not None:
             raise ProtocolError(
                 "conversation_already_has_active_response",
                 "A response is in progress: wait for its response.done, or cancel it.",
@@ -390,17 +404,11 @@ class Session:
     async def _speak(self, text: str, *, revoked: bool) -> None:
         self._use_extension()
         if revoked:
-            self.respond().cancel("client_cancelled")
+            self._responses.begin().cancel("client_cancelled")
         else:
             await self._dialogue.speak(text)
 
-    # -- handled at once --------------------------------------------------------------------------
-
-    def _note_playback(self, event: wire.AvatarPlayback) -> None:
-        self._reports_playback = True
-        self._use_extension()
-        if self._response is not None and self._response.id == event.response_id:
-            self._response.playback(event.position_ms / 1000, event.frames_shown, event.frames_late)
+    # -- helpers ----------------------------------------------------------------------------------
 
     def _cancel_ahead(self, response_id: str | None) -> bool:
         """Cancel at once, before events that were queued earlier.
@@ -408,139 +416,28 @@ class Session:
         Queued requests are revoked: each is answered by a response that is cancelled at once.
         Returns whether there was anything to cancel.
         """
-        current = self._response
-        names_current = current is not None and response_id in (None, current.id)
-        revoked = self._inbox.revoke_requests() if response_id is None else 0
-        if current is None or current.over or not names_current:
-            return revoked > 0
-        current.cancel("client_cancelled")
-        return True
+        revoked = response_id is None and self._inbox.revoke_requests() > 0
+        return self._responses.cancel(response_id) or revoked
 
-    def _cancel_for_client(self, response_id: str | None, *, done: bool) -> None:
-        current = self._response
-        if current is not None and not current.over and response_id in (None, current.id):
-            current.cancel("client_cancelled")  # started by an event before the cancel
-        elif not done:
-            raise ProtocolError(
-                "response_cancel_not_active",
-                # LiveKit knows this case by how the message begins.
-                "Cancellation failed: no active response found" + self._active_response(),
-                param=None if response_id is None else "response_id",
-            )
-
-    def _active_response(self) -> str:
-        if self._response is None or self._response.over:
-            return "."
-        return f" with this id; the one in progress is {self._response.id}."
-
-    # -- what the dialogue may do -----------------------------------------------------------------
-
-    @property
-    def conversation(self) -> Conversation:
-        return self._conversation
-
-    @property
-    def heard_ms(self) -> int:
-        return self._microphone.heard_ms
-
-    @property
-    def speaking(self) -> bool:
-        return self._response is not None and (not self._response.over or self._response.audible)
-
-    @property
-    def playing_audio(self) -> Sequence[PlayedAudio]:
-        return [played for played in self._played if played.may_be_heard]
-
-    @property
-    def event_id(self) -> str | None:
-        return self._event_id
-
-    def error(self, error: ProtocolError) -> None:
-        self._downlink.error(error)
-
-    @property
-    def playing(self) -> bool:
-        """Whether the client still has audio to play."""
-        return self._response is not None and self._response.playing
-
-    @property
-    def makes_videos(self) -> bool:
-        """Whether a video that the client ordered is not finished."""
-        return self._videos.busy
-
-    def respond(
-        self,
-        request: ResponseRequest | None = None,
-        *,
-        rate: int = SPEECH_RATE,
-        response_id: str | None = None,
-        stopped: Callable[[int], None] | None = None,
-    ) -> SpokenResponse:
-        """Start a response; it replaces the one in progress."""
-        self._stop(None)
-        self._generation = self._generation % 0xFFFF + 1
-        form = ResponseFormat.of(
-            self._config, request or ResponseRequest(), rate, for_avatars=self._knows_avatars
+    def _nothing_to_cancel(self, response_id: str | None) -> ProtocolError:
+        active = self._responses.in_progress
+        rest = "." if active is None else f" with this id; the one in progress is {active.id}."
+        return ProtocolError(
+            "response_cancel_not_active",
+            # LiveKit knows this case by how the message begins.
+            "Cancellation failed: no active response found" + rest,
+            param=None if response_id is None else "response_id",
         )
-        self._response = SpokenResponse(
-            self._deps,
-            form,
-            generation=self._generation,
-            avatar=self._avatar,
-            idle=self._idle,
-            reports=self._reports_playback,
-            response_id=response_id,
-            stopped=stopped,
-        )
-        self._played.append(self._response.played)
-        return self._response
-
-    def interrupt(self) -> None:
-        self._stop("turn_detected")
-
-    def speech_started(self, audio_start_ms: int, item_id: str | None = None) -> None:
-        self._user_items.speech_started(audio_start_ms, item_id)
-
-    def speech_stopped(self, audio_end_ms: int) -> None:
-        self._user_items.speech_stopped(audio_end_ms)
-
-    def transcript_delta(self, item_id: str, delta: str) -> None:
-        self._transcription.delta(item_id, delta)
-
-    def transcribed(self, item_id: str, text: str, seconds: float) -> None:
-        self._transcription.completed(item_id, text, seconds)
-
-    def transcription_failed(self, item_id: str, code: str, message: str) -> None:
-        self._transcription.failed(item_id, code, message)
-
-    @property
-    def spoken_item_id(self) -> str | None:
-        return self._user_items.next_id
-
-    def commit(
-        self, audio: Recording | None, item_id: str | None = None, *, by_client: bool = False
-    ) -> str:
-        if not by_client:
-            self._microphone.committed()
-        return self._user_items.add(audio, item_id)
-
-    # -- helpers ----------------------------------------------------------------------------------
 
     def _use_extension(self) -> None:
         """Send frames and what else is ours from now on: the client knows avatars."""
         if self._knows_avatars:
             return
-        self._knows_avatars = self._transcription.at_once = True
+        self._knows_avatars = True
+        self._transcription.at_once = self._responses.for_avatars = True
         self.resumption.offer()
         if self._engine.renderer.capacity.over:
             self.tell_capacity(self._engine.renderer.capacity.load())
 
-    def _stop(self, reason: CancelReason | None) -> None:
-        if self._response is not None:
-            self._response.stop(reason)
-
     def _dialogue_config(self, config: SessionConfig, avatar: AvatarInfo) -> DialogueConfig:
         return dialogue_config(self._settings.dialogue, config, avatar)
-
-    def _idle_clock(self) -> IdleClock:
-        return IdleClock(self._avatar.frame_count, self._avatar.fps, self._clock())
