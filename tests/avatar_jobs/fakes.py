@@ -33,6 +33,7 @@ class FakeCreation:
         self,
         source: Path,
         directory: Path,
+        *,
         request: AvatarRequest,
         progress: Callable[[str, int, int], None],
         limits: SourceLimits,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,11 @@ from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.format import write_avatar
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import AvatarSettings
-from wsavatar.creation import AvatarRequest, Created, SourceLimits, create_avatar
+from wsavatar.creation import create_avatar
 from wsavatar.serve.server import AvatarServer
 from wsavatar.session.engine import Engine
 
 __all__ = ["MakingServer"]
-
-
-def _create(
-    source: Path,
-    directory: Path,
-    request: AvatarRequest,
-    progress: Callable[[str, int, int], None],
-    limits: SourceLimits,
-    cancelled: threading.Event,
-) -> Created:
-    detector = DrawnFaceDetector()
-    return create_avatar(
-        source, directory, detector, request, progress, limits, cancelled=cancelled
-    )
 
 
 class MakingServer:
@@ -83,7 +70,8 @@ class MakingServer:
     def _engine(places: AvatarSettings) -> Engine:
         assert places.directory is not None
         store = AvatarStore(places, DrawnMouth(widest=1.0))
-        maker = AvatarMaker(places, store, _create)
+        create = partial(create_avatar, detector=DrawnFaceDetector())
+        maker = AvatarMaker(places, store, create)
         dropped = DroppedFiles(maker, [places.directory], lambda: False)
         return fake_engine(FakeRenderer(), store, maker=maker, dropped=dropped)  # type: ignore[arg-type]
 

@@ -98,6 +98,7 @@ class CreateAvatar(Protocol):
         self,
         source: Path,
         directory: Path,
+        *,
         request: AvatarRequest,
         progress: Callable[[str, int, int], None],
         limits: SourceLimits,
@@ -297,7 +298,14 @@ class AvatarMaker:
         cancelled: threading.Event,
     ) -> Made:
         try:
-            created = self._create(source, directory, request, report, limits, cancelled)
+            created = self._create(
+                source,
+                directory,
+                request=request,
+                progress=report,
+                limits=limits,
+                cancelled=cancelled,
+            )
             try:
                 self._avatars.get(created.id, lambda done, total: report("prepare", done, total))
                 preview = self._avatars.preview(created.id)

@@ -32,7 +32,8 @@ from wsavatar.videos.sources import MAX_TEXT_CHARS, FileSource, SoundSource, Tex
 from wsavatar.videos.summary import Failed, Summary
 
 if TYPE_CHECKING:
-    from wsavatar.session.engine import Engine
+    from wsavatar.avatars.avatar import AvatarInfo
+    from wsavatar.serve.assembly import AnyAvatars
 
 __all__ = ["RenderError", "add_arguments", "run"]
 
@@ -239,12 +240,13 @@ async def _make_all(
     is_single: bool,
 ) -> Summary:
     voices = create_voices(settings.tts)
-    engine = await asyncio.to_thread(partial(assembly.load_engine, settings, prepared=1))
-    await engine.renderer.start()
+    load = partial(assembly.load_renderer, settings, prepared=1)
+    renderer, avatars = await asyncio.to_thread(load)
+    await renderer.start()
     try:
         fps = Fraction(settings.render.fps)
-        maker = VideoMaker(engine.renderer, engine.avatars, fps, rest_s=args.rest, key=key)
-        work = _Work(maker, engine, voices, args.voice or settings.tts.voice)
+        maker = VideoMaker(renderer, avatars, fps, rest_s=args.rest, key=key)
+        work = _Work(maker, avatars, voices, args.voice or settings.tts.voice)
         begun_s = time.monotonic()
         if is_single:
             assert isinstance(orders[0], Order)
@@ -252,18 +254,18 @@ async def _make_all(
         else:
             at_once = len(assembly.configured_devices(settings)) + 1
             results = await work.several(orders, at_once)
-        return Summary(results, time.monotonic() - begun_s, _stages_s(engine))
+        return Summary(results, time.monotonic() - begun_s, _stages_s(renderer.stats()))
     finally:
-        await engine.renderer.close()
+        await renderer.close()
         await voices.close()
 
 
 class _Work:
     """Makes what is ordered, and shows how far it is."""
 
-    def __init__(self, maker: VideoMaker, engine: Engine, voices: Voices, voice: str) -> None:
+    def __init__(self, maker: VideoMaker, avatars: AnyAvatars, voices: Voices, voice: str) -> None:
         self._maker = maker
-        self._engine = engine
+        self._avatars = avatars
         self._voices = voices
         self._voice = voice
 
@@ -304,23 +306,20 @@ class _Work:
             return Failed(str(order.output), str(error))
 
     async def _make(self, order: Order, progress: Progress) -> Made:
-        avatars = self._engine.avatars
-        avatar_id = order.avatar or await asyncio.to_thread(lambda: avatars.default_id)
+        avatar_id = order.avatar or await asyncio.to_thread(lambda: self._avatars.default_id)
         source = await self._source(order, avatar_id)
         return await self._maker.make(source, avatar_id, order.output, progress)
 
     async def _source(self, order: Order, avatar_id: str) -> SoundSource:
         if order.audio is not None:
             return await FileSource.open(order.audio)
-        avatar = await asyncio.to_thread(self._engine.avatars.get, avatar_id)
+        avatar: AvatarInfo = await asyncio.to_thread(self._avatars.get, avatar_id)
         voice = order.voice or self._voice or avatar.voice
         return TextSource(order.text, self._voices.voice(voice))
 
 
-def _stages_s(engine: Engine) -> dict[str, float]:
+def _stages_s(stats: dict[str, Any]) -> dict[str, float]:
     """Seconds of each stage, of all devices."""
-    stats = engine.renderer.stats()
-    assert isinstance(stats, dict)
     total: Counter[str] = Counter()
     for device in stats["devices"].values():
         total.update(device.get("stage_s", {}))

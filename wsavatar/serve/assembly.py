@@ -37,6 +37,7 @@ __all__ = [
     "load_device",
     "load_engine",
     "load_models",
+    "load_renderer",
     "open_pool",
     "process_workers",
     "works_in_processes",
@@ -56,36 +57,20 @@ at this value, without a loss for the event loop.
 """
 
 Progress = Callable[[str], None]
+AnyAvatars: TypeAlias = "AvatarStore | RemoteAvatars"
 MakeProcess: TypeAlias = "Callable[[Post], ProcessWorker]"
 
 _SECTIONS = tuple(Settings.model_fields)
 
 
-def load_engine(
-    settings: Settings,
-    progress: Progress = lambda text: None,
-    *,
-    prepared: int = PREPARED_AT_START,
-) -> Engine:
-    """Load everything, with so many avatars prepared. Raises CheckpointError, AvatarError or
-    ValueError."""
-    from wsavatar.avatars.store import AvatarStore
+def load_engine(settings: Settings, progress: Progress = lambda text: None) -> Engine:
+    """Load everything that a server needs. Raises CheckpointError, AvatarError or ValueError."""
     from wsavatar.dialogue.engines import Engines
     from wsavatar.dialogue.registry import create
     from wsavatar.serve.avatar_making import avatar_making
 
     engines = Engines(settings)
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    pool: FacePool
-    avatars: AvatarStore | RemoteAvatars
-    if works_in_processes(settings):
-        pool, avatars = _in_processes(settings, progress, prepared)
-    else:
-        yield_to_others()  # inherited by the threads that OpenVINO and torch start
-        models = load_models(settings, progress)
-        avatars = AvatarStore(settings.avatars, models[0])
-        default = _prepare_avatars(avatars, progress, prepared)
-        pool = open_pool(settings, models, [default])
+    pool, avatars = load_renderer(settings, progress)
     maker, dropped = avatar_making(settings, avatars, lambda: pool.capacity.over)
     return Engine(
         renderer=pool,
@@ -98,9 +83,26 @@ def load_engine(
     )
 
 
-def _video_jobs(
-    settings: Settings, pool: FacePool, avatars: AvatarStore | RemoteAvatars
-) -> VideoJobs | None:
+def load_renderer(
+    settings: Settings,
+    progress: Progress = lambda text: None,
+    *,
+    prepared: int = PREPARED_AT_START,
+) -> tuple[FacePool, AnyAvatars]:
+    """Load what makes frames, with so many avatars prepared. Raises as `load_engine`."""
+    from wsavatar.avatars.store import AvatarStore
+
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if works_in_processes(settings):
+        return _in_processes(settings, progress, prepared)
+    yield_to_others()  # inherited by the threads that OpenVINO and torch start
+    models = load_models(settings, progress)
+    avatars = AvatarStore(settings.avatars, models[0])
+    default = _prepare_avatars(avatars, progress, prepared)
+    return open_pool(settings, models, [default]), avatars
+
+
+def _video_jobs(settings: Settings, pool: FacePool, avatars: AnyAvatars) -> VideoJobs | None:
     from wsavatar.videos.jobs import VideoJobs
     from wsavatar.videos.maker import VideoMaker
 

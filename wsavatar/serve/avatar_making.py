@@ -1,14 +1,15 @@
 """What makes avatars while the server runs: creation with the configured landmarks.
 
-Landmarks are loaded for the first file, not at the start. A part of `wsavatar.serve.assembly`.
+A part of `wsavatar.serve.assembly`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
+
+import numpy as np
 
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.maker import AvatarMaker, Avatars
@@ -16,11 +17,10 @@ from wsavatar.avatar_jobs.upload import clean_up
 from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.library import avatar_directory, uploads_directory
 from wsavatar.config import Settings
-from wsavatar.creation import AvatarRequest, Created, SourceLimits, create_avatar
+from wsavatar.creation import create_avatar
 from wsavatar.errors import WsavatarError
-
-if TYPE_CHECKING:
-    from wsavatar.landmarks.base import LandmarkDetector
+from wsavatar.landmarks.base import Face, LandmarkDetector
+from wsavatar.landmarks.registry import load_landmarks
 
 __all__ = ["avatar_making"]
 
@@ -35,39 +35,30 @@ def avatar_making(
     """
     places = [avatar_directory(settings.avatars), uploads_directory(settings.avatars)]
     clean_up(places[1])
-    maker = AvatarMaker(settings.avatars, avatars, _Creation(settings), is_busy)
+    create = partial(create_avatar, detector=_LazyDetector(settings))
+    maker = AvatarMaker(settings.avatars, avatars, create, is_busy)
     return maker, DroppedFiles(maker, places, is_busy) if settings.avatars.watch else None
 
 
-class _Creation:
-    """`create_avatar` with the configured landmarks."""
+class _LazyDetector:
+    """The configured landmark detector, loaded when the first picture comes."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loading = threading.Lock()
-        self._detector: LandmarkDetector | None = None
+        self._loaded: LandmarkDetector | None = None
 
-    def __call__(
-        self,
-        source: Path,
-        directory: Path,
-        request: AvatarRequest,
-        progress: Callable[[str, int, int], None],
-        limits: SourceLimits,
-        cancelled: threading.Event,
-    ) -> Created:
-        detector = self._landmarks()
-        return create_avatar(
-            source, directory, detector, request, progress, limits, cancelled=cancelled
-        )
+    def find(self, picture: np.ndarray, /) -> list[Face]:
+        return self._detector().find(picture)
 
-    def _landmarks(self) -> LandmarkDetector:
-        from wsavatar.landmarks.registry import load_landmarks
+    def follow(self, picture: np.ndarray, face: Face, /) -> Face | None:
+        return self._detector().follow(picture, face)
 
+    def _detector(self) -> LandmarkDetector:
         with self._loading:
-            if self._detector is None:
+            if self._loaded is None:
                 try:
-                    self._detector = load_landmarks(self._settings)
+                    self._loaded = load_landmarks(self._settings)
                 except WsavatarError as error:
                     raise AvatarError(f"no face can be found: {error}") from error
-            return self._detector
+            return self._loaded
