@@ -135,11 +135,12 @@ async function prepare() {
   const ids = listing.avatars.map(({ id }) => id);
   const id = chosen(ids, [query.get("avatar"), remembered("avatar"), listing.fallback], ids[0]);
   avatars.begin(listing, id);
+  saving.offer(listing.makesVideos);
   log.name = listing.avatars.find((avatar) => avatar.id === id)?.name ?? "Avatar";
   await useAvatar(id);
   view.listMicrophones(await listMicrophones(), remembered("microphone"));
   serverReady = true;
-  view.start.disabled = view.speakSend.disabled = saving.button.disabled = false;
+  view.start.disabled = view.speakSend.disabled = false;
   showPhase();
 }
 

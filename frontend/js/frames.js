@@ -172,8 +172,8 @@ export class FrameQueue {
         frame.state = "ready";
       }
     } catch {
-      // A broken JPEG costs its frame, not the response.
-      this.counts.failed += 1;
+      // A broken JPEG costs its frame, not the response; one that was dropped meanwhile is counted.
+      if (frame.state === "decoding") this.counts.failed += 1;
       frame.state = "failed";
     } finally {
       this.decoding -= 1;

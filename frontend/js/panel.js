@@ -60,7 +60,8 @@ export class Panel {
       p50: written(percentile(numbers.errors, 0.5), "ms", 1),
       p99: written(percentile(numbers.errors, 0.99), "ms", 1),
       shown: String(numbers.shown),
-      dropped: `${dropped} / ${numbers.late}`,
+      late: String(numbers.late),
+      dropped: String(dropped),
       audio: speech ? written(player.bufferedS * 1000, "ms") : "–",
       video: speech ? String(speech.frames.waiting) : "–",
     });

@@ -26,6 +26,11 @@ export class Saving {
     element("saving-cancel").addEventListener("click", () => maker.cancel());
   }
 
+  /** The server is ready. @param {boolean} makesVideos */
+  offer(makesVideos) {
+    element("saving").hidden = !makesVideos;
+  }
+
   async #save() {
     const order = this.order();
     if (!order.text) return this.#say("Type what it is to say, then save it as a video.");

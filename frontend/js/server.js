@@ -43,7 +43,7 @@ export async function voices() {
 }
 
 /**
- * @returns {Promise<import("./avatars.js").Listing>}
+ * @returns {Promise<import("./avatars.js").Listing & {makesVideos: boolean}>}
  * @throws {Error} where there is none
  */
 export async function avatars() {
@@ -55,5 +55,6 @@ export async function avatars() {
     avatars: listed.avatars,
     fallback: listed.default,
     maxBytes: listed.uploads?.max_bytes ?? null,
+    makesVideos: listed.videos === true,
   };
 }

@@ -195,3 +195,10 @@ def test_a_file_put_into_the_folder_appears(
     target.write_bytes((files / "Rose.jpg").read_bytes())
     expect(page.locator("#avatars input[value=dropped]")).to_have_count(1, timeout=WAIT_MS)
     expect(chosen(page)).to_have_value("ada")
+
+
+def test_a_server_that_makes_no_videos_offers_none(open_making: Callable[..., Any]) -> None:
+    """There is no button that would only be refused."""
+    page = open_making()
+    expect(page.locator("#speak-text")).to_be_visible()
+    expect(page.locator("#save-video")).to_be_hidden()

@@ -117,6 +117,27 @@ test("a broken JPEG costs its own frame only", async () => {
   assert.equal(frames.counts.failed, 1);
 });
 
+test("a frame that is dropped while it is decoded is counted once, whatever becomes of it", async () => {
+  const waiting = [];
+  const decode = () => new Promise((done, failed) => waiting.push({ done, failed }));
+  const frames = new FrameQueue({ decode });
+  for (let i = 0; i < 3; i++) frames.push(message(i));
+  frames.take(0.08, INTERVAL_MS);
+  assert.equal(frames.counts.dropped, 2);
+  waiting[0].failed(new Error("not a JPEG"));
+  await settle();
+  assert.equal(frames.counts.failed, 0);
+});
+
+test("what an interruption leaves unshown was not dropped", async () => {
+  const { frames } = queue();
+  for (let i = 0; i < 20; i++) frames.push(message(i));
+  await settle();
+  frames.take(0, INTERVAL_MS);
+  frames.close();
+  assert.deepEqual(frames.counts, { received: 20, shown: 1, dropped: 0, failed: 0 });
+});
+
 test("nothing is primed before all of the first frames are decoded, or cannot be", async () => {
   const waiting = [];
   const decode = () => new Promise((done, failed) => waiting.push({ done, failed }));

@@ -172,7 +172,7 @@ async def test_avatars_are_listed_with_their_whole_idle_cycle(site: AvatarServer
     from wsavatar.protocol.binary import unpack
 
     listed = (await get(site, "/api/avatars")).json
-    assert listed["default"] == "ada"
+    assert (listed["default"], listed["videos"]) == ("ada", False)
     assert [one["id"] for one in listed["avatars"]] == ["ada", "bob"]
     about = (await get(site, "/avatars/bob/avatar.json")).json
     assert (about["width"], about["height"], about["fps"], about["frame_count"]) == (32, 32, 25, 8)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import http.client
+import json
 from collections.abc import AsyncIterator
 from fractions import Fraction
 from pathlib import Path
@@ -75,6 +76,8 @@ async def render(me: Client, **order: Any) -> dict[str, Any]:
 async def test_a_text_becomes_a_video_to_fetch(tmp_path: Path) -> None:
     """Progress, then a URL: frames and length are as told, and parts can be asked for."""
     async with server(tmp_path) as started, client(started) as me:
+        _, _, listing = await fetch(started, "/api/avatars")
+        assert json.loads(listing)["videos"] is True
         done = await render(me, text=LONG)
         (created,) = me.events("avatar.render.created")
         progress = me.events("avatar.render.progress")

@@ -152,6 +152,7 @@ class AvatarFiles:
             "default": avatars.default_id if listed else None,
             "uploads": {"max_bytes": self._limits.max_upload_mb << 20} if may_change else None,
             "failed": [{"file": name, "problem": why} for name, why in failures.items()],
+            "videos": engine.videos is not None,
         }
         return json_reply(body)
 
