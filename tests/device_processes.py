@@ -19,12 +19,12 @@ import numpy as np
 
 from tests.fake_model import GRID, LIVE, Collector, FakeModel, chunks, make_avatar, open_stream
 from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.background import ORIGINAL
 from wsavatar.config import RenderSettings
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.pool import FacePool
-from wsavatar.render.remote.device_process import (
-    Loaded,
-)
+from wsavatar.render.remote.device_channel import AvatarKey
+from wsavatar.render.remote.device_process import Loaded
 from wsavatar.render.remote.processes import ProcessWorker
 from wsavatar.render.scheduler import FrameJob, FrameScheduler
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
@@ -48,9 +48,9 @@ class FragileModel(FakeModel):
         return super().generate(inputs, conditions)
 
 
-def avatar_named(avatar_id: str) -> PreparedAvatar:
-    if avatar_id != "a":
-        raise KeyError(avatar_id)
+def avatar_named(key: AvatarKey) -> PreparedAvatar:
+    if key != ("a", ORIGINAL):
+        raise KeyError(key.id)
     return make_avatar()
 
 
@@ -61,9 +61,9 @@ def load(gate: Event | None = None, doom: Path | None = None) -> Loaded:
 def load_waiting(gate: Event) -> Loaded:
     """Reads no avatar before the gate opens."""
 
-    def get_avatar(avatar_id: str) -> PreparedAvatar:
+    def get_avatar(key: AvatarKey) -> PreparedAvatar:
         assert gate.wait(20)
-        return avatar_named(avatar_id)
+        return avatar_named(key)
 
     return Loaded(FragileModel(None, None), get_avatar)
 

@@ -68,6 +68,9 @@ def test_what_is_transparent_becomes_grey(tmp_path: Path, mode: str) -> None:
     picture.convert(mode).save(tmp_path / "a.png")
     found = read_still(tmp_path / "a.png", max_side=1280)
     assert near(found[32, 10], (200, 200, 200)) and near(found[32, 50], BACKGROUND)
+    layered = read_still(tmp_path / "a.png", max_side=1280, alpha=True)
+    assert (layered[..., :3] == found).all()
+    assert layered[32, 10, 3] == 255 and layered[32, 50, 3] == 0
 
 
 def test_sixteen_bits_and_grey(tmp_path: Path) -> None:

@@ -257,6 +257,10 @@ def test_what_is_transparent_becomes_grey(
     assert len(frames) == 3 and info.fps == 25
     np.testing.assert_allclose(frames[1, 20, 10], (60, 160, 60), atol=8)
     np.testing.assert_allclose(frames[1, 20, W - 6], BACKGROUND, atol=8)
+    with open_video(path, alpha=True) as (_, shown):
+        layered = next(shown).picture
+    assert (layered[..., :3] == frames[0]).all()
+    assert layered[20, 10, 3] > 250 and layered[20, W - 6, 3] < 5
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,16 @@ This module knows neither sessions nor how a face is made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
+import numpy as np
+
+from wsavatar.avatars.background import ORIGINAL, Background, CutOut
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.faces.avatar_face import AvatarFace
+from wsavatar.faces.masks import Masks
 from wsavatar.media.pictures import Pictures
 
 __all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
@@ -18,7 +23,8 @@ __all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
 class AvatarInfo(Protocol):
     """A prepared avatar as a session knows it. ``fps``: of its idle cycle.
 
-    The last four are as its ``avatar.json`` says (docs/avatars.md); empty: it does not.
+    ``background``: the name of what is behind it (`wsavatar.avatars.background`). The last four are
+    as its ``avatar.json`` says (docs/avatars.md); empty: it does not.
     """
 
     @property
@@ -37,6 +43,9 @@ class AvatarInfo(Protocol):
     def height(self) -> int: ...
 
     @property
+    def background(self) -> str: ...
+
+    @property
     def voice(self) -> str: ...
 
     @property
@@ -49,7 +58,7 @@ class AvatarInfo(Protocol):
     def greeting(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class PreparedAvatar:
     """A prepared avatar: its pictures, and a face model's data of it.
 
@@ -62,13 +71,14 @@ class PreparedAvatar:
     width: int
     height: int
     fps: float
-    pictures: Pictures  # n, with the mouth at rest
+    pictures: Pictures  # n, with the mouth at rest, before the background
     region: tuple[int, int, int, int]
     face: AvatarFace
     voice: str = ""
     language: str = ""
     instructions: str = ""
     greeting: str = ""
+    background: str = ORIGINAL
 
     @classmethod
     def of(cls, avatar: AvatarFile, pictures: Pictures, face: AvatarFace) -> PreparedAvatar:
@@ -92,10 +102,28 @@ class PreparedAvatar:
     def frame_count(self) -> int:
         return len(self.pictures)
 
+    def before(self, background: Background, masks: Masks) -> PreparedAvatar:
+        """The same avatar before another background; ``masks``: where the person is."""
+        face = self.face
+        if face.jaw is None:  # what a model drew of the old background is not shown
+            face = replace(face, masks=_covered(face, masks))
+        pictures = CutOut(self.pictures, masks, background)
+        return replace(self, pictures=pictures, face=face, background=background.name)
+
     @property
     def nbytes(self) -> int:
         """Memory that it takes."""
         return self.pictures.nbytes + self.face.nbytes
+
+
+def _covered(face: AvatarFace, masks: Masks) -> Masks:
+    """The masks of the patches, where the person is."""
+    return Masks(
+        cv2.multiply(own, np.ascontiguousarray(mask[top:bottom, left:right]), scale=1 / 255)
+        for own, mask, (left, top, right, bottom) in zip(
+            face.masks, masks, face.paste_boxes.tolist(), strict=True
+        )
+    )
 
 
 def cycle_index(frame_index: int, frame_count: int) -> int:

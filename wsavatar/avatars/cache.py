@@ -47,9 +47,9 @@ class _DamagedError(WsavatarError):
 
 def cache_key(folder: Path, avatar: AvatarFile, model_key: str) -> str:
     """Digest of what a face depends on: this format, the model, the avatar's pictures."""
-    shape = avatar.model_dump(mode="json", exclude=_WORDS)
+    shape = avatar.model_dump(mode="json", exclude=_WORDS | {"alpha"})
     digest = hashlib.sha256(json.dumps([CACHE_VERSION, model_key, shape]).encode())
-    names = [avatar.video]
+    names = [avatar.video, *([avatar.alpha] if avatar.alpha else [])]
     names += [avatar.landmarks] if isinstance(avatar.landmarks, str) else []
     for name in names:
         with file_in(folder, name).open("rb") as file:

@@ -11,8 +11,11 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,6 +58,9 @@ _ORDER = (
 )
 _WORDS = {"name", "description", "license", "bbox_shift", "extra_margin"}
 _WORDS |= {"voice", "language", "instructions", "greeting"}
+_ALPHA = "alpha.mp4"
+_OPAQUE = 250
+"""Levels of alpha from which on nothing is seen through a picture."""
 _IDLE_CRF = 14  # nearly lossless: every frame is made from this video
 _IDLE_KIND = replace(MP4, video_options={"preset": "veryfast"})  # a third of the medium one's time
 
@@ -81,6 +87,8 @@ class AvatarFile(BaseModel):
     description: Annotated[str, Field(max_length=2000)] = ""
     video: _FileName = "idle.mp4"
     poster: _FileName | None = None
+    alpha: _FileName | None = None
+    """A video of the same frames in grey: white where the person is."""
     fps: Annotated[float, Field(ge=MIN_FPS, le=MAX_FPS)]
     width: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=2)]
     height: Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=2)]
@@ -237,7 +245,8 @@ def write_avatar(
 ) -> Path:
     """Write the avatar folder ``directory/id`` and return it.
 
-    ``frames`` are uint8 [H, W, 3] RGB, mouth at rest; ``landmarks`` float [n, 68, 2], one for each
+    ``frames`` are uint8 [H, W, 3] RGB, mouth at rest, or [H, W, 4] with an alpha channel that says
+    where the person is; ``landmarks`` float [n, 68, 2], one for each
     frame, read after the last of them. The folder appears complete or not at all: ``prepare`` is
     called with it before, and what that raises leaves nothing. With ``overwrite`` an avatar of the
     same id is replaced, and what is not given stays as it was: its voice, language, instructions
@@ -261,7 +270,7 @@ def write_avatar(
         with tempfile.TemporaryDirectory(prefix=f".{id}-", dir=directory) as temporary:
             building = Path(temporary) / id
             building.mkdir(mode=0o755)
-            width, height, count = _write_pictures(building, frames, rate)
+            width, height, count, has_alpha = _write_pictures(building, frames, rate)
             points = np.round(np.asarray(landmarks, dtype=np.float64), 1)
             check_landmarks(points, width, height, str(target))
             if count != len(points):
@@ -274,6 +283,7 @@ def write_avatar(
                     "name": id,
                     "video": "idle.mp4",
                     "poster": "poster.jpg",
+                    "alpha": _ALPHA if has_alpha else None,
                     "fps": float(rate),
                     "width": width,
                     "height": height,
@@ -359,24 +369,34 @@ def _problem(error: ValidationError) -> str:
 
 def _write_pictures(
     folder: Path, frames: Iterable[np.ndarray], fps: Fraction
-) -> tuple[int, int, int]:
-    """Write idle.mp4 and poster.jpg. Returns the video's own width, height and frame count."""
+) -> tuple[int, int, int, bool]:
+    """Write idle.mp4, poster.jpg, and where anything is transparent alpha.mp4. Returns the video's
+    own width, height and frame count, and whether there is an alpha.mp4."""
     pictures = iter(frames)
     first = next(pictures, None)
     if first is None:
         raise AvatarError("an avatar needs at least one frame")
-    height, width = first.shape[:2]
-    with VideoWriter(
-        folder / "idle.mp4",
-        width=width,
-        height=height,
-        fps=fps,
-        crf=_IDLE_CRF,
-        group_frames=GROUP_FRAMES,
-        kind=_IDLE_KIND,
-    ) as video:
-        video.write(first)
-        for picture in pictures:
-            video.write(picture)
-    (folder / "poster.jpg").write_bytes(jpeg.encode(first, 90))
-    return width + width % 2, height + height % 2, video.frame_count
+    height, width, channels = first.shape
+    least = 255
+    with ExitStack() as files:
+        open_file = partial(
+            VideoWriter,
+            width=width,
+            height=height,
+            fps=fps,
+            crf=_IDLE_CRF,
+            group_frames=GROUP_FRAMES,
+            kind=_IDLE_KIND,
+        )
+        video = files.enter_context(open_file(folder / "idle.mp4"))
+        alpha = files.enter_context(open_file(folder / _ALPHA)) if channels == 4 else None
+        for picture in chain([first], pictures):
+            video.write(picture[..., :3])
+            if alpha is not None:
+                alpha.write(picture[..., 3:].repeat(3, axis=2))
+                least = min(least, int(picture[..., 3].min()))
+    if alpha is not None and least >= _OPAQUE:
+        (folder / _ALPHA).unlink()
+    (folder / "poster.jpg").write_bytes(jpeg.encode(first[..., :3], 90))
+    size = width + width % 2, height + height % 2
+    return *size, video.frame_count, least < _OPAQUE

@@ -10,11 +10,13 @@ import re
 import shutil
 import tempfile
 import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 
+from wsavatar.avatars.background import Backgrounds, CutOut
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import (
     ID_PATTERN,
@@ -25,8 +27,10 @@ from wsavatar.avatars.format import (
     read_landmarks,
     rename_avatar,
 )
+from wsavatar.avatars.person_masks import MakeMasks, person_masks
 from wsavatar.avatars.pictures import open_pictures
 from wsavatar.config import AvatarSettings
+from wsavatar.faces.masks import Masks
 from wsavatar.media import jpeg
 from wsavatar.media.pictures import Pictures
 from wsavatar.resources import cache_directory, data_directory, resource_dir
@@ -38,6 +42,7 @@ _log = logging.getLogger(__name__)
 _PREVIEW = 192  # pixels a side
 _BUNDLED = "leo"
 """The default of the bundled ones: a man, as is the one natural voice that needs no network."""
+_MASKS_KEPT_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +81,12 @@ def uploads_directory(settings: AvatarSettings) -> Path:
 class AvatarLibrary:
     """Lists avatars and reads their files. Changes on the disk take effect at once.
 
-    Of two avatars with one id, the one of the configured directory counts.
+    Of two avatars with one id, the one of the configured directory counts. ``make_masks``: tells
+    persons from backgrounds; None: only avatars with an alpha channel can have others. Raises
+    BackgroundError for ``settings.background``.
     """
 
-    def __init__(self, settings: AvatarSettings) -> None:
+    def __init__(self, settings: AvatarSettings, make_masks: MakeMasks | None = None) -> None:
         self._directory = avatar_directory(settings)
         self._uploads = uploads_directory(settings)
         self._default = settings.default
@@ -89,6 +96,10 @@ class AvatarLibrary:
         self._reporting = threading.Lock()
         self._reported: dict[str, str] = {}
         self._changing = threading.Lock()
+        self.backgrounds = Backgrounds(settings.background)
+        self._make_masks = make_masks
+        self._masking = threading.Lock()
+        self._masks: OrderedDict[str, Masks] = OrderedDict()
         self._deleted: set[str] = set()  # an id names one face: what was rendered of it stays known
 
     @property
@@ -177,10 +188,17 @@ class AvatarLibrary:
             self._deleted.add(avatar_id)
             shutil.rmtree(grave, ignore_errors=True)
         self._files.forget(avatar_id)
+        with self._masking:
+            self._masks.pop(avatar_id, None)
 
-    def idle_pictures(self, avatar_id: str) -> Pictures:
-        """The pictures of the idle cycle. Raises AvatarError."""
-        return self._open_pictures(self.read(avatar_id))
+    def idle_pictures(self, avatar_id: str, background: str | None = None) -> Pictures:
+        """The pictures of the idle cycle, before the configured background or another. Raises
+        AvatarError."""
+        behind = self.backgrounds.named(background)
+        pictures = self._open_pictures(self.read(avatar_id))
+        if behind is None:
+            return pictures
+        return CutOut(pictures, self._person(avatar_id, pictures), behind)
 
     def idle_video(self, avatar_id: str) -> Path:
         """The avatar's idle video, for a browser to loop. Raises AvatarError."""
@@ -225,6 +243,23 @@ class AvatarLibrary:
             folders += [path for path in children if path.name[0] != "." and path.is_dir()]
         return folders
 
+    def _person(self, avatar_id: str, pictures: Pictures) -> Masks:
+        """Where the person is in the avatar's pictures. Raises BackgroundError."""
+        avatar = self.read(avatar_id)
+        with self._masking:  # one avatar at a time
+            masks = self._masks.get(avatar_id)
+            if masks is None:
+                folder = self._folder(avatar_id)
+                landmarks = read_landmarks(folder, avatar)
+                masks = person_masks(
+                    self._files, folder, avatar, pictures, landmarks, self._make_masks
+                )
+            self._masks[avatar_id] = masks
+            self._masks.move_to_end(avatar_id)
+            while len(self._masks) > 1 and _bytes(self._masks) > _MASKS_KEPT_BYTES:
+                self._masks.popitem(last=False)
+        return masks
+
     def _open_pictures(self, avatar: AvatarFile) -> Pictures:
         video = file_in(self._folder(avatar.id), avatar.video)
         return open_pictures(video, avatar, self._decoded_bytes, self._files.directory)
@@ -235,6 +270,10 @@ class AvatarLibrary:
                 return
             self._reported[name] = fault
         _log.warning("avatar left out: %s", fault)
+
+
+def _bytes(masks: OrderedDict[str, Masks]) -> int:
+    return sum(kept.nbytes for kept in masks.values())
 
 
 def _info(folder: Path, avatar: AvatarFile, removable: bool) -> AvatarEntry:

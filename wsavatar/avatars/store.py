@@ -7,6 +7,7 @@ module does not know the sessions.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +16,7 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.cache import cache_key
 from wsavatar.avatars.format import AvatarError, AvatarFile, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
+from wsavatar.avatars.person_masks import MakeMasks
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import AvatarPreparer, Progress
 from wsavatar.media.pictures import Pictures
@@ -38,22 +40,42 @@ class AvatarStore(AvatarLibrary):
         self,
         settings: AvatarSettings,
         model: AvatarPreparer,
+        make_masks: MakeMasks | None = None,
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        super().__init__(settings)
+        super().__init__(settings, make_masks)
         self._model = model
         self._memory_bytes = memory_bytes
         self._detail = settings.detail
-        self._guard = threading.Lock()  # over the two below; never held while preparing
+        self._guard = threading.Lock()  # over what is below; never held while preparing
+        # Before other backgrounds, while they are used: sessions share what devices keep of them.
+        self._shown: weakref.WeakValueDictionary[tuple[str, str], PreparedAvatar]
+        self._shown = weakref.WeakValueDictionary()
         self._ready: OrderedDict[str, PreparedAvatar] = OrderedDict()
         self._locks: dict[str, threading.Lock] = {}  # one an avatar that exists: bounded by them
 
-    def get(self, avatar_id: str, progress: Progress | None = None) -> PreparedAvatar:
+    def get(
+        self, avatar_id: str, progress: Progress | None = None, *, background: str | None = None
+    ) -> PreparedAvatar:
         """The prepared avatar: from memory, from the disk cache, or prepared now (seconds).
 
-        Simultaneous calls for an avatar wait for one preparation. Raises AvatarError.
+        Before the configured background, or the one of this name. Simultaneous calls for an avatar
+        wait for one preparation. Raises AvatarError.
         """
+        behind = self.backgrounds.named(background)
+        original = self._original(avatar_id, progress)
+        if behind is None:
+            return original
+        with self._guard:
+            shown = self._shown.get((avatar_id, behind.name))
+        if shown is None:
+            made = original.before(behind, self._person(avatar_id, original.pictures))
+            with self._guard:
+                shown = self._shown.setdefault((avatar_id, behind.name), made)
+        return shown
+
+    def _original(self, avatar_id: str, progress: Progress | None) -> PreparedAvatar:
         with self._guard:
             prepared = self._recall(avatar_id)
         if prepared is not None:
@@ -76,15 +98,18 @@ class AvatarStore(AvatarLibrary):
         with self._guard:
             self._ready.pop(avatar_id, None)
             self._locks.pop(avatar_id, None)
+            for key in [key for key in self._shown if key[0] == avatar_id]:
+                self._shown.pop(key, None)
 
     def preview(self, avatar_id: str) -> bytes:
         """A small JPEG of what the model sees of the first picture. Raises AvatarError."""
         x1, y1, x2, y2 = (int(value) for value in self.get(avatar_id).face.crop_boxes[0])
         return self._crop(avatar_id, (x1, y1, x2, y2))
 
-    def idle_pictures(self, avatar_id: str) -> Pictures:
-        """The pictures of the idle cycle. Raises AvatarError."""
-        return self.get(avatar_id).pictures
+    def idle_pictures(self, avatar_id: str, background: str | None = None) -> Pictures:
+        """The pictures of the idle cycle, before the configured background or another. Raises
+        AvatarError."""
+        return self.get(avatar_id, background=background).pictures
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
         folder = self._folder(avatar.id)

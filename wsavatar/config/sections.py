@@ -174,6 +174,9 @@ class AvatarSettings(_Section):
     dwpose: Path | None = None
     """Folder of DWPose's two ONNX files; None: ``dwpose/`` in ``model.path``, or where that is the
     embedded model, ``models/dwpose``."""
+    background: str = "original"
+    """What is behind the avatars: original, transparent, a colour such as "#00b140", or the path of
+    a picture, which is scaled to cover. Clients may ask for another one."""
     detail: bool = True
     """Move each frame's own pixels with the jaw, and show the model's only where the mouth differs
     from them: skin, beard and the edge of the face stay the picture's."""

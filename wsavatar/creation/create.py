@@ -51,6 +51,7 @@ class _Making:
 
     def choose(self, picture: np.ndarray) -> Face | None:
         """The wanted face of a picture; None: it has none, or not so many."""
+        picture = picture[..., :3]
         faces = whole(self.detector.find(picture), picture)
         self.most_faces = max(self.most_faces, len(faces))
         if len(faces) < (self.request.face or 1):
@@ -191,7 +192,7 @@ def _survey(making: _Making) -> tuple[list[Look], np.ndarray | None]:
                 limit = f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:.3g} minutes"
                 raise AvatarError(f"{making.source.path}: is longer than {limit}; cut it")
             making.step("look", number, total)
-            face = making.choose(picture) if follower is None else follower.find(picture)
+            face = making.choose(picture) if follower is None else follower.find(picture[..., :3])
             if face is not None and follower is None:
                 follower = FaceFollower(making.detector, face)
             looks.append(Look(number / _LOOKS_PER_S, face))
@@ -218,7 +219,7 @@ def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> Iterator
         total = min(round((part.end_s - part.start_s) * info.fps), MAX_FRAMES)
         for number, (_, picture) in enumerate(islice(shown, total)):
             making.step("write", number, total)
-            face = follower.find(picture)
+            face = follower.find(picture[..., :3])
             waiting.append(picture)
             if face is None:
                 if len(waiting) > MAX_GAP_S * info.fps and found:

@@ -54,9 +54,11 @@ class Source:
         self._is_picture = picture
 
     def still(self) -> np.ndarray:
-        """The picture, uint8 [H, W, 3] RGB, upright."""
+        """The picture, uint8 [H, W, 3] RGB, upright; [H, W, 4] where parts are transparent."""
         with _said():
-            return read_still(self.path, max_side=MAX_SIDE, max_pixels=self._limits.pixels)
+            return read_still(
+                self.path, max_side=MAX_SIDE, max_pixels=self._limits.pixels, alpha=True
+            )
 
     @contextmanager
     def moving(
@@ -66,7 +68,7 @@ class Source:
         max_side: int = MAX_SIDE,
         part_s: tuple[float, float] | None = None,
     ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
-        """The video's or animation's facts and pictures at a constant rate."""
+        """The video's or animation's facts and pictures, as `still`'s, at a constant rate."""
         slowest = min(SLOWEST_FPS, fastest)
         with _said():
             if self._is_picture:
@@ -76,12 +78,18 @@ class Source:
                     fastest=fastest,
                     max_side=max_side,
                     max_pixels=self._limits.pixels,
+                    alpha=True,
                 ) as (info, shown):
                     first, last = (round(at * info.fps) for at in part_s or (0, _FOREVER_S))
                     yield info, islice(shown, first, last)
                 return
             with open_video(
-                self.path, slowest=slowest, fastest=fastest, max_side=max_side, part_s=part_s
+                self.path,
+                slowest=slowest,
+                fastest=fastest,
+                max_side=max_side,
+                part_s=part_s,
+                alpha=True,
             ) as opened:
                 yield opened
 

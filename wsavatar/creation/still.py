@@ -21,16 +21,17 @@ _BLINKS_AT = (40, 92)  # frames: 1.8 to 4 s apart, forward and backward
 def living(picture: np.ndarray, points: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """`FRAME_COUNT` frames of a picture uint8 [H, W, 3] of a face with landmarks [68, 2].
 
-    Each with its landmarks, float32 [68, 2]. The first and the last frame stand still.
+    Each with its landmarks, float32 [68, 2]. The first and the last frame stand still. An alpha
+    channel, [H, W, 4], moves with the picture.
     """
     height, width = picture.shape[:2]
     motion = HeadMotion(points, width, height)
-    lids = EyeLids(picture, points)
+    lids = EyeLids(np.ascontiguousarray(picture[..., :3]), points)
     closing = {
         start + number: part for start in _BLINKS_AT for number, part in enumerate(CLOSED_PARTS)
     }
     for number, part in enumerate(np.linspace(0, 1, FRAME_COUNT)):
         closed = closing.get(number, 0.0)
-        shown = lids.closed(closed)
+        shown = np.dstack([lids.closed(closed), picture[..., 3:]])
         moved = motion.moved(lids.moved(points, closed), float(part))
         yield warped(shown, motion.sources(float(part))), moved

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from wsavatar.faces.masks import Masks, PackedMask
+from wsavatar.faces.masks import Masks
 
 __all__ = ["CELL", "JAW_STEPS", "AvatarFace", "Jaw", "in_cells"]
 
@@ -128,9 +128,7 @@ class AvatarFace:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays, for `from_arrays`."""
-        packed = [np.frombuffer(mask.data, np.uint8) for mask in self._packed_masks.packed]
-        sizes = np.array([len(data) for data in packed], np.int64)
-        return self._arrays() | {"masks": np.concatenate(packed), "mask_sizes": sizes}
+        return self._arrays() | self._packed_masks.arrays()
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], frame_count: int) -> AvatarFace:
@@ -142,7 +140,10 @@ class AvatarFace:
         jaw = None
         if "jaw_boxes" in arrays:
             jaw = Jaw(*(arrays[f"jaw_{name}"] for name in Jaw.__slots__))
-        masks = _split_masks(arrays["masks"], arrays["mask_sizes"], paste_boxes)
+        shapes = (paste_boxes[:, 2:] - paste_boxes[:, :2])[:, ::-1]
+        if (shapes < 1).any():
+            raise ValueError("its boxes are empty")
+        masks = Masks.from_arrays(arrays, shapes)
         return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], jaw)
 
     @property
@@ -166,20 +167,3 @@ def in_cells(picture: np.ndarray) -> np.ndarray:
     height, width = (side // CELL for side in picture.shape[:2])
     whole = picture[: height * CELL, : width * CELL]
     return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _split_masks(data: np.ndarray, sizes: np.ndarray, boxes: np.ndarray) -> Masks:
-    """Masks of these boxes from their packed bytes, one after the other. Raises ValueError."""
-    shapes = (boxes[:, 2:] - boxes[:, :2])[:, ::-1]
-    if sizes.shape != (len(boxes),) or (sizes < 1).any() or sizes.sum() != len(data):
-        raise ValueError("its masks are not as long as it says")
-    if (shapes < 1).any():
-        raise ValueError("its boxes are empty")
-    pieces = np.split(data, np.cumsum(sizes)[:-1])
-    masks = Masks(
-        PackedMask(int(height), int(width), piece.tobytes())
-        for (height, width), piece in zip(shapes, pieces, strict=True)
-    )
-    for mask in masks.packed:
-        mask.unpacked()
-    return masks

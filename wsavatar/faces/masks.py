@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -54,6 +54,28 @@ class Masks(Sequence[np.ndarray]):
     def nbytes(self) -> int:
         """Memory that they take, packed."""
         return sum(len(mask.data) for mask in self.packed)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of them as named arrays, for the disk."""
+        packed = [np.frombuffer(mask.data, np.uint8) for mask in self.packed]
+        sizes = np.array([len(data) for data in packed], np.int64)
+        return {"masks": np.concatenate(packed), "mask_sizes": sizes}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], shapes: np.ndarray) -> Masks:
+        """The inverse of `arrays`, for masks of ``shapes`` [n, 2] (h, w). Raises ValueError or
+        KeyError for unfit arrays."""
+        data, sizes = arrays["masks"], arrays["mask_sizes"]
+        if sizes.shape != (len(shapes),) or (sizes < 1).any() or sizes.sum() != len(data):
+            raise ValueError("its masks are not as long as it says")
+        pieces = np.split(data, np.cumsum(sizes)[:-1])
+        masks = cls(
+            PackedMask(int(height), int(width), piece.tobytes())
+            for (height, width), piece in zip(shapes, pieces, strict=True)
+        )
+        for mask in masks.packed:
+            mask.unpacked()
+        return masks
 
     def __len__(self) -> int:
         return len(self.packed)

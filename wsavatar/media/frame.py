@@ -67,12 +67,18 @@ def to_rgb(
 
 
 class FrameConverter:
-    """Converts the frames of one video. Its first frame fixes the size of all."""
+    """Converts the frames of one video. Its first frame fixes the size of all.
 
-    def __init__(self, path: Path, pixel_aspect: Fraction, max_side: int) -> None:
+    ``alpha``: an alpha channel is kept, as a fourth one of the pictures.
+    """
+
+    def __init__(
+        self, path: Path, pixel_aspect: Fraction, max_side: int, *, alpha: bool = False
+    ) -> None:
         self._path = path
         self._aspect = pixel_aspect
         self._max_side = max_side
+        self._keeps_alpha = alpha
         self._first: tuple[int, int, int] | None = None
         self._lying = (0, 0)
         self.size = self.decoded_size = (0, 0)
@@ -105,7 +111,7 @@ class FrameConverter:
         self.decoded_size = (height, width) if turns % 2 else decoded
 
     def picture(self, frame: Any) -> np.ndarray:
-        """A frame that was checked, uint8 [H, W, 3] RGB."""
+        """A frame that was checked, uint8 [H, W, 3] RGB, or [H, W, 4] with its alpha."""
         picture = self._converted(frame)
         turns, is_mirrored = _orientation(frame)
         if is_mirrored:
@@ -120,7 +126,8 @@ class FrameConverter:
             layered = to_rgb(frame, self._lying, "rgba").to_ndarray()
             alpha = layered[..., 3:].astype(np.float32) / 255
             mixed = layered[..., :3] * alpha + np.array(BACKGROUND) * (1 - alpha)
-            return np.asarray(np.rint(mixed).astype(np.uint8))
+            layered[..., :3] = np.rint(mixed)
+            return np.asarray(layered if self._keeps_alpha else layered[..., :3])
         return np.asarray(to_rgb(frame, self._lying).to_ndarray())
 
 

@@ -81,20 +81,29 @@ def is_animated(path: Path) -> bool:
         return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
 
 
-def read_still(path: Path, *, max_side: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_still(
+    path: Path, *, max_side: int, max_pixels: int = MAX_PIXELS, alpha: bool = False
+) -> np.ndarray:
     """A picture, upright, in sRGB, scaled to ``max_side``: uint8 [H, W, 3].
 
-    Of an animated one, the first frame. Raises PictureError.
+    Of an animated one, the first frame. ``alpha``: one with transparency is [H, W, 4], its colours
+    before grey as without. Raises PictureError.
     """
     with _opened(path, max_pixels) as image:
         # A JPEG can be decoded at an eighth to a half of its size, in as much less memory.
         image.draft(None, fitted(*image.size, max_side))
-        return _rgb(image, max_side)
+        return _rgb(image, max_side, alpha)
 
 
 @contextmanager
 def open_animation(
-    path: Path, *, slowest: int, fastest: int, max_side: int, max_pixels: int = MAX_PIXELS
+    path: Path,
+    *,
+    slowest: int,
+    fastest: int,
+    max_side: int,
+    max_pixels: int = MAX_PIXELS,
+    alpha: bool = False,
 ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
     """An animated GIF, WebP, PNG or AVIF, as `wsavatar.media.video.open_video` gives a video.
 
@@ -115,7 +124,7 @@ def open_animation(
         def frames() -> Iterator[Timed]:
             for number in range(count):
                 image.seek(number)
-                picture = _rgb(image, max_side)
+                picture = _rgb(image, max_side, alpha)
                 yield Timed(
                     times[number], times[number + 1] - times[number], partial(_same, picture)
                 )
@@ -154,8 +163,8 @@ def _duration_s(image: Image.Image) -> Fraction:
     return Fraction(round(stated) if stated > 10 else _DEFAULT_DURATION_MS, 1000)
 
 
-def _rgb(image: Image.Image, max_side: int) -> np.ndarray:
-    """Of the frame that ``image`` stands at: upright, opaque, sRGB, scaled."""
+def _rgb(image: Image.Image, max_side: int, keeps_alpha: bool = False) -> np.ndarray:
+    """Of the frame that ``image`` stands at: upright, before grey, sRGB, scaled."""
     profile = image.info.get("icc_profile")
     frame = ImageOps.exif_transpose(image)
     if frame.mode.startswith("I;16"):
@@ -169,6 +178,8 @@ def _rgb(image: Image.Image, max_side: int) -> np.ndarray:
     frame = _in_srgb(frame, profile)
     if alpha is not None:
         frame = Image.composite(frame, Image.new("RGB", frame.size, BACKGROUND), alpha)
+        if keeps_alpha:
+            frame.putalpha(alpha)
     size = fitted(*frame.size, max_side)
     if size != frame.size:
         frame = frame.resize(size, Image.Resampling.LANCZOS)

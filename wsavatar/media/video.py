@@ -104,6 +104,7 @@ def open_video(
     fastest: int = _FASTEST,
     max_side: int = MAX_SIDE,
     part_s: tuple[float, float] | None = None,
+    alpha: bool = False,
 ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
     """Open a video; give its facts and an iterator of what is shown, at a constant rate.
 
@@ -112,7 +113,8 @@ def open_video(
     of a video of constant rate is shown once. Only what is shown is converted to RGB.
 
     ``max_side``: larger pictures are scaled down to it. ``part_s``: from and to which second; what
-    comes before is not decoded as far as the file's key frames allow.
+    comes before is not decoded as far as the file's key frames allow. ``alpha``: pictures of a
+    video that has an alpha channel are uint8 [H, W, 4], their colours before grey as without.
 
     Raises VideoError where the file is missing, is no video, breaks off or exceeds the limits.
     """
@@ -128,7 +130,7 @@ def open_video(
                 raise VideoError(
                     f"{path}: {stream.width}x{stream.height} is over {MAX_SIDE} pixels a side"
                 )
-            converter = FrameConverter(path, _pixel_aspect(path, stream), max_side)
+            converter = FrameConverter(path, _pixel_aspect(path, stream), max_side, alpha=alpha)
             decoded = _decoded(container, stream, converter, part_s)
             first = next(decoded, None)
             if first is None:

@@ -133,7 +133,8 @@ def _in_processes(
         workers=[partial(kept, make) for make in process_workers(settings, devices, prepared)],
         windows=speech_windows(settings),
     )
-    avatars = RemoteAvatars(settings.avatars, partial(prepare_avatar, workers))
+    ask = partial(prepare_avatar, workers)
+    avatars = RemoteAvatars(settings.avatars, ask)
     avatars.read(avatars.default_id)  # without one no process would start
     return pool, avatars
 
@@ -210,7 +211,7 @@ def load_device(settings: Settings, device: str, threads: int, prepared: int) ->
     model = load_face(settings, device)
     store = AvatarStore(settings.avatars, model)
     _prepare_avatars(store, lambda text: _log.info("%s: %s", device, text), prepared)
-    return Loaded(model, store.get)
+    return Loaded(model, lambda key: store.get(key.id, background=key.background))
 
 
 def configured_devices(settings: Settings) -> list[str]:

@@ -12,19 +12,22 @@ import pytest
 from tests.avatars.test_avatars import make_avatar as write_ada
 from tests.device_processes import load, load_waiting, processes, spawn
 from tests.fake_model import LIVE, SIZE, Collector, chunks, picture
+from wsavatar.avatars.background import ORIGINAL
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.config import AvatarSettings
 from wsavatar.render.jobs import VideoFormat
-from wsavatar.render.remote.avatars import RemoteAvatars
+from wsavatar.render.remote.avatars import RemoteAvatar, RemoteAvatars
+from wsavatar.render.remote.device_channel import AvatarKey
 from wsavatar.render.remote.processes import prepare_avatar
 
 
-def described(avatar_id: str = "a") -> AvatarFile:
+def described(avatar_id: str = "a") -> RemoteAvatar:
     """What a server knows of the avatar that the devices' processes of these tests have."""
     points = [[(0.0, 0.0)] * 68]
-    return AvatarFile.model_construct(
+    file = AvatarFile.model_construct(
         id=avatar_id, fps=25.0, frame_count=5, width=SIZE, height=SIZE, landmarks=points
     )
+    return RemoteAvatar.of(file, ORIGINAL)
 
 
 async def test_frames_are_made_of_an_avatar_known_by_its_file() -> None:
@@ -44,12 +47,12 @@ async def test_a_process_prepares_an_avatar_and_reports_it() -> None:
     """Who asks waits until it is ready, or learns why it cannot be used."""
     async with processes(load) as pool:
         prepare = partial(prepare_avatar, pool._workers)
-        await asyncio.to_thread(prepare, "a")
-        await asyncio.to_thread(prepare, "a")  # it is at hand now
+        await asyncio.to_thread(prepare, "a", ORIGINAL)
+        await asyncio.to_thread(prepare, "a", ORIGINAL)  # it is at hand now
         with pytest.raises(AvatarError, match="nobody"):
-            await asyncio.to_thread(prepare, "nobody")
+            await asyncio.to_thread(prepare, "nobody", ORIGINAL)
     with pytest.raises(AvatarError, match="no device is up"):
-        prepare("a")
+        prepare("a", ORIGINAL)
 
 
 async def test_a_call_waiting_for_a_process_that_dies_is_an_error() -> None:
@@ -57,7 +60,7 @@ async def test_a_call_waiting_for_a_process_that_dies_is_an_error() -> None:
     gate = spawn.Event()
     async with processes(partial(load_waiting, gate)) as pool:
         worker = pool._workers[0]
-        asked = worker.ask_for("a")
+        asked = worker.ask_for(AvatarKey("a", ORIGINAL))
         worker._process.kill()
         with pytest.raises(AvatarError, match="a: device p0 ended"):
             await asyncio.wrap_future(asked)
@@ -68,7 +71,9 @@ def test_an_avatar_is_asked_for_once_and_read_from_its_file(tmp_path: Path) -> N
     """An id that is no avatar's is refused here, before any process is asked."""
     write_ada(tmp_path)
     asked: list[str] = []
-    avatars = RemoteAvatars(AvatarSettings(directory=tmp_path), asked.append)
+    avatars = RemoteAvatars(
+        AvatarSettings(directory=tmp_path), lambda avatar_id, background: asked.append(avatar_id)
+    )
     assert avatars.default_id == "ada"
     for _ in range(2):
         avatar = avatars.get("ada")
@@ -84,7 +89,7 @@ def test_an_avatar_that_could_not_be_prepared_is_asked_for_again(tmp_path: Path)
     write_ada(tmp_path)
     asked: list[str] = []
 
-    def prepare(avatar_id: str) -> None:
+    def prepare(avatar_id: str, background: str) -> None:
         asked.append(avatar_id)
         if len(asked) == 1:
             raise AvatarError("no face in frame 0")

@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.avatar import AvatarInfo, PreparedAvatar
 from wsavatar.render.jobs import DropReason, VideoFormat
 from wsavatar.render.scheduler import FrameJob
 from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 
 __all__ = [
+    "AvatarKey",
     "Cancel",
     "Channel",
     "Close",
@@ -45,6 +46,17 @@ ENVELOPE = 32
 Blob = bytes | memoryview
 
 
+class AvatarKey(NamedTuple):
+    """Which avatar, before which background: names, as avatars' stores take them."""
+
+    id: str
+    background: str
+
+    @classmethod
+    def of(cls, avatar: AvatarInfo) -> AvatarKey:
+        return cls(avatar.id, avatar.background)
+
+
 # -- messages to the process ----------------------------------------------------------------------
 
 
@@ -57,7 +69,7 @@ class Work:
     """
 
     number: int
-    avatar_id: str
+    avatar: AvatarKey
     video: VideoFormat
     generation: int
     first_cycle_index: int
@@ -73,7 +85,7 @@ class Work:
         pickled = pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
         message = cls(
             spec.number,
-            spec.avatar.id,
+            AvatarKey.of(spec.avatar),
             spec.video,
             spec.generation,
             spec.first_cycle_index,
@@ -100,7 +112,7 @@ class Work:
 class Prepare:
     """Have this avatar ready; the answer is `Prepared`."""
 
-    avatar_id: str
+    avatar: AvatarKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +157,7 @@ class Done(NamedTuple):
 class Prepared:
     """An avatar is ready, or cannot be used: then ``error`` says why."""
 
-    avatar_id: str
+    avatar: AvatarKey
     error: str = ""
 
 

@@ -25,6 +25,7 @@ from wsavatar.faces.base import FaceModel
 from wsavatar.machine import yield_to_others
 from wsavatar.render.jobs import DropReason, FrameOutcome, RenderedFrame
 from wsavatar.render.remote.device_channel import (
+    AvatarKey,
     Cancel,
     Channel,
     Close,
@@ -59,7 +60,7 @@ class Loaded(NamedTuple):
     """A loaded model and its avatars. ``get_avatar`` may block and raise anything."""
 
     model: FaceModel
-    get_avatar: Callable[[str], PreparedAvatar]
+    get_avatar: Callable[[AvatarKey], PreparedAvatar]
 
 
 Load = Callable[[], Loaded]
@@ -103,8 +104,8 @@ class _DeviceProcess:
         self._loaders = Threads(2, "avatar")
         self._loaders.start()
         self._lock = threading.Lock()  # over the two below and the order of a stream's frames
-        self._avatars: OrderedDict[str, PreparedAvatar] = OrderedDict()
-        self._awaited: dict[str, list[tuple[Work, ChunkWork]]] = {}  # by avatar on its way
+        self._avatars: OrderedDict[AvatarKey, PreparedAvatar] = OrderedDict()
+        self._awaited: dict[AvatarKey, list[tuple[Work, ChunkWork]]] = {}  # by avatar on its way
 
     def run(self) -> None:
         try:
@@ -159,8 +160,8 @@ class _DeviceProcess:
         self._worker.close()
         self._loaders.join(self._plan.hung_s)
         with self._lock:
-            for avatar_id in self._awaited:
-                self._drop_awaited(avatar_id, lambda work: True, "cancelled")
+            for key in self._awaited:
+                self._drop_awaited(key, lambda work: True, "cancelled")
         self._worker.join()
         self._channel.finish()
 
@@ -182,73 +183,73 @@ class _DeviceProcess:
         match message:
             case Work():
                 self._submit(message, message.source(blobs))
-            case Prepare(avatar_id):
-                self._prepare(avatar_id)
+            case Prepare(key):
+                self._prepare(key)
             case Cancel(number):
                 with self._lock:
-                    for avatar_id in self._awaited:
-                        self._drop_awaited(avatar_id, lambda w: w.number == number, "cancelled")
+                    for key in self._awaited:
+                        self._drop_awaited(key, lambda w: w.number == number, "cancelled")
                 self._worker.cancel(number)
             case Close():
                 self._closing.set()
 
     def _submit(self, work: Work, source: ChunkWork) -> None:
         with self._lock:
-            avatar = self._avatar_at_hand(work.avatar_id)
+            avatar = self._avatar_at_hand(work.avatar)
             if avatar is None:
-                self._awaited[work.avatar_id].append((work, source))
+                self._awaited[work.avatar].append((work, source))
             else:
                 self._worker.submit(work.jobs(avatar, source))
 
-    def _prepare(self, avatar_id: str) -> None:
+    def _prepare(self, key: AvatarKey) -> None:
         with self._lock:
-            avatar = self._avatar_at_hand(avatar_id)
+            avatar = self._avatar_at_hand(key)
         if avatar is not None:
             self._worker.prepare(avatar)
-            self._channel.post(Prepared(avatar_id))
+            self._channel.post(Prepared(key))
 
-    def _avatar_at_hand(self, avatar_id: str) -> PreparedAvatar | None:
+    def _avatar_at_hand(self, key: AvatarKey) -> PreparedAvatar | None:
         """The avatar, or None while it is loaded on another thread, so that other frames go on."""
-        avatar = self._avatars.get(avatar_id)
+        avatar = self._avatars.get(key)
         if avatar is not None:
-            self._avatars.move_to_end(avatar_id)
-        elif avatar_id not in self._awaited:
-            self._awaited[avatar_id] = []
-            self._loaders.submit(self._load_avatar, avatar_id)
+            self._avatars.move_to_end(key)
+        elif key not in self._awaited:
+            self._awaited[key] = []
+            self._loaders.submit(self._load_avatar, key)
         return avatar
 
     # Any thread.
 
-    def _load_avatar(self, avatar_id: str) -> None:
+    def _load_avatar(self, key: AvatarKey) -> None:
         try:
-            avatar = self._get_avatar(avatar_id)
+            avatar = self._get_avatar(key)
             self._worker.prepare(avatar)
             with self._lock:
-                for work, source in self._awaited[avatar_id]:
+                for work, source in self._awaited[key]:
                     self._worker.submit(work.jobs(avatar, source))
-                del self._awaited[avatar_id]
-                self._avatars[avatar_id] = avatar
+                del self._awaited[key]
+                self._avatars[key] = avatar
                 while len(self._avatars) > AVATARS_AT_HAND:
                     self._avatars.popitem(last=False)
-            self._channel.post(Prepared(avatar_id))
+            self._channel.post(Prepared(key))
         except Exception as error:  # a second outcome, of what was submitted, is not read there
-            _log.error("avatar %s cannot be used here: %s", avatar_id, error)
+            _log.error("avatar %s cannot be used here: %s", key.id, error)
             with self._lock:
-                self._drop_awaited(avatar_id, lambda work: True, "failed")
-                self._awaited.pop(avatar_id, None)
-            self._channel.post(Prepared(avatar_id, f"{error}" or type(error).__name__))
+                self._drop_awaited(key, lambda work: True, "failed")
+                self._awaited.pop(key, None)
+            self._channel.post(Prepared(key, f"{error}" or type(error).__name__))
 
     def _drop_awaited(
-        self, avatar_id: str, which: Callable[[Work], bool], reason: DropReason
+        self, key: AvatarKey, which: Callable[[Work], bool], reason: DropReason
     ) -> None:
         """Drop frames that wait for an avatar. Call it with the lock held."""
-        awaited = self._awaited.get(avatar_id, [])
+        awaited = self._awaited.get(key, [])
         for work, _ in awaited:
             if which(work):
                 for row, _, _ in work.frames:
                     index = work.first_frame + row
                     self._channel.post(Done(work.number, index, reason))
-        self._awaited[avatar_id] = [pair for pair in awaited if not which(pair[0])]
+        self._awaited[key] = [pair for pair in awaited if not which(pair[0])]
 
     def _post(self, number: int, outcome: FrameOutcome) -> None:
         """Called by the worker for each frame."""

@@ -33,6 +33,7 @@ from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
 from wsavatar.render.jobs import DropReason, RenderedFrame
 from wsavatar.render.remote.device_channel import (
+    AvatarKey,
     Cancel,
     Channel,
     Close,
@@ -95,7 +96,7 @@ class ProcessWorker:
         # Held for a few list operations, so the event loop may take it.
         self._wake = threading.Condition()
         self._sent: dict[tuple[int, int], FrameWork] = {}  # by stream and index: no outcome yet
-        self._asked: dict[str, list[Future[None]]] = {}  # by avatar: no answer yet
+        self._asked: dict[AvatarKey, list[Future[None]]] = {}  # by avatar: no answer yet
         self._channel: Channel | None = None  # of a process that is ready
         self._process: BaseProcess | None = None
         self._closing = False
@@ -159,17 +160,17 @@ class ProcessWorker:
 
     def prepare(self, avatar: AvatarInfo) -> None:
         """Load the avatar of a new stream before its frames are due."""
-        self._send(Prepare(avatar.id))
+        self._send(Prepare(AvatarKey.of(avatar)))
 
-    def ask_for(self, avatar_id: str) -> Future[None]:
+    def ask_for(self, avatar: AvatarKey) -> Future[None]:
         """Have the process prepare an avatar; the future's error is an AvatarError."""
         answer: Future[None] = Future()
         with self._wake:
             if self._channel is None or self._closing:
                 answer.set_exception(AvatarError(f"device {self.name}: {self._not_up}"))
             else:
-                self._asked.setdefault(avatar_id, []).append(answer)
-                self._channel.post(Prepare(avatar_id))
+                self._asked.setdefault(avatar, []).append(answer)
+                self._channel.post(Prepare(avatar))
         return answer
 
     def cancel(self, stream: int) -> None:
@@ -294,8 +295,8 @@ class ProcessWorker:
                     self._failure = error
                 case Stats(values):
                     self._stats = values
-                case Prepared(avatar_id, error):
-                    self._answer(avatar_id, error)
+                case Prepared(avatar, error):
+                    self._answer(avatar, error)
 
     def _open(self, channel: Channel, seconds: float) -> None:
         _log.info("device %s: its process is ready after %.1f s", self.name, seconds)
@@ -305,9 +306,9 @@ class ProcessWorker:
                 channel.post(Close())
         self._report_started(None)
 
-    def _answer(self, avatar_id: str, error: str) -> None:
+    def _answer(self, avatar: AvatarKey, error: str) -> None:
         with self._wake:
-            answers = self._asked.pop(avatar_id, [])
+            answers = self._asked.pop(avatar, [])
         for answer in answers:
             if error:
                 answer.set_exception(AvatarError(error))
@@ -320,8 +321,8 @@ class ProcessWorker:
             was_up, self._channel = self._channel is not None, None
             self._stats = {}
             asked = list(self._asked)
-        for avatar_id in asked:
-            self._answer(avatar_id, f"{avatar_id}: device {self.name} ended while it prepared it")
+        for avatar in asked:
+            self._answer(avatar, f"{avatar.id}: device {self.name} ended while it prepared it")
         lost = self._settle("cancelled" if self._closing else "failed")
         process.join(self._grace_s)
         if process.exitcode is None:
@@ -368,12 +369,12 @@ class ProcessWorker:
             self._post(work.spec.number, work.spec.dropped(work.frame_index, reason))
 
 
-def prepare_avatar(workers: Sequence[ProcessWorker], avatar_id: str) -> None:
+def prepare_avatar(workers: Sequence[ProcessWorker], avatar_id: str, background: str) -> None:
     """Have the first process that is up prepare an avatar, and wait for it. Raises AvatarError."""
     up = [worker for worker in workers if not worker.problem]
     if not up:
         raise AvatarError(f"{avatar_id}: no device is up to prepare it; try again")
-    up[0].ask_for(avatar_id).result()
+    up[0].ask_for(AvatarKey(avatar_id, background)).result()
 
 
 def _rendered(work: FrameWork, done: Done, data: bytes) -> RenderedFrame:

@@ -1,0 +1,105 @@
+"""Where the person is in each of an avatar's pictures: made once, then kept on the disk.
+
+It does not know what makes masks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from wsavatar.avatars.background import BackgroundError
+from wsavatar.avatars.cache import FaceCache, cache_key
+from wsavatar.avatars.format import AvatarFile, file_in
+from wsavatar.errors import WsavatarError
+from wsavatar.faces.masks import Masks
+from wsavatar.media.video import open_video
+
+__all__ = ["MakeMasks", "person_masks"]
+
+MakeMasks = Callable[[Sequence[np.ndarray], np.ndarray], Iterable[np.ndarray]]
+"""Pictures uint8 [H, W, 3] and the face's landmarks [n, 68, 2] in them to masks, uint8 [H, W] each,
+255 where the person is. May raise a WsavatarError."""
+
+_VERSION = "person 1"
+_LEAST_SHARE = 0.5
+"""Of a face that a mask covers."""
+
+_log = logging.getLogger(__name__)
+
+
+def person_masks(
+    cache: FaceCache,
+    folder: Path,
+    avatar: AvatarFile,
+    pictures: Sequence[np.ndarray],
+    landmarks: np.ndarray,
+    make: MakeMasks | None,
+) -> Masks:
+    """The masks of an avatar's pictures: kept on the disk, of its own alpha channel, or made now,
+    which takes seconds.
+
+    Raises BackgroundError where the person cannot be told from the background.
+    """
+    key = cache_key(folder, avatar, _VERSION)
+    kept = cache.load(avatar.id, key, partial(_restored, avatar))
+    if kept is None:
+        try:
+            made = _made(folder, avatar, pictures, landmarks, make)
+            kept = Masks(_checked(made, (avatar.height, avatar.width), landmarks))
+        except WsavatarError as error:
+            raise BackgroundError(
+                f"{avatar.id!r} can have its original background only: {error}"
+            ) from error
+        cache.save(avatar.id, key, kept.arrays())
+    return kept
+
+
+def _restored(avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> Masks:
+    return Masks.from_arrays(arrays, np.array([[avatar.height, avatar.width]] * avatar.frame_count))
+
+
+def _made(
+    folder: Path,
+    avatar: AvatarFile,
+    pictures: Sequence[np.ndarray],
+    landmarks: np.ndarray,
+    make: MakeMasks | None,
+) -> Iterator[np.ndarray]:
+    _log.info("avatar %s: finding the person in %d pictures", avatar.id, len(pictures))
+    if avatar.alpha:
+        with open_video(file_in(folder, avatar.alpha)) as (_, shown):
+            for _, picture in shown:
+                yield np.ascontiguousarray(picture[..., 1])
+    elif make is not None:
+        yield from make(pictures, landmarks)
+    else:
+        raise BackgroundError("nothing here tells a person from it; use a file with transparency")
+
+
+def _checked(
+    masks: Iterable[np.ndarray], size: tuple[int, int], landmarks: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The masks, one of this size for each frame, with the face in it. Raises BackgroundError."""
+    number = 0
+    for mask in masks:
+        if mask.shape != size:
+            raise BackgroundError(f"the mask of frame {number} is {mask.shape}, not {size}")
+        face = np.zeros(size, np.uint8)
+        if number < len(landmarks):
+            hull = cv2.convexHull(np.rint(landmarks[number]).astype(np.int32))
+            cv2.fillConvexPoly(face, hull, 255)
+        if not face.any() or mask[face > 0].mean() < 255 * _LEAST_SHARE:
+            raise BackgroundError(
+                f"the person cannot be told from it in frame {number}; "
+                "use a picture with a plainer background"
+            )
+        number += 1
+        yield mask
+    if number < len(landmarks):
+        raise BackgroundError(f"there are {number} masks for {len(landmarks)} frames")
