@@ -24,6 +24,7 @@ from tests.protocol.document import check_message
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.avatar import PreparedAvatar, cycle_index
+from wsavatar.avatars.background import Backgrounds
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import ServerSettings, Settings
 from wsavatar.dialogue import registry
@@ -42,9 +43,11 @@ from wsavatar.dialogue.registry import DialogueError
 from wsavatar.dialogue.tts import VoiceInfo, VoiceList
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Chunk, Progress
+from wsavatar.faces.masks import Masks
 from wsavatar.media import jpeg
 from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.protocol.binary import BinaryMessage, MessageType, unpack
+from wsavatar.render.encoders import encoder_for
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, RenderedFrame, VideoFormat
 from wsavatar.render.load import Capacity
 from wsavatar.serve.server import AvatarServer
@@ -53,6 +56,9 @@ from wsavatar.speech.chunker import Chunker, FeatureGrid
 from wsavatar.videos.jobs import VideoJobs
 
 GRID = FeatureGrid()
+PERSON = np.zeros((32, 32), np.uint8)
+"""Where the person is in the pictures of `avatar`."""
+PERSON[6:, 6:26] = 255
 
 
 def avatar(
@@ -125,14 +131,18 @@ class FakeAvatars:
     def taken(self) -> set[str]:
         return {one.id for one in self.list()}
 
-    def get(self, avatar_id: str, progress: Progress | None = None) -> PreparedAvatar:
+    def get(
+        self, avatar_id: str, progress: Progress | None = None, *, background: str | None = None
+    ) -> PreparedAvatar:
         if avatar_id in self._uploaded():
             if progress is not None:
                 progress(8, 8)
             self._avatars.setdefault(avatar_id, avatar(avatar_id))
         if avatar_id not in self._avatars:
             raise AvatarError(f"no avatar {avatar_id!r}; known: {', '.join(self._avatars)}")
-        return self._avatars[avatar_id]
+        plain = self._avatars[avatar_id]
+        behind = Backgrounds("original").named(background)
+        return plain if behind is None else plain.before(behind, Masks([PERSON] * 8))
 
     def preview(self, avatar_id: str) -> bytes:
         return jpeg.encode(self.get(avatar_id).pictures[0])
@@ -155,8 +165,8 @@ class FakeAvatars:
             raise AvatarError(f"{avatar_id!r} was not made by a client")
         return self._uploads / avatar_id
 
-    def idle_pictures(self, avatar_id: str) -> Pictures:
-        return self._avatars[avatar_id].pictures
+    def idle_pictures(self, avatar_id: str, background: str | None = None) -> Pictures:
+        return self.get(avatar_id, background=background).pictures
 
     def idle_video(self, avatar_id: str) -> Path:
         self.get(avatar_id)
@@ -215,10 +225,11 @@ class FakeStream:
     def _frame(self, index: int) -> RenderedFrame:
         source = cycle_index(self.first_cycle_index + index, self.avatar.frame_count)
         label = {"avatar": self.avatar.id, "index": index, "source": source}
-        picture = jpeg.encode(self.avatar.pictures[source], 50)
+        codec = self.video.encoder
+        picture = encoder_for(codec).encode(self.avatar.pictures[source], 50)
         data = picture + json.dumps(label).encode() + bytes(self.face.padding)
         return RenderedFrame(
-            self.generation, index, self._pts_us(index), (0, 0, 32, 32), (32, 32), "jpeg", data
+            self.generation, index, self._pts_us(index), (0, 0, 32, 32), (32, 32), codec, data
         )
 
 

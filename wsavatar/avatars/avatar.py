@@ -11,7 +11,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from wsavatar.avatars.background import ORIGINAL, Background, CutOut
+from wsavatar.avatars.background import ORIGINAL, TRANSPARENT, Background, CutOut
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.masks import Masks
@@ -101,6 +101,11 @@ class PreparedAvatar:
     @property
     def frame_count(self) -> int:
         return len(self.pictures)
+
+    @property
+    def channels(self) -> int:
+        """Of its pictures: 3, or 4 with an alpha channel."""
+        return 4 if self.background == TRANSPARENT else 3
 
     def before(self, background: Background, masks: Masks) -> PreparedAvatar:
         """The same avatar before another background; ``masks``: where the person is."""

@@ -13,6 +13,7 @@ __all__ = [
     "AsrSettings",
     "AudioSettings",
     "AvatarSettings",
+    "Codec",
     "DialogueSettings",
     "LlmSettings",
     "Mode",
@@ -41,6 +42,14 @@ def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
             raise ValueError(f"{value!r} is no origin: write scheme and host, https://example.com")
     return tuple(value.lower().rstrip("/") for value in values)
 
+
+def _not_a_comment(value: object) -> object:
+    if value is None:
+        raise ValueError('in YAML # begins a comment: put a colour into quotes, "#00b140"')
+    return value
+
+
+Codec = Literal["jpeg", "webp", "png"]
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
@@ -126,6 +135,14 @@ class RenderSettings(_Section):
     """Maximum lateness of a frame; later ones are dropped before rendering. Finished videos drop no
     frames."""
     jpeg_quality: Annotated[int, Field(ge=10, le=100)] = 85
+    """Of WebP pictures too."""
+    codecs: Annotated[tuple[Codec, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)] = (
+        "jpeg",
+        "webp",
+        "png",
+    )
+    """Formats of the frames that clients may ask for; unless they do, they get the first that can
+    have the background. WebP and PNG can be transparent, and cost more: docs/performance.md."""
     fps: Annotated[int, Field(ge=5, le=60)] = 25
     sharpness: Annotated[float, Field(ge=0, le=2)] = 0.55
     """Unsharp mask on the model's picture, for a mouth as sharp as the face around it; 0: off."""
@@ -174,9 +191,12 @@ class AvatarSettings(_Section):
     dwpose: Path | None = None
     """Folder of DWPose's two ONNX files; None: ``dwpose/`` in ``model.path``, or where that is the
     embedded model, ``models/dwpose``."""
-    background: str = "original"
+    background: Annotated[str, BeforeValidator(_not_a_comment)] = "original"
     """What is behind the avatars: original, transparent, a colour such as "#00b140", or the path of
-    a picture, which is scaled to cover. Clients may ask for another one."""
+    a picture, which is scaled to cover."""
+    choose_background: bool = True
+    """Clients may ask for another background. The first time the person is looked for in each of
+    the avatar's pictures, which takes seconds to minutes."""
     detail: bool = True
     """Move each frame's own pixels with the jaw, and show the model's only where the mouth differs
     from them: skin, beard and the edge of the face stay the picture's."""

@@ -27,7 +27,7 @@ def describe() -> dict[str, Any]:
     sent, received = _messages(from_client), _messages(from_server)
     binary = {
         "BinaryAudioIn": _binary("Raw samples in audio.input.format: the microphone."),
-        "BinaryOut": _binary("A 24-byte header, then a JPEG frame or audio."),
+        "BinaryOut": _binary("A 24-byte header, then a frame or audio."),
     }
     channel = "#/channels/realtime"
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from wsavatar.errors import WsavatarError
 
 __all__ = [
+    "CODECS",
     "HEADER",
     "BinaryError",
     "BinaryMessage",
@@ -28,6 +29,10 @@ Region = tuple[int, int, int, int]
 
 class BinaryError(WsavatarError, ValueError):
     """Bytes that are not a message, or fields that do not fit the header."""
+
+
+CODECS = ("jpeg", "webp", "png")
+"""By the two lowest bits of a frame's flags."""
 
 
 class MessageType(IntEnum):
@@ -47,10 +52,23 @@ class BinaryMessage:
     region: Region
     payload: bytes
 
+    @property
+    def codec(self) -> str:
+        """A frame's format."""
+        return CODECS[min(self.flags & 3, len(CODECS) - 1)]
 
-def pack_frame(generation: int, index: int, pts_us: int, region: Region, jpeg: bytes) -> bytes:
-    """One JPEG frame. ``generation`` may be any size: it wraps at 65536 here."""
-    return _pack(MessageType.FRAME, generation, index, pts_us, region, jpeg)
+
+def pack_frame(
+    generation: int,
+    index: int,
+    pts_us: int,
+    region: Region,
+    picture: bytes,
+    codec: str = CODECS[0],
+) -> bytes:
+    """One frame, in one of `CODECS`. ``generation`` may be any size: it wraps at 65536 here."""
+    flags = CODECS.index(codec)
+    return _pack(MessageType.FRAME, generation, index, pts_us, region, picture, flags)
 
 
 def pack_audio(generation: int, sample_offset: int, pts_us: int, samples: bytes) -> bytes:
@@ -73,10 +91,16 @@ def unpack(message: bytes) -> BinaryMessage:
 
 
 def _pack(
-    kind: MessageType, generation: int, index: int, pts_us: int, region: Region, payload: bytes
+    kind: MessageType,
+    generation: int,
+    index: int,
+    pts_us: int,
+    region: Region,
+    payload: bytes,
+    flags: int = 0,
 ) -> bytes:
     try:
-        header = HEADER.pack(kind, 0, generation & 0xFFFF, index, pts_us, *region)
+        header = HEADER.pack(kind, flags, generation & 0xFFFF, index, pts_us, *region)
     except struct.error as error:
         raise BinaryError(
             f"out of range: index {index}, pts_us {pts_us}, region {region}: {error}"

@@ -223,13 +223,13 @@ class VideoDelta(ServerEvent):
     """One frame, to be shown while the response's audio at ``pts_ms`` is heard.
 
     ``region`` is [x, y, width, height] in the avatar's pixels, whatever ``max_width`` made of the
-    JPEG.
+    picture; ``codec`` is its format.
     """
 
     type: Literal["response.video.delta"] = "response.video.delta"
     response_id: str
     output_index: int = 0
-    codec: Literal["jpeg"] = "jpeg"
+    codec: Literal["jpeg", "webp", "png"] = "jpeg"
     frame_index: int
     pts_ms: float
     region: Region

@@ -6,8 +6,9 @@ Knows the wire's shapes and limits; not what a session does with them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
@@ -120,8 +122,22 @@ class AudioConfig(StrictObject):
     output: AudioOutput = AudioOutput()
 
 
+def _background(value: str) -> str:
+    if not re.fullmatch(r"original|transparent|picture|#[0-9a-fA-F]{6}", value):
+        raise refuse(
+            "invalid_value",
+            "Should be 'original', 'transparent', or a colour as '#00b140'; 'picture' is the "
+            "server's, where it has one.",
+        )
+    return value.lower()
+
+
 class VideoConfig(StrictObject):
-    """How frames are sent. ``max_width``: JPEGs are scaled down to it; null: never."""
+    """How frames are sent. ``max_width``: they are scaled down to it; null: never.
+
+    ``background``: what is behind the avatar. Transparent frames need the codec ``webp`` or
+    ``png``.
+    """
 
     model_config = ConfigDict(strict=True)
 
@@ -130,6 +146,18 @@ class VideoConfig(StrictObject):
     fps: Annotated[int, Field(ge=5, le=60)] = 25
     quality: Annotated[int, Field(ge=10, le=100)] = 85
     max_width: Annotated[int, Field(ge=64, le=4096)] | None = None
+    codec: Literal["jpeg", "webp", "png"] = "jpeg"
+    background: Annotated[str, AfterValidator(_background)] = "original"
+
+    @model_validator(mode="after")
+    def _can_be_transparent(self) -> Self:
+        if self.background == "transparent" and self.codec == "jpeg":
+            raise refuse(
+                "invalid_value",
+                "JPEG frames cannot be transparent: ask for the codec 'webp' or 'png' too.",
+                field="codec",
+            )
+        return self
 
 
 class AvatarConfig(StrictObject):

@@ -15,7 +15,7 @@ from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from wsavatar.errors import WsavatarError
 
@@ -74,6 +74,7 @@ class Reply:
 Headers = Mapping[str, str]
 Route = Callable[[], Reply]
 FileRoute = Callable[[str, Headers], Reply]
+QueryRoute = Callable[[str, Headers, Mapping[str, str]], Reply]
 
 
 class Site:
@@ -81,6 +82,7 @@ class Site:
 
     ``routes``: exact paths with answers that need no disk. ``files``: path prefixes with answers
     from a disk; the functions get the decoded path, of plain names only, and may raise NotFound.
+    Those of ``queries`` get the address' query too.
     Everything else is a file under ``frontend``. ``origins``: other pages that may read answers.
     """
 
@@ -90,11 +92,13 @@ class Site:
         routes: Mapping[str, Route],
         files: Mapping[str, FileRoute],
         origins: Collection[str] = (),
+        queries: Mapping[str, QueryRoute] | None = None,
     ) -> None:
         self._frontend = frontend
         self._routes = routes
         self._files = files
         self._origins = origins
+        self._queries = queries or {}
 
     def is_at_hand(self, target: str) -> bool:
         """Whether `reply` needs no disk for this target, so it may run on the event loop."""
@@ -109,7 +113,7 @@ class Site:
             refused = _text(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed; use GET.")
             return _finish(refused, {"Allow": _METHODS, **sharing})
         try:
-            found = self._find(_decoded_path(target), headers)
+            found = self._find(_decoded_path(target), headers, target.partition("?")[2])
         except NotFound as error:
             found = _text(HTTPStatus.NOT_FOUND, str(error))
         reply = _finish(found, sharing)
@@ -131,13 +135,17 @@ class Site:
             "Cross-Origin-Resource-Policy": "cross-origin",
         }
 
-    def _find(self, path: str, headers: Headers) -> Reply:
+    def _find(self, path: str, headers: Headers, query: str) -> Reply:
         if route := self._routes.get(path):
             return route()
         for prefix, route_file in self._files.items():
             if path.startswith(prefix):
                 _check_plain(path)
                 return route_file(path, headers)
+        for prefix, route_query in self._queries.items():
+            if path.startswith(prefix):
+                _check_plain(path)
+                return route_query(path, headers, _fields(query))
         return file_reply(_safe_file(self._frontend, path), headers)
 
 
@@ -208,6 +216,13 @@ def _is_fresh(headers: Mapping[str, str], tag: str, modified_s: float) -> bool:
         except (ValueError, TypeError, OverflowError):
             return False
     return False
+
+
+def _fields(query: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=8))
+    except ValueError as error:
+        raise NotFound("the query has too many fields") from error
 
 
 def _decoded_path(target: str) -> str:

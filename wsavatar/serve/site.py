@@ -17,20 +17,22 @@ from dataclasses import asdict, is_dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from wsavatar import __version__
+from wsavatar.avatars.background import TRANSPARENT
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
-from wsavatar.media import jpeg
 from wsavatar.media.pictures import Pictures
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.asyncapi import describe
 from wsavatar.protocol.binary import pack_frame
+from wsavatar.render.encoders import encoder_for
 from wsavatar.serve.http import NotFound, Reply, Site, file_reply, json_reply
 from wsavatar.session.avatar_list import avatar_urls
+from wsavatar.session.configuration import first_codec
 from wsavatar.session.engine import Engine
 
 __all__ = ["ENDPOINT", "AvatarFiles", "build_site", "idle_cycle"]
@@ -101,9 +103,9 @@ def build_site(
         },
         files={
             "/api/avatars": avatars.listing,
-            "/avatars/": avatars.file,
             "/videos/": partial(_video, engine),
         },
+        queries={"/avatars/": avatars.file},
         origins=settings.server.allowed_origins,
     )
 
@@ -130,11 +132,12 @@ class AvatarFiles:
     ) -> None:
         self._engine = engine
         self._progress = progress
-        self._quality = settings.render.jpeg_quality
+        self._render = settings.render
         self._limits = settings.avatars
         self._may_change = may_change_avatars
         self._guard = threading.Lock()
         self._cycles: OrderedDict[_Version, _UnnamedFile] = OrderedDict()
+        self._making_another = threading.Lock()
 
     def listing(self, path: str, headers: Mapping[str, str]) -> Reply:
         """``/api/avatars``: all avatars, and the default one."""
@@ -151,13 +154,18 @@ class AvatarFiles:
             "avatars": listed,
             "default": avatars.default_id if listed else None,
             "uploads": {"max_bytes": self._limits.max_upload_mb << 20} if may_change else None,
+            "codecs": self._render.codecs,
+            "backgrounds": self._limits.choose_background,
             "failed": [{"file": name, "problem": why} for name, why in failures.items()],
             "videos": engine.videos is not None,
         }
         return json_reply(body)
 
-    def file(self, path: str, headers: Mapping[str, str]) -> Reply:
-        """``/avatars/<id>/`` and one of avatar.json, idle.mp4, idle.bin, poster.jpg."""
+    def file(self, path: str, headers: Mapping[str, str], query: Mapping[str, str]) -> Reply:
+        """``/avatars/<id>/`` and one of avatar.json, idle.mp4, idle.bin, poster.jpg.
+
+        idle.bin with the ``background`` and ``codec`` of the query, as sessions have them.
+        """
         engine = self._engine()
         if engine is None:
             return _not_yet(self._progress())
@@ -169,7 +177,7 @@ class AvatarFiles:
                 case "idle.mp4":
                     return file_reply(engine.avatars.idle_video(avatar_id), headers)
                 case "idle.bin":
-                    return self._idle(engine, avatar_id)
+                    return self._idle(engine, avatar_id, query)
                 case "poster.jpg":
                     poster = engine.avatars.poster(avatar_id)
                     if poster is not None:
@@ -184,27 +192,65 @@ class AvatarFiles:
                 return json_reply(_public(info))
         raise NotFound(f"no avatar {avatar_id!r}")
 
-    def _idle(self, engine: Engine, avatar_id: str) -> Reply:
-        video = engine.avatars.idle_video(avatar_id).stat()
-        version = avatar_id, video.st_ino, video.st_mtime_ns
+    def _idle(self, engine: Engine, avatar_id: str, query: Mapping[str, str]) -> Reply:
+        background = query.get("background")
+        if background is not None and not self._limits.choose_background:
+            raise NotFound("the background is the server's to choose (avatars.choose_background)")
+        codec = query.get("codec", "")
+        if codec and codec not in self._render.codecs:
+            raise NotFound(f"pictures are {', '.join(self._render.codecs)} (render.codecs)")
+        version = _Version.of(engine.avatars.idle_video(avatar_id), avatar_id, background, codec)
+        cycle = self._kept(version)
+        if cycle is None and background is not None:
+            # Each takes a core for seconds, so that clients can have one made at a time.
+            if not self._making_another.acquire(blocking=False):
+                return _not_yet("pictures before another background are being made")
+            try:
+                cycle = self._kept(version) or self._make(engine, version)
+            finally:
+                self._making_another.release()
+        elif cycle is None:
+            cycle = self._make(engine, version)
+        caching = {"Cache-Control": "no-cache"}
+        return Reply(HTTPStatus.OK, cycle.read(), "application/octet-stream", caching)
+
+    def _kept(self, version: _Version) -> _UnnamedFile | None:
         with self._guard:
             cycle = self._cycles.get(version)
             if cycle is not None:
                 self._cycles.move_to_end(version)
-        if cycle is None:
-            avatar = engine.avatars.get(avatar_id)
-            pictures = engine.avatars.idle_pictures(avatar_id)
-            cycle = _UnnamedFile(idle_cycle(pictures, avatar.fps, self._quality))
-            with self._guard:
-                self._cycles[version] = cycle
-                while len(self._cycles) > _IDLE_CYCLES_KEPT:
-                    self._cycles.popitem(last=False)
-        caching = {"Cache-Control": "no-cache"}
-        return Reply(HTTPStatus.OK, cycle.read(), "application/octet-stream", caching)
+        return cycle
+
+    def _make(self, engine: Engine, version: _Version) -> _UnnamedFile:
+        """Raises NotFound for a format that cannot have the background."""
+        avatar = engine.avatars.get(version.avatar_id, background=version.background)
+        codec = version.codec or first_codec(self._render.codecs, avatar.background)
+        if codec == "jpeg" and avatar.background == TRANSPARENT:
+            raise NotFound("JPEG pictures cannot be transparent: ask for codec=webp or codec=png")
+        pictures = engine.avatars.idle_pictures(version.avatar_id, version.background)
+        messages = idle_cycle(pictures, avatar.fps, self._render.jpeg_quality, codec)
+        cycle = _UnnamedFile(messages)
+        with self._guard:
+            self._cycles[version] = cycle
+            while len(self._cycles) > _IDLE_CYCLES_KEPT:
+                self._cycles.popitem(last=False)
+        return cycle
 
 
-_Version = tuple[str, int, int]
-"""An avatar's id, and which file its video is: it may be deleted and made anew."""
+class _Version(NamedTuple):
+    """An idle cycle as it was asked for. ``inode``, ``changed_ns``: which file the avatar's video
+    is, as it may be deleted and made anew."""
+
+    avatar_id: str
+    inode: int
+    changed_ns: int
+    background: str | None
+    codec: str
+
+    @classmethod
+    def of(cls, video: Path, avatar_id: str, background: str | None, codec: str) -> _Version:
+        stat = video.stat()
+        return cls(avatar_id, stat.st_ino, stat.st_mtime_ns, background, codec)
 
 
 class _UnnamedFile:
@@ -229,12 +275,16 @@ def _not_yet(progress: str) -> Reply:
     return Reply(reply.status, reply.body, reply.content_type, headers)
 
 
-def idle_cycle(pictures: Pictures, fps: float, quality: int) -> Iterator[bytes]:
+def idle_cycle(
+    pictures: Pictures, fps: float, quality: int, codec: str = "jpeg"
+) -> Iterator[bytes]:
     """Pictures in order: each a u32 length, then a binary frame message."""
+    encoder = encoder_for(codec)
     for index, picture in enumerate(pictures):
         pts_us = round(index * 1_000_000 / fps)
         region = (0, 0, picture.shape[1], picture.shape[0])
-        message = pack_frame(0, index, pts_us, region, jpeg.encode(picture, quality))
+        data = encoder.encode(picture, quality)
+        message = pack_frame(0, index, pts_us, region, data, codec)
         yield struct.pack("<I", len(message)) + message
 
 

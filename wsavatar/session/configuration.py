@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wsavatar.avatars.avatar import AvatarInfo
-from wsavatar.config import DialogueSettings, Mode, Settings
+from wsavatar.avatars.background import TRANSPARENT
+from wsavatar.config import Codec, DialogueSettings, Mode, Settings
 from wsavatar.dialogue.base import DialogueConfig, Persona, TranscriptionRequest
 from wsavatar.protocol import events as wire
-from wsavatar.protocol.events import SessionConfig
+from wsavatar.protocol.events import ProtocolError, SessionConfig
 
-__all__ = ["dialogue_config", "initial_config", "with_avatar"]
+__all__ = ["check_video", "dialogue_config", "first_codec", "initial_config", "with_avatar"]
 
 
 def initial_config(
@@ -30,12 +33,35 @@ def initial_config(
         avatar=wire.AvatarConfig(
             id=avatar.id,
             mode=mode,
-            video=wire.VideoConfig(fps=settings.render.fps, quality=settings.render.jpeg_quality),
+            video=wire.VideoConfig(
+                fps=settings.render.fps,
+                quality=settings.render.jpeg_quality,
+                codec=first_codec(settings.render.codecs, avatar.background),
+                background=avatar.background,
+            ),
         ),
         default_turn_detection=detection,
         default_voice=_default_voice(settings, mode, avatar),
         transcriber=transcriber,
     )
+
+
+def first_codec(codecs: Sequence[Codec], background: str) -> Codec:
+    """The first of these formats that can have such a background."""
+    fit = [codec for codec in codecs if background != TRANSPARENT or codec != "jpeg"]
+    return fit[0] if fit else "webp"
+
+
+def check_video(config: SessionConfig, old: SessionConfig, settings: Settings) -> None:
+    """Raise ProtocolError for frames that this server does not send."""
+    video, before = config.avatar.video, old.avatar.video
+    if video.codec != before.codec and video.codec not in settings.render.codecs:
+        known = ", ".join(settings.render.codecs)
+        text = f"This server's frames are {known} (render.codecs)."
+        raise ProtocolError("unsupported_value", text, param="session.avatar.video.codec")
+    if video.background != before.background and not settings.avatars.choose_background:
+        text = f"On this server the background is {before.background!r} (avatars.background)."
+        raise ProtocolError("unsupported_value", text, param="session.avatar.video.background")
 
 
 def with_avatar(config: SessionConfig, settings: Settings, avatar: AvatarInfo) -> SessionConfig:

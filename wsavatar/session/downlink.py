@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from wsavatar.config import Codec
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.binary import pack_audio, pack_frame
 from wsavatar.protocol.events import (
@@ -90,11 +91,17 @@ class Downlink:
         def encode() -> str | bytes:
             if binary:
                 return pack_frame(
-                    frame.generation, frame.frame_index, frame.pts_us, frame.region, frame.data
+                    frame.generation,
+                    frame.frame_index,
+                    frame.pts_us,
+                    frame.region,
+                    frame.data,
+                    frame.codec,
                 )
             return VideoDelta(
                 response_id=response_id,
                 output_index=output_index,
+                codec=cast("Codec", frame.codec),
                 frame_index=frame.frame_index,
                 pts_ms=frame.pts_us / 1000,
                 region=frame.region,

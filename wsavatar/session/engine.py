@@ -104,9 +104,12 @@ class Avatars(Protocol):
 
     def list(self) -> Sequence[AvatarSummary]: ...
 
-    def get(self, avatar_id: str, progress: Progress | None = None, /) -> AvatarInfo: ...
+    def get(
+        self, avatar_id: str, progress: Progress | None = None, /, *, background: str | None = None
+    ) -> AvatarInfo:
+        """Before the configured background, or the one of this name (BackgroundError)."""
 
-    def idle_pictures(self, avatar_id: str, /) -> Pictures:
+    def idle_pictures(self, avatar_id: str, background: str | None = None, /) -> Pictures:
         """The pictures of the idle cycle."""
 
     def idle_video(self, avatar_id: str, /) -> Path: ...

@@ -53,7 +53,7 @@ class ResponseFormat:
         wanted = None
         if for_avatars and video.encoding != "none" and request.modality == "audio":
             fps = Fraction(video.fps)
-            wanted = VideoFormat(fps, video.region, video.quality, video.max_width)
+            wanted = VideoFormat(fps, video.region, video.quality, video.max_width, video.codec)
         tokens = request.max_output_tokens
         return cls(
             audio=request.output_format or output.format,

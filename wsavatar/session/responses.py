@@ -42,11 +42,12 @@ class Responses:
         self._idle: IdleClock
 
     def configure(self, config: SessionConfig, avatar: AvatarInfo) -> None:
-        """What later responses get. Another avatar's idle cycle begins now."""
+        """What later responses get. Another avatar's idle cycle begins now; not that of the same
+        avatar before another background."""
         self._config = config
-        if avatar is not self._avatar:
-            self._avatar = avatar
+        if self._avatar is None or avatar.id != self._avatar.id:
             self._idle = IdleClock(avatar.frame_count, avatar.fps, self._deps.clock())
+        self._avatar = avatar
 
     # -- state ------------------------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+from wsavatar.avatars.background import BackgroundError
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Mode, Settings
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
@@ -27,10 +29,17 @@ class Selection:
         except AvatarError as error:
             raise ProtocolError("avatar_not_found", str(error), type="server_error") from error
 
-    async def avatar(self, avatar_id: str, param: str | None = None) -> AvatarInfo:
-        """The avatar of this id, prepared. Raises ProtocolError about ``param``."""
+    async def avatar(
+        self, avatar_id: str, param: str | None = None, background: str | None = None
+    ) -> AvatarInfo:
+        """The avatar of this id, prepared, before the configured background or this one. Raises
+        ProtocolError, about ``param`` if there is no such avatar."""
+        get = partial(self._engine.avatars.get, avatar_id, background=background)
         try:
-            return await asyncio.to_thread(self._engine.avatars.get, avatar_id)
+            return await asyncio.to_thread(get)
+        except BackgroundError as error:
+            param = "session.avatar.video.background"
+            raise ProtocolError("background_unavailable", str(error), param=param) from error
         except AvatarError as error:
             raise ProtocolError("avatar_not_found", str(error), param=param) from error
 

@@ -24,6 +24,7 @@ from wsavatar.protocol.events import ProtocolError, SessionConfig, new_id
 from wsavatar.render.load import Load
 from wsavatar.session.avatar_making import AvatarMaking
 from wsavatar.session.configuration import (
+    check_video,
     dialogue_config,
     initial_config,
     with_avatar,
@@ -310,10 +311,11 @@ class Session:
         old, new = self._config, self._config.updated(event.session, event.event_id)
         if problem := unmet(ResponseRequest(modality=new.output_modalities[0]), new.avatar.mode):
             raise ProtocolError("unsupported_value", problem, param="session.output_modalities")
+        check_video(new, old, self._settings)
         avatar_id = new.avatar.id or await self._selection.default_avatar()
-        avatar = self._avatar
-        if avatar_id != avatar.id:
-            avatar = await self._selection.avatar(avatar_id, param="session.avatar.id")
+        avatar, background = self._avatar, new.avatar.video.background
+        if (avatar_id, background) != (avatar.id, avatar.background):
+            avatar = await self._selection.avatar(avatar_id, "session.avatar.id", background)
         new = with_avatar(new, self._settings, avatar)
         config = self._dialogue_config(new, avatar)
         if new.avatar.mode != old.avatar.mode:

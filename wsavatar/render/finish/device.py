@@ -51,7 +51,7 @@ class DevicePictures:
     """A composed batch; ``done`` is the event of its completion, None if it is complete."""
 
     rows: list[Tensor]
-    """uint8 [3, h, w] each, in the order of the batch's works."""
+    """uint8 [3, h, w] or [4, h, w] each, in the order of the batch's works."""
     done: torch.cuda.Event | None
 
 
@@ -142,7 +142,7 @@ class DeviceFinisher:
     def _pictures(
         self, group: _Group, plain: Tensor, lines: Tensor, crops: Tensor
     ) -> Iterator[tuple[int, Tensor]]:
-        """Each row of the group with its picture, uint8 [3, h, w].
+        """Each row of the group with its picture, uint8 [3, h, w], transparent ones [4, h, w].
 
         ``plain`` are its patches as the model drew them, ``lines`` sharpened.
         """
@@ -152,7 +152,7 @@ class DeviceFinisher:
         blended = self._paste(group, window, plain, lines, crops)
         for (box, size), members in group.formats.items():
             x1, y1, x2, y2 = box
-            pictures = torch.stack([frames[member][:3, y1:y2, x1:x2] for member in members])
+            pictures = torch.stack([frames[member][:-1, y1:y2, x1:x2] for member in members])
             mine = blended if len(members) == len(frames) else _take(blended, members)
             columns = slice(max(left, x1), min(right, x2))
             rows = slice(max(top, y1), min(bottom, y2))
@@ -171,10 +171,11 @@ class DeviceFinisher:
     def _paste(
         self, group: _Group, window: Tensor, plain: Tensor, lines: Tensor, crops: Tensor
     ) -> Tensor:
-        """uint8 [g, 3, h, w] of the group's window [g, 4, h, w] and its patches."""
+        """uint8 [g, 3, h, w] of the group's window [g, 4, h, w] and its patches; of transparent
+        avatars [g, 4, h, w]."""
         drawn = images.separable(lines, *group.weights(crops, lines.shape[1]))
         drawn = drawn.permute(0, 2, 1, 3).round_().clamp_(0, 255)
-        below, mask = window[:, :3], window[:, 3:]
+        below, mask = window[:, :-1], window[:, -1:]
         alpha, light = mask, None
         if group.jaw is not None:
             rows = [self.avatars.jaw(w.spec.prepared, w.source_index) for w in group.works]
@@ -183,17 +184,19 @@ class DeviceFinisher:
             below = move_pixels(below, cells[:, :, 0], steps * crops[5].flip(0).T)
             alpha = ((1 - cells[:, None, :, 1]) * mask).round_()
             light = cells[:, :, 2:].transpose(1, 2) * (mask * (1 / 255))
+        below, own = below[:, :3], below[:, 3:]
         if self._colour_match:
             drawn = _colour_matched(drawn, below, mask)
         blended = images.blend(below, drawn, alpha)
-        if light is None:
-            return blended
-        return light.add_(blended).round_().clamp_(0, 255).to(torch.uint8)
+        if light is not None:
+            blended = light.add_(blended).round_().clamp_(0, 255).to(torch.uint8)
+        return torch.cat([blended, own], 1) if own.shape[1] else blended
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Rows of a batch whose avatars have the same picture size and kind of jaw, pasted together."""
+    """Rows of a batch whose avatars have the same size and channels of pictures and the same kind
+    of jaw, pasted together."""
 
     rows: list[int]
     works: list[FrameWork]
@@ -238,7 +241,9 @@ class _Group:
 def _groups(works: Sequence[FrameWork], patch_size: int) -> list[_Group]:
     alike: defaultdict[object, list[int]] = defaultdict(list)
     for row, work in enumerate(works):
-        alike[work.spec.avatar.width, work.spec.avatar.height, _jaw_shape(work)].append(row)
+        avatar = work.spec.prepared
+        kind = avatar.width, avatar.height, avatar.channels, _jaw_shape(work)
+        alike[kind].append(row)
     return [_group(rows, [works[row] for row in rows], patch_size) for rows in alike.values()]
 
 

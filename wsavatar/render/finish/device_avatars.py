@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.faces.avatar_face import AvatarFace
+from wsavatar.media.pictures import Pictures
 from wsavatar.render.finish.device_jaw import packed
 from wsavatar.render.finish.device_jpeg import new_stream
 
@@ -29,7 +29,7 @@ class _Held:
     pictures: Tensor
     inputs: Tensor
     jaw: Tensor | None
-    source: AvatarFace
+    source: Pictures
     """Kept, so that its id, by which this is found, stays its own."""
 
     @property
@@ -74,7 +74,8 @@ class DeviceAvatars:
             return sum(held.bytes for held in self._held.values())
 
     def picture(self, avatar: PreparedAvatar, index: int) -> Tensor:
-        """uint8 [4, H, W]: red, green, blue, and the mask's alpha where the crop can be seen."""
+        """uint8 [4, H, W]: red, green, blue, and the mask's alpha where the crop can be seen; of a
+        transparent avatar [5, H, W], with its own alpha before the mask's."""
         held = self._hold(avatar)
         if held is None:
             return self._copy_pictures(avatar, range(index, index + 1))[0]
@@ -113,13 +114,14 @@ class DeviceAvatars:
 
     def _hold(self, avatar: PreparedAvatar) -> _Held | None:
         """The avatar on the device, copied if necessary; None if it is too large."""
-        key = id(avatar.face)
+        key = id(avatar.pictures)  # there are several before other backgrounds
         with self._lock:
             held = self._held.get(key)
             if held is not None:
                 self._held.move_to_end(key)
                 return held
-        size = 4 * avatar.frame_count * avatar.height * avatar.width + avatar.face.inputs.nbytes
+        pixels = avatar.frame_count * avatar.height * avatar.width
+        size = (avatar.channels + 1) * pixels + avatar.face.inputs.nbytes
         size += avatar.face.jaw.nbytes if avatar.face.jaw is not None else 0
         if size > self._budget:
             return None
@@ -152,7 +154,7 @@ class DeviceAvatars:
             self._copy_pictures(avatar, range(avatar.frame_count)),
             to_device(avatar.face.inputs, self._device),
             self._copy_jaw(avatar, slice(None)) if avatar.face.jaw is not None else None,
-            avatar.face,
+            avatar.pictures,
         )
 
     def _copy_jaw(self, avatar: PreparedAvatar, frames: slice) -> Tensor:
@@ -163,16 +165,16 @@ class DeviceAvatars:
 
     def _copy_pictures(self, avatar: PreparedAvatar, indices: range) -> Tensor:
         x, y, w, h = avatar.region
-        shape = (len(indices), 4, avatar.height, avatar.width)
+        shape = (len(indices), avatar.channels + 1, avatar.height, avatar.width)
         pictures = torch.empty(shape, dtype=torch.uint8, device=self._device)
-        pictures[:, 3] = 0
+        pictures[:, -1] = 0
         for start in range(0, len(indices), _UPLOAD_FRAMES):
             part = indices[start : start + _UPLOAD_FRAMES]
             rows = slice(start, start + len(part))
             frames = to_device(np.stack(avatar.pictures[part.start : part.stop]), self._device)
-            pictures[rows, :3] = frames.permute(0, 3, 1, 2)
+            pictures[rows, :-1] = frames.permute(0, 3, 1, 2)
             alphas = np.stack([_region_alpha(avatar, index) for index in part])
-            pictures[rows, 3, y : y + h, x : x + w] = to_device(alphas, self._device)
+            pictures[rows, -1, y : y + h, x : x + w] = to_device(alphas, self._device)
         return pictures
 
 

@@ -101,7 +101,7 @@ def _lowest(costs: Tensor) -> Tensor:
 
 
 def move_pixels(window: Tensor, reach: Tensor, by: Tensor) -> Tensor:
-    """`jaw.move_pixels` of uint8 [g, 3, h, w]; ``reach`` 0 to 255 [g, h, w], ``by`` [g, 2]."""
+    """`jaw.move_pixels` of uint8 [g, 3 or 4, h, w]; ``reach`` 0 to 255 [g, h, w], ``by`` [g, 2]."""
     height, width = window.shape[2:]
     places, scale = _grid(height, width, window.device)
     steps = (reach[..., None] * (by * (SUBPIXELS / 255))[:, None, None]).round_()

@@ -54,8 +54,9 @@ class DeviceEncoder:
     def encode(
         self, pictures: Sequence[Tensor], qualities: Sequence[int], encoders: Sequence[str]
     ) -> list[bytes]:
-        """Bytes of uint8 [3, h, w] each, in order; JPEGs are 4:4:4 on a GPU, 4:2:0 on the cores.
+        """Bytes of uint8 [3, h, w], or [4, h, w] with alpha, in order.
 
+        JPEGs are 4:4:4 on a GPU, 4:2:0 on the cores.
         ``encoders`` are names of `wsavatar.render.encoders`. Every picture must be complete: no
         stream is awaited. After the return, nothing on the device reads them.
         """
@@ -93,7 +94,7 @@ class DeviceEncoder:
         with self._on(self._copies):  # beside the model's stream, which has started the next batch
             flat = _to_host([picture.permute(1, 2, 0).flatten() for picture in pictures])
         arrays = [
-            pixels.reshape(*picture.shape[1:], 3)
+            pixels.reshape(*picture.shape[1:], len(picture))
             for pixels, picture in zip(flat, pictures, strict=True)
         ]
         return list(self._cores.map(_encoded, arrays, qualities, encoders))

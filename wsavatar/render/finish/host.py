@@ -41,7 +41,8 @@ class HostFinisher:
         return [work.spec.prepared.face.inputs[work.source_index] for work in works]
 
     def compose(self, works: Sequence[FrameWork], patches: Any) -> list[np.ndarray]:
-        """uint8 [h, w, 3] each, of the size that its stream sends."""
+        """uint8 [h, w, 3] each, of a transparent avatar [h, w, 4], of the size that its stream
+        sends."""
         rows = to_numpy(patches)
         return [self._picture(work, patch) for work, patch in zip(works, rows, strict=True)]
 

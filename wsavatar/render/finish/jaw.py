@@ -77,7 +77,7 @@ def read_jaw(patch: np.ndarray, jaw: Jaw) -> tuple[float, np.ndarray, np.ndarray
 
 
 def move_pixels(picture: np.ndarray, reach: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """``picture`` uint8 [h, w, 3] with its pixels moved with the jaw.
+    """``picture`` uint8 [h, w, 3] or [h, w, 4] with its pixels moved with the jaw.
 
     ``reach`` float32 [h, w], 0 to 255: the share of ``by`` (x, y), in pixels, by which each moves.
     """
@@ -87,6 +87,7 @@ def move_pixels(picture: np.ndarray, reach: np.ndarray, by: np.ndarray) -> np.nd
     x += np.arange(width, dtype=np.float32)
     y += np.arange(height, dtype=np.float32)[:, None]
     # OpenCV moves four channels in half the time of three.
-    four = cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
+    has_alpha = picture.shape[2] == 4
+    four = picture if has_alpha else cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA)
     moved = cv2.remap(four, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
+    return moved if has_alpha else cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)

@@ -31,12 +31,13 @@ def paste(
 ) -> np.ndarray:
     """Blend ``patch`` into a copy of ``frame``.
 
-    ``frame`` uint8 [H, W, 3]; ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8
-    alpha [h, w] over ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the
-    frame's pixels and may exceed it (for a frame cut to its mouth region): outside pixels are
-    skipped. ``sharpness`` is the share of the patch's finest detail that `sharpened` adds;
-    ``colour_match`` applies `colour_matched`. With the frame's ``jaw``, its own pixels move as the
-    patch's jaw does, and the patch is shown where it differs from them.
+    ``frame`` uint8 [H, W, 3] RGB, or RGBA [H, W, 4], whose alpha moves with the jaw and no more;
+    ``patch`` uint8 [S, S, 3], drawn for ``crop_box``; ``mask`` uint8 alpha [h, w] over
+    ``paste_box``, zero outside the crop. Boxes are (x1, y1, x2, y2) in the frame's pixels and may
+    exceed it (for a frame cut to its mouth region): outside pixels are skipped. ``sharpness`` is
+    the share of the patch's finest detail that `sharpened` adds; ``colour_match`` applies
+    `colour_matched`. With the frame's ``jaw``, its own pixels move as the patch's jaw does, and the
+    patch is shown where it differs from them.
     """
     pasted = frame.copy()
     fields = _move_jaw(pasted, frame, patch, jaw) if jaw else None
@@ -53,7 +54,7 @@ def paste(
         start_y - y1 : end_y - y1, start_x - x1 : end_x - x1
     ]
     alpha = mask[start_y - top : end_y - top, start_x - left : end_x - left]
-    target = pasted[start_y:end_y, start_x:end_x]
+    target = pasted[start_y:end_y, start_x:end_x, :3]
     if colour_match:
         drawn = colour_matched(drawn, target, alpha)
     if jaw and fields is not None:
