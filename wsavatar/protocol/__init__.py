@@ -110,9 +110,10 @@ the two switches have the names that Azure Voice Live gives them:
     ``turn_id`` (the response's id), ``generation``, ``frame_index`` (its first frame),
     ``cycle_index`` (the frame of the avatar's idle cycle that the first one was painted on).
 ``response.video.delta``
-    ``response_id``, ``output_index``, ``codec`` ("jpeg"), ``delta`` (base64), ``frame_index``,
-    ``pts_ms`` (on the response's audio timeline: frame_index / fps), ``region`` ([x, y, w, h] in
-    avatar pixels, also where ``max_width`` made the JPEG smaller), ``generation``.
+    ``response_id``, ``output_index``, ``codec`` ("jpeg", "webp", "png"), ``delta`` (base64),
+    ``frame_index``, ``pts_ms`` (on the response's audio timeline: frame_index / fps), ``region``
+    ([x, y, w, h] in avatar pixels, also where ``max_width`` made the picture smaller),
+    ``generation``.
 ``response.video.done``
     ``response_id``, ``output_index``, ``frames_sent``, ``frames_dropped``.
 ``session.avatar.switch_to_idle``
@@ -233,7 +234,8 @@ refused                             ``prompt``, tools of type "mcp", ``type`` "t
   where they do not; or null: the client commits and asks. With another type, what is left out is
   the server's default.
 * Ours is ``session.avatar``: ``id``, ``mode`` ("mirror", "parrot", "chat", "upstream"), ``video``:
-  ``{encoding: "json" | "binary" | "none", region: "full" | "mouth", fps, quality, max_width}``.
+  ``{encoding: "json" | "binary" | "none", region: "full" | "mouth", fps, quality, max_width,
+  codec: "jpeg" | "webp" | "png", background: "original" | "transparent" | "picture" | "#rrggbb"}``.
 
 Objects merge field by field. In ``session.avatar`` null is an error, except for ``max_width``,
 where it means no limit.
@@ -247,13 +249,14 @@ Binary messages from the server
 ======  ===========  ====================================================================
 offset  field        meaning
 ======  ===========  ====================================================================
-0       type         u8: 1 a JPEG frame, 2 audio in ``audio.output.format``
-1       flags        u8: none is defined; send 0, ignore on receipt
+0       type         u8: 1 a frame, 2 audio in ``audio.output.format``
+1       flags        u8: of a frame, bits 0 and 1 are its format: 0 JPEG, 1 WebP, 2 PNG. Ignore the
+                     others
 2       generation   u16: the response's generation modulo 65536. It wraps: compare it for
                      equality with the current response's, never for order
 4       index        u32: the frame's index, or the offset of the first audio sample, from
                      the response's beginning
 8       pts_us       u64: microseconds on the response's audio timeline
-16      x, y, w, h   u16 each: where in the avatar's picture the JPEG goes; 0 for audio
+16      x, y, w, h   u16 each: where in the avatar's picture the frame goes; 0 for audio
 ======  ===========  ====================================================================
 """

@@ -42,12 +42,12 @@ class _Jpeg:
 
 
 class _WebP:
-    """Lossy WebP with lossless alpha, by the fastest method: a better one takes twice to three
-    times as long for a third fewer bytes."""
+    """Lossy WebP, by the fastest method: another takes several times as long for a third fewer
+    bytes. Alpha is right within a level, which takes half the time of exact alpha."""
 
     def encode(self, picture: np.ndarray, quality: int) -> bytes:
         data = io.BytesIO()
-        Image.fromarray(picture).save(data, "WEBP", quality=quality, method=0)
+        Image.fromarray(picture).save(data, "WEBP", quality=quality, method=0, alpha_quality=90)
         return data.getvalue()
 
 
