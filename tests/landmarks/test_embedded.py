@@ -18,7 +18,7 @@ import pytest
 from tests.drawn_faces import draw_face, face_landmarks
 from wsavatar.config import Settings
 from wsavatar.faces.musetalk.geometry import smooth_landmarks
-from wsavatar.landmarks import embedded
+from wsavatar.landmarks import running
 from wsavatar.landmarks.base import Face
 from wsavatar.landmarks.embedded import EmbeddedDetector, LandmarkWeightsError, load_from
 from wsavatar.landmarks.registry import load_landmarks
@@ -199,7 +199,7 @@ def test_torch_gives_the_same_points(
     def absent(*_: object) -> None:
         raise ImportError("no OpenVINO here")
 
-    monkeypatch.setattr(embedded, "_openvino", absent)
+    monkeypatch.setattr(running, "_openvino", absent)
     picture, _ = person("amara")
     other = load_from(embedded_weights() / "landmarks", "cpu")
     np.testing.assert_allclose(

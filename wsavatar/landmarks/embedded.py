@@ -8,8 +8,6 @@ second runs, on a crop around the points of the picture before.
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,10 @@ from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.base import Face
 from wsavatar.landmarks.geometry import MIRROR, Place, crop, overlap, place_of
+from wsavatar.landmarks.running import Network, counters, on_device
 from wsavatar.resources import embedded_weights
 
 __all__ = ["EmbeddedDetector", "LandmarkWeightsError", "Thresholds", "load"]
-
-Network = Callable[[np.ndarray], np.ndarray]
-"""float32 [1, 3, h, w], RGB from 0 to 1, to the network's output; thread-safe."""
 
 _CELL = 8
 _LONG_SIDES = (512, 256, 128, 64)
@@ -240,66 +236,11 @@ def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedDete
                 for key, tensor in tensors.items()
                 if key.startswith(f"{name}.")
             }
-            module.load_state_dict(ours | _counters(module))
+            module.load_state_dict(ours | counters(module))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise LandmarkWeightsError(
             f"{directory} has no usable landmark detector ({error}): install wsavatar again"
         ) from error
-    examples = {"finder": (64, 64), "points": (side, side)}
-    networks = {
-        name: _on_device(module.eval(), device, examples[name], threads)
-        for name, module in modules.items()
-    }
-    return EmbeddedDetector(networks["finder"], networks["points"], side, thresholds)
-
-
-def _counters(module: Any) -> dict[str, Any]:
-    """What a file leaves out: how many batches a normalisation has seen."""
-    return {
-        name: value
-        for name, value in module.state_dict().items()
-        if name.endswith("num_batches_tracked")
-    }
-
-
-def _on_device(module: Any, device: str, example: tuple[int, int], threads: int) -> Network:
-    import torch
-
-    if device == "cpu":
-        try:
-            return _openvino(module, example, threads)
-        except ImportError:
-            pass  # not made for every machine
-    module = module.to(device)
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            out: np.ndarray = module(torch.from_numpy(batch).to(device)).float().cpu().numpy()
-        return out
-
-    return run
-
-
-def _openvino(module: Any, example: tuple[int, int], threads: int) -> Network:
-    import openvino as ov
-    import torch
-
-    with torch.inference_mode():
-        sample = torch.zeros((1, 3, *example))
-        trace: Any = torch.jit.trace  # untyped
-        graph = ov.convert_model(trace(module, sample, check_trace=False), example_input=sample)
-    fixed = example[0] > 64
-    graph.reshape({0: ov.PartialShape([1, 3, *(example if fixed else (-1, -1))])})
-    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        config["INFERENCE_NUM_THREADS"] = threads
-    request = ov.Core().compile_model(graph, "CPU", config).create_infer_request()
-    lock = threading.Lock()
-
-    def run(batch: np.ndarray) -> np.ndarray:
-        with lock:  # each run already uses every core
-            request.infer([batch])
-            out: np.ndarray = request.get_output_tensor(0).data.copy()
-        return out
-
-    return run
+    finder = on_device(modules["finder"], device, (3, 64, 64), fixed=False, threads=threads)
+    points = on_device(modules["points"], device, (3, side, side), fixed=True, threads=threads)
+    return EmbeddedDetector(finder, points, side, thresholds)

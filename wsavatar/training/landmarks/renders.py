@@ -30,13 +30,16 @@ _LOOKS = 0.65
 
 
 class HeadSource:
-    """One renderer; each `person` is a new random head, seen ``count`` times."""
+    """One renderer; each `person` is a new random head, seen ``count`` times.
 
-    def __init__(self, renderer_dir: Path) -> None:
+    ``wide``: seen from further away, with all of the shoulders, and never from behind.
+    """
+
+    def __init__(self, renderer_dir: Path, *, wide: bool = False) -> None:
         sys.path.insert(0, str(renderer_dir))
         import heads  # the renderer's module, named by the caller
 
-        self.heads = heads
+        self.heads, self.wide = heads, wide
         self.renderer = heads.Renderer(SIZE, ss=1, shadow=512)
         transparent_background(self.renderer)
 
@@ -52,6 +55,8 @@ class HeadSource:
             ),
             brow=rng.uniform(0.2, 1.3),
         )
+        if self.wide:
+            look["shoulder"] = float(rng.uniform(14, 26))
         extra = random_look(rng, look) if rng.uniform() < _LOOKS else None
         if extra is not None:
             look |= extra.head
@@ -67,24 +72,40 @@ class HeadSource:
         points = np.empty((count, 68, 2), np.float32)
         faces = np.ones(count, bool)
         for k in range(count):
-            back = rng.uniform() < _BACKS
-            pictures[k], points[k] = self._view(head, light, rng, back)
+            back = not self.wide and rng.uniform() < _BACKS
+            camera = self._wide_camera(rng, look) if self.wide else self._camera(rng)
+            pictures[k], points[k] = self._view(head, light, rng, back, camera)
             faces[k] = not back
         return pictures, points, faces
 
+    def _camera(self, rng: np.random.Generator) -> dict[str, float]:
+        distance = float(rng.choice([rng.uniform(46, 70), rng.uniform(70, 160)]))
+        half = rng.uniform(13.5, 19)
+        return dict(
+            dist=distance, fov=float(2 * np.degrees(np.arctan(half / distance))),
+            cx=float(rng.normal(0, 1)), cy=float(rng.uniform(-2, 3)),
+        )  # fmt: skip
+
+    def _wide_camera(self, rng: np.random.Generator, look: dict[str, Any]) -> dict[str, float]:
+        half = max(look["shoulder"] + 1.5, rng.uniform(17, 34))
+        distance = float(rng.uniform(75, 170))
+        return dict(
+            dist=distance, fov=float(2 * np.degrees(np.arctan(half / distance))),
+            cx=0.0, cy=float(rng.uniform(17, 21) - half),
+        )  # fmt: skip
+
     def _view(
-        self, head: Any, light: dict[str, Any], rng: np.random.Generator, back: bool
+        self,
+        head: Any,
+        light: dict[str, Any],
+        rng: np.random.Generator,
+        back: bool,
+        camera: dict[str, float],
     ) -> tuple[np.ndarray, np.ndarray]:
         yaw = rng.normal(0, 16) if rng.uniform() < 0.55 else rng.uniform(-62, 62)
         if back:
             yaw = rng.choice([-1, 1]) * rng.uniform(115, 178)
         pose = (float(rng.normal(0, 10)), float(yaw), float(rng.normal(0, 7)))
-        distance = float(rng.choice([rng.uniform(46, 70), rng.uniform(70, 160)]))
-        half = rng.uniform(13.5, 19)
-        camera = dict(
-            dist=distance, fov=float(2 * np.degrees(np.arctan(half / distance))),
-            cx=float(rng.normal(0, 1)), cy=float(rng.uniform(-2, 3)),
-        )  # fmt: skip
         controls = self._expression(rng)
         self.renderer.render(
             head, controls, pose=pose, light=self._light(light, rng),
@@ -144,9 +165,11 @@ class HeadSource:
         )  # fmt: skip
 
 
-def _render(renderer_dir: Path, out: Path, first: int, step: int, seconds: float) -> None:
+def _render(
+    renderer_dir: Path, out: Path, first: int, step: int, seconds: float, wide: bool
+) -> None:
     cv2.setNumThreads(1)
-    source = HeadSource(renderer_dir)
+    source = HeadSource(renderer_dir, wide=wide)
     until, seed, failed = time.monotonic() + seconds, first, 0
     while time.monotonic() < until:
         try:
@@ -165,14 +188,20 @@ def _render(renderer_dir: Path, out: Path, first: int, step: int, seconds: float
 
 
 def start_renderers(
-    renderer_dir: Path, out: Path, *, processes: int, first_seed: int, seconds: float
+    renderer_dir: Path,
+    out: Path,
+    *,
+    processes: int,
+    first_seed: int,
+    seconds: float,
+    wide: bool = False,
 ) -> list[multiprocessing.process.BaseProcess]:
     """Start processes that each write one file after the other until the time is up."""
     out.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     started = [
         context.Process(
-            target=_render, args=(renderer_dir, out, first_seed + k, processes, seconds),
+            target=_render, args=(renderer_dir, out, first_seed + k, processes, seconds, wide),
             name=f"renderer-{k}", daemon=True,
         )
         for k in range(processes)
