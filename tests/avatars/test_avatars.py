@@ -50,7 +50,7 @@ class CountingModel:
     """Encodes a crop as the mean of its blocks, and counts: all a store asks of a model."""
 
     fingerprint: str = "a"
-    crops_seen: int = 0
+    frames_seen: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -79,14 +79,14 @@ class CountingModel:
         *,
         detail: bool,
     ) -> AvatarFace:
+        with self.lock:
+            self.frames_seen += len(pictures)
         return prepare_face(avatar, pictures, landmarks, self, progress, detail=detail)
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         return restore_face(avatar, arrays, self.spec)
 
     def encode_crops(self, crops: np.ndarray) -> np.ndarray:
-        with self.lock:
-            self.crops_seen += len(crops)
         blocks = crops.reshape(len(crops), 8, 8, 8, 8, 3).mean(axis=(2, 4))
         latents = np.moveaxis(blocks, 3, 1) / 255
         return np.concatenate([latents, latents], axis=1).astype(np.float16)
@@ -322,7 +322,7 @@ def test_many_threads_prepare_once(home: Path) -> None:
     store = store_in(home, model)
     with ThreadPoolExecutor(8) as pool:
         avatars = list(pool.map(store.get, ["ada"] * 8))
-    assert model.crops_seen == COUNT
+    assert model.frames_seen == COUNT
     assert all(avatar is avatars[0] for avatar in avatars)
 
 
@@ -407,7 +407,7 @@ def test_the_second_start_computes_nothing(home: Path) -> None:
     first = store_in(home).get("ada")
     model = CountingModel()
     second = store_in(home, model).get("ada")
-    assert model.crops_seen == 0
+    assert model.frames_seen == 0
     np.testing.assert_array_equal(np.stack(first.pictures), np.stack(second.pictures))
     kept, read = first.face.arrays(), second.face.arrays()
     assert list(kept) == list(read)
@@ -424,7 +424,7 @@ def test_another_model_or_an_edited_avatar_is_prepared_anew(home: Path) -> None:
     edit(home / "avatars" / "ada", bbox_shift=3)
     edited = CountingModel()
     store_in(home, edited).get("ada")
-    assert (other.crops_seen, edited.crops_seen) == (COUNT, COUNT)
+    assert (other.frames_seen, edited.frames_seen) == (COUNT, COUNT)
     assert len(cache_files(home)) == 3
 
 
@@ -435,7 +435,7 @@ def test_an_avatar_that_speaks_otherwise_is_not_prepared_anew(home: Path) -> Non
     edit(home / "avatars" / "ada", **words, instructions="Be brief.", license="CC0")
     model = CountingModel()
     again = store_in(home, model).get("ada")
-    assert model.crops_seen == 0 and len(cache_files(home)) == 1
+    assert model.frames_seen == 0 and len(cache_files(home)) == 1
     assert (again.voice, again.language) == ("en-GB-Alice", "en-GB")
     assert (again.greeting, again.instructions) == ("Hello!", "Be brief.")
 
@@ -478,7 +478,7 @@ def test_a_damaged_cache_is_rebuilt_with_a_warning(
     model = CountingModel()
     with caplog.at_level(logging.WARNING):
         again = store_in(home, model).get("ada")
-    assert model.crops_seen == COUNT
+    assert model.frames_seen == COUNT
     assert any("damaged" in record.message for record in caplog.records)
     np.testing.assert_array_equal(good.face.inputs, again.face.inputs)
     assert path.read_bytes() == whole
@@ -518,7 +518,7 @@ def test_concurrent_preparers_do_not_clash(home: Path) -> None:
     assert [p.name for p in (home / "cache" / "avatars").iterdir()] == [cache_files(home)[0].name]
     model = CountingModel()
     store_in(home, model).get("ada")
-    assert model.crops_seen == 0
+    assert model.frames_seen == 0
 
 
 def test_the_cache_is_in_the_xdg_directory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -558,7 +558,7 @@ def test_prepare_makes_an_avatar_of_a_video(
     video = home / "avatars" / "ada" / "idle.mp4"
     words = (video, "--landmarks", tmp_path / "points.npy", "--id", "eve")
     assert prepare(home, *words, "--name", "Eve") == 0
-    assert command_model.crops_seen == 4
+    assert command_model.frames_seen == 4
     eve = store_in(home).get("eve")
     assert (eve.name, eve.frame_count, eve.fps) == ("Eve", 4, 25.0)
     with pytest.raises(AvatarError, match="exists"):
@@ -571,7 +571,7 @@ def test_prepare_without_arguments_fills_every_cache(
     """All avatars are ready for the next start; one that cannot be is named, and counts."""
     copy_avatar(drawn, home / "avatars" / "bob")
     assert prepare(home) == 0
-    assert command_model.crops_seen == 2 * COUNT
+    assert command_model.frames_seen == 2 * COUNT
     assert {path.name.split(".")[0] for path in cache_files(home)} == {"ada", "bob"}
     (home / "avatars" / "bob" / "idle.mp4").write_bytes(b"broken")
     assert prepare(home) == 1

@@ -46,8 +46,8 @@ class Jaw:
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self.arrays().values())
 
-    def of(self, index: int | slice) -> Jaw:
-        """The arrays of one frame, or of some."""
+    def of(self, index: int | slice | np.ndarray) -> Jaw:
+        """The arrays of one frame, or of some; of those an array names, copies."""
         return Jaw(*(array[index] for array in self.arrays().values()))
 
     def arrays(self) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wsavatar.faces.avatar_face import CELL, JAW_STEPS, Jaw, in_cells
 
-__all__ = ["GRID_MARGIN", "jaw_of_face"]
+__all__ = ["GRID_MARGIN", "jaw_of_face", "jaw_place"]
 
 Box = tuple[int, int, int, int]
 
@@ -42,10 +42,8 @@ def jaw_of_face(landmarks: np.ndarray, crop: Box, redrawn: np.ndarray, first_row
     ``landmarks`` [68, 2] in the picture; ``redrawn`` uint8 [S, S, 3]: the model's own picture of
     the crop, drawn from ``first_row`` on.
     """
-    x1, y1, x2, y2 = crop
     size = len(redrawn)
-    scale = np.array([size / (x2 - x1), size / (y2 - y1)])
-    points = (landmarks - (x1, y1)) * scale  # in the patch's pixels from here on
+    points = _in_patch(landmarks, crop, size)  # in the patch's pixels from here on
     columns, rows = size // CELL, (size - first_row) // CELL
     reach = _reach(points, columns, rows, first_row)
     down = _down(points)
@@ -53,15 +51,31 @@ def jaw_of_face(landmarks: np.ndarray, crop: Box, redrawn: np.ndarray, first_row
     moved = [step * CELL * down for step in JAW_STEPS]
     looks = [in_cells(_moved(redrawn[first_row:], share, by)) for by in moved]
     away = [_away_from_lips(points - (0, first_row), by, columns, rows) for by in moved]
+    box, step = jaw_place(landmarks, crop, size, first_row)
+    return Jaw(boxes=box, down=step, reach=reach, looks=np.stack(looks), away=np.stack(away))
+
+
+def jaw_place(
+    landmarks: np.ndarray, crop: Box, size: int, first_row: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`Jaw.boxes` and `Jaw.down` of one frame, for a patch of ``size`` pixels a side."""
+    x1, y1, x2, y2 = crop
+    scale = _scale(crop, size)
     margin = GRID_MARGIN * CELL / scale
     box = (x1 - margin[0], y1 + first_row / scale[1], x2 + margin[0], y2 + margin[1])
-    return Jaw(
-        boxes=np.round(box).astype(np.int32),
-        down=(CELL * down / scale).astype(np.float32),
-        reach=reach,
-        looks=np.stack(looks),
-        away=np.stack(away),
-    )
+    down = CELL * _down(_in_patch(landmarks, crop, size)) / scale
+    return np.round(box).astype(np.int32), down.astype(np.float32)
+
+
+def _scale(crop: Box, size: int) -> np.ndarray:
+    """(x, y): pixels of the patch for one of the picture."""
+    x1, y1, x2, y2 = crop
+    return np.array([size / (x2 - x1), size / (y2 - y1)])
+
+
+def _in_patch(landmarks: np.ndarray, crop: Box, size: int) -> np.ndarray:
+    moved: np.ndarray = (landmarks - crop[:2]) * _scale(crop, size)
+    return moved
 
 
 def _down(points: np.ndarray) -> np.ndarray:

@@ -152,6 +152,9 @@ class MuseTalk:
         detail: bool,
     ) -> AvatarFace:
         """See `prepare_face`."""
+        for stage in (self._crops, self._redraw):
+            if hasattr(stage, "specialise"):  # OpenVINO: a fifth less time
+                stage.specialise(_ENCODE_BATCH)
         return prepare_face(avatar, pictures, landmarks, self, progress, detail=detail)
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:

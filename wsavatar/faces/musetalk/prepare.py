@@ -16,6 +16,7 @@ from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, Jaw
 from wsavatar.faces.base import Progress
 from wsavatar.faces.masks import Box, Masks, PackedMask, trimmed
+from wsavatar.faces.musetalk.alike import AlikeFrames
 from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
@@ -24,13 +25,13 @@ from wsavatar.faces.musetalk.geometry import (
     smooth_landmarks,
     take_crop,
 )
-from wsavatar.faces.musetalk.jaw import GRID_MARGIN, jaw_of_face
+from wsavatar.faces.musetalk.jaw import GRID_MARGIN, jaw_of_face, jaw_place
 from wsavatar.faces.musetalk.reference import mouth_references
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
-PREPARE_VERSION = 3
+PREPARE_VERSION = 4
 """Raise it with any change to what `prepare_face` computes."""
 _ENCODE_BATCH = 8
 
@@ -66,27 +67,24 @@ def prepare_face(
     """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Jaw` or not.
 
     The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference, which is that
-    of a frame whose mouth is at rest. Raises AvatarError naming the frame whose face has no place
-    in the picture.
+    of a frame whose mouth is at rest. Frames that look alike (`AlikeFrames`) share latents and the
+    looks of the jaw, which cost the most.
+
+    Raises AvatarError naming the frame whose face has no place in the picture.
     """
     spec = model.spec
     smooth = smooth_landmarks(landmarks, avatar.fps)
     crops, pastes, masks = _place_faces(avatar, smooth, spec)
-    count = len(pictures)
-    latents = np.empty((count, *_latent_shape(spec)), np.float16)
-    jaw = Jaw(*(np.empty(*one) for one in _jaw_arrays(spec, count))) if detail else None
-    for start in range(0, count, _ENCODE_BATCH):
-        batch = range(start, min(start + _ENCODE_BATCH, count))
-        frames = np.stack([take_crop(pictures[i], crops[i], spec.crop_size) for i in batch])
-        rows = slice(start, batch.stop)
-        latents[rows] = model.encode_crops(frames)
-        if jaw is not None:
-            for i, redrawn in zip(batch, model.redraw(latents[rows]), strict=True):
-                found = jaw_of_face(smooth[i], crops[i], redrawn, spec.decoded_from_y)
-                for array, row in zip(jaw.arrays().values(), found.arrays().values(), strict=True):
-                    array[i] = row
+    alike, encoded = AlikeFrames(len(crops)), _Encoded(model, smooth, crops, detail=detail)
+    first = []
+    for i, crop in enumerate(crops):
+        picture = pictures[i]
+        first.append(alike.first_like(i, picture, smooth[i], crop))
+        if first[i] == i:
+            encoded.add(i, take_crop(picture, crop, spec.crop_size))
         if progress is not None:
-            progress(batch.stop, count)
+            progress(i + 1, len(crops))
+    latents, jaw = encoded.of(np.array(first))
     own = spec.latent_channels
     latents[:, own:] = latents[mouth_references(landmarks), own:]
     return AvatarFace(
@@ -96,6 +94,51 @@ def prepare_face(
         inputs=latents,
         jaw=jaw,
     )
+
+
+class _Encoded:
+    """Latents and jaws of some of the frames, a few at a time."""
+
+    def __init__(
+        self, model: CropCoder, landmarks: np.ndarray, crops: list[Box], *, detail: bool
+    ) -> None:
+        self._model, self._landmarks, self._crops = model, landmarks, crops
+        spec, count = model.spec, len(crops)
+        self._latents = np.empty((count, *_latent_shape(spec)), np.float16)
+        self._jaw = Jaw(*(np.empty(*one) for one in _jaw_arrays(spec, count))) if detail else None
+        self._waiting: dict[int, np.ndarray] = {}
+
+    def add(self, frame: int, crop: np.ndarray) -> None:
+        """Encode a frame's crop, uint8 [S, S, 3], now or later."""
+        self._waiting[frame] = crop
+        if len(self._waiting) == _ENCODE_BATCH:
+            self._encode()
+
+    def of(self, frames: np.ndarray) -> tuple[np.ndarray, Jaw | None]:
+        """Latents and jaws of all frames, int [n]: from which of them each is."""
+        if self._waiting:
+            self._encode()
+        jaw, spec = self._jaw, self._model.spec
+        if jaw is not None:
+            jaw = jaw.of(frames)
+            places = zip(self._landmarks, self._crops, strict=True)
+            for i, (points, crop) in enumerate(places):  # its own, while its looks are shared
+                found = jaw_place(points, crop, spec.crop_size, spec.decoded_from_y)
+                jaw.boxes[i], jaw.down[i] = found
+        return self._latents[frames], jaw
+
+    def _encode(self) -> None:
+        frames, first_row = list(self._waiting), self._model.spec.decoded_from_y
+        latents = self._model.encode_crops(np.stack(list(self._waiting.values())))
+        self._latents[frames] = latents
+        self._waiting.clear()
+        if self._jaw is None:
+            return
+        for i, redrawn in zip(frames, self._model.redraw(latents), strict=True):
+            found = jaw_of_face(self._landmarks[i], self._crops[i], redrawn, first_row)
+            arrays = zip(self._jaw.arrays().values(), found.arrays().values(), strict=True)
+            for array, row in arrays:
+                array[i] = row
 
 
 def restore_face(
