@@ -145,7 +145,7 @@ async def test_a_wrong_key_is_said_without_the_key() -> None:
 async def test_what_can_go_wrong_is_said(answer: Answer, code: str, said: str) -> None:
     """A refusal, a connection that ends, silence, nonsense: one turn fails, with its reason."""
     async with scripted_endpoint(transcriptions=[answer]) as endpoint:
-        error = await failure(endpoint, timeout_s=0.2 if HANG in answer.steps else 5)
+        error = await failure(endpoint, timeout_s=1 if HANG in answer.steps else 5)
         assert error.code == code and said in str(error), str(error)
         assert "127.0.0.1" in str(error)
 
