@@ -142,7 +142,10 @@ class FakeAvatars:
             raise AvatarError(f"no avatar {avatar_id!r}; known: {', '.join(self._avatars)}")
         plain = self._avatars[avatar_id]
         behind = Backgrounds("original").named(background)
-        return plain if behind is None else plain.before(behind, Masks([PERSON] * 8))
+        if behind is None:
+            return plain
+        person = PERSON.repeat(plain.height // 32, 0).repeat(plain.width // 32, 1)
+        return plain.before(behind, Masks([person] * plain.frame_count))
 
     def preview(self, avatar_id: str) -> bytes:
         return jpeg.encode(self.get(avatar_id).pictures[0])

@@ -22,6 +22,7 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.commands import render as command
 from wsavatar.commands.render import RenderError
 from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings, TtsSettings
+from wsavatar.errors import WsavatarError
 from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.media.audio_file import AudioFile
@@ -356,6 +357,32 @@ def test_a_keyed_background_is_transparent_in_a_webm(
         render(*keyed, "-o", tmp_path / "out.mp4")
     with pytest.raises(KeyingError, match="no colour"):
         render("--audio", audio, "--key", "green", "-o", tmp_path / "new.webm")
+
+
+def test_a_background_that_cannot_be_is_said_before_any_work(
+    tmp_path: Path, render: Callable[..., int]
+) -> None:
+    """A misspelt colour, a picture that is not there, an MP4 that cannot be transparent, and a key
+    beside it; and where nothing tells the person from the background."""
+    audio = save_tone(tmp_path / "a.wav", 0.2)
+    said = {
+        ("--background", "#00b14", "-o", "a.mp4"): "six hexadecimal digits: #00b140",
+        ("--background", "rooom.png", "-o", "a.mp4"): "no picture can be read there: rooom.png",
+        ("--background", "transparent", "-o", "a.mp4"): r"only a \.webm file can be transparent",
+        ("--background", "#00b140", "--key", "#00b140", "-o", "a.webm"): "leave --background out",
+    }
+    for (*words, name), says in said.items():
+        with pytest.raises(WsavatarError, match=says):
+            render("--audio", audio, *words, tmp_path / name)
+    lines = [
+        {"audio": str(audio), "output": "a.mp4", "background": "transparent"},
+        {"audio": str(audio), "output": "b.mp4", "background": "green"},
+    ]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    report = tmp_path / "report.json"
+    assert render("--list", tmp_path / "all.jsonl", "-o", tmp_path, "--json", report) == 1
+    errors = [one["error"] for one in json.loads(report.read_text())["videos"]]
+    assert "can be transparent" in errors[0] and "write original" in errors[1]
 
 
 # -- what comes in --------------------------------------------------------------------------------

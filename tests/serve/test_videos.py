@@ -29,6 +29,7 @@ from tests.helpers import (
 )
 from wsavatar.config import RenderSettings, VideoSettings
 from wsavatar.media.audio import encode
+from wsavatar.media.video import open_video
 from wsavatar.render.pool import FacePool
 from wsavatar.serve.server import AvatarServer
 from wsavatar.videos.jobs import VideoJobs
@@ -88,6 +89,31 @@ async def test_a_text_becomes_a_video_to_fetch(tmp_path: Path) -> None:
         assert frames_of(data, tmp_path / "got.mp4") == 38
         part = await fetch(started, "/" + done["url"], Range="bytes=4-7")
         assert part == (206, "video/mp4", b"ftyp")
+
+
+async def test_a_video_has_the_background_that_its_client_wants(tmp_path: Path) -> None:
+    """The order's, else the session's; of an MP4, which cannot be transparent, a session's is not
+    taken, and an order's refused."""
+    async with server(tmp_path) as started, client(started) as me:
+        video = {"background": "transparent", "codec": "webp"}
+        await me.send("session.update", session={"avatar": {"video": video}})
+        least = {}
+        for name, order in {
+            "mp4": {},
+            "webm": {"format": "webm"},
+            "blue": {"background": "#0000ff"},
+        }.items():
+            done = await render(me, text="Hello.", **order)
+            _, _, data = await fetch(started, "/" + done["url"])
+            path = tmp_path / done["url"].rpartition("/")[2]
+            path.write_bytes(data)
+            with open_video(path, alpha=True) as (_, shown):
+                least[name] = next(shown).picture[2, 2]
+        assert [len(pixel) for pixel in least.values()] == [3, 4, 3]
+        assert least["webm"][3] < 20 and least["blue"][2] > 200 > 60 > least["mp4"][2]
+        await me.send("avatar.render", text="Hello.", background="transparent")
+        error = (await me.until("error"))["error"]
+        assert (error["code"], error["param"]) == ("invalid_value", "format")
 
 
 async def test_the_users_audio_becomes_a_video(tmp_path: Path) -> None:

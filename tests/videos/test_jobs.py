@@ -28,7 +28,9 @@ class Maker:
         self.running = 0
         self.most = 0
 
-    async def make(self, source: SoundSource, avatar_id: str, path: Path, progress) -> Made:
+    async def make(
+        self, source: SoundSource, avatar_id: str, path: Path, progress, background
+    ) -> Made:
         self.running += 1
         self.most = max(self.most, self.running)
         try:

@@ -12,23 +12,33 @@ import numpy as np
 import pytest
 
 from tests.fake_model import SIZE, FakeModel, make_avatar, running
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.background import Backgrounds
 from wsavatar.dialogue.tts import VoiceError
+from wsavatar.faces.masks import Masks
 from wsavatar.media.audio_file import read_audio
 from wsavatar.media.pictures import Pictures
-from wsavatar.media.video import VideoError, read_video
+from wsavatar.media.video import VideoError, open_video, read_video
 from wsavatar.media.video_kinds import SoundFormat
 from wsavatar.render.pool import FacePool
 from wsavatar.videos.maker import VideoMaker
 
+PERSON = np.zeros((SIZE, SIZE), np.uint8)
+PERSON[8:, 8:-8] = 255
+
 
 class Avatars:
-    """One avatar."""
+    """One avatar, and where its person is."""
 
-    def get(self, avatar_id: str):
-        return make_avatar()
+    def __init__(self, background: str = "original") -> None:
+        self.backgrounds = Backgrounds(background)
 
-    def idle_pictures(self, avatar_id: str) -> Pictures:
-        return make_avatar().pictures
+    def get(self, avatar_id: str, *, background: str | None = None) -> PreparedAvatar:
+        behind, avatar = self.backgrounds.named(background), make_avatar()
+        return avatar if behind is None else avatar.before(behind, Masks([PERSON] * 5))
+
+    def idle_pictures(self, avatar_id: str, background: str | None = None) -> Pictures:
+        return self.get(avatar_id, background=background).pictures
 
 
 class Tone:
@@ -47,8 +57,8 @@ class Tone:
             yield (0.4 * np.sin(2 * np.pi * 300 * t)).astype(np.float32)[:, None]
 
 
-def maker(pool: FacePool) -> VideoMaker:
-    return VideoMaker(pool, Avatars(), Fraction(25))
+def maker(pool: FacePool, background: str = "original", rest_s: float = 0.0) -> VideoMaker:
+    return VideoMaker(pool, Avatars(background), Fraction(25), rest_s=rest_s)
 
 
 async def test_the_file_and_what_it_took(tmp_path: Path) -> None:
@@ -105,3 +115,40 @@ async def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         with pytest.raises(VideoError, match=r"a\.mp4\.part: cannot be written"):
             await maker(pool).make(Tone(), "a", tmp_path / "no" / "a.mp4")
     assert os.listdir(tmp_path) == []
+
+
+# -- backgrounds -----------------------------------------------------------------------------------
+
+
+async def test_a_video_has_the_background_that_was_ordered(tmp_path: Path) -> None:
+    """Speech and rest; the face is the same."""
+    path = tmp_path / "a.mp4"
+    async with running(FakeModel()) as pool:
+        await maker(pool, rest_s=0.2).make(Tone(), "a", path, background="#00b140")
+    _, frames = read_video(path)
+    assert len(frames) == 35
+    for frame in frames:
+        assert np.abs(frame[2:6, 20:40].astype(int) - (0, 0xB1, 0x40)).max() < 20
+
+
+async def test_a_transparent_webm_has_the_alpha_of_the_person(tmp_path: Path) -> None:
+    """In every frame, at rest as in speech."""
+    path = tmp_path / "a.webm"
+    async with running(FakeModel()) as pool:
+        await maker(pool, rest_s=0.2).make(Tone(), "a", path, background="transparent")
+    with open_video(path, alpha=True) as (_, shown):
+        alphas = [picture[..., 3] for _, picture in shown]
+    assert len(alphas) == 35
+    for alpha in alphas:
+        assert alpha[:4].max() < 20 and alpha[20:60, 16:48].min() > 235
+
+
+async def test_an_mp4_of_a_transparent_server_has_the_original_background(tmp_path: Path) -> None:
+    """Such a file cannot be transparent; who asks for that is refused, and nothing is left."""
+    async with running(FakeModel()) as pool:
+        await maker(pool, "transparent").make(Tone(), "a", tmp_path / "a.mp4")
+        with pytest.raises(VideoError, match="a mp4 file cannot be transparent"):
+            await maker(pool).make(Tone(), "a", tmp_path / "b.mp4", background="transparent")
+    assert os.listdir(tmp_path) == ["a.mp4"]
+    _, frames = read_video(tmp_path / "a.mp4")
+    assert frames[:, :6].max() > 100  # as red as its pictures are there

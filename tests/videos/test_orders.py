@@ -31,10 +31,11 @@ def test_a_folder_gives_a_video_for_each_sound(tmp_path: Path) -> None:
 
 def test_a_list_has_an_order_a_line() -> None:
     """Text or sound, and what differs from the defaults; blank lines are no orders."""
-    text = json.dumps({"text": "Hi.", "avatar": "leo", "voice": "v", "output": "a.mp4"})
+    said = {"text": "Hi.", "avatar": "leo", "voice": "v", "background": "#00b140"}
+    text = json.dumps(said | {"output": "a.mp4"})
     sound = json.dumps({"audio": "x.wav", "output": "b.mp4"})
     assert listed(f"{text}\n\n{sound}\n") == [
-        Order(Path("out/a.mp4"), "Hi.", None, "leo", "v"),
+        Order(Path("out/a.mp4"), "Hi.", None, "leo", "v", "#00b140"),
         Order(Path("out/b.mp4"), "", Path("in/x.wav")),
     ]
 

@@ -55,13 +55,13 @@ class Backgrounds:
             return
         self.default = PICTURE
         if configured.startswith("#"):
-            raise BackgroundError(f"avatars.background = {configured!r}: {_not_a_colour()}")
+            raise BackgroundError(f"background {configured!r}: {_not_a_colour()}")
         try:
             self._picture = read_still(Path(configured), max_side=MAX_SIDE)
         except (PictureError, OSError) as error:
             raise BackgroundError(
-                f"avatars.background = {configured!r} is neither original, transparent nor a "
-                f"colour such as #00b140, and no picture can be read there: {error}"
+                f"background {configured!r} is neither original, transparent nor a colour such as "
+                f"#00b140, and no picture can be read there: {error}"
             ) from error
 
     def named(self, name: str | None) -> Background | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from wsavatar.avatars.background import TRANSPARENT, Backgrounds
 from wsavatar.config import RenderSettings, Settings
 from wsavatar.dialogue.tts import Voices, create_voices
 from wsavatar.errors import WsavatarError
@@ -66,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     said.add_argument(
         "--list",
         metavar="FILE",
-        help='videos, one a line: {"text": "…", "avatar": "…", "voice": "…", "output": "a.mp4"}; '
+        help='videos, one a line: {"text": "…", "avatar": "…", "voice": "…", "background": "…", '
+        '"output": "a.mp4"}; '
         '"audio": "a.wav", relative to the list, in place of "text"; -: standard input',
     )
     parser.add_argument(
@@ -87,6 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--key",
         metavar="COLOUR",
         help="make a background of this colour transparent, such as #00b140 (WebM alone)",
+    )
+    parser.add_argument(
+        "--background",
+        metavar="WHAT",
+        help="a colour such as #00b140, a picture's path, transparent (WebM alone) or original "
+        "(default: avatars.background)",
     )
     parser.add_argument("--avatar", metavar="ID", help="avatar (default: avatars.default)")
     parser.add_argument(
@@ -125,7 +133,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     settings = _chosen(args, settings)
     key = None if args.key is None else ColourKey(args.key)
     orders, is_single = _orders(args)
-    orders = _checked(orders, force=args.force, alpha=key is not None)
+    is_cut = key is not None or args.background == TRANSPARENT
+    orders = _checked(orders, force=args.force, alpha=is_cut)
     if is_single and isinstance(orders[0], Failed):
         raise RenderError(orders[0].error)
     if any(isinstance(order, Order) for order in orders):
@@ -153,7 +162,14 @@ def _chosen(args: argparse.Namespace, settings: Settings) -> Settings:
     sizes = {"fps": fps, "batch_size": batch_size, "max_batch_size": greatest}
     render: RenderSettings = settings.render.model_copy(update=sizes)
     model = settings.model.model_copy(update={"path": args.model} if args.model else {})
-    avatars = settings.avatars.model_copy(update={"default": args.avatar} if args.avatar else {})
+    if args.key is not None and args.background is not None:
+        raise RenderError("--key cuts out of the avatar's own background: leave --background out")
+    if args.background is not None:
+        Backgrounds(args.background)  # wrong ones are said before the model is loaded
+    chosen = {"default": args.avatar, "background": args.background}
+    avatars = settings.avatars.model_copy(
+        update={name: value for name, value in chosen.items() if value}
+    )
     return settings.model_copy(update={"render": render, "model": model, "avatars": avatars})
 
 
@@ -201,7 +217,8 @@ def _checked(orders: Sequence[Order | Failed], *, force: bool, alpha: bool) -> l
             try:
                 if count[order.output] > 1:
                     raise RenderError(f"{order.output}: {count[order.output]} videos would be it")
-                _check_output(order.output, force=force, alpha=alpha)
+                is_cut = order.background == TRANSPARENT or (alpha and not order.background)
+                _check_output(order.output, force=force, alpha=is_cut)
             except RenderError as error:
                 checked.append(Failed(str(order.output), str(error)))
                 continue
@@ -214,7 +231,7 @@ def _check_output(path: Path, *, force: bool, alpha: bool) -> None:
     if kind is None:
         raise RenderError(f"{path}: the output must be a file of {' or '.join(KINDS)}")
     if alpha and not kind.has_alpha:
-        raise RenderError(f"{path}: only a {WEBM.suffix} file can be transparent (--key)")
+        raise RenderError(f"{path}: only a {WEBM.suffix} file can be transparent")
     if path.is_dir():
         raise RenderError(f"{path}: is a directory")
     if path.exists() and not force:
@@ -308,7 +325,8 @@ class _Work:
     async def _make(self, order: Order, progress: Progress) -> Made:
         avatar_id = order.avatar or await asyncio.to_thread(lambda: self._avatars.default_id)
         source = await self._source(order, avatar_id)
-        return await self._maker.make(source, avatar_id, order.output, progress)
+        background = order.background or None
+        return await self._maker.make(source, avatar_id, order.output, progress, background)
 
     async def _source(self, order: Order, avatar_id: str) -> SoundSource:
         if order.audio is not None:

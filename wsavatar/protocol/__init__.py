@@ -185,8 +185,8 @@ Where the server allows it, a client has videos made, several at a time, beside 
 
 ==================================  ==============================================================
 client: ``avatar.render``           ``text``, or ``item_id`` of a user's item with audio; optional
-                                    ``avatar`` and ``voice`` (else the session's), ``format``
-                                    ("mp4", "webm")
+                                    ``avatar``, ``voice`` and ``background`` (else the session's),
+                                    ``format`` ("mp4", "webm"; the latter may be transparent)
 ``avatar.render.created``           ``render_id``
 ``avatar.render.progress``          ``render_id``, ``frames_done``, ``frames_total`` (null: unknown,
                                     before the text was spoken)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import re
 import secrets
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 __all__ = [
+    "BackgroundName",
     "Base64",
     "Bytes",
     "ClientObject",
@@ -34,6 +37,7 @@ __all__ = [
     "MaxOutputTokens",
     "EventId",
     "Metadata",
+    "OtherBackground",
     "Ours",
     "OutputModalities",
     "StrictObject",
@@ -155,6 +159,20 @@ def tagged(by_kind: dict[type, str], fallback: str) -> Discriminator:
     return Discriminator(choose)
 
 
+def _background(value: str) -> str:
+    if not re.fullmatch(r"original|transparent|picture|#[0-9a-fA-F]{6}", value):
+        raise refuse(
+            "invalid_value",
+            "Should be 'original', 'transparent', or a colour as '#00b140'; 'picture' is the "
+            "server's, where it has one.",
+        )
+    return value.lower()
+
+
+def _background_or_none(value: str) -> str:
+    return value and _background(value)
+
+
 _BASE64_SCHEMA = {"type": "string", "contentEncoding": "base64"}
 
 Base64 = Annotated[bytes, BeforeValidator(_decode_base64), WithJsonSchema(_BASE64_SCHEMA)]
@@ -163,6 +181,10 @@ Bytes = Annotated[
     bytes, PlainSerializer(_encode_base64, when_used="json"), WithJsonSchema(_BASE64_SCHEMA)
 ]
 """Bytes that the server sends in base64."""
+BackgroundName = Annotated[str, AfterValidator(_background)]
+"""What is behind an avatar."""
+OtherBackground = Annotated[str, AfterValidator(_background_or_none)]
+"""The same; empty: the one in force."""
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 EventId = Annotated[str, Field(max_length=512)]
 Ignored = Annotated[None, BeforeValidator(_nothing, json_schema_input_type=Any)]

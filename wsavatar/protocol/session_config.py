@@ -6,7 +6,6 @@ Knows the wire's shapes and limits; not what a session does with them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
@@ -23,7 +22,15 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from .audio_format import AudioFormat, Voice
-from .base import ClientObject, Ignored, MaxOutputTokens, OutputModalities, StrictObject, refuse
+from .base import (
+    BackgroundName,
+    ClientObject,
+    Ignored,
+    MaxOutputTokens,
+    OutputModalities,
+    StrictObject,
+    refuse,
+)
 from .errors import ProtocolError
 from .responses import NO_PROMPTS
 from .tools import Tool, ToolChoice
@@ -122,16 +129,6 @@ class AudioConfig(StrictObject):
     output: AudioOutput = AudioOutput()
 
 
-def _background(value: str) -> str:
-    if not re.fullmatch(r"original|transparent|picture|#[0-9a-fA-F]{6}", value):
-        raise refuse(
-            "invalid_value",
-            "Should be 'original', 'transparent', or a colour as '#00b140'; 'picture' is the "
-            "server's, where it has one.",
-        )
-    return value.lower()
-
-
 class VideoConfig(StrictObject):
     """How frames are sent. ``max_width``: they are scaled down to it; null: never.
 
@@ -147,7 +144,7 @@ class VideoConfig(StrictObject):
     quality: Annotated[int, Field(ge=10, le=100)] = 85
     max_width: Annotated[int, Field(ge=64, le=4096)] | None = None
     codec: Literal["jpeg", "webp", "png"] = "jpeg"
-    background: Annotated[str, AfterValidator(_background)] = "original"
+    background: BackgroundName = "original"
 
     @model_validator(mode="after")
     def _can_be_transparent(self) -> Self:

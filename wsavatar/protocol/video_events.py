@@ -5,11 +5,11 @@ Those of the client and of the server; `wsavatar.protocol` defines their meaning
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from .base import Id, Ours, StrictObject
+from .base import Id, OtherBackground, Ours, StrictObject, refuse
 from .errors import ErrorType
 from .server_events import ServerEvent
 
@@ -34,7 +34,8 @@ class VideoRequestEvent(Ours):
 class AvatarRender(VideoRequestEvent):
     """Make a video of the avatar that says ``text``, or the audio of a user's item ``item_id``.
 
-    ``avatar``, ``voice``: empty: the session's.
+    ``avatar``, ``voice``, ``background``: empty: the session's; of an MP4, which cannot be
+    transparent, then the avatar's own.
     """
 
     type: Literal["avatar.render"]
@@ -43,6 +44,14 @@ class AvatarRender(VideoRequestEvent):
     avatar: Annotated[str, Field(max_length=64)] = ""
     voice: Annotated[str, Field(max_length=1000)] = ""
     format: Literal["mp4", "webm"] = "mp4"
+    background: OtherBackground = ""
+
+    @model_validator(mode="after")
+    def _can_be_transparent(self) -> Self:
+        if self.background == "transparent" and self.format == "mp4":
+            text = "An MP4 cannot be transparent: ask for the format 'webm'."
+            raise refuse("invalid_value", text, field="format")
+        return self
 
 
 class AvatarRenderCancel(VideoRequestEvent):

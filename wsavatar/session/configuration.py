@@ -11,7 +11,14 @@ from wsavatar.dialogue.base import DialogueConfig, Persona, TranscriptionRequest
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError, SessionConfig
 
-__all__ = ["check_video", "dialogue_config", "first_codec", "initial_config", "with_avatar"]
+__all__ = [
+    "check_background",
+    "check_video",
+    "dialogue_config",
+    "first_codec",
+    "initial_config",
+    "with_avatar",
+]
 
 
 def initial_config(
@@ -59,9 +66,15 @@ def check_video(config: SessionConfig, old: SessionConfig, settings: Settings) -
         known = ", ".join(settings.render.codecs)
         text = f"This server's frames are {known} (render.codecs)."
         raise ProtocolError("unsupported_value", text, param="session.avatar.video.codec")
-    if video.background != before.background and not settings.avatars.choose_background:
-        text = f"On this server the background is {before.background!r} (avatars.background)."
-        raise ProtocolError("unsupported_value", text, param="session.avatar.video.background")
+    check_background(video.background, before.background, settings, "session.avatar.video")
+
+
+def check_background(name: str, default: str, settings: Settings, where: str = "") -> None:
+    """Raise ProtocolError where clients may not choose this background."""
+    if name not in ("", default) and not settings.avatars.choose_background:
+        text = f"On this server the background is {default!r} (avatars.choose_background)."
+        param = f"{where}.background".lstrip(".")
+        raise ProtocolError("unsupported_value", text, param=param)
 
 
 def with_avatar(config: SessionConfig, settings: Settings, avatar: AvatarInfo) -> SessionConfig:

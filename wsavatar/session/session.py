@@ -24,6 +24,7 @@ from wsavatar.protocol.events import ProtocolError, SessionConfig, new_id
 from wsavatar.render.load import Load
 from wsavatar.session.avatar_making import AvatarMaking
 from wsavatar.session.configuration import (
+    check_background,
     check_video,
     dialogue_config,
     initial_config,
@@ -292,7 +293,9 @@ class Session:
             case wire.AvatarRender() | wire.AvatarRenderCancel():
                 self._use_extension()
                 voice = self._config.audio.output.voice or ""
-                self._videos.handle(event, self._conversation, self._avatar.id, voice)
+                if isinstance(event, wire.AvatarRender):
+                    check_background(event.background, self._avatar.background, self._settings)
+                self._videos.handle(event, self._conversation, self._avatar, voice)
             case wire.AvatarPlayback() | wire.AvatarRequestEvent():
                 pass  # handled in `receive`
             case _:

@@ -9,17 +9,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
+from wsavatar.avatars.background import ORIGINAL, TRANSPARENT, BackgroundError
 from wsavatar.avatars.format import AvatarError
 from wsavatar.dialogue.conversation import Conversation
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.text import TextError
 from wsavatar.errors import WsavatarError
-from wsavatar.media.video_kinds import KINDS
+from wsavatar.media.video_kinds import KINDS, VideoKind
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError, new_id
 from wsavatar.session.downlink import Downlink
-from wsavatar.session.engine import Engine
+from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.videos.jobs import Finished, VideoJob, VideoJobs, VideoRefused
 from wsavatar.videos.sources import SamplesSource, SoundSource, TextSource
 
@@ -58,10 +60,11 @@ class VideoOrders:
         self,
         event: wire.AvatarRender | wire.AvatarRenderCancel,
         conversation: Conversation,
-        avatar_id: str,
+        avatar: AvatarInfo,
         voice: str,
     ) -> None:
-        """Take an order, or a cancel. ``avatar_id``, ``voice``: of orders that name none.
+        """Take an order, or a cancel. ``avatar``, ``voice``: of orders that name none; so the
+        avatar's background.
 
         Raises ProtocolError for one that is not taken.
         """
@@ -78,7 +81,11 @@ class VideoOrders:
         source = self._source(event, conversation, event.voice or voice)
         render_id = new_id("video")
         self._downlink.event(wire.AvatarRenderCreated(render_id=render_id))
-        work = self._work(render_id, jobs, source, event.avatar or avatar_id, event.format)
+        background = event.background or avatar.background
+        if background == TRANSPARENT and event.format == "mp4":
+            background = ORIGINAL
+        order = event.avatar or avatar.id, background, KINDS[f".{event.format}"]
+        work = self._work(render_id, jobs, source, *order)
         task = self._tasks[render_id] = asyncio.create_task(work, name=f"make {render_id}")
         task.add_done_callback(lambda _: self._tasks.pop(render_id, None))
 
@@ -126,17 +133,21 @@ class VideoOrders:
         jobs: VideoJobs,
         source: SoundSource | Callable[[str], SoundSource],
         avatar_id: str,
-        form: str,
+        background: str,
+        kind: VideoKind,
     ) -> None:
+        get = partial(self._engine.avatars.get, avatar_id, background=background)
         try:
-            avatar = await asyncio.to_thread(self._engine.avatars.get, avatar_id)
+            avatar = await asyncio.to_thread(get)
             sound = source(avatar.voice) if callable(source) else source
             progress = _Progress(self._downlink, render_id, self._clock)
-            job = VideoJob(sound, avatar_id, KINDS[f".{form}"], progress)
+            job = VideoJob(sound, avatar_id, kind, progress, background)
             self._done(render_id, await jobs.make(job))
         except asyncio.CancelledError:
             self._failed(render_id, "cancelled", "It was cancelled.")
             raise
+        except BackgroundError as error:
+            self._failed(render_id, "background_unavailable", str(error))
         except AvatarError as error:
             self._failed(render_id, "avatar_not_found", str(error))
         except VideoRefused as error:

@@ -47,7 +47,12 @@ class Maker(Protocol):
     """`VideoMaker`, as jobs use it."""
 
     async def make(
-        self, source: SoundSource, avatar_id: str, path: Path, progress: Progress
+        self,
+        source: SoundSource,
+        avatar_id: str,
+        path: Path,
+        progress: Progress,
+        background: str | None,
     ) -> Made: ...
 
 
@@ -69,6 +74,7 @@ class VideoJob:
     avatar_id: str
     kind: VideoKind
     progress: Progress
+    background: str | None = None
 
 
 class VideoJobs:
@@ -140,7 +146,7 @@ class VideoJobs:
             job.progress(done, total)
 
         source = _Limited(job.source, self._settings.max_s)
-        made_video = await self._maker.make(source, job.avatar_id, path, progress)
+        made_video = await self._maker.make(source, job.avatar_id, path, progress, job.background)
         size = (await asyncio.to_thread(path.stat)).st_size
         self._keep(name, path, size)
         return Finished(name, size, made_video, self._settings.keep_s)

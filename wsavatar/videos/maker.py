@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from wsavatar.avatars.avatar import AvatarInfo
+from wsavatar.avatars.background import ORIGINAL, TRANSPARENT
 from wsavatar.media.video import VideoWriter
 from wsavatar.media.video_kinds import KINDS, SoundFormat, VideoKind
 from wsavatar.render.film import FilmTick, Renderer, film, frame_total
@@ -38,9 +39,11 @@ Progress = Callable[[int, int | None], None]
 class Avatars(Protocol):
     """The avatars, as a video needs them. Blocking. Raises AvatarError."""
 
-    def get(self, avatar_id: str, /) -> AvatarInfo: ...
+    def get(self, avatar_id: str, /, *, background: str | None = None) -> AvatarInfo: ...
 
-    def idle_pictures(self, avatar_id: str, /) -> Cycle[np.ndarray]: ...
+    def idle_pictures(
+        self, avatar_id: str, background: str | None = None, /
+    ) -> Cycle[np.ndarray]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +87,17 @@ class VideoMaker:
         avatar_id: str,
         path: Path,
         progress: Progress = lambda done, total: None,
+        background: str | None = None,
     ) -> Made:
         """Write the video to ``path``, of the kind of its suffix; it appears when it is complete.
 
-        Raises AvatarError, FilmError, VideoError, and what the source raises.
+        ``background``: its name; None: the configured one, or, where that is transparent and such a
+        file cannot be, the avatar's own. Raises AvatarError, FilmError, VideoError, and what the
+        source raises.
         """
         begun_s = time.monotonic()
-        avatar = await asyncio.to_thread(self._avatars.get, avatar_id)
-        idle = await asyncio.to_thread(self._avatars.idle_pictures, avatar_id)
         kind = KINDS[path.suffix.lower()]
+        avatar, idle = await asyncio.to_thread(self._before, avatar_id, background, kind)
         source = at_rate(source, kind.sample_rate(source.form.sample_rate))
         rest = 2 * round(self._rest_s * self._fps)
         total = None
@@ -130,6 +135,16 @@ class VideoMaker:
             file.seconds,
         )
 
+    def _before(
+        self, avatar_id: str, background: str | None, kind: VideoKind
+    ) -> tuple[AvatarInfo, Cycle[np.ndarray]]:
+        """The avatar and its idle cycle before a background that such a file can have."""
+        avatar = self._avatars.get(avatar_id, background=background)
+        if avatar.background == TRANSPARENT and not kind.has_alpha and background is None:
+            background = ORIGINAL
+            avatar = self._avatars.get(avatar_id, background=background)
+        return avatar, self._avatars.idle_pictures(avatar_id, background)
+
     @asynccontextmanager
     async def _written(
         self,
@@ -149,7 +164,7 @@ class VideoMaker:
             fps=self._fps,
             sound=sound,
             kind=kind,
-            alpha=self._key is not None,
+            alpha=self._key is not None or avatar.background == TRANSPARENT,
         )
         video: VideoWriter | None = None
 

@@ -29,13 +29,17 @@ class OrderError(WsavatarError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A video to make: of ``text``, or of the sound of ``audio``. Empty: the default's."""
+    """A video to make: of ``text``, or of the sound of ``audio``. Empty: the default's.
+
+    ``background``: its name, as `wsavatar.avatars.background` has it.
+    """
 
     output: Path
     text: str = ""
     audio: Path | None = None
     avatar: str = ""
     voice: str = ""
+    background: str = ""
 
 
 class _Line(BaseModel):
@@ -45,6 +49,7 @@ class _Line(BaseModel):
     audio: str = ""
     avatar: str = ""
     voice: str = ""
+    background: str = ""
     output: str = Field(min_length=1)
 
 
@@ -66,7 +71,7 @@ def of_folder(folder: Path, outputs: Path, suffix: str) -> list[Order]:
 
 def of_list(lines: TextIO, name: str, sounds: Path, outputs: Path) -> Sequence[Order | Failed]:
     """One for each line that is not blank: ``{"text": …, "output": …}``, with ``audio`` in place of
-    ``text``, ``avatar`` and ``voice`` where wanted.
+    ``text``, ``avatar``, ``voice`` and ``background`` where wanted.
 
     ``audio`` is relative to ``sounds``, ``output`` to ``outputs``. A line that is no order is a
     failure of its own. Raises OrderError for a list that is empty or too long.
@@ -104,4 +109,4 @@ def _order(line: str, sounds: Path, outputs: Path) -> Order:
     if bool(said.text) == bool(said.audio):
         raise OrderError('it needs either "text" or "audio"')
     audio = sounds / said.audio if said.audio else None
-    return Order(outputs / said.output, said.text, audio, said.avatar, said.voice)
+    return Order(outputs / said.output, said.text, audio, said.avatar, said.voice, said.background)
