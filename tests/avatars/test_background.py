@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from tests.avatars.test_avatars import COUNT, CountingModel, H, W, make_avatar
 from wsavatar.avatars.background import BackgroundError, Backgrounds
 from wsavatar.avatars.format import read_avatar_file, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
-from wsavatar.avatars.person_masks import MakeMasks
+from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import AvatarSettings
 
@@ -39,11 +39,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def store_in(home: Path, make: MakeMasks | None = heads, **options: object) -> AvatarStore:
+def store_in(
+    home: Path, make: Callable[..., Iterable[np.ndarray]] | None = heads, **options: object
+) -> AvatarStore:
     settings = AvatarSettings(
         **{"directory": home / "avatars", "cache": home / "cache", **options}  # type: ignore[arg-type]
     )
-    return AvatarStore(settings, CountingModel(), make)
+    return AvatarStore(settings, CountingModel(), MaskMaker("drawn", make) if make else None)
 
 
 def test_an_avatar_stands_before_a_colour(home: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_server_that_prepares_nothing_shows_the_same_pictures(home: Path) -> N
     """Where devices have processes, the one that serves reads the masks that those made."""
     shown = store_in(home).get("ada", background="#00b140").pictures
     settings = AvatarSettings(directory=home / "avatars", cache=home / "cache")
-    library = AvatarLibrary(settings)
+    library = AvatarLibrary(settings, MaskMaker("drawn", _empty))  # which is not asked
     assert (library.idle_pictures("ada", "#00b140")[2] == shown[2]).all()
 
 
@@ -146,7 +148,7 @@ def _short(pictures: Sequence[np.ndarray], landmarks: np.ndarray) -> Iterator[np
     ],
 )
 def test_an_avatar_that_cannot_be_cut_out_says_so(
-    tmp_path: Path, make: MakeMasks | None, says: str
+    tmp_path: Path, make: Callable[..., Iterable[np.ndarray]] | None, says: str
 ) -> None:
     """One sentence; its own background can be had all the same."""
     make_avatar(tmp_path / "avatars")

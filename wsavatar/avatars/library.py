@@ -27,7 +27,7 @@ from wsavatar.avatars.format import (
     read_landmarks,
     rename_avatar,
 )
-from wsavatar.avatars.person_masks import MakeMasks, person_masks
+from wsavatar.avatars.person_masks import MaskMaker, person_masks
 from wsavatar.avatars.pictures import open_pictures
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.masks import Masks
@@ -81,12 +81,12 @@ def uploads_directory(settings: AvatarSettings) -> Path:
 class AvatarLibrary:
     """Lists avatars and reads their files. Changes on the disk take effect at once.
 
-    Of two avatars with one id, the one of the configured directory counts. ``make_masks``: tells
-    persons from backgrounds; None: only avatars with an alpha channel can have others. Raises
+    Of two avatars with one id, the one of the configured directory counts. ``mask_maker``: None:
+    only avatars with an alpha channel can have other backgrounds. Raises
     BackgroundError for ``settings.background``.
     """
 
-    def __init__(self, settings: AvatarSettings, make_masks: MakeMasks | None = None) -> None:
+    def __init__(self, settings: AvatarSettings, mask_maker: MaskMaker | None = None) -> None:
         self._directory = avatar_directory(settings)
         self._uploads = uploads_directory(settings)
         self._default = settings.default
@@ -97,7 +97,7 @@ class AvatarLibrary:
         self._reported: dict[str, str] = {}
         self._changing = threading.Lock()
         self.backgrounds = Backgrounds(settings.background)
-        self._make_masks = make_masks
+        self._mask_maker = mask_maker
         self._masking = threading.Lock()
         self._masks: OrderedDict[str, Masks] = OrderedDict()
         self._deleted: set[str] = set()  # an id names one face: what was rendered of it stays known
@@ -252,7 +252,7 @@ class AvatarLibrary:
                 folder = self._folder(avatar_id)
                 landmarks = read_landmarks(folder, avatar)
                 masks = person_masks(
-                    self._files, folder, avatar, pictures, landmarks, self._make_masks
+                    self._files, folder, avatar, pictures, landmarks, self._mask_maker
                 )
             self._masks[avatar_id] = masks
             self._masks.move_to_end(avatar_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,13 +21,22 @@ from wsavatar.errors import WsavatarError
 from wsavatar.faces.masks import Masks
 from wsavatar.media.video import open_video
 
-__all__ = ["MakeMasks", "person_masks"]
+__all__ = ["MaskMaker", "person_masks"]
 
-MakeMasks = Callable[[Sequence[np.ndarray], np.ndarray], Iterable[np.ndarray]]
-"""Pictures uint8 [H, W, 3] and the face's landmarks [n, 68, 2] in them to masks, uint8 [H, W] each,
-255 where the person is. May raise a WsavatarError."""
 
-_VERSION = "person 1"
+@dataclass(frozen=True, slots=True)
+class MaskMaker:
+    """What tells a person from the background. ``key`` names it: other masks, another key.
+
+    ``make``: pictures uint8 [H, W, 3] and the face's landmarks [n, 68, 2] in them to masks, uint8
+    [H, W] each, 255 where the person is. May raise a WsavatarError.
+    """
+
+    key: str
+    make: Callable[[Sequence[np.ndarray], np.ndarray], Iterable[np.ndarray]]
+
+
+_VERSION = 1
 _LEAST_SHARE = 0.5
 """Of a face that a mask covers."""
 
@@ -39,18 +49,19 @@ def person_masks(
     avatar: AvatarFile,
     pictures: Sequence[np.ndarray],
     landmarks: np.ndarray,
-    make: MakeMasks | None,
+    maker: MaskMaker | None,
 ) -> Masks:
     """The masks of an avatar's pictures: kept on the disk, of its own alpha channel, or made now,
     which takes seconds.
 
     Raises BackgroundError where the person cannot be told from the background.
     """
-    key = cache_key(folder, avatar, _VERSION)
+    way = "its alpha channel" if avatar.alpha else maker.key if maker is not None else "none"
+    key = cache_key(folder, avatar, f"person {_VERSION} {way}")
     kept = cache.load(avatar.id, key, partial(_restored, avatar))
     if kept is None:
         try:
-            made = _made(folder, avatar, pictures, landmarks, make)
+            made = _made(folder, avatar, pictures, landmarks, maker)
             kept = Masks(_checked(made, (avatar.height, avatar.width), landmarks))
         except WsavatarError as error:
             raise BackgroundError(
@@ -69,15 +80,15 @@ def _made(
     avatar: AvatarFile,
     pictures: Sequence[np.ndarray],
     landmarks: np.ndarray,
-    make: MakeMasks | None,
+    maker: MaskMaker | None,
 ) -> Iterator[np.ndarray]:
     _log.info("avatar %s: finding the person in %d pictures", avatar.id, len(pictures))
     if avatar.alpha:
         with open_video(file_in(folder, avatar.alpha)) as (_, shown):
             for _, picture in shown:
                 yield np.ascontiguousarray(picture[..., 1])
-    elif make is not None:
-        yield from make(pictures, landmarks)
+    elif maker is not None:
+        yield from maker.make(pictures, landmarks)
     else:
         raise BackgroundError("nothing here tells a person from it; use a file with transparency")
 

@@ -16,7 +16,7 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.cache import cache_key
 from wsavatar.avatars.format import AvatarError, AvatarFile, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
-from wsavatar.avatars.person_masks import MakeMasks
+from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import AvatarPreparer, Progress
 from wsavatar.media.pictures import Pictures
@@ -40,11 +40,11 @@ class AvatarStore(AvatarLibrary):
         self,
         settings: AvatarSettings,
         model: AvatarPreparer,
-        make_masks: MakeMasks | None = None,
+        mask_maker: MaskMaker | None = None,
         *,
         memory_bytes: int = DEFAULT_MEMORY_BYTES,
     ) -> None:
-        super().__init__(settings, make_masks)
+        super().__init__(settings, mask_maker)
         self._model = model
         self._memory_bytes = memory_bytes
         self._detail = settings.detail

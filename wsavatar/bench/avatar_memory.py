@@ -23,6 +23,7 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import load_settings, parse_override
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.registry import load_face
+from wsavatar.serve.assembly import mask_maker
 
 __all__ = ["AvatarCost", "main", "measure"]
 
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         settings = load_settings(args.config, dict(map(parse_override, args.set)))
-        store = AvatarStore(settings.avatars, load_face(settings))
+        store = AvatarStore(settings.avatars, load_face(settings), mask_maker(settings))
         for avatar_id in args.avatars:
             cost, avatar = measure(store, avatar_id), store.read(avatar_id)
             print(

@@ -255,9 +255,10 @@ def measure(
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.bench import renderer
     from wsavatar.faces.registry import model_directory
+    from wsavatar.serve.assembly import mask_maker
 
     model, directory = models[0], model_directory(settings)
-    store = AvatarStore(settings.avatars, model)
+    store = AvatarStore(settings.avatars, model, mask_maker(settings))
     _say(f"preparing avatar {store.default_id}")
     avatar = store.get(store.default_id)
     inputs = renderer.BenchInput.of(avatar, settings.render, model.windows, seconds)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from wsavatar.avatars.background import ORIGINAL
 from wsavatar.avatars.format import (
     MAX_FPS,
     MAX_FRAMES,
@@ -37,6 +38,7 @@ from wsavatar.faces.registry import load_face
 from wsavatar.landmarks.base import LandmarkDetector
 from wsavatar.landmarks.registry import load_landmarks
 from wsavatar.media.video import Shown, VideoError, open_video
+from wsavatar.serve import assembly
 
 __all__ = ["add_arguments", "read_landmarks_file", "run"]
 
@@ -175,7 +177,8 @@ class _Maker:
         def prepare(folder: Path) -> None:
             places = self._settings.avatars.model_copy(update={"directory": folder.parent})
             store = AvatarStore(places, self._model, memory_bytes=0)
-            store.get(folder.name, lambda done, total: bar("prepare", done, total))
+            report = partial(bar, "prepare")
+            store.get(folder.name, report, background=ORIGINAL)
 
         return self._make(path, self._directory, request, bar, prepare)
 
@@ -303,7 +306,8 @@ def read_landmarks_file(path: Path) -> np.ndarray:
 
 
 def _prepare_all(settings: Settings) -> int:
-    store = AvatarStore(settings.avatars, load_face(settings), memory_bytes=0)
+    face, masks = load_face(settings), assembly.mask_maker(settings)
+    store = AvatarStore(settings.avatars, face, masks, memory_bytes=0)
     ids = [info.id for info in store.list()]
     if not ids:
         raise AvatarError(f"{avatar_directory(settings.avatars)} holds no avatar")

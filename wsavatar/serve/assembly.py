@@ -20,6 +20,7 @@ from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
 from wsavatar.faces.registry import LoadedFace, load_face, speech_windows
 from wsavatar.machine import yield_to_others
+from wsavatar.serve.person import mask_maker
 from wsavatar.session.engine import Engine
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "load_device",
     "load_engine",
     "load_models",
+    "mask_maker",
     "load_renderer",
     "open_pool",
     "process_workers",
@@ -97,7 +99,7 @@ def load_renderer(
         return _in_processes(settings, progress, prepared)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
     models = load_models(settings, progress)
-    avatars = AvatarStore(settings.avatars, models[0])
+    avatars = AvatarStore(settings.avatars, models[0], mask_maker(settings))
     default = _prepare_avatars(avatars, progress, prepared)
     return open_pool(settings, models, [default]), avatars
 
@@ -134,7 +136,7 @@ def _in_processes(
         windows=speech_windows(settings),
     )
     ask = partial(prepare_avatar, workers)
-    avatars = RemoteAvatars(settings.avatars, ask)
+    avatars = RemoteAvatars(settings.avatars, ask, mask_maker(settings))
     avatars.read(avatars.default_id)  # without one no process would start
     return pool, avatars
 
@@ -209,7 +211,7 @@ def load_device(settings: Settings, device: str, threads: int, prepared: int) ->
         torch.set_num_threads(threads)  # other processes load at the same time
         torch.cuda.set_device(device)  # otherwise the first GPU is used too
     model = load_face(settings, device)
-    store = AvatarStore(settings.avatars, model)
+    store = AvatarStore(settings.avatars, model, mask_maker(settings))
     _prepare_avatars(store, lambda text: _log.info("%s: %s", device, text), prepared)
     return Loaded(model, lambda key: store.get(key.id, background=key.background))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from wsavatar.avatars.background import ORIGINAL
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.avatars.library import AvatarLibrary
-from wsavatar.avatars.person_masks import MakeMasks
+from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import Progress
 
@@ -48,9 +48,9 @@ class RemoteAvatars(AvatarLibrary):
         self,
         settings: AvatarSettings,
         prepare: Callable[[str, str], None],
-        make_masks: MakeMasks | None = None,
+        mask_maker: MaskMaker | None = None,
     ) -> None:
-        super().__init__(settings, make_masks)
+        super().__init__(settings, mask_maker)
         self._ask = prepare
         self._guard = threading.Lock()
         self._prepared: set[tuple[str, bool]] = set()  # (id, with masks)
