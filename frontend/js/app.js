@@ -393,7 +393,6 @@ function report() {
   session.tick(nowMs);
   if (document.hidden) face.draw(nowMs); // no animation frames: responses end here
   session.reportPlayback();
-  connection.check();
   sayIfLost(nowMs);
   panel.show(session.speech, player, nowMs);
   panel.turn(session.turns.times);

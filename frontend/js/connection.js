@@ -9,6 +9,7 @@ import { Resumption } from "./resume.js";
 
 const FIRST_DELAY_MS = 300;
 const MAX_DELAY_MS = 8000;
+const CHECK_MS = 500;
 /** A socket that sends nothing for so long, although something waits, is dead: nobody says so. */
 const STALLED_MS = 4000;
 /** Close code: the session has ended, or too much was missed. */
@@ -45,6 +46,8 @@ export class Connection {
     this.socket = null;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    this.checking = undefined;
     /** When the socket was last seen to send, and how much it had sent by then. */
     this.flowingMs = 0;
     this.flowedBytes = 0;
@@ -64,10 +67,12 @@ export class Connection {
   open() {
     this.close();
     this.attempt = 0;
+    this.checking = setInterval(() => this.#check(), CHECK_MS);
     this.#connect();
   }
 
   close() {
+    clearInterval(this.checking);
     this.resumption.reset();
     this.#drop(1000);
     if (this.state !== "closed") this.#change("closed", "");
@@ -90,8 +95,8 @@ export class Connection {
     return this.#send(littleEndian(samples));
   }
 
-  /** Is the socket alive? Called now and then. */
-  check() {
+  /** Is the socket alive? Also where the page is hidden. */
+  #check() {
     const socket = this.socket;
     if (this.state !== "open" || !socket) return;
     const flowed = this.givenBytes - socket.bufferedAmount;

@@ -8,8 +8,6 @@
 import { Connection } from "./connection.js";
 import { Upload, UploadError } from "./upload.js";
 
-const CHECK_MS = 1000;
-
 /** @typedef {import("./upload.js").AvatarChoice} AvatarChoice */
 
 export class Making {
@@ -27,8 +25,6 @@ export class Making {
     this.given = false;
     /** @type {Map<string, (error: string) => void>} by event id: requests without an answer yet */
     this.asked = new Map();
-    /** @type {ReturnType<typeof setInterval> | undefined} */
-    this.timer = undefined;
     /** @type {(avatars: AvatarChoice[], fallback: string) => void} the list has changed */
     this.onList = () => {};
     /** @type {(reason: string) => void} the connection is lost; it is tried again */
@@ -92,7 +88,6 @@ export class Making {
     this.given = false;
     this.connection.token = this.token();
     this.connection.open();
-    this.timer = setInterval(() => this.connection.check(), CHECK_MS);
   }
 
   #flush() {
@@ -122,7 +117,6 @@ export class Making {
   /** Nothing more to do: the connection is not needed. */
   #rest() {
     if (this.upload || this.asked.size) return;
-    clearInterval(this.timer);
     this.waiting = [];
     // A cancel is still to be sent.
     setTimeout(() => {

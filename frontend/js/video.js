@@ -6,8 +6,6 @@
 
 import { Connection } from "./connection.js";
 
-const CHECK_MS = 1000;
-
 /**
  * @typedef {object} Order
  * @property {string} text
@@ -42,8 +40,6 @@ export class VideoMaker {
     this.resolve = () => {};
     /** @type {(error: VideoError) => void} */
     this.reject = () => {};
-    /** @type {ReturnType<typeof setInterval> | undefined} */
-    this.timer = undefined;
     connection.onEvent = (event) => this.#receive(event);
     connection.onAnew = () => this.#fail("The connection was away for too long. Try again.");
     connection.onState = (state, reason) => {
@@ -63,7 +59,6 @@ export class VideoMaker {
     this.id = "";
     this.connection.token = this.token();
     this.connection.open();
-    this.timer = setInterval(() => this.connection.check(), CHECK_MS);
     return new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
@@ -105,7 +100,6 @@ export class VideoMaker {
   #rest() {
     this.busy = false;
     this.order = null;
-    clearInterval(this.timer);
     this.connection.close(); // what was sent before still goes out
   }
 }

@@ -141,13 +141,14 @@ test("a session that is gone is begun anew, at once, without the old one's numbe
   connection.close();
 });
 
-test("a socket that swallows everything is given up", () => {
+test("a socket that swallows everything is given up", (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
   const { connection, socket, log } = connected();
   for (let second = 0; second < 10 && !socket.closed; second++) {
     clock += 1000;
     connection.sendAudio(audio(0, 24_000));
     socket.bufferedAmount += 48_000;
-    connection.check();
+    t.mock.timers.tick(1000);
   }
   assert.equal(socket.closed, 4001);
   assert.equal(log.at(-1), "lost");
@@ -155,13 +156,14 @@ test("a socket that swallows everything is given up", () => {
   connection.close();
 });
 
-test("a slow socket that gets on is left alone", () => {
+test("a slow socket that gets on is left alone", (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
   const { connection, socket } = connected();
   for (let second = 0; second < 30; second++) {
     clock += 1000;
     connection.sendAudio(audio(0, 24_000));
     socket.bufferedAmount = 96_000;
-    connection.check();
+    t.mock.timers.tick(1000);
   }
   assert.equal(socket.closed, null);
   connection.close();

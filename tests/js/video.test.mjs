@@ -11,7 +11,6 @@ function start() {
     closed: 0,
     open() { this.opened++; },
     close() { this.closed++; },
-    check() {},
     send(event) { sent.push(event); return true; },
   };
   const maker = new VideoMaker(() => "", () => "token", /** @type {any} */ (connection));

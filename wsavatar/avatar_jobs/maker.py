@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shutil import rmtree
 from typing import Literal, Protocol, cast
@@ -274,7 +274,7 @@ class AvatarMaker:
                 _rest(cancelled)
             loop.call_soon_threadsafe(tell, Step(cast(Stage, stage), done, total))
 
-        named = AvatarRequest(id, request.name, request.face)
+        named = replace(request, id=id)
         work = loop.run_in_executor(
             self._threads, self._make, source, directory, named, limits, report, cancelled
         )
