@@ -49,7 +49,7 @@ class Outputs:
         self._next_id: str | None = None
         self._downlink = downlink
         self._conversation = conversation
-        self._response_id = response_id
+        self.response_id = response_id
         self._form = form
         self._transcript = transcript
         self._in_text = form.in_text
@@ -78,7 +78,7 @@ class Outputs:
     def part_ids(self) -> dict[str, Any]:
         """The fields of every event about the message's one part."""
         return {
-            "response_id": self._response_id,
+            "response_id": self.response_id,
             "item_id": self.message_id,
             "output_index": self.message_index,
         }
@@ -189,7 +189,7 @@ class Outputs:
 
     def _call_ids(self, call: _Output) -> dict[str, Any]:
         return {
-            "response_id": self._response_id,
+            "response_id": self.response_id,
             "item_id": call.entry.id,
             "output_index": call.index,
             "call_id": _written(call).call_id,
@@ -200,7 +200,7 @@ class Outputs:
         self._outputs.append(output)
         self._downlink.event(
             wire.OutputItemAdded(
-                response_id=self._response_id, output_index=output.index, item=entry.item
+                response_id=self.response_id, output_index=output.index, item=entry.item
             )
         )
         if self._form.in_conversation:
@@ -216,7 +216,7 @@ class Outputs:
             self._downlink.event(wire.ConversationItemDone(previous_item_id=previous, item=item))
         output.item = item
         self._downlink.event(
-            wire.OutputItemDone(response_id=self._response_id, output_index=output.index, item=item)
+            wire.OutputItemDone(response_id=self.response_id, output_index=output.index, item=item)
         )
 
 

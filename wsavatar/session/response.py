@@ -9,31 +9,30 @@ A response lasts from ``response.created`` to ``response.done`` and ends exactly
 Its message is ``completed``, or ``incomplete`` with the text that was heard. A client without
 reports may still play when a response is done; `stop` then truncates the message as far as is
 known. A response in text, or with calls of functions alone, has no audio and no frames. This module
-knows the timeline and the renderer's stream; `outputs` has the items' events.
+knows the timeline of its audio; `response_frames` has its frames, `outputs` the items' events.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from wsavatar.dialogue.base import Word
+from wsavatar.faces.base import SpeechChunker
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import CancelReason, ProtocolError
-from wsavatar.render.jobs import FrameOutcome, RenderedFrame
 from wsavatar.session.dependencies import Dependencies
-from wsavatar.session.engine import AvatarInfo, FrameStream
+from wsavatar.session.engine import AvatarInfo
 from wsavatar.session.frame_report import FrameReport
-from wsavatar.session.outbox import Settled
 from wsavatar.session.outputs import Outputs
 from wsavatar.session.played import PlayedAudio
 from wsavatar.session.response_format import ResponseFormat
-from wsavatar.session.timeline import PREROLL_S, IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
+from wsavatar.session.response_frames import ResponseFrames
+from wsavatar.session.timeline import IdleClock, PlaybackEstimate, SpeechTimeline, Spoken
 from wsavatar.session.transcript import Transcript
 from wsavatar.session.turn_report import TurnReport
 
@@ -70,18 +69,9 @@ class SpokenResponse:
         self._deps = dependencies
         self._form = form
         self._generation = generation
-        self._avatar = avatar
-        self._idle = idle
         self._reports = reports
         self._tell_stopped = stopped
-        self._fps = form.video.fps if form.video is not None else Fraction(1)
-        chunker = None
-        if form.video is not None:
-            audio, renderer = dependencies.audio, dependencies.renderer
-            soon = form.live and not renderer.capacity.over
-            chunk_ms = audio.live_chunk_ms if soon else audio.chunk_ms
-            chunker = renderer.open_chunker(self._fps, chunk_ms, audio.first_chunk_ms)
-        self._timeline = SpeechTimeline(form.rate, form.audio, chunker)
+        self._timeline = SpeechTimeline(form.rate, form.audio, _chunker(dependencies, form))
         self._playback = PlaybackEstimate()
         self.played = PlayedAudio(form.rate, self._playback, dependencies.clock)
         self._transcript = Transcript()
@@ -96,12 +86,17 @@ class SpokenResponse:
             dependencies.metrics,
             dependencies.downlink if form.for_avatars else None,
         )
-        self._stream: FrameStream | None = None
-        self._first_cycle_index = 0
-        self._first_chunk_s: float | None = None
-        self._first_frame_seen = False
-        self._frames = FrameReport(
-            dependencies.downlink, dependencies.metrics, self._id, generation
+        self._frames = ResponseFrames(
+            dependencies,
+            form,
+            self._outputs,
+            self._turn,
+            FrameReport(dependencies.downlink, dependencies.metrics, self._id, generation),
+            generation=generation,
+            avatar=avatar,
+            idle=idle,
+            playback=self._playback,
+            settled=self._check_all_sent,
         )
         self._reported_s = 0.0  # the furthest position that the client has reported
         self._broken_off_s: float | None = None  # what was heard when it was broken off
@@ -229,7 +224,7 @@ class SpokenResponse:
         if not self.over:
             self._break_off("cancelled", reason=reason)
         elif self.audible:
-            heard_s = self._heard_s()
+            heard_s = self._heard_at_most_s()
             self._was_stopped(heard_s)
             if self._reports and self._outputs.is_kept:
                 heard_ms = self._deps.conversation.truncate(self.item_id, 0, int(1000 * heard_s))
@@ -255,7 +250,7 @@ class SpokenResponse:
         now = self._deps.clock()
         if self.over:
             self._playback.stopped(audio_end_s, now)
-        self._resume_idle(self._frames_until(audio_end_s), now)
+        self._frames.rest(audio_end_s, now)
 
     def reconnected(self) -> None:
         """The client is back after a connection was lost: go on where it is."""
@@ -266,7 +261,7 @@ class SpokenResponse:
     def abandon(self) -> None:
         """The session has ended: free the renderer, send nothing."""
         if not self.over:
-            self._end("cancelled", cancel_stream=True)
+            self._end("cancelled", cancel_frames=True)
 
     # -- in progress ------------------------------------------------------------------------------
 
@@ -295,29 +290,7 @@ class SpokenResponse:
         now = self._deps.clock()
         if spoken.wire:
             self._send_audio(spoken, now)
-        if self._stream is None and spoken.chunks:
-            self._start_speaking(now)
-        for chunk in spoken.chunks:
-            assert self._stream is not None
-            # Counted first: the renderer may settle frames before submit returns.
-            self._frames.submitted += chunk.frame_count
-            due_s = self._playback.due_s(float(chunk.first_frame / self._fps), now)
-            self._stream.submit(chunk, due_s)
-
-    def _start_speaking(self, now: float) -> None:
-        """Open the stream: the first chunk is complete."""
-        assert self._form.video is not None
-        self._first_chunk_s = now
-        self._first_cycle_index = self._idle.index_at(now + PREROLL_S)
-        self._playback.rendering(now)
-        self._frames.begin(self._first_cycle_index)
-        self._stream = self._deps.renderer.open_stream(
-            self._avatar,
-            self._form.video,
-            self._generation,
-            self._first_cycle_index,
-            self._on_frame,
-        )
+        self._frames.submit(spoken.chunks, now)
 
     def _send_audio(self, spoken: Spoken, now: float) -> None:
         form = self._form.audio
@@ -335,41 +308,6 @@ class SpokenResponse:
             sent=partial(self._transcript.sent, seconds),
         )
 
-    def _on_frame(self, outcome: FrameOutcome) -> None:
-        """The outcome of a frame; called on the event loop, once for each submitted frame."""
-        if self.over:
-            self._deps.metrics.frames_dropped.labels("cancelled").inc()
-        elif isinstance(outcome, RenderedFrame):
-            if not self._first_frame_seen and self._first_chunk_s is not None:
-                self._first_frame_seen = True
-                now = self._deps.clock()
-                self._playback.showing(now)
-                self._turn.first_frame()
-                self._deps.metrics.observe_first_frame(now - self._first_chunk_s)
-            self._deps.downlink.frame(
-                outcome,
-                binary=self._form.binary,
-                response_id=self._id,
-                output_index=self._outputs.message_index,
-                settled=partial(self._settled, outcome.frame_index),
-                is_late=partial(self._is_late, outcome.frame_index),
-            )
-        else:
-            self._frames.was_dropped(outcome.reason)
-            self._check_all_sent()
-
-    def _settled(self, frame_index: int, outcome: Settled) -> None:
-        """The outbox sent or dropped a frame."""
-        if outcome == "sent":
-            self._frames.was_sent(frame_index)
-        else:
-            self._frames.was_dropped("cancelled" if self.over else outcome)
-        self._check_all_sent()
-
-    def _is_late(self, frame_index: int) -> bool:
-        """Whether the client plays what comes after this frame."""
-        return self._frames_until(self._playback.position_s(self._deps.clock())) > frame_index
-
     # -- the end ----------------------------------------------------------------------------------
 
     def _check_all_sent(self) -> None:
@@ -377,10 +315,7 @@ class SpokenResponse:
         if self.over or self._all_sent or not self._all_said or not self._frames.all_settled:
             return
         self._all_sent = True
-        end_s = self._playback.due_s(self._timeline.seconds, self._deps.clock())
-        self._send_video_end(
-            self._frames.submitted, self._resume_idle(self._frames.submitted, end_s)
-        )
+        self._frames.end(self._playback.due_s(self._timeline.seconds, self._deps.clock()))
         self._complete_if_heard()
 
     def _complete_if_heard(self) -> None:
@@ -412,13 +347,12 @@ class SpokenResponse:
         now = self._deps.clock()
         self._broken_off_s = self.heard_s
         shown_s = self._playback.position_s(now)
-        heard_s = self._heard_s()
+        heard_s = self._heard_at_most_s()
         heard = self._transcript.text if self._form.in_text else self._transcript.until(heard_s)
-        self._end(outcome, cancel_stream=True)
+        self._end(outcome, cancel_frames=True)
         self._deps.downlink.outbox.discard(self._generation)
         self._end_part(complete=False)
-        idle_index = self._resume_idle(self._frames_until(shown_s), now)
-        self._send_video_end(self._frames.sent_until, idle_index)
+        self._frames.cut(shown_s, now)
         self._send_done("incomplete", heard, reason)
         if outcome == "cancelled":
             self._was_stopped(heard_s)
@@ -429,7 +363,7 @@ class SpokenResponse:
         if tell is not None:
             tell(int(1000 * heard_s))
 
-    def _heard_s(self) -> float:
+    def _heard_at_most_s(self) -> float:
         """Seconds that were heard: as reported, at most what was sent; else what was sent."""
         sent_s = self._transcript.sent_s
         if not self._reports:
@@ -437,15 +371,12 @@ class SpokenResponse:
         position_s = self._playback.position_s(self._deps.clock())
         return min(max(position_s, self._reported_s), sent_s)
 
-    def _end(self, outcome: Outcome, *, cancel_stream: bool = False) -> None:
+    def _end(self, outcome: Outcome, *, cancel_frames: bool = False) -> None:
         self._outcome = outcome
         self._moved.set()
         if self._timer is not None:
             self._timer.cancel()
-        if self._stream is not None:
-            if cancel_stream:
-                self._stream.cancel()
-            self._stream.close()
+        self._frames.close(cancel=cancel_frames)
         self._deps.metrics.responses.labels(outcome).inc()
         self._turn.send()
 
@@ -459,10 +390,6 @@ class SpokenResponse:
             self._outputs.end_call("completed")
         self._outputs.end_part()
 
-    def _send_video_end(self, end_frame: int, cycle_index: int) -> None:
-        if self._form.video is not None and self._outputs.has_message:
-            self._frames.end(self._outputs.message_index, end_frame, cycle_index)
-
     def _send_done(
         self,
         status: Literal["completed", "incomplete"],
@@ -475,16 +402,6 @@ class SpokenResponse:
         error = self._failure if self._outcome == "failed" else None
         response = self._object(self._outcome, items, reason=reason, error=error)
         self._deps.downlink.event(wire.ResponseDone(response=response))
-
-    def _resume_idle(self, frames_shown: int, at_s: float) -> int:
-        """Continue the idle cycle after this many frames; returns its index there."""
-        if self._stream is not None:
-            per_frame = Fraction(self._avatar.fps).limit_denominator(1001) / self._fps
-            self._idle.resume(self._first_cycle_index + int(frames_shown * per_frame), at_s)
-        return self._idle.index_at(at_s)
-
-    def _frames_until(self, position_s: float) -> int:
-        return min(self._frames.submitted, int(position_s * self._fps))
 
     def _object(
         self, status: wire.ResponseStatus, output: tuple[wire.Item, ...] = (), **why: Any
@@ -502,3 +419,12 @@ class SpokenResponse:
             conversation_id=self._deps.conversation.id if self._form.in_conversation else None,
             **why,
         )
+
+
+def _chunker(deps: Dependencies, form: ResponseFormat) -> SpeechChunker | None:
+    """What cuts the audio for the renderer; None: no frames are wanted."""
+    if form.video is None:
+        return None
+    soon = form.live and not deps.renderer.capacity.over
+    chunk_ms = deps.audio.live_chunk_ms if soon else deps.audio.chunk_ms
+    return deps.renderer.open_chunker(form.video.fps, chunk_ms, deps.audio.first_chunk_ms)
