@@ -7,6 +7,7 @@ picture. Nothing here knows a model or how a patch is drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,17 +63,26 @@ class Jaw:
 
     def moving_boxes(self) -> np.ndarray:
         """int64 [n, 4] around the pixels that move with the jaw."""
-        sizes = self.boxes[:, 2:] - self.boxes[:, :2]
-        found = []
-        for (left, top, _, _), size, reach in zip(self.boxes, sizes, self.reach, strict=True):
-            x, y, w, h = cv2.boundingRect(reach)
-            scale = size / reach.shape[::-1]
-            # A pixel between two cells is of both.
-            near = np.floor((np.array([x, y]) - 0.5) * scale)
-            far = np.ceil((np.array([x + w, y + h]) + 0.5) * scale)
-            corner = np.array([left, top])
-            found.append([*(corner + np.maximum(near, 0)), *(corner + np.minimum(far, size))])
-        return np.array(found).astype(np.int64)
+        frames = (self.of(index) for index in range(len(self.reach)))
+        return np.array([jaw.pixels_of(*cv2.boundingRect(jaw.reach)) for jaw in frames])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(w, h) of one frame's box."""
+        left, top, right, bottom = (int(edge) for edge in self.boxes)
+        return right - left, bottom - top
+
+    def pixels_of(self, x: int, y: int, w: int, h: int) -> tuple[int, int, int, int]:
+        """The box of pixels in which cells (x, y, w, h) of one frame's `reach` count."""
+        left, top, right, bottom = (int(edge) for edge in self.boxes)
+        across, down = self.size[0] / self.reach.shape[1], self.size[1] / self.reach.shape[0]
+        # A pixel between two cells is of both.
+        return (
+            left + max(math.floor((x - 0.5) * across), 0),
+            top + max(math.floor((y - 0.5) * down), 0),
+            min(left + math.ceil((x + w + 0.5) * across), right),
+            min(top + math.ceil((y + h + 0.5) * down), bottom),
+        )
 
 
 @dataclass(frozen=True, slots=True)

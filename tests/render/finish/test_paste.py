@@ -321,11 +321,9 @@ class Bearded:
 
     def moved(self, picture: np.ndarray, cells: float) -> np.ndarray:
         """The picture of this face with its jaw opened by so many cells."""
-        left, top, right, bottom = (int(edge) for edge in self.jaw.boxes)
-        reach = np.zeros(picture.shape[:2], np.float32)
-        grown = cv2.resize(self.jaw.reach.astype(np.float32), (right - left, bottom - top))
-        reach[max(top, 0) : bottom, max(left, 0) : right] = grown[: H - top, : W - left]
-        return move_pixels(picture, reach, np.float32(cells) * self.jaw.down)
+        moved = picture.copy()
+        move_pixels(moved, self.jaw, cells)
+        return moved
 
     def spoken(self, cells: float) -> np.ndarray:
         """The model's picture of the opened jaw."""
@@ -344,9 +342,9 @@ def bearded(landmarks: np.ndarray) -> Bearded:
 @pytest.mark.parametrize("cells", [-1.5, 0.0, 0.7, 2.0, 3.6])
 def test_how_far_a_jaw_is_open_is_read_off_the_patch(bearded: Bearded, cells: float) -> None:
     """To a quarter of a cell, so one pixel of the patch, up and down."""
-    found, share, _ = read_jaw(bearded.spoken(cells), bearded.jaw)
-    assert found == pytest.approx(cells, abs=0.25)
-    assert share.shape == (144 // CELL, 256 // CELL)
+    read = read_jaw(bearded.spoken(cells), bearded.jaw)
+    assert read.opened == pytest.approx(cells, abs=0.25)
+    assert read.share.shape == (144 // CELL, 256 // CELL)
 
 
 def test_a_mouth_at_rest_is_the_avatar_s_own(bearded: Bearded) -> None:

@@ -182,14 +182,16 @@ class DeviceFinisher:
             cells, steps = read_jaws(plain, torch.stack(rows), group.jaw)
             cells = images.separable(cells, *group.cell_weights(crops, group.jaw))
             below = move_pixels(below, cells[:, :, 0], steps * crops[5].flip(0).T)
-            alpha = ((1 - cells[:, None, :, 1]) * mask).round_()
-            light = cells[:, :, 2:].transpose(1, 2) * (mask * (1 / 255))
+            alpha = (cells[:, None, :, 1] * mask).round_()
+            light = cells[:, :, 2:].transpose(1, 2) * mask
         below, own = below[:, :3], below[:, 3:]
         if self._colour_match:
             drawn = _colour_matched(drawn, below, mask)
-        blended = images.blend(below, drawn, alpha)
-        if light is not None:
-            blended = light.add_(blended).round_().clamp_(0, 255).to(torch.uint8)
+        if light is None:
+            blended = images.blend(below, drawn, alpha)
+        else:
+            mixed = images.blend(below.float(), drawn, alpha).add_(light, alpha=1 / 255)
+            blended = mixed.round_().clamp_(0, 255).to(torch.uint8)
         return torch.cat([blended, own], 1) if own.shape[1] else blended
 
 

@@ -62,10 +62,11 @@ def packed(jaw: Jaw) -> np.ndarray:
 def read_jaws(patches: Tensor, rows: Tensor, shape: JawShape) -> tuple[Tensor, Tensor]:
     """`jaw.read_jaw` of patches as lines uint8 [g, S, 3, S], with their frames' `packed` rows.
 
-    Gives [g, R', 5, C'], the grid's reach (0 to 255), the frame's share, which is 1 around the
-    drawn cells, and the light; and the lower lip's movement in cells, [g, 1].
+    Gives [g, R', 5, C'], the grid's reach (0 to 255), the patch's share and the light, which are 0
+    around the drawn cells; and the lower lip's movement in cells, [g, 1].
     """
     count, side = len(patches), shape.side
+    constants = _constants(patches.device)
     looks, reach = shape.unpacked(rows.float())
     used = patches[:, -shape.rows * CELL :, :, : shape.columns * CELL].float()
     blocks = used.reshape(count, shape.rows, CELL, 3, shape.columns, CELL)
@@ -73,21 +74,20 @@ def read_jaws(patches: Tensor, rows: Tensor, shape: JawShape) -> tuple[Tensor, T
     weights = reach[:, : shape.rows, side : side + shape.columns] * looks[:, -1, :, 3]
     steps = (cells[:, None] - looks[:, :, :, :3]).abs_().sum(3)
     costs = torch.bmm(steps.flatten(2), weights.view(count, -1, 1))[:, :, 0]
-    place = _lowest(costs.add_(_constants(patches.device).prior))
-    steps = (place - _constants(patches.device).numbers).abs_().neg_().add_(1).clamp_(min=0)
+    place = _lowest(costs.add_(constants.prior))
+    steps = torch.rsub((place - constants.numbers).abs_(), 1).clamp_(min=0)
     look = torch.bmm(steps[:, None], looks.flatten(2)).view(count, *looks.shape[2:])
     apart = cells - look[:, :, :3]
     moved = apart.abs().mean(2, keepdim=True).transpose(1, 2)
     moved = F.avg_pool2d(moved, NEAR_CELLS, 1, NEAR_CELLS // 2)[:, 0]
     opened = place.add_(JAW_STEPS[0])
-    lips = opened.clamp(min=0).add_(1).reciprocal_().mul_(STILL_LEVELS)[:, :, None]
-    levels = torch.lerp(lips, _constants(patches.device).away, look[:, :, 3].mul_(1 / 255))
-    still = moved.div_(levels).square_().neg_().exp_()
-    light = apart.clamp_(-LIGHT_LEVELS, LIGHT_LEVELS).mul_(still[:, :, None])
-    below = shape.grid_rows - shape.rows
-    still = F.pad(still, (side, side, 0, below), value=1)
-    light = F.pad(light, (side, side, 0, 0, 0, below))
-    return torch.cat([reach[:, :, None], still[:, :, None], light], 2), opened
+    lips = (constants.still / (opened + 1).clamp_(min=1))[:, :, None]
+    levels = torch.lerp(lips, constants.away, look[:, :, 3].mul_(1 / 255))
+    own = moved.div_(levels).square_().neg_().exp_()[:, :, None]
+    light = apart.clamp_(-LIGHT_LEVELS, LIGHT_LEVELS).mul_(own)
+    drawn = torch.cat([torch.rsub(own, 1), light], 2)
+    drawn = F.pad(drawn, (side, side, 0, 0, 0, shape.grid_rows - shape.rows))
+    return torch.cat([reach[:, :, None], drawn], 2), opened
 
 
 def _lowest(costs: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ def _lowest(costs: Tensor) -> Tensor:
     constants = _constants(costs.device)
     best = costs.argmin(1, keepdim=True).clamp_(1, costs.shape[1] - 2)
     near = costs.gather(1, best + constants.around)
-    slope = near[:, :1] - near[:, 2:]
-    bend = (near[:, :1] + near[:, 2:]).sub_(near[:, 1:2], alpha=2).clamp_(min=LEAST_BEND)
-    return slope.div_(bend.mul_(2)).clamp_(-1, 1).add_(best)
+    slope, bend = (near[:, :, None] * constants.parabola).sum(1).split(1, 1)
+    lowest: Tensor = slope / bend.clamp(min=2 * LEAST_BEND)
+    return lowest.clamp_(-1, 1).add_(best)
 
 
 def move_pixels(window: Tensor, reach: Tensor, by: Tensor) -> Tensor:
@@ -120,9 +120,12 @@ def move_pixels(window: Tensor, reach: Tensor, by: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True)
 class _Constants:
     away: Tensor
+    still: Tensor
     prior: Tensor
     numbers: Tensor
     around: Tensor
+    parabola: Tensor
+    """[3, 2]: from three costs to a parabola's slope, and twice its bend."""
 
 
 @lru_cache(maxsize=8)
@@ -130,10 +133,17 @@ def _constants(device: torch.device) -> _Constants:
     steps = torch.arange(JAW_STEPS[0], JAW_STEPS[-1] + 1, device=device)
     return _Constants(
         away=torch.full((1, 1, 1), float(AWAY_LEVELS), device=device),
+        still=torch.full((1, 1), float(STILL_LEVELS), device=device),
         prior=steps.square().float(),
         numbers=torch.arange(len(JAW_STEPS), device=device).float(),
         around=torch.arange(-1, 2, device=device),
+        parabola=_filled([[1.0, 2.0], [0.0, -4.0], [-1.0, 2.0]], device),
     )
+
+
+def _filled(rows: list[list[float]], device: torch.device) -> Tensor:
+    """Filled on the device: a copy would wait for what it has yet to do."""
+    return torch.stack([torch.stack([torch.full((), v, device=device) for v in r]) for r in rows])
 
 
 @lru_cache(maxsize=32)
@@ -144,8 +154,4 @@ def _grid(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor
         for size in (width, height)
     )
     places = torch.stack([across.expand(height, -1), down[:, None].expand(-1, width)], 2)
-    # Filled on the device: a copy would wait for what it has yet to do.
-    scale = torch.full((2,), -2 / SUBPIXELS, device=device)
-    scale[0] /= width
-    scale[1] /= height
-    return places, scale
+    return places, _filled([[-2 / SUBPIXELS / width, -2 / SUBPIXELS / height]], device)[0]

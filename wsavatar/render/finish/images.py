@@ -152,7 +152,7 @@ def linear_weights(scale: Tensor, offset: Tensor, source: int, out: int) -> Tens
     """
     pixel, column = (_range(0, count, scale.device, scale.dtype) for count in (out, source))
     position = torch.addcmul(offset[:, None, None], scale[:, None, None], pixel[:, None])
-    return position.clamp_(0, source - 1).sub(column).abs_().neg_().add_(1).clamp_(min=0)
+    return torch.rsub(position.clamp_(0, source - 1).sub(column).abs_(), 1).clamp_(min=0)
 
 
 def separable(lines: Tensor, down: Tensor, across: Tensor) -> Tensor:

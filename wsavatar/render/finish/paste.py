@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from wsavatar.faces.avatar_face import Jaw
-from wsavatar.render.finish.jaw import SUBPIXELS, move_pixels, read_jaw
+from wsavatar.render.finish.jaw import move_pixels, read_jaw
 
 __all__ = ["COLOUR_MATCH_LEVELS", "colour_matched", "paste", "sharpened"]
 
@@ -40,7 +40,9 @@ def paste(
     patch is shown where it differs from them.
     """
     pasted = frame.copy()
-    fields = _move_jaw(pasted, frame, patch, jaw) if jaw else None
+    read = read_jaw(patch, jaw) if jaw else None
+    if jaw and read:
+        move_pixels(pasted, jaw, read.opened)
     x, y, w, h = cv2.boundingRect(mask)
     left, top = int(paste_box[0]), int(paste_box[1])
     x1, y1, x2, y2 = (int(edge) for edge in crop_box)
@@ -57,14 +59,13 @@ def paste(
     target = pasted[start_y:end_y, start_x:end_x, :3]
     if colour_match:
         drawn = colour_matched(drawn, target, alpha)
-    if jaw and fields is not None:
-        x, y = start_x - int(jaw.boxes[0]), start_y - int(jaw.boxes[1])
-        fields = fields[y:, x:][: alpha.shape[0], : alpha.shape[1]]
-        own = np.rint(alpha * (1 - fields[..., 0])).astype(np.uint8)
-        light = fields[..., 1:] * (alpha * np.float32(1 / 255))[..., None]
-        target[:] = cv2.add(_blend(target, drawn, own), light, dtype=cv2.CV_8U)
-        return pasted
-    target[:] = _blend(target, drawn, alpha)
+    if jaw and read:
+        share, light = read.fields(jaw, (start_x, start_y, end_x, end_y))
+        own = cv2.multiply(alpha, share, dtype=cv2.CV_8U)
+        light = cv2.multiply(light, _in_colours(alpha), dtype=cv2.CV_16S)
+        target[:] = _blend(target, drawn, own, light)
+    else:
+        target[:] = _blend(target, drawn, alpha)
     return pasted
 
 
@@ -77,30 +78,6 @@ def sharpened(patch: np.ndarray, amount: float) -> np.ndarray:
     if not amount:
         return patch
     return cv2.addWeighted(patch, 1 + amount, cv2.GaussianBlur(patch, (5, 5), 1.0), -amount, 0)
-
-
-def _move_jaw(pasted: np.ndarray, frame: np.ndarray, patch: np.ndarray, jaw: Jaw) -> np.ndarray:
-    """Move pixels of ``frame`` as the jaw of ``patch`` did, into ``pasted``.
-
-    Returns for each pixel of the jaw's box the frame's share and light, float32 [h, w, 4].
-    """
-    cells, share, light = read_jaw(patch, jaw)
-    left, top, right, bottom = (int(edge) for edge in jaw.boxes)
-    size = right - left, bottom - top
-    by = np.float32(cells) * jaw.down
-    start = np.maximum((left, top), 0)
-    end = np.minimum((right, bottom), frame.shape[1::-1])
-    if np.abs(by).max() * SUBPIXELS >= 0.5 and (start < end).all():
-        reach = cv2.resize(jaw.reach.astype(np.float32), size)
-        reach = reach[start[1] - top : end[1] - top, start[0] - left : end[0] - left]
-        place = np.s_[start[1] : end[1], start[0] : end[0]]
-        pasted[place] = move_pixels(frame[place], reach, by)
-    grid = np.zeros((*jaw.reach.shape, 4), np.float32)
-    grid[..., 0] = 1
-    side = (grid.shape[1] - share.shape[1]) // 2
-    drawn = grid[: len(share), side : side + share.shape[1]]
-    drawn[..., 0], drawn[..., 1:] = share, light
-    return cv2.resize(grid, size)
 
 
 def colour_matched(above: np.ndarray, below: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -129,13 +106,21 @@ def _resize(patch: np.ndarray, width: int, height: int) -> np.ndarray:
     return cv2.resize(patch, (width, height), interpolation=interpolation)
 
 
-def _blend(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """round((below * (255 - alpha) + above * alpha) / 255), exactly, in 16-bit integers."""
-    # Three equal planes cost a copy, but to broadcast one costs numpy seven times the whole blend.
-    weight = cv2.merge((alpha, alpha, alpha)).astype(np.uint16)
-    total = below * (255 - weight)
+def _blend(
+    below: np.ndarray, above: np.ndarray, alpha: np.ndarray, light: np.ndarray | None = None
+) -> np.ndarray:
+    """round((below * (255 - alpha) + above * alpha + light) / 255), exactly, from 0 to 255.
+
+    ``light`` int16 [h, w, 3].
+    """
+    weight = _in_colours(alpha).astype(np.uint16)
+    total: np.ndarray = below * (255 - weight)
     total += above * weight
-    total += 128
-    total += total >> 8  # with the shift below: division by 255, rounded, for 0 to 255 * 255
-    total >>= 8
-    return total.astype(np.uint8)
+    if light is not None:
+        total = cv2.add(total, light, dtype=cv2.CV_16U)
+    return cv2.convertScaleAbs(total, alpha=1 / 255)
+
+
+def _in_colours(alpha: np.ndarray) -> np.ndarray:
+    """Three equal planes cost a copy, but to broadcast one costs numpy seven times a blend."""
+    return cv2.merge((alpha, alpha, alpha))
