@@ -62,6 +62,23 @@ def test_a_video_becomes_an_avatar(tmp_path: Path) -> None:
     np.testing.assert_allclose(points[:, 30, 0], 140 + np.arange(40), atol=1.5)
 
 
+def test_a_video_of_a_calm_face_is_looked_at_half_as_often(tmp_path: Path) -> None:
+    """Where hardly anything moves from a frame to the next but one, the points between are their
+    mean; else every frame is looked at."""
+    still = [drawn(W, H, (140 + i * 0.3, 115), 90) for i in range(40)]
+    quick = [drawn(W, H, (140 + 3 * i, 115), 90) for i in range(40)]
+    looks = {}
+    for name, pictures in (("still", still), ("quick", quick)):
+        detector = DrawnFaceDetector()
+        film = write_film(tmp_path / f"{name}.mp4", pictures)
+        folder = create_avatar(film, tmp_path / "avatars", detector, AvatarRequest()).folder
+        points = read_landmarks(folder, read_avatar_file(folder))
+        step = 0.3 if name == "still" else 3
+        np.testing.assert_allclose(points[:, 30, 0], 140 + step * np.arange(40), atol=1.5)
+        looks[name] = detector.pictures
+    assert looks["quick"] - looks["still"] == 19
+
+
 def test_a_replaced_avatar_keeps_who_it_is(tmp_path: Path) -> None:
     """New pictures; its name, voice, language, instructions and greeting stay."""
     source = clip(tmp_path / "anna.mp4")

@@ -7,7 +7,8 @@ and no face model.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
@@ -16,18 +17,22 @@ from pathlib import Path
 import numpy as np
 
 from wsavatar.avatars.format import MAX_FRAMES, MIN_SIDE, AvatarError, check_new_id, write_avatar
+from wsavatar.creation.ahead import made_ahead
 from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
 from wsavatar.creation.names import free_id, name_of
 from wsavatar.creation.notes import clock, face_notes, part_note
 from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
 from wsavatar.creation.source import Source, SourceLimits
 from wsavatar.creation.still import FPS, FRAME_COUNT, living
-from wsavatar.creation.tracking import FaceFollower, choose_face, filled, whole
+from wsavatar.creation.tracking import FaceFollower, choose_face, filled, has_moved, whole
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
 __all__ = ["create_avatar"]
 
 _LOOKS_PER_S = 6
+_DENSE_FPS = 20
+_AHEAD = 4
+"""Frames that are found or made while others are written."""
 
 
 @dataclass(slots=True)
@@ -116,24 +121,26 @@ def create_avatar(
     make = _of_video if making.source.is_moving else _of_photo
     fps, frames, points = make(making)
     is_new = not (directory / id).exists()
-    folder = write_avatar(
-        directory,
-        id,
-        request.name or (name_of(source) if is_new else ""),
-        frames,
-        fps,
-        points,
-        request.description,
-        request.license,
-        bbox_shift=request.bbox_shift,
-        extra_margin=request.extra_margin,
-        overwrite=request.overwrite,
-        prepare=prepare,
-    )
+    with closing(made_ahead(frames, _AHEAD)) as made:
+        folder = write_avatar(
+            directory,
+            id,
+            request.name or (name_of(source) if is_new else ""),
+            made,
+            fps,
+            points,
+            request.description,
+            request.license,
+            bbox_shift=request.bbox_shift,
+            extra_margin=request.extra_margin,
+            overwrite=request.overwrite,
+            prepare=prepare,
+        )
     return Created(folder, id, tuple(making.notes))
 
 
-_Made = tuple[Fraction, Iterator[np.ndarray], list[np.ndarray]]
+_Pictures = Generator[np.ndarray, None, None]
+_Made = tuple[Fraction, _Pictures, list[np.ndarray]]
 """Frames a second, the frames, and their landmarks: a list that is full after the last frame."""
 
 
@@ -150,7 +157,7 @@ def _of_still(making: _Making, picture: np.ndarray) -> _Made:
         raise making.no_face()
     points: list[np.ndarray] = []
 
-    def frames() -> Iterator[np.ndarray]:
+    def frames() -> _Pictures:
         for number, (shown, moved) in enumerate(living(picture, face.points)):
             making.step("write", number, FRAME_COUNT)
             points.append(moved)
@@ -206,11 +213,11 @@ def _only_picture(making: _Making) -> np.ndarray | None:
         return None if any(number for number, _ in shown) else first.picture
 
 
-def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> Iterator[np.ndarray]:
+def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> _Pictures:
     """The part's frames, each with the face in it: ``points`` is filled at their end.
 
     A face that is hidden for a moment is where its neighbours say; the frames end before a longer
-    time without it.
+    time without it. Of a face that hardly moves every other frame is looked at.
     """
     follower = FaceFollower(making.detector, part.first)
     found: list[np.ndarray | None] = []
@@ -219,8 +226,10 @@ def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> Iterator
         total = min(round((part.end_s - part.start_s) * info.fps), MAX_FRAMES)
         for number, (_, picture) in enumerate(islice(shown, total)):
             making.step("write", number, total)
-            face = follower.find(picture[..., :3])
             waiting.append(picture)
+            if found and len(waiting) == 1 and info.fps >= _DENSE_FPS:
+                continue  # the next frame says whether to look at it
+            face = follower.find(picture[..., :3])
             if face is None:
                 if len(waiting) > MAX_GAP_S * info.fps and found:
                     at = clock(part.start_s + number / float(info.fps))
@@ -229,9 +238,16 @@ def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> Iterator
                 continue
             if not found:  # it begins with the face
                 waiting = waiting[-1:]
-            found += [None] * (len(waiting) - 1) + [face.points]
+            before: list[np.ndarray | None] = [None] * (len(waiting) - 1)
+            if len(before) == 1 and found[-1] is not None and has_moved(found[-1], face):
+                between = follower.find(waiting[0][..., :3])
+                before = [between.points if between else None]
+            found += [*before, face.points]
             yield from waiting
             waiting = []
+        if found and len(waiting) == 1 and (last := follower.find(waiting[0][..., :3])):
+            found.append(last.points)
+            yield waiting[0]
     if not found:
         raise making.no_face()
     points += list(filled(found))

@@ -12,7 +12,11 @@ import numpy as np
 from wsavatar.avatars.format import AvatarError, check_landmarks
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
-__all__ = ["FaceFollower", "choose_face", "filled", "whole"]
+__all__ = ["FaceFollower", "choose_face", "filled", "has_moved", "whole"]
+
+_STILL = 0.015
+"""Of the face's size. Two frames apart, points that move less are where their mean says, to 0.3 %
+of that size."""
 
 
 def choose_face(faces: Sequence[Face], number: int | None) -> tuple[Face, str]:
@@ -75,6 +79,11 @@ class FaceFollower:
             return None
         distance, face = min(near, key=lambda pair: pair[0])
         return face if distance < size else None
+
+
+def has_moved(before: np.ndarray, face: Face) -> bool:
+    """Whether any of its points, float [68, 2], moved much since."""
+    return bool(np.linalg.norm(face.points - before, axis=1).max() > _STILL * face.size)
 
 
 def filled(points: Sequence[np.ndarray | None]) -> np.ndarray:

