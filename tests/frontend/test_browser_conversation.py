@@ -281,6 +281,8 @@ def test_choices_are_kept_between_visits(open_chat: OpenPage) -> None:
     second = microphones.nth(1).get_attribute("value")
     page.select_option("#microphone", second)
     page.locator("#hold").check()
+    # It is kept once it is shown.
+    page.wait_for_function("localStorage.getItem('wsavatar.avatar') === 'noor'")
     page.reload()
     page.wait_for_selector("#start:enabled", timeout=60_000)
     expect(page.locator("input[value=noor]")).to_be_checked()

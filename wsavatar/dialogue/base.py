@@ -100,6 +100,11 @@ class DialogueConfig:
     passed_on: Mapping[str, Any] = field(default_factory=dict)
     """What a client has set that only another server can follow, as in a ``session.update``."""
 
+    def may_answer(self, speaks: bool) -> bool:
+        """Whether a turn that is over is answered at once. ``speaks``: the avatar does."""
+        settings = self.settings
+        return settings.create_response and (settings.interrupt_response or not speaks)
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:

@@ -180,7 +180,7 @@ class Chat(Dialogue):
                 await self._go_on()
                 return
             await self._forget_interrupted()
-            if self._may_answer and any(one is None or one for one in said):
+            if self._config.may_answer(self._speaks) and any(one is None or one for one in said):
                 await self._answer(ResponseRequest(modality=self._config.modality, trace=trace))
 
     async def _go_on(self) -> None:
@@ -294,12 +294,6 @@ class Chat(Dialogue):
     @property
     def _speaks(self) -> bool:
         return self._speaker.busy or self._session.speaking
-
-    @property
-    def _may_answer(self) -> bool:
-        """Whether a turn is answered at once, by the settings."""
-        settings = self._config.settings
-        return settings.create_response and (settings.interrupt_response or not self._speaks)
 
     async def _stop_waiting(self) -> None:
         """The turn that is over is not answered. A response that is being begun is begun."""

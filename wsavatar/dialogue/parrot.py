@@ -101,12 +101,6 @@ class Parrot(Dialogue):
     def _speaks(self) -> bool:
         return self._speaker.busy or self._session.speaking
 
-    @property
-    def _may_answer(self) -> bool:
-        """Whether a turn is answered at once, by the settings."""
-        settings = self._config.settings
-        return settings.create_response and (settings.interrupt_response or not self._speaks)
-
     async def _say_part(self) -> None:
         """The turn is long: its audio becomes an item, and the answer starts."""
         self._listener.stop_turn()
@@ -114,7 +108,7 @@ class Parrot(Dialogue):
         self._listener.start_turn()
         if part is None:
             return
-        if self._long is None and self._may_answer:
+        if self._long is None and self._config.may_answer(self._speaks):
             self._long = LiveSpeech(part.rate, 2 * MAX_TURN_S)
             await self._speaker.say((self._long,))
         await self._push_long(part)
@@ -125,7 +119,7 @@ class Parrot(Dialogue):
             if part is not None:
                 await self._push_long(part)
             await self._end_long()
-        elif part is not None and self._may_answer:
+        elif part is not None and self._config.may_answer(self._speaks):
             trace = TurnTrace.of_turn(self._listener.silent_ms)
             await self._speaker.say((trim_silence(part),), ResponseRequest(trace=trace))
 

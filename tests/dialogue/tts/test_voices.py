@@ -18,7 +18,7 @@ from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.config import AvatarSettings, Settings, TtsSettings
 from wsavatar.dialogue.engine import EngineError
 from wsavatar.dialogue.engines import Engines
-from wsavatar.dialogue.tts import ENGINES, VoiceError, check_voices, create_voices
+from wsavatar.dialogue.tts import ENGINES, VoiceError, create_voices
 from wsavatar.dialogue.tts.base import (
     Chunks,
     Synthesizer,
@@ -301,12 +301,14 @@ async def test_a_real_endpoint_and_espeak_are_checked() -> None:
     """By a word that each really says."""
     async with scripted_endpoint(speech=[Answer(pcm_tone(0.2))]) as endpoint:
         settings = TtsSettings(engines=("openai", "espeak"), base_url=endpoint.url)
-        assert [(one.name, one.problem) for one in await check_voices(settings)] == [
+        voices = create_voices(settings)
+        assert [(one.name, one.problem) for one in await voices.check_each()] == [
             ("openai", ""),
             ("espeak", ""),
         ]
         endpoint.speech = [Answer("no", status=401)]
-        checks = await check_voices(settings)
+        checks = await voices.check_each()
+        await voices.close()
     assert "refuses the key" in checks[0].problem and checks[1].problem == ""
 
 

@@ -9,17 +9,15 @@ from .edge import EdgeEngine
 from .endpoint import EndpointEngine
 from .espeak import EspeakEngine
 from .piper import PiperEngine
-from .voices import MakeEngine, VoiceCheck, Voices
+from .voices import MakeEngine, Voices
 
 __all__ = [
     "ENGINES",
     "Voice",
-    "VoiceCheck",
     "VoiceError",
     "VoiceInfo",
     "VoiceList",
     "Voices",
-    "check_voices",
     "create_voice",
     "create_voices",
 ]
@@ -50,13 +48,3 @@ def create_voices(settings: TtsSettings) -> Voices:
 def create_voice(settings: TtsSettings, name: str = "") -> Voice:
     """One voice by itself, as of a program that says one thing."""
     return create_voices(settings).voice(name)
-
-
-async def check_voices(settings: TtsSettings) -> list[VoiceCheck]:
-    """Use each engine of the settings once, in their order. Raises VoiceError for an engine that is
-    not there."""
-    voices = create_voices(settings)
-    try:
-        return await voices.check_each()
-    finally:
-        await voices.close()

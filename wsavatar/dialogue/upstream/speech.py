@@ -117,11 +117,6 @@ class Speech:
         self._spoken: list[_Spoken] = []
         self._given_up: Callable[[], None] = lambda: None
 
-    @property
-    def item_ids(self) -> list[str]:
-        """Of the items that have audio."""
-        return [one.item_id for one in self._spoken]
-
     def put(self, part: Part) -> None:
         """Add a part. What comes after the end is dropped."""
         if self.ended:

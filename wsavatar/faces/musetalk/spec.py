@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from wsavatar.errors import WsavatarError
 from wsavatar.speech.chunker import FeatureGrid
 
 __all__ = [
-    "VERSIONS",
     "CropMargin",
     "Decoder",
     "ModelExtras",
@@ -29,7 +28,6 @@ __all__ = [
 Decoder = Literal["vae", "tiny"]
 """The decoder of latents: the VAE, or a small network that was trained to replace it."""
 Version = Literal["v15", "v1"]
-VERSIONS: tuple[Version, ...] = get_args(Version)
 
 EXTRAS_FILE = "wsavatar.json"
 
