@@ -9,8 +9,8 @@ from tests.drawn_faces import face_landmarks
 from wsavatar.landmarks.geometry import MEAN_FACE, MIRROR, crop, place_of
 from wsavatar.training.landmarks.convention import as_mediapipe
 from wsavatar.training.landmarks.examples import Pools, SceneExamples, crop_examples, scene_examples
+from wsavatar.training.landmarks.losses import finder_targets
 from wsavatar.training.landmarks.painting import decorate, draw_face
-from wsavatar.training.landmarks.train import finder_targets
 from wsavatar.training.landmarks.views import Pool, Warp, cut, places_of, similarity
 
 SIZE = 256

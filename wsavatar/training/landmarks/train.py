@@ -22,24 +22,15 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from wsavatar.landmarks.networks import FaceFinder, PointFinder, mean_position
-from wsavatar.training.landmarks.examples import (
-    FINDER_SIZES,
-    CropExamples,
-    Pools,
-    SceneExamples,
-    crop_examples,
-    scene_examples,
-)
+from wsavatar.landmarks.networks import FaceFinder, PointFinder
+from wsavatar.training.landmarks.examples import Pools, crop_examples, scene_examples
+from wsavatar.training.landmarks.losses import finder_loss, points_loss
 from wsavatar.training.landmarks.renders import SIZE, start_renderers
 from wsavatar.training.landmarks.views import Pool
 
 __all__ = ["load_negatives", "main"]
 
-_TOLERATED = (14.0, 72.0)
-_CELL = 8
 CROP, SCENE = 160, 256
 _AT_ONCE = 3
 """Steps whose examples are made at once, which takes the device little longer than one's."""
@@ -75,91 +66,6 @@ def load_negatives(path: Path, device: torch.device) -> tuple[Pool, Tensor]:
     pool.add(np.stack(things))
     stacked = torch.from_numpy(np.stack(scenes)).to(device).permute(0, 3, 1, 2)
     return pool, stacked.float() / 255
-
-
-def points_loss(network: PointFinder, made: CropExamples) -> dict[str, Tensor]:
-    """Distance of the points, spread of the heat maps, and confidence."""
-    with torch.autocast(made.pictures.device.type, torch.bfloat16):
-        maps, sure = network.heat_maps(made.pictures.contiguous(memory_format=torch.channels_last))
-    maps, sure = maps.float(), sure.float()
-    real = made.sure > 0.5
-    found, wanted, maps = mean_position(maps)[real], made.points[real], maps[real]
-    # Distances in hundredths of the crop: straight beyond 1, steeper than a square within.
-    away = (found - wanted).norm(dim=2) * 100
-    distance = torch.where(away < 1, away.clamp(min=1e-6) ** 1.5 * 2 / 3, away - 1 / 3)
-    inside = ((wanted > 0) & (wanted < 1)).all(2).float()
-    n, k, h, w = maps.shape
-    at = (torch.arange(w, device=maps.device) + 0.5) / w
-    wide = 1.2 / w
-    x = torch.exp(-((at - wanted[..., :1]) ** 2) / (2 * wide**2))
-    y = torch.exp(-((at - wanted[..., 1:]) ** 2) / (2 * wide**2))
-    target = y[..., :, None] * x[..., None, :]
-    target = target / target.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    logs = maps.flatten(2).log_softmax(2).view(n, k, h, w)
-    spread = -(target * logs).sum((2, 3))
-    certain = F.binary_cross_entropy_with_logits(sure, made.sure)
-    return {
-        "points": (distance * inside).mean(),
-        "spread": 0.08 * (spread * inside).mean(),
-        "sure": 1.0 * certain,
-        "error": ((away * inside).mean(1) * 1.6).mean().detach(),  # % of the face's size
-    }
-
-
-def finder_targets(scene: SceneExamples) -> tuple[Tensor, Tensor, Tensor]:
-    """Heat [n, h, w] (1 face, 0 none, -1 not asked), values [n, 5, h, w], and their weights."""
-    n, _, side, _ = scene.pictures.shape
-    cells = side // _CELL
-    device = scene.pictures.device
-    line = torch.arange(cells, device=device) + 0.5
-    heat = torch.zeros((n, cells, cells), device=device)
-    values = torch.zeros((n, 5, cells, cells), device=device)
-    weight = torch.zeros((n, cells, cells), device=device)
-    for slot in range(scene.places.shape[1]):
-        x, y, size, roll = scene.places[:, slot].unbind(1)
-        away_x = (x / _CELL)[:, None, None] - line[None, None, :]
-        away_y = (y / _CELL)[:, None, None] - line[None, :, None]
-        distance = torch.hypot(*torch.broadcast_tensors(away_x, away_y))
-        in_cells = (size / _CELL)[:, None, None]
-        there = scene.seen[:, slot, None, None]
-        fits = ((size >= FINDER_SIZES[0]) & (size <= FINDER_SIZES[1]))[:, None, None]
-        near = (size > _TOLERATED[0]) & (size < _TOLERATED[1])
-        ring = there & (distance < 0.45 * in_cells) & near[:, None, None]
-        core = there & (distance < (0.2 * in_cells).clamp(min=0.75)) & fits
-        heat = torch.where(ring & (heat == 0), -1.0, heat)
-        heat = torch.where(core, 1.0, heat)
-        learn = there & (distance < 0.35 * in_cells) & near[:, None, None]
-        new = torch.stack(
-            [
-                away_x.expand_as(heat), away_y.expand_as(heat),
-                torch.log(in_cells.clamp(min=0.1)).expand_as(heat),
-                torch.cos(roll)[:, None, None].expand_as(heat),
-                torch.sin(roll)[:, None, None].expand_as(heat),
-            ],
-            1,
-        )  # fmt: skip
-        values = torch.where(learn[:, None], new, values)
-        weight = torch.where(learn, 1.0, weight)
-    return heat, values, weight
-
-
-def finder_loss(network: FaceFinder, scene: SceneExamples) -> dict[str, Tensor]:
-    """Whether a face is at each cell, and its place."""
-    heat, values, weight = finder_targets(scene)
-    with torch.autocast(scene.pictures.device.type, torch.bfloat16):
-        out = network(scene.pictures.contiguous(memory_format=torch.channels_last))
-    out = out.float()
-    asked, wanted = (heat >= 0).float(), heat.clamp(min=0)
-    cross = F.binary_cross_entropy_with_logits(out[:, 0], wanted, reduction="none")
-    chance_of = torch.sigmoid(out[:, 0]).detach()
-    miss = (wanted - chance_of).abs() ** 2
-    many = wanted.sum().clamp(min=1)
-    found = (cross * miss * asked * (1 + wanted)).sum() / many
-    off = (F.smooth_l1_loss(out[:, 1:], values, reduction="none", beta=0.1) * weight[:, None]).sum(
-        (0, 2, 3)
-    ) / weight.sum().clamp(min=1)
-    weights = torch.tensor([1.0, 1.0, 2.0, 1.0, 1.0], device=out.device)
-    return {"heat": found, "place": 0.5 * (off * weights).sum()}
 
 
 class Mean:
@@ -270,6 +176,27 @@ class _Arrivals:
             path.unlink()
 
 
+def _jobs(points: PointFinder, finder: FaceFinder, pools: Pools, args: Any) -> list[_Job]:
+    assert finder.head.bias is not None
+    nn.init.constant_(finder.head.bias[:1], -3.5)  # faces are rare
+    if args.resume:
+        resume(args.resume, points, finder)
+    means = Mean(points), Mean(finder)
+    for network in (points, finder):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def crops(count: int) -> Any:
+        return crop_examples(pools, count, CROP)
+
+    def pictures(count: int) -> Any:
+        return scene_examples(pools, count, SCENE)
+
+    return [
+        _Job(points, means[0], points_loss, crops, args.batch, args.rate),
+        _Job(finder, means[1], finder_loss, pictures, args.scenes, args.rate),
+    ]
+
+
 def train(args: argparse.Namespace) -> None:
     """Render and train until the time is up."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -284,49 +211,23 @@ def train(args: argparse.Namespace) -> None:
     things, scenes = load_negatives(args.negatives, device)
     pools = Pools(Pool(args.heads, device), Pool(max(args.heads // 16, 1), device), things, scenes)
     arrivals = _Arrivals(args.out / "renders", pools)
-    points, finder = PointFinder().to(device), FaceFinder().to(device)
-    assert finder.head.bias is not None
-    nn.init.constant_(finder.head.bias[:1], -3.5)  # faces are rare
-    if args.resume:
-        resume(args.resume, points, finder)
-    means = Mean(points), Mean(finder)
-    for network in (points, finder):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    jobs = [
-        _Job(
-            points,
-            means[0],
-            points_loss,
-            lambda n: crop_examples(pools, n, CROP),
-            args.batch,
-            args.rate,
-        ),
-        _Job(
-            finder,
-            means[1],
-            finder_loss,
-            lambda n: scene_examples(pools, n, SCENE),
-            args.scenes,
-            args.rate,
-        ),
-    ]
+    jobs = _jobs(PointFinder().to(device), FaceFinder().to(device), pools, args)
     while pools.faces.count < args.first_heads and any(p.is_alive() for p in renderers):
         arrivals.take(8)
         time.sleep(0.2)
     print(f"{time.monotonic() - started:.0f} s: {pools.faces.count} heads, training", flush=True)
-    begun, turn, noted = time.monotonic(), 0, time.monotonic()
+    begun = noted = time.monotonic()
     while (passed := time.monotonic() - started) < args.seconds:
         share = (time.monotonic() - begun) / max(args.seconds - (begun - started), 1e-6)
         for job in jobs:
             job.train(_AT_ONCE if job is jobs[0] else 1, share)
         arrivals.take(4)
-        turn += 1
         if time.monotonic() - noted > args.note:
             noted = time.monotonic()
             shown = " ".join(job.summary() for job in jobs)
             print(f"{passed:.0f} s, {arrivals.people} people, {shown}", flush=True)
-            save(args.out / "networks.safetensors", means[0].network, means[1].network)
-    save(args.out / "networks.safetensors", means[0].network, means[1].network)
+            save(args.out / "networks.safetensors", *(job.mean.network for job in jobs))
+    save(args.out / "networks.safetensors", *(job.mean.network for job in jobs))
     for process in renderers:
         process.terminate()
     print(f"{jobs[0].step} steps, {arrivals.people} people", flush=True)
