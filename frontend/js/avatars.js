@@ -7,7 +7,7 @@
 import { CameraError, shoot } from "./camera.js";
 import { Making } from "./making.js";
 import { UploadError } from "./upload.js";
-import { element } from "./view.js";
+import { element, fill } from "./view.js";
 
 const SURE_MS = 4000;
 const MB = 1024 * 1024;
@@ -176,9 +176,7 @@ export class Avatars {
   #progress(text, share) {
     const others = this.files.length;
     this.#say(others ? `${text} · ${others} more` : text);
-    const bar = element("job-progress");
-    bar.style.setProperty("--share", share.toFixed(3));
-    bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+    fill(element("job-progress"), share);
   }
 
   /** @param {string} text */

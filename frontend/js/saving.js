@@ -5,7 +5,7 @@
  */
 
 import { VideoError, VideoMaker } from "./video.js";
-import { element } from "./view.js";
+import { element, fill } from "./view.js";
 
 /** Frames a second that a text is taken to be spoken at, for the bar before its length is known. */
 const FRAMES_A_CHARACTER = 25 / 14;
@@ -39,7 +39,7 @@ export class Saving {
     this.#say("Making the video");
     this.maker.onProgress = (done, total) => {
       const share = total === null ? Math.min(0.95, done / expected) : done / total;
-      this.#show(share);
+      fill(this.bar, share);
       this.#say(`Making the video: ${Math.round(100 * share)} %`);
     };
     try {
@@ -61,15 +61,8 @@ export class Saving {
     element("saving-cancel").hidden = this.bar.hidden = !isWorking;
     if (isWorking) {
       this.link.hidden = true;
-      this.#show(0);
+      fill(this.bar, 0);
     }
-  }
-
-  /** @param {number} share */
-  #show(share) {
-    const percent = Math.round(100 * share);
-    this.bar.setAttribute("aria-valuenow", String(percent));
-    this.bar.style.setProperty("--share", String(share));
   }
 
   /** @param {string} text */

@@ -13,6 +13,16 @@ export function element(id) {
   return found;
 }
 
+/**
+ * Show on a progress bar how far something is.
+ * @param {HTMLElement} bar
+ * @param {number} share  in [0, 1]
+ */
+export function fill(bar, share) {
+  bar.style.setProperty("--share", share.toFixed(3));
+  bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+}
+
 /** @type {Record<Mode, [string, string, string, string]>} about it; the text box's label, hint, button */
 const MODES = {
   chat: ["Talk with the avatar: it listens and answers.", "Message", "Type a message", "Send"],
@@ -121,8 +131,7 @@ export class View {
   /** @param {number} share  in [0, 1]; 1 hides it */
   progress(share) {
     const bar = element("progress");
-    bar.style.setProperty("--share", String(share));
-    bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
+    fill(bar, share);
     bar.hidden = share >= 1;
   }
 
