@@ -24,6 +24,7 @@ LARGE_FILES = {
     "avatars/leo/idle.mp4",
     "wsavatar/embedded/landmarks/networks.safetensors",
     "wsavatar/embedded/musetalkV15/unet.safetensors",
+    "wsavatar/embedded/person/network.safetensors",
     "wsavatar/embedded/sd-vae/diffusion_pytorch_model.safetensors",
     "wsavatar/embedded/whisper/model.safetensors",
     "wsavatar/training/lip_estimator.safetensors",

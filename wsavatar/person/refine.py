@@ -15,10 +15,12 @@ _WIDE, _WIDE_SIDE = 1 / 14, 384
 _NARROW, _NARROW_SIDE = 1 / 110, 768
 """Half the side of the squares, in parts of the picture's long side; and the longest side at which
 the filter's coefficients are found, which are smooth."""
-_GAIN = 1.6
+_GAIN = 2.5
 """How much surer the wide filter's alpha is made."""
-_EVEN = 2e-4
+_EVEN = 1e-4
 """Variance of colour (0 to 1) below which a square counts as even."""
+_HAZE = 0.1
+"""Alpha up to which there is nothing, and how much below 1 there is all."""
 
 
 def fitted(picture: np.ndarray, alpha: np.ndarray, seen: float = 1.0) -> np.ndarray:
@@ -52,7 +54,7 @@ def _detailed(picture: np.ndarray, alpha: np.ndarray, seen: float) -> np.ndarray
     near = cv2.resize(near, whole, interpolation=cv2.INTER_LINEAR)
     coarse = cv2.resize(coarse, whole, interpolation=cv2.INTER_LINEAR)
     made = coarse + near * (np.clip(made, 0, 1) - coarse)
-    fit: np.ndarray = np.clip((made - 0.04) / 0.92, 0, 1)
+    fit: np.ndarray = np.clip((made - _HAZE) / (1 - 2 * _HAZE), 0, 1)
     return fit
 
 
