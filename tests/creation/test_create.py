@@ -13,6 +13,7 @@ from PIL import Image
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
 from wsavatar.creation import AvatarRequest, CancelledError, Created, create_avatar
+from wsavatar.creation.calm import mouth_opening
 from wsavatar.media.video import read_video
 
 W, H = 320, 256
@@ -118,3 +119,30 @@ def test_making_can_be_cancelled(tmp_path: Path) -> None:
             cancelled=cancelled,
         )
     assert not list((tmp_path / "avatars").iterdir())
+
+
+def test_a_person_who_talks_throughout_is_shown_at_rest(tmp_path: Path) -> None:
+    """In the pictures and in the points, wherever the mouth is open; nothing else changes."""
+    openings = ([0.0] * 5 + [0.1, 0.2, 0.25, 0.2, 0.1] * 2) * 5
+    pictures = [drawn(W, H, (150 + i * 0.2, 115), 120, part) for i, part in enumerate(openings)]
+    made = create(write_film(tmp_path / "eve.mp4", pictures))
+    assert len(made.notes) == 1 and "closed with pictures of its rests" in made.notes[0]
+    points = read_landmarks(made.folder, read_avatar_file(made.folder))
+    _, frames = read_video(made.folder / "idle.mp4")
+    assert len(points) == len(frames) == len(openings)
+    assert mouth_opening(points).max() < 0.03
+    for i, shown in enumerate(frames):
+        middle = points[i, 60:68].mean(axis=0).astype(int)
+        lips = shown[middle[1] - 6 : middle[1] + 7, middle[0] - 6 : middle[0] + 7]
+        assert lips.max(axis=2).min() > 90  # nothing as dark as the inside of a mouth
+        face = np.abs(shown[:110].astype(int) - pictures[i][:110])
+        assert face.mean() < 3
+
+
+def test_a_video_that_does_not_talk_is_left_as_it_is(tmp_path: Path) -> None:
+    """Lips that part for a moment belong to the person."""
+    openings = [0.0] * 60 + [0.2] * 4 + [0.0] * 61
+    pictures = [drawn(W, H, (150, 115), 120, part) for part in openings]
+    made = create(write_film(tmp_path / "eve.mp4", pictures))
+    points = read_landmarks(made.folder, read_avatar_file(made.folder))
+    assert mouth_opening(points).max() > 0.1

@@ -22,6 +22,7 @@ from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
 from wsavatar.creation.names import free_id, name_of
 from wsavatar.creation.notes import clock, face_notes, part_note
 from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
+from wsavatar.creation.resting import at_rest, resting
 from wsavatar.creation.source import Source, SourceLimits
 from wsavatar.creation.still import FPS, FRAME_COUNT, living
 from wsavatar.creation.tracking import FaceFollower, choose_face, filled, has_moved, whole
@@ -31,6 +32,7 @@ __all__ = ["create_avatar"]
 
 _LOOKS_PER_S = 6
 _DENSE_FPS = 20
+_SHORTEST_RESTED_S = 2.0
 _AHEAD = 4
 """Frames that are found or made while others are written."""
 
@@ -139,6 +141,7 @@ def create_avatar(
     return Created(folder, id, tuple(making.notes))
 
 
+_Numbered = tuple[int, np.ndarray]
 _Pictures = Generator[np.ndarray, None, None]
 _Made = tuple[Fraction, _Pictures, list[np.ndarray]]
 """Frames a second, the frames, and their landmarks: a list that is full after the last frame."""
@@ -181,7 +184,8 @@ def _of_video(making: _Making) -> _Made:
     points: list[np.ndarray] = []
     with opened as (info, _):
         making.notes += face_notes(part.first, info.width, info.height)
-    return info.fps, _followed(making, part, points), points
+    frames = _rested(making, part, points) if part.talks else _written(making, part, points)
+    return info.fps, frames, points
 
 
 def _survey(making: _Making) -> tuple[list[Look], np.ndarray | None]:
@@ -213,20 +217,52 @@ def _only_picture(making: _Making) -> np.ndarray | None:
         return None if any(number for number, _ in shown) else first.picture
 
 
-def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> _Pictures:
-    """The part's frames, each with the face in it: ``points`` is filled at their end.
+def _written(making: _Making, part: Part, points: list[np.ndarray]) -> _Pictures:
+    """The part's frames as they are. ``points`` is filled at their end."""
+    for _, picture in _followed(making, part, points, passes=1):
+        yield picture
+
+
+def _rested(making: _Making, part: Part, points: list[np.ndarray]) -> _Pictures:
+    """The part's frames, with the mouth of those who talk at rest. ``points`` is filled.
+
+    First the face is followed through all of them. If that leaves too little, they are as they are.
+    """
+    known: list[np.ndarray] = []
+    first = min(number for number, _ in _followed(making, part, known, passes=2))
+    talking = np.stack(known)
+    begin = int(at_rest(talking)[0])
+    with making.source.moving(part_s=(part.start_s, part.end_s)) as (info, shown):
+        pictures = (picture for _, picture in islice(shown, first, first + len(known)))
+        if (len(known) - begin) / info.fps < _SHORTEST_RESTED_S:
+            points += known
+            yield from pictures
+            return
+        total = 2 * len(known)
+        for number, (picture, moved) in enumerate(resting(pictures, talking)):
+            making.step("write", len(known) + begin + number, total)
+            points.append(moved)
+            yield picture
+        making.step("write", total, total)
+
+
+def _followed(
+    making: _Making, part: Part, points: list[np.ndarray], *, passes: int
+) -> Generator[_Numbered, None, None]:
+    """The part's frames with their numbers, each with the face in it: ``points`` is filled at their
+    end. It is the first of so many ``passes`` through them.
 
     A face that is hidden for a moment is where its neighbours say; the frames end before a longer
     time without it. Of a face that hardly moves every other frame is looked at.
     """
     follower = FaceFollower(making.detector, part.first)
     found: list[np.ndarray | None] = []
-    waiting: list[np.ndarray] = []
+    waiting: list[_Numbered] = []
     with making.source.moving(part_s=(part.start_s, part.end_s)) as (info, shown):
         total = min(round((part.end_s - part.start_s) * info.fps), MAX_FRAMES)
         for number, (_, picture) in enumerate(islice(shown, total)):
-            making.step("write", number, total)
-            waiting.append(picture)
+            making.step("write", number, passes * total)
+            waiting.append((number, picture))
             if found and len(waiting) == 1 and info.fps >= _DENSE_FPS:
                 continue  # the next frame says whether to look at it
             face = follower.find(picture[..., :3])
@@ -240,15 +276,15 @@ def _followed(making: _Making, part: Part, points: list[np.ndarray]) -> _Picture
                 waiting = waiting[-1:]
             before: list[np.ndarray | None] = [None] * (len(waiting) - 1)
             if len(before) == 1 and found[-1] is not None and has_moved(found[-1], face):
-                between = follower.find(waiting[0][..., :3])
+                between = follower.find(waiting[0][1][..., :3])
                 before = [between.points if between else None]
             found += [*before, face.points]
             yield from waiting
             waiting = []
-        if found and len(waiting) == 1 and (last := follower.find(waiting[0][..., :3])):
+        if found and len(waiting) == 1 and (last := follower.find(waiting[0][1][..., :3])):
             found.append(last.points)
             yield waiting[0]
     if not found:
         raise making.no_face()
     points += list(filled(found))
-    making.step("write", total, total)
+    making.step("write", total, passes * total)

@@ -30,7 +30,8 @@ def part_note(part: Part, total_s: float) -> str:
     taken = f"Took {clock(part.start_s)} to {clock(part.end_s)} of {clock(total_s)}"
     if part.talks:
         return ("The mouth moves" if is_whole else f"{taken}: the mouth moves") + (
-            " throughout; a video in which it is at rest looks better between sentences."
+            " throughout, so it is closed with pictures of its rests; a video of a silent person "
+            "looks better."
         )
     return "" if is_whole else f"{taken}: the mouth and the head are calmest there."
 
