@@ -20,9 +20,9 @@ from wsavatar.session.response import SpokenResponse
 from wsavatar.session.response_format import ResponseFormat
 from wsavatar.session.timeline import IdleClock
 
-__all__ = ["Responses"]
+__all__ = ["MAX_GENERATION", "Responses"]
 
-_MAX_GENERATION = 0xFFFF
+MAX_GENERATION = 0xFFFF
 
 
 class Responses:
@@ -83,7 +83,7 @@ class Responses:
         """As `wsavatar.dialogue.base.DialogueSession.respond`."""
         assert self._avatar is not None
         self.stop(None)
-        self._generation = self._generation % _MAX_GENERATION + 1
+        self._generation = self._generation % MAX_GENERATION + 1
         form = ResponseFormat.of(
             self._config, request or ResponseRequest(), rate, for_avatars=self.for_avatars
         )
