@@ -112,13 +112,16 @@ def product_settings(directory: Path) -> list[str] | None:
 
 
 def _draw_avatar(directory: Path, id: str, tint: tuple[int, int, int]) -> None:
-    """Two seconds of an oval that sways."""
+    """Two seconds of an oval that sways, cut out of its background."""
     frames, landmarks = [], []
     for index in range(50):
         x = 256 + 8 * np.sin(index / 50 * 2 * np.pi)
         picture = np.full((512, 512, 3), tint, np.uint8)
-        cv2.ellipse(picture, (int(x), 240), (115, 165), 0, 0, 360, (225, 180, 150), -1, cv2.LINE_AA)
-        frames.append(picture)
+        oval = (int(x), 240), (115, 165), 0, 0, 360
+        cv2.ellipse(picture, *oval, (225, 180, 150), -1, cv2.LINE_AA)
+        alpha = np.zeros((512, 512), np.uint8)
+        cv2.ellipse(alpha, *oval, 255, -1, cv2.LINE_AA)
+        frames.append(np.dstack([picture, alpha]))
         landmarks.append(_landmarks(x, 240.0))
     write_avatar(directory, id, id.title(), frames, 25, np.array(landmarks))
 

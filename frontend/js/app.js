@@ -4,11 +4,12 @@
  */
 
 import { Avatars } from "./avatars.js";
+import { Backdrop } from "./backdrop.js";
 import { Connection } from "./connection.js";
 import { chatState } from "./engines.js";
 import { Face } from "./face.js";
 import { letGo, onHold } from "./hold.js";
-import { IdleCycle } from "./idle.js";
+import { IdleCycle, IdleError } from "./idle.js";
 import { Log } from "./log.js";
 import { Making } from "./making.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
@@ -58,9 +59,15 @@ const avatars = new Avatars({
     void useAvatar(id).catch(fail);
   },
 });
+const backdrop = new Backdrop({ canvas: view.canvas, use: () => void useBackground().catch(fail) });
 const saving = new Saving({
   maker: new VideoMaker(realtimeUrl, () => connection.token),
-  order: () => ({ text: view.speakText.value.trim(), avatar: avatarId, voice: view.voice.value }),
+  order: () => ({
+    text: view.speakText.value.trim(),
+    avatar: avatarId,
+    voice: view.voice.value,
+    ...backdrop.ofVideos,
+  }),
 });
 
 /** @type {Microphone | null} */
@@ -95,15 +102,17 @@ function wishes() {
     mode: view.mode,
     ...voice,
     region: query.get("region") === "full" ? "full" : "mouth",
+    look: backdrop.look,
     hold: view.hold.checked,
     inputRate: RATE,
     outputRate: RATE,
   };
 }
 
-/** @param {Uint8Array} jpeg */
-function decode(jpeg) {
-  return createImageBitmap(new Blob([/** @type {BlobPart} */ (jpeg)], { type: "image/jpeg" }));
+/** @param {Uint8Array} picture */
+function decode(picture) {
+  const type = picture[0] === 0xff ? "image/jpeg" : picture[0] === 0x89 ? "image/png" : "image/webp";
+  return createImageBitmap(new Blob([/** @type {BlobPart} */ (picture)], { type }));
 }
 
 // -- before a session: the server, its engines, the avatars ----------------------------------------
@@ -136,6 +145,7 @@ async function prepare() {
   const id = chosen(ids, [query.get("avatar"), remembered("avatar"), listing.fallback], ids[0]);
   avatars.begin(listing, id);
   saving.offer(listing.makesVideos);
+  backdrop.begin(listing.background);
   log.name = listing.avatars.find((avatar) => avatar.id === id)?.name ?? "Avatar";
   await useAvatar(id);
   view.listMicrophones(await listMicrophones(), remembered("microphone"));
@@ -154,21 +164,52 @@ async function askForAvatars() {
 /** Show an avatar; a session in progress changes with it. @param {string} id */
 async function useAvatar(id) {
   avatarId = id;
-  const cycle = new IdleCycle(id, decode);
+  const cycle = new IdleCycle(id, decode, backdrop.query);
   session.interrupt();
   view.progress(0);
   const loaded = cycle.load((share) => view.progress(share));
   face.setIdle(cycle);
-  try {
-    await loaded;
-  } catch (error) {
-    if (cycle.abort.signal.aborted) return; // another one was chosen meanwhile
-    throw error;
-  }
+  if (!(await isLoaded(cycle, loaded))) return;
   view.progress(1);
   remember("avatar", id);
   face.restart(performance.now());
   if (live) session.configure();
+}
+
+/** @type {IdleCycle | null} the cycle before another background that is on its way */
+let coming = null;
+
+/** Show the same avatar before what was chosen; the picture stays until that is there. */
+async function useBackground() {
+  coming?.abort.abort();
+  const cycle = (coming = new IdleCycle(avatarId, decode, backdrop.query));
+  if (!(await isLoaded(cycle, cycle.load()))) return;
+  coming = null;
+  if (cycle.id !== avatarId) return cycle.close();
+  session.interrupt();
+  face.exchangeIdle(cycle);
+  if (live) session.configure();
+}
+
+/**
+ * Whether a cycle is there to be shown. One whose background cannot be had gives way to its own.
+ * @param {IdleCycle} cycle
+ * @param {Promise<void>} loaded
+ */
+async function isLoaded(cycle, loaded) {
+  backdrop.loading(true);
+  try {
+    await loaded;
+    return true;
+  } catch (error) {
+    if (cycle.abort.signal.aborted) return false; // another one was chosen meanwhile
+    if (!(error instanceof IdleError) || !cycle.query) throw error;
+    backdrop.refuse(error.message);
+    if (face.idle === cycle) await useAvatar(cycle.id);
+    return false;
+  } finally {
+    if (!cycle.abort.signal.aborted) backdrop.loading(false);
+  }
 }
 
 // -- a session -----------------------------------------------------------------------------------

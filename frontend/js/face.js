@@ -25,7 +25,7 @@ export class Face {
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+    this.context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     this.before = document.createElement("canvas");
     this.refresh = new RefreshMeter();
     /** @type {IdleCycle | null} */
@@ -53,6 +53,13 @@ export class Face {
     this.idle?.close();
     this.idle = idle;
     this.restart(performance.now());
+  }
+
+  /** The same cycle before another background goes on where it is. @param {IdleCycle} idle */
+  exchangeIdle(idle) {
+    this.#finish();
+    this.idle?.close();
+    this.idle = idle;
   }
 
   /** The idle cycle begins anew: the server counts it from this moment. @param {number} nowMs */
@@ -114,7 +121,10 @@ export class Face {
     const bitmap = idle.bitmap(this.idleIndex + Math.max(0, shown));
     if (!bitmap) return;
     this.#changeTo(idle);
-    this.#show(bitmap, () => this.#draw(bitmap));
+    this.#show(bitmap, () => {
+      this.context.clearRect(0, 0, this.canvas.width, this.canvas.height);
+      this.#draw(bitmap);
+    });
   }
 
   /**

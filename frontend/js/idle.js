@@ -2,7 +2,7 @@
 /**
  * An avatar at rest: its source frames, fetched once, decoded around the moment they are needed.
  *
- * `/avatars/<id>/idle.bin` is a sequence of length-prefixed frame messages. JPEGs stay in memory
+ * `/avatars/<id>/idle.bin` is a sequence of length-prefixed frame messages. Pictures stay in memory
  * compressed; at most `WINDOW` bitmaps are decoded, and those that frames of speech lie on, because
  * a hundred decoded pictures are a hundred megabytes.
  */
@@ -14,21 +14,27 @@ const AHEAD = 6;
 const WINDOW = 16;
 /** A neighbour this close may stand in for a frame not decoded yet. */
 const NEAR = 3;
+const AGAIN_MS = 1000;
+
+/** The pictures cannot be had; the message is for the user. */
+export class IdleError extends Error {}
 
 export class IdleCycle {
   /**
    * @param {string} id
-   * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} decode
+   * @param {(picture: Uint8Array) => Promise<ImageBitmap>} decode
+   * @param {string} [query]  which background and format; empty: the server's
    */
-  constructor(id, decode) {
+  constructor(id, decode, query = "") {
     this.id = id;
     this.decode = decode;
+    this.query = query;
     this.width = 0;
     this.height = 0;
     this.fps = 25;
     this.count = 0;
     /** @type {Uint8Array[]} */
-    this.jpegs = [];
+    this.pictures = [];
     /** @type {Map<number, ImageBitmap | null>} by source frame; null: being decoded, or cannot be */
     this.bitmaps = new Map();
     /** @type {Map<number, Promise<void>>} what is being decoded, by source frame */
@@ -50,23 +56,28 @@ export class IdleCycle {
     this.fps = about.fps;
     const expected = about.frame_count;
     const reader = new MessageReader();
-    const body = /** @type {ReadableStream<Uint8Array>} */ ((await this.#get(`${base}/idle.bin`)).body);
+    const body = /** @type {ReadableStream<Uint8Array>} */ ((await this.#get(`${base}/idle.bin${this.query}`)).body);
     const stream = body.getReader();
     for (;;) {
       const { value, done } = await stream.read();
       if (done) break;
-      for (const message of reader.push(value)) this.jpegs.push(message.payload);
-      onProgress(this.jpegs.length / expected);
+      for (const message of reader.push(value)) this.pictures.push(message.payload);
+      onProgress(this.pictures.length / expected);
     }
-    this.count = this.jpegs.length;
+    this.count = this.pictures.length;
     if (!this.count) throw new Error(`avatar ${this.id} has no idle frames`);
   }
 
   /** @param {string} url */
   async #get(url) {
-    const response = await fetch(url, { signal: this.abort.signal });
-    if (!response.ok) throw new Error(`${url}: ${response.status} ${response.statusText}`);
-    return response;
+    for (;;) {
+      const response = await fetch(url, { signal: this.abort.signal });
+      if (response.ok) return response;
+      const why = (await response.text()).trim();
+      if (response.status !== 503) throw new IdleError(why || `${url}: ${response.status}`);
+      // Those of another avatar, or before another background, are being made.
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
   }
 
   /** Until every frame is there, the cycle is not known: the first frame is shown. */
@@ -126,10 +137,10 @@ export class IdleCycle {
 
   /** @param {number} source */
   #want(source) {
-    const jpeg = this.jpegs[source];
-    if (!jpeg || this.bitmaps.has(source)) return;
+    const picture = this.pictures[source];
+    if (!picture || this.bitmaps.has(source)) return;
     this.bitmaps.set(source, null);
-    const decoded = this.decode(jpeg).then(
+    const decoded = this.decode(picture).then(
       (bitmap) => {
         if (this.abort.signal.aborted) bitmap.close();
         else this.bitmaps.set(source, bitmap);
@@ -154,6 +165,6 @@ export class IdleCycle {
     this.abort.abort();
     for (const bitmap of this.bitmaps.values()) bitmap?.close();
     this.bitmaps.clear();
-    this.jpegs = [];
+    this.pictures = [];
   }
 }

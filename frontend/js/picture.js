@@ -27,7 +27,7 @@ export class Picture {
 
   /**
    * @param {Frame} frame
-   * @param {Promise<ImageBitmap>} decoding  its JPEG
+   * @param {Promise<ImageBitmap>} decoding  its bytes
    * @param {IdleCycle} idle
    * @param {number} firstIndex  the cycle index of the response's frame 0
    */
@@ -49,7 +49,11 @@ export class Picture {
   /** @param {CanvasRenderingContext2D} context */
   draw(context) {
     const { width, height } = context.canvas;
-    if (this.under) context.drawImage(this.under, 0, 0, width, height);
+    context.clearRect(0, 0, width, height);
+    if (this.under) {
+      context.drawImage(this.under, 0, 0, width, height);
+      context.clearRect(...this.region); // transparent pixels replace what is below them
+    }
     context.drawImage(this.bitmap, ...this.region);
   }
 

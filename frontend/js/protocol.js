@@ -10,12 +10,12 @@
  */
 
 export const HEADER_BYTES = 24;
-export const TYPE_JPEG = 1;
+export const TYPE_FRAME = 1;
 export const TYPE_PCM16 = 2;
 
 /**
  * @typedef {object} BinaryMessage
- * @property {number} type  1: one JPEG frame; 2: PCM16 LE mono audio
+ * @property {number} type  1: one frame; 2: PCM16 LE mono audio
  * @property {number} flags
  * @property {number} generation  counts a session's responses, modulo 65536
  * @property {number} index  frame number on the response's timeline, or its first sample's number
@@ -48,7 +48,7 @@ export function unpackAt(buffer, start, length) {
   }
   const view = new DataView(buffer, start, HEADER_BYTES);
   const type = view.getUint8(0);
-  if (type !== TYPE_JPEG && type !== TYPE_PCM16) {
+  if (type !== TYPE_FRAME && type !== TYPE_PCM16) {
     throw new ProtocolError(`unknown binary message type ${type}`);
   }
   return {
@@ -168,6 +168,7 @@ export function pcm16FromFloat(samples) {
  * @property {Mode} mode
  * @property {string} [voice]  a name; empty: the server's; absent: as it is
  * @property {"full" | "mouth"} region
+ * @property {{background: string, codec: string}} [look]  of the frames; absent: the server's
  * @property {number} inputRate  Hz
  * @property {number} outputRate  Hz
  * @property {object | null} [turnDetection]  null: the page says when a turn ends; absent: as it is
@@ -194,7 +195,7 @@ export const events = {
       avatar: {
         ...(wishes.avatar ? { id: wishes.avatar } : {}),
         mode: wishes.mode,
-        video: { encoding: "binary", region: wishes.region },
+        video: { encoding: "binary", region: wishes.region, ...wishes.look },
       },
     },
   }),

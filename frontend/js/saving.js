@@ -45,6 +45,7 @@ export class Saving {
     try {
       const { url, bytes, seconds } = await this.maker.make(order);
       this.link.href = url;
+      this.link.download = `avatar.${order.format ?? "mp4"}`;
       this.link.hidden = false;
       this.#say(`The video is ready: ${seconds.toFixed(1)} s, ${(bytes / 1e6).toFixed(1)} MB.`);
     } catch (error) {

@@ -43,7 +43,8 @@ export async function voices() {
 }
 
 /**
- * @returns {Promise<import("./avatars.js").Listing & {makesVideos: boolean}>}
+ * @returns {Promise<import("./avatars.js").Listing & {makesVideos: boolean,
+ *   background: import("./backdrop.js").Offer}>}
  * @throws {Error} where there is none
  */
 export async function avatars() {
@@ -56,5 +57,6 @@ export async function avatars() {
     fallback: listed.default,
     maxBytes: listed.uploads?.max_bytes ?? null,
     makesVideos: listed.videos === true,
+    background: listed.background ?? { name: "original", codec: "jpeg", codecs: [], choose: false },
   };
 }

@@ -5,7 +5,7 @@
  */
 
 import { Pacing } from "./pacing.js";
-import { events, pcm16FromBase64, pcm16FromBytes, TYPE_JPEG } from "./protocol.js";
+import { events, pcm16FromBase64, pcm16FromBytes, TYPE_FRAME } from "./protocol.js";
 import { Away } from "./resume.js";
 import { Speech } from "./speech.js";
 import { Transcript } from "./transcript.js";
@@ -363,7 +363,7 @@ export class Session {
   #binary(message) {
     const speech = this.speech;
     if (!speech || message.generation !== speech.generation) return;
-    if (message.type === TYPE_JPEG) speech.frame(message, this.now());
+    if (message.type === TYPE_FRAME) speech.frame(message, this.now());
     else speech.audio(pcm16FromBytes(message.payload), this.now());
     if (!speech.started) speech.tick(this.now()); // a hidden page has no animation frames
   }

@@ -6,7 +6,7 @@
  * is one of the choices that there are.
  */
 
-/** @typedef {"avatar" | "mode" | "voice" | "microphone" | "hold"} Setting */
+/** @typedef {"avatar" | "mode" | "voice" | "microphone" | "hold" | "background"} Setting */
 
 const MAX_LENGTH = 512;
 

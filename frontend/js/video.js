@@ -11,6 +11,8 @@ import { Connection } from "./connection.js";
  * @property {string} text
  * @property {string} [avatar]  an id; empty: the default one
  * @property {string} [voice]  a name; empty: the avatar's
+ * @property {string} [background]  empty: the server's
+ * @property {"mp4" | "webm"} [format]
  *
  * @typedef {object} Saved  a finished video
  * @property {string} url  relative to the page's
@@ -74,9 +76,9 @@ export class VideoMaker {
   /** @param {any} event */
   #receive(event) {
     if (event.type === "session.created" && this.order) {
-      const { text, avatar = "", voice = "" } = this.order;
+      const { text, avatar = "", voice = "", background = "", format = "mp4" } = this.order;
       this.order = null;
-      this.connection.send({ type: "avatar.render", text, avatar, voice });
+      this.connection.send({ type: "avatar.render", text, avatar, voice, background, format });
     } else if (event.type === "error") this.#fail(event.error.message);
     else if (event.type === "avatar.render.created") this.id = event.render_id;
     else if (event.render_id !== this.id) return;

@@ -91,6 +91,14 @@ test("playback reports carry whole, non-negative numbers", () => {
   assert.equal(events.playback("resp_1", 1234.56, 4, 1).position_ms, 1235);
 });
 
+test("frames are asked for as they are to look", () => {
+  const wishes = { mode: "mirror", region: "mouth", inputRate: 24000, outputRate: 24000 };
+  const look = { background: "transparent", codec: "webp" };
+  const { video } = events.sessionUpdate({ ...wishes, look }).session.avatar;
+  assert.deepEqual(video, { encoding: "binary", region: "mouth", ...look });
+  assert.ok(!("codec" in events.sessionUpdate(wishes).session.avatar.video));
+});
+
 test("without an avatar chosen, the session's own stays", () => {
   const wishes = { mode: "mirror", region: "full", inputRate: 24000, outputRate: 24000 };
   assert.ok(!("id" in events.sessionUpdate(wishes).session.avatar));

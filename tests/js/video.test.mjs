@@ -27,7 +27,8 @@ test("an order is sent once the session is there; progress and the file are told
   const { connection, sent, made, progress, say } = start();
   assert.deepEqual([connection.opened, connection.token, sent], [1, "token", []]);
   say("session.created");
-  assert.deepEqual(sent, [{ type: "avatar.render", text: "Hello.", avatar: "ada", voice: "" }]);
+  const look = { background: "", format: "mp4" };
+  assert.deepEqual(sent, [{ type: "avatar.render", text: "Hello.", avatar: "ada", voice: "", ...look }]);
   say("avatar.render.created", { render_id: "v1" });
   say("avatar.render.progress", { render_id: "v1", frames_done: 5, frames_total: null });
   say("avatar.render.done", { render_id: "v1", url: "videos/x.mp4", bytes: 9, duration_ms: 1500 });

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.helpers import (
+    PERSON,
     FakeAvatars,
     FakeSpeech,
     avatar,
@@ -19,6 +24,7 @@ from tests.helpers import (
     settings,
 )
 from wsavatar.serve.server import AvatarServer
+from wsavatar.serve.site import AvatarFiles
 
 
 @pytest.fixture
@@ -184,6 +190,60 @@ async def test_avatars_are_listed_with_their_whole_idle_cycle(site: AvatarServer
     assert [one.index for one in messages] == list(range(8))
     assert all(one.payload[:2] == b"\xff\xd8" for one in messages)
     assert messages[3].pts_us == 120_000
+
+
+async def test_the_idle_cycle_before_another_background(site: AvatarServer) -> None:
+    """As a session's frames: in the format that is asked for, which its messages name."""
+    from wsavatar.protocol.binary import unpack
+
+    def first(body: bytes) -> np.ndarray:
+        message = unpack(body[4 : 4 + int.from_bytes(body[:4], "little")])
+        assert message.codec == codec
+        return cv2.imdecode(np.frombuffer(message.payload, np.uint8), cv2.IMREAD_UNCHANGED)
+
+    listed = (await get(site, "/api/avatars")).json["background"]
+    assert listed == {
+        "name": "original", "codec": "jpeg", "codecs": ["jpeg", "webp", "png"], "choose": True
+    }  # fmt: skip
+    idle = "/avatars/ada/idle.bin"
+    for codec in ("webp", "png"):
+        query = f"?background=transparent&codec={codec}"
+        assert (first((await get(site, idle + query)).body)[..., 3] == PERSON).all()
+    codec = "jpeg"
+    corner = first((await get(site, f"{idle}?background=%230000ff")).body)[2, 2]
+    assert np.abs(corner.astype(int) - (255, 0, 0)).max() < 24  # OpenCV's blue
+    for query, says in {
+        "background=transparent&codec=jpeg": b"JPEG pictures cannot be transparent",
+        "background=blue": b"write original, transparent, or a colour",
+        "codec=avif": b"pictures are jpeg, webp, png",
+    }.items():
+        refused = await get(site, f"{idle}?{query}")
+        assert refused.status == 404 and says in refused.body
+
+
+async def test_pictures_that_take_long_are_to_be_asked_for_again(
+    site: AvatarServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where masks are to be made: a request does not wait for minutes, and the work goes on."""
+    gate = threading.Event()
+    make = AvatarFiles._make
+
+    def slow(self: AvatarFiles, *args: Any) -> Any:
+        assert gate.wait(10)
+        return make(self, *args)
+
+    monkeypatch.setattr(AvatarFiles, "_make", slow)
+    monkeypatch.setattr("wsavatar.serve.site._PATIENCE_S", 0.05)
+    mine, other = (f"/avatars/ada/idle.bin?background=%23{one}" for one in ("111111", "222222"))
+    for path in (mine, other):
+        answer = await get(site, path)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    gate.set()
+    async with asyncio.timeout(10):
+        for path in (mine, other):
+            while (answer := await get(site, path)).status == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert answer.status == 200
 
 
 async def test_an_avatar_made_anew_shows_its_new_pictures(

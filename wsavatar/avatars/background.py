@@ -19,7 +19,15 @@ from wsavatar.media.matting import ALIGNED, REACH, cut_out, laid_over
 from wsavatar.media.picture import PictureError, read_still
 from wsavatar.media.pictures import Pictures, Region
 
-__all__ = ["ORIGINAL", "TRANSPARENT", "Background", "BackgroundError", "Backgrounds", "CutOut"]
+__all__ = [
+    "ORIGINAL",
+    "TRANSPARENT",
+    "Background",
+    "BackgroundError",
+    "Backgrounds",
+    "CutOut",
+    "default_name",
+]
 
 ORIGINAL, TRANSPARENT, PICTURE = "original", "transparent", "picture"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -49,11 +57,10 @@ class Backgrounds:
 
     def __init__(self, configured: str) -> None:
         self._picture: np.ndarray | None = None
-        self.default = configured.lower()
+        self.default = default_name(configured)
         """The name of the one that is shown unless another is asked for."""
-        if self.default in (ORIGINAL, TRANSPARENT) or _COLOUR.fullmatch(self.default):
+        if self.default != PICTURE:
             return
-        self.default = PICTURE
         if configured.startswith("#"):
             raise BackgroundError(f"background {configured!r}: {_not_a_colour()}")
         try:
@@ -81,6 +88,13 @@ class Backgrounds:
         if name == PICTURE:
             raise BackgroundError("this server has no background picture (avatars.background)")
         raise BackgroundError(f"background {name[:32]!r}: {_not_a_colour()}")
+
+
+def default_name(configured: str) -> str:
+    """The name of what `Backgrounds` takes: "picture" for a path."""
+    name = configured.lower()
+    is_known = name in (ORIGINAL, TRANSPARENT) or _COLOUR.fullmatch(name)
+    return name if is_known else PICTURE
 
 
 def _not_a_colour() -> str:

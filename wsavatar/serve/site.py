@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import asdict, is_dataclass
 from functools import partial
 from http import HTTPStatus
@@ -22,9 +23,10 @@ from typing import Any, NamedTuple
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from wsavatar import __version__
-from wsavatar.avatars.background import TRANSPARENT
+from wsavatar.avatars.background import TRANSPARENT, default_name
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
+from wsavatar.machine import yield_to_others
 from wsavatar.media.pictures import Pictures
 from wsavatar.metrics import Metrics
 from wsavatar.protocol.asyncapi import describe
@@ -39,6 +41,8 @@ __all__ = ["ENDPOINT", "AvatarFiles", "build_site", "idle_cycle"]
 
 ENDPOINT = "/v1/realtime"
 
+_PATIENCE_S = 3.0
+"""How long a request waits for pictures before another background; then it is to come again."""
 _IDLE_CYCLES_KEPT = 8
 """Encoded idle cycles, in files: some megabytes each, a hundred for 30 s at 1080p. Full: the least
 recently used is removed."""
@@ -134,10 +138,11 @@ class AvatarFiles:
         self._progress = progress
         self._render = settings.render
         self._limits = settings.avatars
+        self._background = default_name(settings.avatars.background)
         self._may_change = may_change_avatars
         self._guard = threading.Lock()
         self._cycles: OrderedDict[_Version, _UnnamedFile] = OrderedDict()
-        self._making_another = threading.Lock()
+        self._making: tuple[_Version, Future[_UnnamedFile]] | None = None
 
     def listing(self, path: str, headers: Mapping[str, str]) -> Reply:
         """``/api/avatars``: all avatars, and the default one."""
@@ -154,8 +159,12 @@ class AvatarFiles:
             "avatars": listed,
             "default": avatars.default_id if listed else None,
             "uploads": {"max_bytes": self._limits.max_upload_mb << 20} if may_change else None,
-            "codecs": self._render.codecs,
-            "backgrounds": self._limits.choose_background,
+            "background": {
+                "name": self._background,
+                "codec": first_codec(self._render.codecs, self._background),
+                "codecs": self._render.codecs,
+                "choose": self._limits.choose_background,
+            },
             "failed": [{"file": name, "problem": why} for name, why in failures.items()],
             "videos": engine.videos is not None,
         }
@@ -201,16 +210,12 @@ class AvatarFiles:
             raise NotFound(f"pictures are {', '.join(self._render.codecs)} (render.codecs)")
         version = _Version.of(engine.avatars.idle_video(avatar_id), avatar_id, background, codec)
         cycle = self._kept(version)
-        if cycle is None and background is not None:
-            # Each takes a core for seconds, so that clients can have one made at a time.
-            if not self._making_another.acquire(blocking=False):
-                return _not_yet("pictures before another background are being made")
-            try:
-                cycle = self._kept(version) or self._make(engine, version)
-            finally:
-                self._making_another.release()
-        elif cycle is None:
+        if cycle is None and background is None:
             cycle = self._make(engine, version)
+        elif cycle is None:
+            cycle = self._made_beside(engine, version)
+            if cycle is None:
+                return _not_yet("pictures before another background are being made")
         caching = {"Cache-Control": "no-cache"}
         return Reply(HTTPStatus.OK, cycle.read(), "application/octet-stream", caching)
 
@@ -220,6 +225,26 @@ class AvatarFiles:
             if cycle is not None:
                 self._cycles.move_to_end(version)
         return cycle
+
+    def _made_beside(self, engine: Engine, version: _Version) -> _UnnamedFile | None:
+        """A cycle before another background; None: it is being made still, or another one is.
+
+        It may take a minute where masks are to be made, longer than a request may. One at a time,
+        so that clients cannot take all cores. Raises what `_make` raises.
+        """
+        with self._guard:
+            if self._making is None:
+                made: Future[_UnnamedFile] = Future()
+                self._making = version, made
+                work = partial(_settle, made, partial(self._make, engine, version))
+                threading.Thread(target=work, name="idle cycle", daemon=True).start()
+            wanted, future = self._making
+        if not wait([future], _PATIENCE_S).done:
+            return None
+        with self._guard:
+            if self._making == (wanted, future):
+                self._making = None
+        return future.result() if wanted == version else None
 
     def _make(self, engine: Engine, version: _Version) -> _UnnamedFile:
         """Raises NotFound for a format that cannot have the background."""
@@ -235,6 +260,14 @@ class AvatarFiles:
             while len(self._cycles) > _IDLE_CYCLES_KEPT:
                 self._cycles.popitem(last=False)
         return cycle
+
+
+def _settle(future: Future[_UnnamedFile], make: Callable[[], _UnnamedFile]) -> None:
+    yield_to_others()
+    try:
+        future.set_result(make())
+    except Exception as error:  # who asked for it raises it
+        future.set_exception(error)
 
 
 class _Version(NamedTuple):
