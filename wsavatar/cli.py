@@ -49,6 +49,14 @@ COMMANDS = {
         {prog} prepare                            prepare all that are there
         """,
     ),
+    "finetune": Command(
+        "wsavatar.commands.finetune",
+        "teach the model one person's mouth, from a clip of them talking",
+        """
+        {prog} finetune anna-talks.mp4 --id anna    the avatar anna; made of the clip if it is new
+        {prog} finetune talk.mp4 --id eve --seconds 20000     on a slow CPU, over night
+        """,
+    ),
     "render": Command(
         "wsavatar.commands.render",
         "write finished videos of an avatar that speaks a text or an audio file",

@@ -37,6 +37,7 @@ from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, in_cells
 from wsavatar.faces.base import Progress
 from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
+from wsavatar.faces.musetalk.tuning import Tuning, read_tuning
 from wsavatar.media.video import VideoWriter, read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, VideoPictures
 from wsavatar.resources import cache_directory
@@ -78,10 +79,16 @@ class CountingModel:
         progress: Progress | None = None,
         *,
         detail: bool,
+        tuning: Tuning | None = None,
     ) -> AvatarFace:
         with self.lock:
             self.frames_seen += len(pictures)
-        return prepare_face(avatar, pictures, landmarks, self, progress, detail=detail)
+        return prepare_face(
+            avatar, pictures, landmarks, self, progress, detail=detail, tuning=tuning
+        )
+
+    def read_tuning(self, data: bytes) -> Tuning:
+        return read_tuning(data, self.spec)
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         return restore_face(avatar, arrays, self.spec)

@@ -165,11 +165,12 @@ def test_one_file_becomes_an_avatar_that_is_ready(
     detector: DrawnFaceDetector,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Named after the file, prepared for the model; what to expect is said."""
+    """Named after the file, prepared for the model; what to expect is said. A log gets no bars."""
     assert run(settings, clip(tmp_path / "Eve Smith.mp4"), "--extra-margin", "4") == 0
     avatar = read_avatar_file(tmp_path / "avatars" / "eve-smith")
     assert (avatar.name, avatar.extra_margin, avatar.frame_count) == ("Eve Smith", 4, 4)
-    printed = capsys.readouterr().out
+    printed, logged = capsys.readouterr()
+    assert not logged
     assert printed.startswith("eve-smith is ready: 160x128, 0.2 s, made in")
     assert "\n  The mouth is only 27 pixels wide" in printed
     assert len(list((tmp_path / "cache").rglob("eve-smith.*.safetensors"))) == 1

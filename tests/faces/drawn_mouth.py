@@ -123,11 +123,15 @@ class DrawnMouth:
         progress: Progress | None = None,
         *,
         detail: bool,
+        tuning: None = None,
     ) -> AvatarFace:
         middles = landmarks[:, 48:].mean(axis=1).round().astype(np.int32)
         boxes = np.concatenate([middles - SIDE // 2, middles + SIDE // 2], axis=1)
         mask = np.full((SIDE, SIDE), 255, np.uint8)
         return AvatarFace(boxes, boxes, (mask,) * len(pictures), np.zeros((len(pictures), 1)))
+
+    def read_tuning(self, data: bytes) -> None:
+        raise ValueError("a drawn mouth learns nothing")
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         return AvatarFace.from_arrays(arrays, avatar.frame_count)

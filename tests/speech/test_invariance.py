@@ -22,15 +22,19 @@ BACKENDS: list[tuple[CpuBackend, DType]] = [
 RAGGED = [1, 3999, 160, 7, 12_345, 800]
 
 
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model, which OpenVINO converts once for both of its types."""
+    directory = tmp_path_factory.mktemp("model")
+    write_random_model(directory, size="mini")
+    return directory
+
+
 @pytest.fixture(scope="module", params=BACKENDS, ids="-".join)
-def model(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[MuseTalk]:
+def model(request: pytest.FixtureRequest, directory: Path) -> Iterator[MuseTalk]:
     backend, dtype = request.param
     if backend == "openvino":
         pytest.importorskip("openvino")
-    directory = tmp_path_factory.mktemp("model")
-    write_random_model(directory, size="mini")
     threads = torch.get_num_threads()
     yield MuseTalk.load(
         directory,

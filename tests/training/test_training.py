@@ -21,6 +21,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from wsavatar.faces.musetalk.features import hidden_states
 from wsavatar.faces.musetalk.geometry import crop_box as serving_crop_box
+from wsavatar.faces.musetalk.losses import energy_loss, picture_loss
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.spec import CropMargin
 from wsavatar.resources import embedded_weights
@@ -34,7 +35,7 @@ from wsavatar.training.data import RATE, STEP, Corpus, augment, log_mel, vary_ti
 from wsavatar.training.evaluate_audio import EVALUATED, OpeningTest, opening, position_times
 from wsavatar.training.evaluate_audio import main as evaluate_audio
 from wsavatar.training.lip_estimator import LipEstimator
-from wsavatar.training.losses import energy_loss, mouth_weight, picture_loss
+from wsavatar.training.losses import mouth_weight
 from wsavatar.training.mouth import mouth_controls
 from wsavatar.training.networks import TOP, Networks
 from wsavatar.training.pair_styles import restyle_pairs

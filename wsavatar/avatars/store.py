@@ -6,23 +6,30 @@ module does not know the sessions.
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.cache import cache_key
 from wsavatar.avatars.format import AvatarError, AvatarFile, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.person_masks import MaskMaker
+from wsavatar.avatars.tuning import TUNING_FILE, read_tuning_file
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import AvatarPreparer, Progress
 from wsavatar.media.pictures import Pictures
 from wsavatar.media.video import VideoError
 
 __all__ = ["AvatarStore"]
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_MEMORY_BYTES = 2 * 1024**3
 """About twelve avatars of 8 s at 512x512 and 25 frames/s (177 MB each, nearly all pictures)."""
@@ -116,15 +123,29 @@ class AvatarStore(AvatarLibrary):
         landmarks = read_landmarks(folder, avatar)
         pictures = self._open_pictures(avatar)
         model, detail = self._model, self._detail
-        key = cache_key(folder, avatar, model.prepared_key(detail=detail))
+        learned, tuning = self._tuning(avatar.id, folder)
+        key = cache_key(folder, avatar, model.prepared_key(detail=detail) + learned)
         face = self._files.load(avatar.id, key, partial(model.restore, avatar))
         if face is None:
             try:
-                face = model.prepare(avatar, pictures, landmarks, progress, detail=detail)
+                face = model.prepare(
+                    avatar, pictures, landmarks, progress, detail=detail, tuning=tuning
+                )
             except VideoError as error:
                 raise AvatarError(str(error)) from error
             self._files.save(avatar.id, key, face.arrays())
         return PreparedAvatar.of(avatar, pictures, face)
+
+    def _tuning(self, avatar_id: str, folder: Path) -> tuple[str, Any]:
+        """What the model learned of the person, after its digest; or "" and None."""
+        try:
+            data = read_tuning_file(folder)
+            if data is None:
+                return "", None
+            return hashlib.sha256(data).hexdigest(), self._model.read_tuning(data)
+        except ValueError as error:
+            _log.warning("avatar %s: %s is not used: %s", avatar_id, TUNING_FILE, error)
+            return "", None
 
     def _recall(self, avatar_id: str) -> PreparedAvatar | None:
         if avatar_id in self._ready:

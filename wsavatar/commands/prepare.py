@@ -163,7 +163,7 @@ class _Maker:
     def __call__(self, path: Path, request: AvatarRequest) -> None:
         """Raises AvatarError. Prints what was made."""
         started = time.monotonic()
-        with tqdm(desc=request.id, leave=False, unit="frame") as bar:
+        with tqdm(desc=request.id, leave=False, unit="frame", disable=None) as bar:
             created = self._create(path, request, _Bar(bar, request.id))
         avatar = read_avatar_file(created.folder)
         tqdm.write(
@@ -323,7 +323,7 @@ def _prepare_all(settings: Settings) -> int:
 
 
 def _prepare(store: AvatarStore, avatar_id: str) -> None:
-    with tqdm(desc=avatar_id, unit="frame") as bar:
+    with tqdm(desc=avatar_id, unit="frame", disable=None) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -288,7 +288,7 @@ class _Work:
 
     async def single(self, order: Order) -> Made:
         """Raises what makes it impossible."""
-        with tqdm(desc=order.output.name, unit="frame") as bar:
+        with tqdm(desc=order.output.name, unit="frame", disable=None) as bar:
 
             def progress(done: int, total: int | None) -> None:
                 bar.total = total
@@ -300,7 +300,7 @@ class _Work:
         """One that fails does not stop the others. The results are in the orders' order."""
         results: dict[int, Made | Failed] = {}
         waiting = iter(enumerate(orders))
-        with tqdm(total=len(orders), unit="video") as bar:
+        with tqdm(total=len(orders), unit="video", disable=None) as bar:
 
             async def work() -> None:
                 for index, order in waiting:

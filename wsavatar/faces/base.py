@@ -139,12 +139,19 @@ class AvatarPreparer(Protocol):
         progress: Progress | None = None,
         *,
         detail: bool,
+        tuning: Any = None,
     ) -> AvatarFace:
         """Prepare ``pictures`` uint8 [H, W, 3] RGB with landmarks [n, 68, 2]. Takes seconds.
 
         Pictures are asked for one by one, since together they may not fit into memory. With or
-        without `wsavatar.faces.avatar_face.Jaw`. Raises AvatarError with the frame whose face is
-        not usable.
+        without `wsavatar.faces.avatar_face.Jaw`; ``tuning``: of `read_tuning`. Raises AvatarError
+        with the frame whose face is not usable.
+        """
+
+    def read_tuning(self, data: bytes) -> Any:
+        """What `wsavatar.faces.registry.finetune` learned of a person, checked, for `prepare`.
+
+        Raises ValueError, with a sentence for the user, for data that does not fit this model.
         """
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:

@@ -12,12 +12,14 @@ from typing import Protocol, cast
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.base import AvatarPreparer, FaceModel, SpeechWindows
+from wsavatar.faces.finetuning import Finetuned, FinetuneProgress, TalkingClip
 
 __all__ = [
     "FACES",
     "FaceError",
     "LoadedFace",
     "find_problems",
+    "finetune",
     "load_face",
     "model_directory",
     "speech_windows",
@@ -73,6 +75,25 @@ def load_face(settings: Settings, device: str | None = None) -> LoadedFace:
     Takes seconds. Raises errors of the model's loader.
     """
     return _configured(settings).load_configured(settings, device)
+
+
+def finetune(
+    settings: Settings,
+    clip: TalkingClip,
+    device: str | None,
+    seconds: float,
+    progress: FinetuneProgress,
+) -> Finetuned:
+    """Learn a clip's person, for the configured model, in about ``seconds``. Blocks.
+
+    ``device`` None: the first configured one. Raises FinetuneError, FaceError where the model
+    cannot be tuned, and errors of the model's loader.
+    """
+    module = _configured(settings)
+    if not hasattr(module, "finetune"):
+        raise FaceError(f"model.name = {settings.model.name!r}: this model cannot be finetuned")
+    made: Finetuned = module.finetune(settings, clip, device, seconds, progress)
+    return made
 
 
 def _configured(settings: Settings) -> _Configured:

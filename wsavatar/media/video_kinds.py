@@ -52,7 +52,7 @@ class VideoKind:
 MP4 = VideoKind(
     "mp4",
     "libx264",
-    {"preset": "medium"},
+    {"preset": "faster"},  # a third less time than medium, as large, 1 dB less at 42 to 46
     18,
     "aac",
     192_000,

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsavatar.faces.musetalk.losses import energy_loss, picture_loss
 from wsavatar.training.architecture import CROP_SIZE, DECODE_FROM_ROW
 from wsavatar.training.data import Corpus, Crops, frame_windows
 from wsavatar.training.distributed import SINGLE_PROCESS, Ranks
 from wsavatar.training.lip_estimator import LipEstimator
-from wsavatar.training.losses import as_pixels, energy_loss, mouth_weight, picture_loss
+from wsavatar.training.losses import as_pixels, mouth_weight
 from wsavatar.training.networks import TOP, Critic, Networks
 from wsavatar.training.optimisation import Trainer, autocast, graphed, timed_steps
 from wsavatar.training.pair_styles import restyle_pairs

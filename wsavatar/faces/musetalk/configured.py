@@ -13,11 +13,13 @@ from wsavatar.resources import embedded_weights
 from wsavatar.speech.chunker import FeatureGrid
 
 if TYPE_CHECKING:
+    from wsavatar.faces.finetuning import Finetuned, FinetuneProgress, TalkingClip
     from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = [
     "Options",
     "find_problems",
+    "finetune",
     "load_configured",
     "model_directory",
     "options",
@@ -77,3 +79,16 @@ def load_configured(settings: Settings, device: str | None = None) -> MuseTalk:
         cpu_threads=model.cpu_threads,
         cache=settings.avatars.cache,
     )
+
+
+def finetune(
+    settings: Settings,
+    clip: TalkingClip,
+    device: str | None,
+    seconds: float,
+    progress: FinetuneProgress,
+) -> Finetuned:
+    """See `wsavatar.faces.registry.finetune`."""
+    from wsavatar.faces.musetalk import finetune as tool  # torch and diffusers: seconds to import
+
+    return tool.finetune(settings, clip, device, seconds, progress)

@@ -45,6 +45,7 @@ from wsavatar.faces.musetalk.graphs import GRAPH_SIZES, GraphedStage
 from wsavatar.faces.musetalk.networks import CropEncoder, FaceGenerator, fold_timestep
 from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import Decoder, ModelSpec, Version
+from wsavatar.faces.musetalk.tuning import Tuning, read_tuning
 from wsavatar.resources import cache_directory
 from wsavatar.speech.chunker import Chunk, FeatureGrid
 
@@ -150,12 +151,19 @@ class MuseTalk:
         progress: Progress | None = None,
         *,
         detail: bool,
+        tuning: Tuning | None = None,
     ) -> AvatarFace:
         """See `prepare_face`."""
         for stage in (self._crops, self._redraw):
             if hasattr(stage, "specialise"):  # OpenVINO: a fifth less time
                 stage.specialise(_ENCODE_BATCH)
-        return prepare_face(avatar, pictures, landmarks, self, progress, detail=detail)
+        return prepare_face(
+            avatar, pictures, landmarks, self, progress, detail=detail, tuning=tuning
+        )
+
+    def read_tuning(self, data: bytes) -> Tuning:
+        """See `wsavatar.faces.musetalk.tuning.read_tuning`."""
+        return read_tuning(data, self.spec)
 
     def restore(self, avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> AvatarFace:
         """See `restore_face`."""

@@ -86,17 +86,20 @@ class FaceDecoder(nn.Module):
         self.pixels_per_row = self.patch * 2 ** (len(vae.config["block_out_channels"]) - 1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        latents = latents[:, :, self.decode_from_row :]
-        if self.tiny is not None:
-            pixels = self.tiny(latents)
-        else:
-            latents = latents / self.scaling + self.shift
-            if self.post_quant_conv is not None:
-                latents = self.post_quant_conv(latents)
-            pixels = F.pixel_shuffle(self.decoder(latents), self.patch)
-        pixels = ((pixels + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        pixels = ((self.drawn(latents) + 1.0) * 127.5).clamp(0, 255).round().to(torch.uint8)
         above = self.decode_from_row * self.pixels_per_row
         return F.pad(pixels, (0, 0, above, 0)).permute(0, 2, 3, 1).contiguous()
+
+    def drawn(self, latents: Tensor) -> Tensor:
+        """The decoded rows alone, [b, 3, rows, S], about -1 to 1: differentiable."""
+        latents = latents[:, :, self.decode_from_row :]
+        if self.tiny is not None:
+            made: Tensor = self.tiny(latents)
+            return made
+        latents = latents / self.scaling + self.shift
+        if self.post_quant_conv is not None:
+            latents = self.post_quant_conv(latents)
+        return F.pixel_shuffle(self.decoder(latents), self.patch)
 
 
 class FaceGenerator(nn.Module):
@@ -121,11 +124,18 @@ class FaceGenerator(nn.Module):
         self.register_buffer("timestep", torch.zeros((), dtype=torch.long), persistent=False)
 
     def forward(self, latents: Tensor, condition: Tensor) -> Tensor:
-        made = self.unet(
+        pixels: Tensor = self.decode(self._predicted(latents, condition))
+        return pixels
+
+    def drawn(self, latents: Tensor, condition: Tensor) -> Tensor:
+        """As `FaceDecoder.drawn`: differentiable."""
+        return self.decode.drawn(self._predicted(latents, condition))
+
+    def _predicted(self, latents: Tensor, condition: Tensor) -> Tensor:
+        made: Tensor = self.unet(
             latents, self.timestep, encoder_hidden_states=condition, return_dict=False
         )[0]
-        pixels: Tensor = self.decode(made)
-        return pixels
+        return made
 
 
 @torch.no_grad()  # inference mode's tensors would not survive a move to another device

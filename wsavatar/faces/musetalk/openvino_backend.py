@@ -161,7 +161,10 @@ def compile_stages(
     stale = [name for name in stages if graphs[name] is None]
     if stale:
         log.info("converting the model for OpenVINO; this is done once and kept in %s", folder)
-        for source in tqdm(sources(), desc="preparing the model", unit="stage", delay=2):
+        stages_left = tqdm(
+            sources(), desc="preparing the model", unit="stage", delay=2, disable=None
+        )
+        for source in stages_left:
             if source.name in stale:
                 graphs[source.name] = graph = _convert(source)
                 _write(folder, source.name, graph)

@@ -28,6 +28,7 @@ from wsavatar.faces.musetalk.geometry import (
 from wsavatar.faces.musetalk.jaw import GRID_MARGIN, jaw_of_face, jaw_place
 from wsavatar.faces.musetalk.reference import mouth_references
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
+from wsavatar.faces.musetalk.tuning import Tuning, tuned
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
@@ -63,12 +64,13 @@ def prepare_face(
     progress: Progress | None = None,
     *,
     detail: bool,
+    tuning: Tuning | None = None,
 ) -> AvatarFace:
     """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Jaw` or not.
 
     The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference, which is that
-    of a frame whose mouth is at rest. Frames that look alike (`AlikeFrames`) share latents and the
-    looks of the jaw, which cost the most.
+    of a frame whose mouth is at rest; corrected by ``tuning``. Frames that look alike
+    (`AlikeFrames`) share latents and the looks of the jaw, which cost the most.
 
     Raises AvatarError naming the frame whose face has no place in the picture.
     """
@@ -87,6 +89,8 @@ def prepare_face(
     latents, jaw = encoded.of(np.array(first))
     own = spec.latent_channels
     latents[:, own:] = latents[mouth_references(landmarks), own:]
+    if tuning is not None:
+        latents = tuned(latents, tuning, spec)
     return AvatarFace(
         crop_boxes=np.array(crops, dtype=np.int32),
         paste_boxes=np.array(pastes, dtype=np.int32),

@@ -1,0 +1,109 @@
+"""The finetune command: what it writes, what it says, and what it leaves alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from tests.creation.drawn import DrawnFaceDetector
+from tests.creation.test_talking import write_clip
+from wsavatar.avatars.format import AvatarError, read_avatar_file
+from wsavatar.avatars.tuning import TUNING_FILE
+from wsavatar.commands import finetune
+from wsavatar.config import AvatarSettings, Settings
+from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
+
+BEFORE = MouthQuality(24.0, 0.5)
+BETTER = Finetuned(b"learned", BEFORE, MouthQuality(25.5, 0.75), 40)
+WORSE = Finetuned(b"learned", BEFORE, MouthQuality(23.5, 0.75), 40)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "eve-talks.mp4")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(avatars=AvatarSettings(directory=tmp_path / "avatars", cache=tmp_path / "c"))
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    made: Finetuned | BaseException,
+    *words: object,
+) -> int:
+    """The command with a drawn face's detector, and a model that learns ``made``."""
+
+    def learn(settings: Settings, clip: TalkingClip, device: str | None, seconds: float, steps):
+        assert len(clip.audio) == 12 * 16000 and clip.seen.all()
+        steps("learn", 1, 2)
+        if isinstance(made, BaseException):
+            raise made
+        return made
+
+    monkeypatch.setattr(finetune, "finetune", learn)
+    monkeypatch.setattr(finetune, "load_landmarks", lambda settings: DrawnFaceDetector())
+    parser = argparse.ArgumentParser()
+    finetune.add_arguments(parser)
+    return finetune.run(parser.parse_args([str(word) for word in words]), settings)
+
+
+def test_a_gain_is_written_beside_the_avatar(
+    monkeypatch: pytest.MonkeyPatch, capsys, settings: Settings, clip: Path, tmp_path: Path
+) -> None:
+    """A new avatar is made of the clip first; figures before and after are printed; and the
+    next time the same avatar gets what was learned then."""
+    assert run(monkeypatch, settings, BETTER, clip, "--id", "eve") == 0
+    folder = tmp_path / "avatars" / "eve"
+    video = (folder / "idle.mp4").stat().st_mtime_ns
+    assert read_avatar_file(folder).id == "eve"
+    assert (folder / TUNING_FILE).read_bytes() == b"learned"
+    said = capsys.readouterr().out
+    assert "24.00 dB  0.50" in said and "25.50 dB  0.75" in said and "40 frames" in said
+    again = Finetuned(b"more", BEFORE, BETTER.after, 40)
+    assert run(monkeypatch, settings, again, clip, "--id", "eve") == 0
+    assert (folder / TUNING_FILE).read_bytes() == b"more"
+    assert (folder / "idle.mp4").stat().st_mtime_ns == video
+    assert {path.name for path in folder.iterdir()} == {
+        "avatar.json", "idle.mp4", "landmarks.json", "poster.jpg", TUNING_FILE,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("made", [WORSE, KeyboardInterrupt(), FinetuneError("no use")])
+def test_without_a_gain_nothing_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+    settings: Settings,
+    clip: Path,
+    tmp_path: Path,
+    made: Finetuned | BaseException,
+) -> None:
+    """What was learned before stays, also after Ctrl-C."""
+    run(monkeypatch, settings, BETTER, clip, "--id", "eve")
+    before = {path.name for path in (tmp_path / "avatars" / "eve").iterdir()}
+    if isinstance(made, Finetuned):
+        assert run(monkeypatch, settings, made, clip, "--id", "eve") == 1
+        assert "nothing was written" in capsys.readouterr().out
+    else:
+        with pytest.raises(type(made)):
+            run(monkeypatch, settings, made, clip, "--id", "eve")
+    assert {path.name for path in (tmp_path / "avatars" / "eve").iterdir()} == before
+    assert (tmp_path / "avatars" / "eve" / TUNING_FILE).read_bytes() == b"learned"
+
+
+def test_wrong_words_are_refused_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, clip: Path
+) -> None:
+    """Each in a sentence."""
+    for words, reason in (
+        ((clip, "--id", "../eve"), "small letters, digits"),
+        ((clip, "--id", "eve", "--seconds", 0), "must be more than 0"),
+        ((clip, "--id", "eve", "--seconds", "nan"), "must be more than 0"),
+        ((clip.with_name("other.mp4"), "--id", "eve"), "no such file"),
+    ):
+        with pytest.raises((AvatarError, FinetuneError), match=reason):
+            run(monkeypatch, settings, BETTER, *words)

@@ -1,0 +1,102 @@
+"""A clip of a person who talks: the face in every frame, the sound, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.creation.drawn import DrawnFaceDetector, drawn
+from wsavatar.avatars.format import AvatarError
+from wsavatar.creation.talking import MOST_S, read_talking
+from wsavatar.media.video import VideoWriter
+from wsavatar.media.video_kinds import SoundFormat
+
+W, H, FPS, RATE = 160, 128, 10, 8000
+CENTRE = (W / 2, H * 0.42)
+
+
+def quiet(doing: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def write_clip(
+    path: Path, seconds: float = 12, *, level: float | None = 0.3, hidden: float = 0.0
+) -> Path:
+    """A face that opens its mouth, with a tone of that level (None: without a sound track).
+
+    It is not to be seen in the last part, ``hidden`` of the clip.
+    """
+    count = round(seconds * FPS)
+    sound = None if level is None else SoundFormat(RATE, 1)
+    step = RATE // FPS
+    times = np.arange(count * step) / RATE
+    tone = ((level or 0) * np.sin(2 * np.pi * 200 * times)).astype(np.float32)[:, None]
+    empty = np.full((H, W, 3), 60, np.uint8)
+    with VideoWriter(path, width=W, height=H, fps=Fraction(FPS), crf=12, sound=sound) as video:
+        for number in range(count):
+            seen = number < count * (1 - hidden)
+            picture = drawn(W, H, CENTRE, 70, 0.1 * (number % 3)) if seen else empty
+            video.write(picture, tone[number * step : (number + 1) * step] if sound else None)
+    return path
+
+
+def test_a_clip_is_read(tmp_path: Path) -> None:
+    """Pictures, points and sound begin together and last as long; pictures can be had again."""
+    clip = read_talking(write_clip(tmp_path / "a.mp4"), DrawnFaceDetector(), 16000, quiet)
+    assert (clip.fps, clip.width, clip.height) == (FPS, W, H)
+    assert clip.landmarks.shape == (120, 68, 2) and clip.seen.all()
+    assert len(clip.audio) == 12 * 16000
+    assert np.abs(clip.audio[16000:-16000]).max() == pytest.approx(0.3, abs=0.05)
+    for _ in range(2):
+        assert len(list(clip.pictures())) == 120
+    gap = clip.landmarks[:, 66, 1] - clip.landmarks[:, 62, 1]
+    assert np.corrcoef(gap, np.arange(120) % 3)[0, 1] > 0.9
+
+
+def test_frames_without_a_face_are_marked(tmp_path: Path) -> None:
+    """Their points are guessed."""
+    clip = read_talking(
+        write_clip(tmp_path / "a.mp4", hidden=0.25), DrawnFaceDetector(), 16000, quiet
+    )
+    assert 85 <= clip.seen.sum() <= 95 and np.isfinite(clip.landmarks).all()
+
+
+def test_of_a_long_clip_the_beginning_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So time and memory have a limit, and the user is told."""
+    assert MOST_S == 180
+    monkeypatch.setattr("wsavatar.creation.talking.MOST_S", 11.0)
+    clip = read_talking(write_clip(tmp_path / "a.mp4"), DrawnFaceDetector(), 16000, quiet)
+    assert len(clip.seen) == len(list(clip.pictures())) == 110
+    assert len(clip.audio) == 11 * 16000
+    assert any("first" in note for note in clip.notes)
+
+
+def photo(path: Path) -> Path:
+    cv2.imwrite(str(path.with_suffix(".png")), drawn(W, H, CENTRE, 70)[..., ::-1])
+    return path.with_suffix(".png")
+
+
+BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "a photo": (photo, "is a photo; give a video"),
+    "no sound": (lambda path: write_clip(path, level=None), "no audio stream; a clip with"),
+    "silence": (lambda path: write_clip(path, level=0.0005), "its sound is silence"),
+    "short": (lambda path: write_clip(path, 6), "has 6.0 s; at least 10 s"),
+    "no face": (lambda path: write_clip(path, hidden=1.0), "seen in 0 % of the frames"),
+    "hardly a face": (lambda path: write_clip(path, hidden=0.8), "seen in 20 % of the frames"),
+    "missing": (lambda path: path, "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_nothing_can_be_learned_from_is_refused(tmp_path: Path, case: str) -> None:
+    """In one sentence, which names the file."""
+    make, reason = BAD[case]
+    with pytest.raises(AvatarError, match=reason):
+        read_talking(make(tmp_path / "clip.mp4"), DrawnFaceDetector(), 16000, quiet)

@@ -1,0 +1,201 @@
+"""Learning one person from a clip: pairs, what is learned, and how it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.creation.drawn import drawn, speaking
+from tests.drawn_faces import face_landmarks
+from wsavatar.config import ModelSettings, Settings
+from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
+from wsavatar.faces.musetalk import finetune as finetuning
+from wsavatar.faces.musetalk.finetune import learn, mouth_quality, part
+from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.random import write_random_model
+from wsavatar.faces.musetalk.talking import TalkingPairs, at_rest, drawn_rows, talking_pairs
+from wsavatar.faces.musetalk.tuning import read_tuning, tuned
+from wsavatar.faces.registry import FaceError, finetune
+
+W, H, RATE = 160, 160, 16000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """torch's threads spin for each other, which takes seconds on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    directory = tmp_path_factory.mktemp("weights") / "mini"
+    write_random_model(directory, size="mini")
+    return Settings(
+        model=ModelSettings(
+            path=str(directory), devices=("cpu",), cpu_backend="torch", cpu_threads=1
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def model(settings: Settings) -> MuseTalk:
+    return MuseTalk.load(Path(settings.model.path), device="cpu", cpu_backend="torch")
+
+
+def quiet(doing: str, done: int, total: int) -> None:
+    """Nobody watches."""
+
+
+def clip(count: int, size: float = 90.0) -> TalkingClip:
+    """A drawn face that opens its mouth with a tone."""
+    centre = (W / 2, H * 0.42)
+    openings = 0.2 * np.maximum(np.sin(np.arange(count) * 0.7), 0)
+    points = face_landmarks(centre, size)
+    times = np.arange(int(count * RATE / 25)) / RATE
+    loud = np.interp(times, np.arange(count) / 25, openings)
+
+    def pictures() -> Iterator[np.ndarray]:
+        return (drawn(W, H, centre, size, opening) for opening in openings)
+
+    return TalkingClip(
+        pictures,
+        Fraction(25),
+        W,
+        H,
+        np.stack([speaking(points, opening) for opening in openings]),
+        np.ones(count, bool),
+        (loud * np.sin(2 * np.pi * 200 * times)).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def pairs(model: MuseTalk) -> TalkingPairs:
+    return talking_pairs(model, clip(110), quiet)
+
+
+def test_an_open_jaw_does_not_move_the_crop() -> None:
+    """A talking face's place is that of its upper part: the model cannot guess the mouth by it."""
+    resting = face_landmarks((100, 100), 80)
+    turn = np.array([[0.98, -0.1], [0.1, 0.98]])
+    there = resting @ turn.T + (7, -3)
+    talking = there.copy()
+    talking[3:14] += (0, 12)  # the jaw
+    talking[55:60] += (0, 12)
+    np.testing.assert_allclose(at_rest(talking, resting), there, atol=0.01)
+
+
+def test_pairs_have_the_clips_mouths(model: MuseTalk, pairs: TalkingPairs) -> None:
+    """References are frames at rest, the truth is the frame's own, and the mask is on the lips."""
+    assert len(pairs) == 110
+    half = model.spec.latent_channels
+
+    def kinds(arrays: np.ndarray) -> int:
+        return len({array.tobytes() for array in arrays})
+
+    assert kinds(pairs.latents[:, half:]) < kinds(pairs.truth) > 15
+    covered = (pairs.mouths > 127).mean(axis=(1, 2))
+    assert ((covered > 0.02) & (covered < 0.5)).all()
+
+
+def test_frames_without_a_face_are_left_out(model: MuseTalk) -> None:
+    """Their place is only guessed."""
+    talking = clip(20)
+    seen = np.arange(20) % 4 != 1
+    assert len(talking_pairs(model, replace(talking, seen=seen), quiet)) == seen.sum()
+
+
+def test_a_person_is_learned(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:
+    """What frozen networks can draw of a person is found: here, of a hidden correction."""
+    generator = finetuning._generator(settings, model.device)
+    rng = np.random.default_rng(3)
+    hidden = pairs.latents + rng.normal(0, 0.5, pairs.latents.shape[1:]).astype(np.float16)
+    truth = drawn_rows(model, hidden, pairs.conditions, quiet)
+    known = replace(pairs, truth=truth)
+    tuning = learn(generator, model, part(known, 0, 90), seconds=600, steps=20, progress=quiet)
+    held = part(known, 96, 110)
+    latents = tuned(held.latents, read_tuning(tuning.to_bytes(), model.spec), model.spec)
+    after = replace(held, drawn=drawn_rows(model, latents, held.conditions, quiet))
+    assert mouth_quality(after).psnr_db > mouth_quality(held).psnr_db + 0.5
+
+
+def test_learning_ends_in_time(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:
+    """``seconds`` count, not steps; and the progress says how much of either is gone."""
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 1.0
+        return now
+
+    seen: list[int] = []
+    generator = finetuning._generator(settings, model.device)
+    learn(
+        generator,
+        model,
+        part(pairs, 0, 20),
+        seconds=5,
+        progress=lambda _, done, total: seen.append(done),
+        clock=clock,
+    )
+    assert seen == [200, 400, 600, 800, 1000]
+
+
+def test_the_whole_tool(
+    settings: Settings, model: MuseTalk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a clip to bytes that fit the model, and figures of frames that were not learned from."""
+    monkeypatch.setattr(finetuning, "STEPS", 3)
+    steps: set[str] = set()
+    made = finetune(settings, clip(110), "cpu", 60, lambda doing, done, total: steps.add(doing))
+    assert steps == {"encode", "listen", "draw", "learn"}
+    assert made.held_out_frames == 16
+    assert 0 < made.before.psnr_db < 100 and made.before.sharpness > 0
+    read_tuning(made.data, model.spec)
+
+
+def test_too_few_frames_are_refused(settings: Settings) -> None:
+    """The reason is said."""
+    with pytest.raises(FinetuneError, match="only 30 frames"):
+        finetune(settings, clip(30), "cpu", 60, quiet)
+
+
+def test_a_face_that_is_too_small_is_refused(model: MuseTalk) -> None:
+    """A crop of a few pixels has no mouth."""
+    with pytest.raises(FinetuneError, match="too small"):
+        talking_pairs(model, clip(10, size=24), quiet)
+
+
+def test_a_model_without_the_tool_says_so(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A face model need not have it."""
+    monkeypatch.setattr("wsavatar.faces.registry.FACES", {"other": "tests.faces.drawn_mouth"})
+    with pytest.raises(FaceError, match="cannot be finetuned"):
+        finetune(Settings(), clip(10), "cpu", 1, quiet)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "better"),
+    [
+        ((24.0, 0.6), (25.0, 0.6), True),
+        ((24.0, 0.6), (24.05, 0.9), False),  # no gain
+        ((24.0, 0.6), (25.0, 0.4), False),  # by blur
+        ((24.0, 1.8), (25.0, 1.0), True),  # too sharp before
+        ((24.0, 0.6), (23.0, 1.0), False),
+    ],
+)
+def test_what_is_better(
+    before: tuple[float, float], after: tuple[float, float], better: bool
+) -> None:
+    """Nearer to the truth, and not by blur."""
+    made = Finetuned(b"", MouthQuality(*before), MouthQuality(*after), 10)
+    assert made.is_better is better

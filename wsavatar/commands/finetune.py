@@ -1,0 +1,152 @@
+"""The ``finetune`` command: teaches the face model one person, from a clip of them talking.
+
+It knows arguments, the progress bar and what to say; `wsavatar.creation` reads the clip, the face
+model learns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from fractions import Fraction
+from pathlib import Path
+
+from tqdm import tqdm
+
+from wsavatar.avatars.format import ID_PATTERN, AvatarError
+from wsavatar.avatars.library import avatar_directory, uploads_directory
+from wsavatar.avatars.tuning import write_tuning_file
+from wsavatar.config import Settings
+from wsavatar.creation import AvatarRequest, create_avatar
+from wsavatar.creation.talking import TalkingSource, read_talking
+from wsavatar.faces.finetuning import Finetuned, FinetuneError, TalkingClip
+from wsavatar.faces.registry import finetune, speech_windows
+from wsavatar.landmarks.base import LandmarkDetector
+from wsavatar.landmarks.registry import load_landmarks
+
+__all__ = ["add_arguments", "run"]
+
+_CHUNK_MS = 500  # any, as the frame rate: only the sample rate is asked for
+_DOING = {
+    "look": "following the face",
+    "write": "making the avatar",
+    "encode": "looking",
+    "listen": "listening",
+    "draw": "drawing",
+    "learn": "learning",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``finetune``."""
+    parser.description = (
+        "Teach the model one person's mouth, from one to three minutes of them talking: lips and "
+        "teeth become more like theirs. The clip needs the person's own sound, in step, and the "
+        "light and camera of the avatar; best is the clip that the avatar was made of. If there is "
+        "no avatar with that id, it is made of the clip first. What was learned is a small file in "
+        "the avatar's folder, finetuned.safetensors, which the server uses from its next start on; "
+        "delete it to undo. The last part of the clip is not learned from: it tells whether "
+        "mouths became better, and if not, nothing is written."
+    )
+    parser.add_argument("clip", type=Path, metavar="CLIP", help="a video of the person talking")
+    parser.add_argument("--id", required=True, help="the avatar; made of the clip if it is new")
+    parser.add_argument(
+        "--face", type=int, metavar="N", help="of several faces the N-th largest (default: 1)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=480.0,
+        help="longest time for learning; it ends before when it is done, on a GPU in about a "
+        "minute. On a slow CPU give it hours: --seconds 20000 (default: 480)",
+    )
+    parser.add_argument(
+        "--device", help="cpu, cuda:0, … (default: the first of the configured devices)"
+    )
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:
+    """Learn a person and write what was learned. Returns 1 if it is no gain, else 0."""
+    if not re.fullmatch(ID_PATTERN, args.id):
+        raise AvatarError(f"--id {args.id[:64]!r}: small letters, digits, - and _ only, 64 at most")
+    if not args.seconds > 0:
+        raise FinetuneError(f"--seconds {args.seconds:g}: must be more than 0")
+    if not args.clip.exists():  # said before the models are loaded
+        raise AvatarError(f"{args.clip}: no such file")
+    detector = load_landmarks(settings)
+    with tqdm(leave=False) as bar:
+        steps = _Steps(bar, args.id)
+        clip = _read(args, settings, detector, steps)
+        folder = _folder(args, settings, detector, steps)
+        started = time.monotonic()
+        made = finetune(settings, clip, args.device, args.seconds, steps)
+    _report(args.id, made, time.monotonic() - started)
+    if not made.is_better:
+        print(
+            f"{args.id}: nothing was written, because that is no clear gain; give a longer clip, "
+            "or more time with --seconds"
+        )
+        return 1
+    path = write_tuning_file(folder, made.data)
+    print(f"{args.id} is finetuned: {path}, {len(made.data) / 1024:.0f} KiB")
+    return 0
+
+
+def _read(
+    args: argparse.Namespace, settings: Settings, detector: LandmarkDetector, steps: _Steps
+) -> TalkingClip:
+    windows = speech_windows(settings)
+    rate = windows.open_chunker(Fraction(25), _CHUNK_MS).sample_rate
+    source: TalkingSource = read_talking(args.clip, detector, rate, steps, face=args.face)
+    for note in source.notes:
+        tqdm.write(f"  {note}")
+    return TalkingClip(
+        source.pictures,
+        source.fps,
+        source.width,
+        source.height,
+        source.landmarks,
+        source.seen,
+        source.audio,
+    )
+
+
+def _folder(
+    args: argparse.Namespace, settings: Settings, detector: LandmarkDetector, steps: _Steps
+) -> Path:
+    """The avatar's folder. A new avatar is made of the clip."""
+    places = [avatar_directory(settings.avatars), uploads_directory(settings.avatars)]
+    for place in places:
+        if (place / args.id / "avatar.json").is_file():
+            return Path(place / args.id)
+    request = AvatarRequest(id=args.id, face=args.face)
+    created = create_avatar(args.clip, places[0], detector, request, steps)
+    tqdm.write(f"{args.id} is new: made of {args.clip}")
+    for note in created.notes:
+        tqdm.write(f"  {note}")
+    return created.folder
+
+
+def _report(id: str, made: Finetuned, seconds: float) -> None:
+    print(f"{id}: mouths of {made.held_out_frames} frames that were not learned from")
+    print("          PSNR      sharpness (1: as the person's)")
+    for name, quality in (("before", made.before), ("after", made.after)):
+        print(f"  {name:<7} {quality.psnr_db:.2f} dB  {quality.sharpness:.2f}")
+    print(f"  learned in {seconds:.0f} s")
+
+
+class _Steps:
+    """A progress bar through all steps, with the time left of each."""
+
+    def __init__(self, bar: tqdm, id: str) -> None:
+        self._bar = bar
+        self._id = id
+        self._doing = ""
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        if doing != self._doing:
+            self._doing = doing
+            self._bar.set_description(f"{self._id}: {_DOING[doing]}", refresh=False)
+            self._bar.reset(total or None)
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,66 @@
+"""What a face model learns of one person from a clip: the interface of ``run.py finetune``.
+
+Nothing here knows a model, or what the learned bytes mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from wsavatar.errors import WsavatarError
+
+__all__ = ["FinetuneError", "FinetuneProgress", "Finetuned", "MouthQuality", "TalkingClip"]
+
+FinetuneProgress = Callable[[str, int, int], None]
+"""Called with (what is done: "encode", "listen", "draw" or "learn"; steps done; steps in all)."""
+
+LEAST_GAIN_DB = 0.1
+LEAST_SHARPNESS = 0.9
+"""What may be lost of it: errors become smaller by blur alone."""
+
+
+class FinetuneError(WsavatarError, ValueError):
+    """Nothing can be learned; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TalkingClip:
+    """One person who talks: n pictures at a constant rate, and their sound."""
+
+    pictures: Callable[[], Iterator[np.ndarray]]
+    """The n pictures, uint8 [height, width, 3] RGB, from the first, whenever it is called."""
+    fps: Fraction
+    width: int
+    height: int
+    landmarks: np.ndarray  # float32 [n, 68, 2]
+    seen: np.ndarray  # bool [n]: the face is to be seen
+    audio: np.ndarray  # float32 mono, at the rate of the model's windows; begins with the pictures
+
+
+@dataclass(frozen=True, slots=True)
+class MouthQuality:
+    """Drawn mouths against the true ones."""
+
+    psnr_db: float  # mean over the frames
+    sharpness: float  # gradient energy over the true one's, median: 1 is as sharp as the person
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """What was learned, and how well frames are drawn that it was not learned from."""
+
+    data: bytes
+    before: MouthQuality
+    after: MouthQuality
+    held_out_frames: int
+
+    @property
+    def is_better(self) -> bool:
+        """Nearer to the truth, and not by blur."""
+        needed = LEAST_SHARPNESS * min(self.before.sharpness, 1.0)
+        gain_db = self.after.psnr_db - self.before.psnr_db
+        return gain_db >= LEAST_GAIN_DB and self.after.sharpness >= needed

@@ -1,0 +1,169 @@
+"""Learns a `Tuning` from pairs of a clip, through the frozen networks, and judges it.
+
+Only lips and what is between them follow the clip: around them the target is what the model draws
+anyway, because there an avatar shows its own pixels, moved as far as the drawn jaw is open.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsavatar.config import Settings
+from wsavatar.faces.finetuning import (
+    Finetuned,
+    FinetuneError,
+    FinetuneProgress,
+    MouthQuality,
+    TalkingClip,
+)
+from wsavatar.faces.musetalk.checkpoint import load_modules
+from wsavatar.faces.musetalk.configured import load_configured, model_directory, options
+from wsavatar.faces.musetalk.losses import energy_loss, picture_loss
+from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.networks import FaceGenerator, fold_timestep
+from wsavatar.faces.musetalk.talking import TalkingPairs, drawn_rows, talking_pairs
+from wsavatar.faces.musetalk.tuning import LatentCorrection, Tuning, tuned
+
+__all__ = ["finetune", "learn", "mouth_quality"]
+
+STEPS = 2500
+_BATCH = 8
+_RATE = 4e-3
+_WARM_UP = 20
+_LAST_RATE = 0.02
+_ENERGY = 0.15
+"""Weight of sharpness: without it the mean of all mouths, which is soft, is the best guess."""
+_ELSEWHERE = 0.05
+"""Weight of what is around the mouth."""
+HELD_OUT = 0.15
+_GAP = 6
+"""Frames between what is learned from and what is held out: neighbours are nearly equal."""
+LEAST_PAIRS = 100
+
+
+def finetune(
+    settings: Settings,
+    clip: TalkingClip,
+    device: str | None,
+    seconds: float,
+    progress: FinetuneProgress,
+) -> Finetuned:
+    """See `wsavatar.faces.registry.finetune`."""
+    model = load_configured(settings, device)
+    pairs = talking_pairs(model, clip, progress)
+    if len(pairs) < LEAST_PAIRS:
+        raise FinetuneError(
+            f"only {len(pairs)} frames of the clip can be used, and {LEAST_PAIRS} are needed: "
+            "film the face whole and from the front"
+        )
+    first = round(len(pairs) * (1 - HELD_OUT))
+    generator = _generator(settings, model.device)
+    tuning = learn(
+        generator, model, part(pairs, 0, first - _GAP), seconds=seconds, progress=progress
+    )
+    held = part(pairs, first, len(pairs))
+    latents = tuned(held.latents, tuning, model.spec)
+    after = replace(held, drawn=drawn_rows(model, latents, held.conditions, progress))
+    return Finetuned(tuning.to_bytes(), mouth_quality(held), mouth_quality(after), len(held))
+
+
+def part(pairs: TalkingPairs, start: int, stop: int) -> TalkingPairs:
+    """Some consecutive pairs."""
+    rows = slice(start, stop)
+    return TalkingPairs(
+        pairs.latents[rows],
+        pairs.conditions[rows],
+        pairs.drawn[rows],
+        pairs.truth[rows],
+        pairs.mouths[rows],
+    )
+
+
+def _generator(settings: Settings, device: torch.device) -> FaceGenerator:
+    """The networks in float32, for gradients."""
+    chosen = options(settings)
+    modules = load_modules(model_directory(settings), chosen.version, torch.float32, chosen.decoder)
+    fold_timestep(modules.unet)
+    generator = FaceGenerator(modules.unet, modules.vae, modules.spec.decode_from_row, modules.tiny)
+    return generator.eval().requires_grad_(False).to(device)
+
+
+def learn(
+    generator: FaceGenerator,
+    model: MuseTalk,
+    pairs: TalkingPairs,
+    *,
+    seconds: float,
+    progress: FinetuneProgress,
+    steps: int | None = None,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Tuning:
+    """Learn for so many steps, or so many seconds if they end before."""
+    device = next(generator.parameters()).device
+    rng = np.random.default_rng(seed)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        correction = LatentCorrection(model.spec).to(device)
+    optimiser = torch.optim.Adam(correction.parameters(), lr=_RATE, betas=(0.9, 0.99))
+    started = clock()
+    steps = STEPS if steps is None else steps
+    for step in range(steps):
+        gone = max(step / steps, (clock() - started) / max(seconds, 1e-3))
+        if gone >= 1:
+            break
+        progress("learn", round(1000 * gone), 1000)
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * min(1, (step + 1) / _WARM_UP) * max(1 - gone, _LAST_RATE)
+        pick = np.sort(rng.choice(len(pairs), min(_BATCH, len(pairs)), replace=False))
+        loss = _loss(generator, correction, pairs, pick, device)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    progress("learn", 1000, 1000)
+    tuning = correction.tuning(model.spec.fingerprint)
+    if not all(np.isfinite(array).all() for array in tuning.arrays().values()):
+        raise FinetuneError("learning did not converge: try another clip")
+    return tuning
+
+
+def _loss(
+    generator: FaceGenerator,
+    correction: LatentCorrection,
+    pairs: TalkingPairs,
+    pick: np.ndarray,
+    device: torch.device,
+) -> Tensor:
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array[pick]).to(device).float()
+
+    mouth = tensor(pairs.mouths)[:, None] / 255
+    truth, usual = (
+        tensor(pictures).permute(0, 3, 1, 2) / 127.5 - 1 for pictures in (pairs.truth, pairs.drawn)
+    )
+    target = usual + mouth * (truth - usual)
+    made = generator.drawn(correction(tensor(pairs.latents)), tensor(pairs.conditions))
+    weight = _ELSEWHERE + mouth
+    return picture_loss(made, target, weight) + _ENERGY * energy_loss(made, target, weight)
+
+
+def mouth_quality(pairs: TalkingPairs) -> MouthQuality:
+    """Of what is drawn against the truth, in the rectangle around the mouth's mask."""
+    errors, sharpness = [], []
+    for made, true, mouth in zip(pairs.drawn, pairs.truth, pairs.mouths, strict=True):
+        rows, columns = (np.flatnonzero((mouth > 127).any(axis=axis)) for axis in (1, 0))
+        place = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        a, b = made[place].astype(np.float32), true[place].astype(np.float32)
+        errors.append(10 * np.log10(255**2 / max(float(np.square(a - b).mean()), 1e-3)))
+        sharpness.append(_gradient(a) / max(_gradient(b), 1e-9))
+    return MouthQuality(float(np.mean(errors)), float(np.median(sharpness)))
+
+
+def _gradient(picture: np.ndarray) -> float:
+    return float(sum(np.square(np.diff(picture, axis=axis)).sum() for axis in (0, 1)))
