@@ -5,15 +5,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.speech.sounds import RATE, breath
 from wsavatar.speech.noise_gate import NoiseGate
-
-RATE = 16_000
 
 
 def sound(seconds: float, db: float, seed: int = 0) -> np.ndarray:
     """Noise whose RMS is ``db`` of full scale."""
     rng = np.random.default_rng(seed)
     return (10 ** (db / 20) * rng.normal(0, 1, round(seconds * RATE))).astype(np.float32)
+
+
+def voice(seconds: float, db: float) -> np.ndarray:
+    """A vowel: twenty harmonics of 130 Hz, of which the pitch sways."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * 130 * time + 2 * np.sin(2 * np.pi * 1.5 * time)
+    made = sum(np.sin(number * phase) / number for number in range(1, 21))
+    return (made * 10 ** (db / 20) / np.sqrt(np.mean(made**2))).astype(np.float32)
 
 
 def level_db(samples: np.ndarray) -> float:
@@ -31,11 +38,34 @@ def gated(*parts: np.ndarray, piece: int = 1000) -> np.ndarray:
 
 def test_a_breath_in_a_pause_is_turned_down() -> None:
     """What is 30 dB and more below the speech around it is as good as silence."""
-    speech, breath = sound(2, -16), sound(1, -52, seed=1)
-    made = gated(breath, speech, breath, speech)
+    speech, noise = sound(2, -16), sound(1, -52, seed=1)
+    made = gated(noise, speech, noise, speech)
     for start in (0, 3):
-        pause = made[round((start + 0.5) * RATE) : round((start + 0.9) * RATE)]
+        pause = made[round((start + 0.5) * RATE) : round((start + 0.8) * RATE)]
         assert level_db(pause) < -75
+
+
+@pytest.mark.parametrize("db", [-42, -50, -55])
+def test_a_breath_before_anybody_spoke_is_turned_down(db: float) -> None:
+    """All of it, its lowest frequencies too."""
+    gate, samples = NoiseGate(RATE), breath(2, db)
+    gate.push(samples)
+    whole, low = gate.gains(0, len(samples))
+    assert (whole < 0.06).all() and (low == 0).all()
+
+
+def test_the_first_quiet_word_is_there_from_before_its_vowel() -> None:
+    """Voice opens the gate far below the loudest breath, and so does the consonant before it."""
+    consonant, vowel = sound(0.1, -50, seed=5), voice(0.3, -42)
+    made = gated(np.zeros(RATE, np.float32), consonant, vowel)
+    assert np.array_equal(made[RATE:], np.concatenate([consonant, vowel]))
+
+
+def test_a_whisper_opens_the_gate_by_its_loudness() -> None:
+    """What is louder than a breath needs no voice."""
+    whisper = breath(1.5, -30)
+    middle = slice(RATE // 2, RATE)
+    assert np.array_equal(gated(whisper)[middle], whisper[middle])
 
 
 def test_speech_comes_through_as_it_is() -> None:
@@ -63,8 +93,8 @@ def test_nothing_after_a_window_counts() -> None:
 @pytest.mark.parametrize("db", [-45, -60])
 def test_a_quiet_speaker_is_followed(db: float) -> None:
     """A low microphone moves the mouth all the same, after half a minute at the latest."""
-    speech = sound(1, db, seed=4)
-    assert np.array_equal(gated(sound(40, db), speech)[-RATE:], speech)
+    speech = voice(1, db)
+    assert np.array_equal(gated(np.tile(speech, 40), speech)[-RATE:], speech)
 
 
 @pytest.mark.parametrize("size", [1, 7, 80, 333, 5328])

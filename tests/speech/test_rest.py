@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.speech.sounds import RATE, breath, noise, tone
 from wsavatar.avatars.format import read_avatar_file, read_landmarks
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media.video import read_video
@@ -24,7 +25,6 @@ from wsavatar.training.figures import CLOSED_BELOW
 from wsavatar.training.lip_estimator import LipEstimator
 from wsavatar.training.networks import TOP
 
-RATE = 16_000
 RATES = [*map(Fraction, (5, 10, "12.5", 24, 25, 30, 50, 60)), Fraction(24_000, 1001)]
 Openings = Callable[..., np.ndarray]
 
@@ -60,16 +60,6 @@ def openings() -> Iterator[Openings]:
     torch.set_num_threads(threads)
 
 
-def tone(hertz: float, db: float, seconds: float = 0.8) -> np.ndarray:
-    """A sine whose RMS is ``db`` of full scale."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    return 10 ** (db / 20) * np.sqrt(2) * np.sin(2 * np.pi * hertz * time + 1)
-
-
-def noise(db: float, seconds: float = 0.8) -> np.ndarray:
-    return 10 ** (db / 20) * np.random.default_rng(0).normal(size=round(seconds * RATE))
-
-
 @pytest.mark.parametrize("fps", RATES, ids=str)
 def test_silence_is_at_rest_from_the_first_frame_on(openings: Openings, fps: Fraction) -> None:
     """At every frame rate, and in a response of a millisecond too."""
@@ -95,6 +85,12 @@ def test_noise_is_at_rest(openings: Openings, fps: Fraction) -> None:
     """White noise at -50 dBFS, alone and with hum and an offset."""
     assert (openings(noise(-50), fps, every=4) < CLOSED_BELOW).all()
     assert (openings(noise(-60) + tone(50, -45) + 0.01, fps, every=4) < CLOSED_BELOW).all()
+
+
+@pytest.mark.parametrize("db", [-45, -50])
+def test_a_breath_is_at_rest(openings: Openings, db: float) -> None:
+    """Nobody has spoken yet: a breath is not taken for a soft word."""
+    assert (openings(breath(2.0, db), every=4) < CLOSED_BELOW).all()
 
 
 @pytest.mark.slow
