@@ -81,17 +81,17 @@ def test_the_network_learns_from_them() -> None:
     """A few steps on the same pictures reduce the loss."""
     torch.manual_seed(0)
     network = PersonNetwork((8, 8, 16, 16, 16))
-    made = examples(pools(), 4, 64)
+    made = examples(pools(), 3, 64)
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-3)
     losses = []
-    for _ in range(8):
+    for _ in range(5):
         parts = loss(network, made)
         total = torch.stack([v for name, v in parts.items() if name != "error"]).sum()
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
         losses.append(total.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_rendered_files_are_read_and_deleted(tmp_path: Path) -> None:
