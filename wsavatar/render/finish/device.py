@@ -36,8 +36,6 @@ from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 __all__ = ["DeviceFinisher", "DevicePictures", "check_finisher"]
 
 _TOLERANCE = 2
-_BLEND = 1 / (1 + 1e-5)
-"""OpenCV's blendLinear divides by the sum of its weights plus this."""
 
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom)."""
