@@ -278,6 +278,19 @@ def test_an_avatar_over_the_budget_is_never_held(device: torch.device) -> None:
     assert small.used_bytes == 0
 
 
+def test_an_avatar_over_the_budget_is_pasted_beside_one_that_fits(
+    device: torch.device, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In one batch, with the CPU's pictures; one warning says which setting would help."""
+    fits, large = drawn(seed=0), drawn(seed=2, size=(480, 400))
+    works, patches = batch([fits, large], [VideoFormat()], 6)
+    with caplog.at_level(logging.WARNING):
+        pairs = compose_both(device, works, patches, device_avatar_mb=1)
+    assert_close(pairs, levels=1, share=0.005)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert large.id in said and "Set it to 3 or more" in said
+
+
 def test_evicting_frees_half_and_at_last_all(device: torch.device) -> None:
     """Each call lets the least recently used go; what is asked for again comes again."""
     a, b = drawn(seed=1), drawn(seed=3)

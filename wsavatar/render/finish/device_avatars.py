@@ -5,8 +5,9 @@ This module knows neither batches nor finished pictures.
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from wsavatar.render.finish.device_jaw import packed
 from wsavatar.render.finish.device_jpeg import new_stream
 
 __all__ = ["DeviceAvatars", "to_device"]
+
+_log = logging.getLogger(__name__)
 
 _UPLOAD_FRAMES = 8
 """Frames of one copy to the device, so that little pinned memory is used."""
@@ -45,7 +48,7 @@ class DeviceAvatars:
     """Avatars on one device, within ``budget_bytes``; the least recently used are removed first.
 
     An avatar is copied at its first use, and the caller waits; one that alone is over the budget is
-    copied frame by frame each time. Thread-safe.
+    copied frame by frame each time, which a warning says once. Thread-safe.
 
     ``reader`` is the CUDA stream that uses them; default: the device's default stream.
     """
@@ -66,6 +69,7 @@ class DeviceAvatars:
         self._lock = threading.Lock()
         self._uploading = threading.Lock()
         self._held: OrderedDict[int, _Held] = OrderedDict()
+        self._told: deque[str] = deque(maxlen=256)
 
     @property
     def used_bytes(self) -> int:
@@ -124,6 +128,7 @@ class DeviceAvatars:
         size = (avatar.channels + 1) * pixels + avatar.face.inputs.nbytes
         size += avatar.face.jaw.nbytes if avatar.face.jaw is not None else 0
         if size > self._budget:
+            self._tell(avatar, size)
             return None
         with self._uploading:  # one at a time; stored ones are available meanwhile
             with self._lock:
@@ -136,6 +141,22 @@ class DeviceAvatars:
             with self._lock:
                 self._held[key] = held
             return held
+
+    def _tell(self, avatar: PreparedAvatar, size: int) -> None:
+        """Say once of each avatar that it is too large."""
+        with self._lock:
+            if avatar.id in self._told:
+                return
+            self._told.append(avatar.id)
+        _log.warning(
+            "avatar %s takes %d MB on %s, more than render.device_avatar_mb (%d): each of its "
+            "frames is read and copied when it is needed, which is slower. Set it to %d or more.",
+            avatar.id,
+            -(-size // 2**20),
+            self._device,
+            self._budget // 2**20,
+            -(-size // 2**20),
+        )
 
     def _upload(self, avatar: PreparedAvatar) -> _Held:
         uploads, reader = self._uploads, self._reader
