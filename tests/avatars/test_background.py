@@ -16,7 +16,8 @@ from wsavatar.avatars.format import read_avatar_file, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.avatars.store import AvatarStore
-from wsavatar.config import AvatarSettings
+from wsavatar.config import AvatarSettings, Settings
+from wsavatar.serve.assembly import load_renderer
 
 GREEN = (0, 177, 64)
 
@@ -165,7 +166,7 @@ def test_an_avatar_that_cannot_be_cut_out_says_so(
     [
         ("#00ff0", "write original, transparent, or a colour as # and six"),
         ("green", "'green' is neither original, transparent nor a colour such as #00b140"),
-        ("missing.png", "no picture can be read there: missing.png"),
+        ("missing.png", "no picture can be read there: missing.png: no such file$"),
         (__file__, "cannot be read as a picture"),
     ],
 )
@@ -173,6 +174,17 @@ def test_a_background_that_there_is_not_is_refused_at_the_start(background: str,
     """What was written, and what may be."""
     with pytest.raises(BackgroundError, match=says):
         Backgrounds(background)
+
+
+def test_a_wrong_background_is_said_before_the_model_is_loaded(tmp_path: Path) -> None:
+    """Not after the minute that loading may take: here the model would be the next fault."""
+    settings = Settings.model_validate(
+        {"avatars": {"background": "green"}, "model": {"path": str(tmp_path)}}
+    )
+    progress: list[str] = []
+    with pytest.raises(BackgroundError, match="'green' is neither"):
+        load_renderer(settings, progress.append)
+    assert not progress
 
 
 @pytest.mark.parametrize("name", ["#12", "blue", "../secret.png", "picture", "#00b140 "])

@@ -150,6 +150,8 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     except PictureError:
         raise
     except _UNREADABLE as error:
+        if not path.is_file():
+            raise PictureError(f"{path}: no such file") from error
         raise PictureError(f"{path}: cannot be read as a picture ({error})") from error
 
 

@@ -92,8 +92,10 @@ def load_renderer(
     prepared: int = PREPARED_AT_START,
 ) -> tuple[FacePool, AnyAvatars]:
     """Load what makes frames, with so many avatars prepared. Raises as `load_engine`."""
+    from wsavatar.avatars.background import Backgrounds
     from wsavatar.avatars.store import AvatarStore
 
+    Backgrounds(settings.avatars.background)  # a wrong one is said before the model is loaded
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if works_in_processes(settings):
         return _in_processes(settings, progress, prepared)
