@@ -302,8 +302,7 @@ def test_a_line_that_fails_does_not_stop_the_others(
         {"text": "Hello.", "avatar": "ada", "output": "said.mp4"},
     ]
     (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (tmp_path / "out").mkdir()
-    listed = ("--list", tmp_path / "all.jsonl", "-o", tmp_path / "out")
+    listed = ("--list", tmp_path / "all.jsonl", "-o", tmp_path / "out")  # which is made
     assert render(*listed, "--json", tmp_path / "summary.json") == 1
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["good.mp4", "said.mp4"]
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -322,6 +321,7 @@ def test_a_line_that_fails_does_not_stop_the_others(
     }  # fmt: skip
     shown = capsys.readouterr().out
     assert "2 videos (5 failed)" in shown and "real-time factor" in shown
+    assert shown.count(str(tmp_path / "out" / "twice.mp4")) == 2, "a name stands once a line"
 
 
 def test_a_folder_of_sounds_gives_a_folder_of_videos(
@@ -456,7 +456,7 @@ def test_the_output_is_checked_before_the_work(tmp_path: Path, render: Callable[
     out.write_bytes(b"precious")
     for target, says in [
         (out, "--force"),
-        (tmp_path / "no" / "out.mp4", "no directory"),
+        (tmp_path / "no" / "out.mp4", "there is no folder .*no; make it first"),
         (tmp_path / "out.avi", r"\.mp4 or \.webm"),
     ]:
         with pytest.raises(RenderError, match=says):

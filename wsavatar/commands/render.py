@@ -179,18 +179,27 @@ def _orders(args: argparse.Namespace) -> tuple[Sequence[Order | Failed], bool]:
     if args.list is not None:
         outputs = output or Path()
         if args.list == "-":
-            return of_list(sys.stdin, "standard input", Path(), outputs), False
+            return of_list(sys.stdin, "standard input", Path(), _folder(outputs)), False
         path = Path(args.list)
         with _opened(path) as lines:
-            return of_list(lines, path.name, path.parent, outputs), False
+            return of_list(lines, path.name, path.parent, _folder(outputs)), False
     if output is None:
         raise RenderError("where to write to is missing: -o FILE.mp4")
     if args.audio is not None and args.audio.is_dir():
-        return of_folder(args.audio, output, f".{args.format}"), False
+        return of_folder(args.audio, _folder(output), f".{args.format}"), False
     text = args.text or ""
     if args.text_file is not None:
         text = _text(args.text_file)
     return [Order(output, text, args.audio, voice=args.voice)], True
+
+
+def _folder(path: Path) -> Path:
+    """The folder of several videos, made where there is none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RenderError(f"{path}: cannot be made a folder ({error.strerror})") from error
+    return path
 
 
 def _opened(path: Path) -> Any:
@@ -220,7 +229,8 @@ def _checked(orders: Sequence[Order | Failed], *, force: bool, alpha: bool) -> l
                 is_cut = order.background == TRANSPARENT or (alpha and not order.background)
                 _check_output(order.output, force=force, alpha=is_cut)
             except RenderError as error:
-                checked.append(Failed(str(order.output), str(error)))
+                reason = str(error).removeprefix(f"{order.output}: ")
+                checked.append(Failed(str(order.output), reason))
                 continue
         checked.append(order)
     return checked
@@ -237,7 +247,7 @@ def _check_output(path: Path, *, force: bool, alpha: bool) -> None:
     if path.exists() and not force:
         raise RenderError(f"{path}: exists already (--force replaces it)")
     if not path.parent.is_dir():
-        raise RenderError(f"{path}: no directory {path.parent}")
+        raise RenderError(f"{path}: there is no folder {path.parent}; make it first")
     try:  # only a write shows permissions, read-only file systems and full disks
         unfinished(path).write_bytes(b"")
         unfinished(path).unlink()
