@@ -11,8 +11,8 @@ import pytest
 
 from wsavatar.training.looks import FacialHair, Glasses, Occluder, Teeth, random_look
 from wsavatar.training.looks.look import BEARDS, FRAMES, MOUSTACHES, OCCLUDERS
+from wsavatar.training.looks.mouth import light_inside, place_mouth, shape_teeth
 from wsavatar.training.looks.shapes import glasses, hair_outside, occluder
-from wsavatar.training.looks.skin import shape_teeth
 from wsavatar.training.looks.strands import grow, growth
 
 _LIPS = [
@@ -166,3 +166,42 @@ def test_teeth_get_gaps_and_can_be_missing(heads: SimpleNamespace) -> None:
     assert head.uni["toothc"] == (0.9, 0.8, 0.6)
     shape_teeth(heads, head, replace(teeth, missing=(1,)))
     assert np.ptp(head.base[-4:], axis=0).max() == 0 and np.ptp(head.base[-8:-4], axis=0).max() > 1
+
+
+@pytest.mark.parametrize("lowest", [-3.1, -3.6])
+def test_all_people_show_their_teeth_alike(lowest: float) -> None:
+    """Wherever a head's teeth are, a spoken "e" shows as much of them; the tongue lies lower."""
+    lips = [(0, -3, 11), (0, -5, 11)]
+    tongue = [(-0.5, -4, 9), (0.5, -4, 9), (0, -4, 8)]
+    across = np.linspace(-3, 3, 16)
+    above = [[(x, -1, 10), (x + 0.2, -1, 10), (x, lowest, 10)] for x in across]
+    below = [[(x, -6, 10), (x + 0.2, -6, 10), (x, lowest - 1.2, 10)] for x in across]
+    rest = np.array([*lips, *tongue, *sum(above + below, [])], float)
+    triangles = np.arange(2, len(rest)).reshape(-1, 3)
+    heads = SimpleNamespace(
+        V0=rest,
+        NV=len(rest),
+        TRI=triangles,
+        TM=np.array([2] + [3] * 32),
+        LM=[0] * 62 + [0, 0, 0, 0, 1],
+        TW=np.array([0, 0, 1, 1, 1] + [0] * 96),
+        VIS={"EH": {}},
+        deform=lambda base, controls: base.copy(),
+    )
+    head = _head(heads)
+    place_mouth(heads, head, Teeth(upper_shown=0.5, lower_shown=0.1))
+    upper, lower = head.base[5:53], head.base[53:]
+    assert upper[:, 1].min() == pytest.approx(-3 - 0.5)
+    assert lower[:, 1].max() == pytest.approx(-5 + 0.1)
+    assert (head.base[2:5, 1] < rest[2:5, 1]).all() and (head.base[:2] == rest[:2]).all()
+
+
+def test_teeth_are_light_behind_nearly_closed_lips() -> None:
+    """The renderer darkens the inside of a closed mouth to a third; here most light stays."""
+    opening = SimpleNamespace(value=0.0)
+    renderer: Any = SimpleNamespace(face={"P_MOUTH": {"mouthopen": opening}})
+    light_inside(renderer)
+    assert 0.5 < opening.value < 1
+    opening.value = 1.0
+    light_inside(renderer)
+    assert opening.value == pytest.approx(1)

@@ -434,13 +434,19 @@ def test_idle_motion_blinks_and_never_moves_the_mouth() -> None:
 
 
 def test_a_pair_keeps_one_style_and_one_light() -> None:
-    """Reference and target come from one source: what changes one changes the other alike."""
+    """Reference and target come from one source: what changes one changes the other alike.
+
+    A good part stays as rendered, and colours change little, so that teeth and lips keep theirs.
+    """
     torch.manual_seed(3)
-    picture = torch.rand(24, 3, 64, 64) * 2 - 1
+    picture = torch.rand(96, 3, 64, 64) * 2 - 1
     first, second, plain = restyle_pairs(picture, picture.clone())
     assert torch.allclose(first, second, atol=1e-4)
     assert first.shape == picture.shape and first.min() >= -1 and first.max() <= 1
-    assert ((first - picture).abs().mean((1, 2, 3)) > 0.01).float().mean() > 0.5
+    change = (first - picture).abs().mean((1, 2, 3))
+    assert 0.3 < (change > 0.01).float().mean() < 0.8
+    colour = (first - picture).mean((2, 3))
+    assert (colour - colour.mean(1, keepdim=True)).abs().mean() < 0.02
     assert set(plain.tolist()) == {0.0, 1.0}
 
 

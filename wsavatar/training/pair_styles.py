@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsavatar.training.landmarks.styles import (
-    hue,
     inked,
     oil,
     posterise,
@@ -25,13 +24,20 @@ from wsavatar.training.landmarks.styles import (
 
 __all__ = ["restyle_pairs"]
 
-_STYLES: tuple[tuple[float, Callable[[Tensor], Tensor]], ...] = (
-    (0.06, hue),
-    (0.10, oil),
-    (0.07, smoothed),
-    (0.05, posterise),
-    (0.07, inked),
-    (0.35, recolour),
+
+def _recoloured(pictures: Tensor) -> Tensor:
+    """Weakly: strong changes teach that the inside of a mouth may have any colour."""
+    share = torch.rand(len(pictures), 1, 1, 1, device=pictures.device) * 0.5
+    return pictures + (recolour(pictures) - pictures) * share
+
+
+_PLAIN = 0.5  # share of pairs that keep the renderer's look
+_STYLES: tuple[tuple[float, Callable[[Tensor], Tensor]], ...] = (  # shares of the others
+    (0.20, oil),
+    (0.14, smoothed),
+    (0.08, posterise),
+    (0.12, inked),
+    (0.40, _recoloured),
     (0.06, tint),
 )
 _NOT_PLAIN = (oil, posterise, inked)
@@ -53,10 +59,12 @@ def restyle_pairs(reference: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Te
     ]
     n, device = len(reference), reference.device
     plain = torch.ones(n, device=device)
-    shade = 1 + 0.2 * torch.rand(n, 1, 1, 1, device=device) * smooth_noise(halves[0], 2)
+    styled = torch.rand(n, device=device) >= _PLAIN
+    amount = 0.2 * torch.rand(n, 1, 1, 1, device=device) * styled.view(n, 1, 1, 1)
+    shade = 1 + amount * smooth_noise(halves[0], 2)
     pair = (torch.cat(halves, 3) * shade.repeat(1, 1, 1, 2)).clamp(0, 1)
     for share, style in _STYLES:
-        which = torch.nonzero(torch.rand(n, device=device) < share)[:, 0]
+        which = torch.nonzero(styled & (torch.rand(n, device=device) < share))[:, 0]
         if len(which):
             pair[which] = style(pair[which]).clamp(0, 1)
             if style in _NOT_PLAIN:

@@ -114,9 +114,9 @@ class HeadRenderer:
         self, person: Person | int, *, detail: bool = False, dressed: bool = False
     ) -> None:
         """Load a bundled person, or a random one by seed; ``dressed``: with a random look."""
-        look = None
         if isinstance(person, Person):
-            head, uniforms = dict(person.head), person.uniforms
+            head, uniforms = dict(person.head), dict(person.uniforms)
+            look = looks.Look(teeth=looks.Teeth(colour=uniforms.pop("toothc")))
             self.light = self.heads.LIGHTS[person.light]
             self.background = person.background
         else:
@@ -124,7 +124,8 @@ class HeadRenderer:
             rng = np.random.default_rng(person + 7)
             tone = float(np.mean(head["skin"])) / 255
             tooth = np.array([0.82, 0.79, 0.72]) * rng.uniform(0.88, 1.04)
-            uniforms = dict(toothc=tuple(tooth), oil=0.5 if tone < 0.5 else 0.8)
+            uniforms = dict(oil=0.5 if tone < 0.5 else 0.8)
+            look = looks.Look(teeth=looks.Teeth(colour=tuple(tooth)))
             if dressed:
                 look = looks.random_look(np.random.default_rng((person, 1)), head)
                 head |= look.head
@@ -134,8 +135,7 @@ class HeadRenderer:
             self.renderer, tex=2048 if detail else 1024, nstrand=strands, **head
         )
         self.person.uni.update(uniforms)
-        if look is not None:
-            looks.apply(self.heads, self.renderer, self.person, look, detail=detail)
+        looks.apply(self.heads, self.renderer, self.person, look, detail=detail)
 
     def render(
         self,
@@ -237,7 +237,7 @@ def _write_shard(
         source = renderer.heads.VIS["SIL"] if bundled else speech.source(rng)
         rest, points = renderer.render(source, motion, camera)
         box = crop_box(points)
-        jitter = rng.integers(-2, 3, 4) if not bundled else np.zeros(4, int)
+        jitter = rng.integers(-4, 5, 4) if not bundled else np.zeros(4, int)
         x1, y1, x2, y2 = (int(b + j) for b, j in zip(box, jitter, strict=True))
         box = x1, y1, x2, y2
         refs.append(cut(rest, box))
@@ -308,7 +308,9 @@ def _in_processes(
         context.Process(target=work, args=(args, i, workers), name=f"{args.job}-{i}")
         for i in range(workers)
     ]
-    for process in pool:
+    for i, process in enumerate(pool):
+        if args.gpus > 1:  # moderngl reads it when it makes a context
+            os.environ["GLCONTEXT_DEVICE_INDEX"] = str(i % args.gpus)
         process.start()
     for process in pool:
         process.join()
@@ -460,6 +462,7 @@ def main() -> None:
             sub.add_argument("--corpus", type=Path, required=True)
             sub.add_argument("--first-seed", type=int, default=10_000 if name == "shards" else 900)
             sub.add_argument("--processes", type=int, default=0, help="default: one a core")
+            sub.add_argument("--gpus", type=int, default=1, help="that the processes share")
         if name == "shards":
             sub.add_argument("--seconds", type=float, default=240)
             sub.add_argument("--moments", type=int, default=10)

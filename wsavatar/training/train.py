@@ -98,7 +98,8 @@ def _train(args: argparse.Namespace, ranks: Ranks) -> None:
             save_checkpoint(args.out, average, estimators, figures)
     if not any(seconds.get(stage) for stage in ("vae", "lips", "face")):
         return
-    crops = Crops.load(sorted(args.shards.glob("train-*.npz")), corpus, device)
+    shards = sorted(args.shards.glob("train-*.npz"))[ranks.rank :: ranks.size]
+    crops = Crops.load(shards, corpus, device)
     tests = {
         kind: Crops.load(files, corpus, device)
         for kind in ("unseen", "bundled")

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from wsavatar.training.looks.look import FacialHair, Look
+from wsavatar.training.looks.mouth import light_inside, place_mouth, shape_teeth
 from wsavatar.training.looks.shapes import Mesh, glasses, hair_outside, headwear, occluder
-from wsavatar.training.looks.skin import paint_skin, shape_lips, shape_teeth
+from wsavatar.training.looks.skin import paint_skin, shape_lips
 from wsavatar.training.looks.strands import Strands, grow
 
 __all__ = ["apply", "person_mask", "transparent_background"]
@@ -131,10 +132,12 @@ def apply(heads: Any, renderer: Any, head: Any, look: Look, *, detail: bool = Tr
     """
     shape_lips(heads, head, look.lips.thickness)
     shape_teeth(heads, head, look.teeth)
+    place_mouth(heads, head, look.teeth)
     paint_skin(heads, head, look.skin, look.lips, look.facial_hair)
     if look.headwear:
         _cut_hair(head, look)
     head.gpu(renderer)
+    head.va_mouth = _Hook(lambda: light_inside(renderer), head.va_mouth.render)
     extras = _Extras(heads, renderer)
     hair = look.facial_hair
     if hair and (strands := grow(heads, head, hair, scale=1.0 if detail else 0.5)):
@@ -164,13 +167,13 @@ def _cut_hair(head: Any, look: Look) -> None:
 
 
 class _Hook:
-    """A drawable that draws another one first; it stands in for a vertex array of a head."""
+    """A drawable of two parts; it stands in for a vertex array of a head."""
 
-    def __init__(self, first: Any, then: Callable[[], None]) -> None:
+    def __init__(self, first: Callable[[], None], then: Callable[[], None]) -> None:
         self._first, self._then = first, then
 
     def render(self) -> None:
-        self._first.render()
+        self._first()
         self._then()
 
 
@@ -243,12 +246,12 @@ class _Extras:
 
     def attach(self, head: Any) -> None:
         """Hook into the head's passes."""
-        head.va_sh = _Hook(head.va_sh, self._draw_shadows)
-        head.vg = _Hook(head.vg, self._draw_solid)
+        head.va_sh = _Hook(head.va_sh.render, self._draw_shadows)
+        head.vg = _Hook(head.vg.render, self._draw_solid)
         if self._lenses and head.hairn:
-            head.vh = _Hook(head.vh, self._draw_lenses)
+            head.vh = _Hook(head.vh.render, self._draw_lenses)
         elif self._lenses:
-            head.va_tr = _Hook(head.va_tr, self._draw_lenses)
+            head.va_tr = _Hook(head.va_tr.render, self._draw_lenses)
         if self._strands:
             head.vdyn = _MeshBuffer(head.vdyn, self._follow)
 

@@ -1,4 +1,4 @@
-"""Changes to a head's skin texture and mesh: age, make-up, lips, teeth, the shade under a beard.
+"""Changes to a head's skin texture and mesh: age, make-up, lips, the shade under a beard.
 
 They are made before a head's first picture. This module knows no drawing.
 """
@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from wsavatar.training.looks.look import FacialHair, Lips, Skin, Teeth
+from wsavatar.training.looks.look import FacialHair, Lips, Skin
 from wsavatar.training.looks.strands import growth
 
-__all__ = ["paint_skin", "shape_lips", "shape_teeth"]
+__all__ = ["paint_skin", "shape_lips"]
 
 _FOLDS = (  # lines of age in rest coordinates (|x|, y): points, width, depth
     ([(1.75, 0.1), (2.5, -1.2), (3.1, -2.6), (3.35, -3.7)], 0.13, 1.0),
@@ -147,46 +147,3 @@ def shape_lips(heads: Any, head: Any, thickness: float) -> None:
     near = np.exp(-((height / 1.1) ** 2)) * np.clip((3.2 - np.abs(rest[part, 0])) / 0.7, 0, 1)
     head.base[part, 1] += thickness * near * height
     head.base[part, 2] += 0.25 * thickness * near
-
-
-def shape_teeth(heads: Any, head: Any, teeth: Teeth) -> None:
-    """Change size, gaps and places of single teeth, and the colour of all."""
-    rng = np.random.default_rng(teeth.seed)
-    for number, vertices in enumerate(_single_teeth(heads)):
-        points = head.base[vertices]
-        above = number < 16
-        centre = points.mean(0)
-        root = points[:, 1].max() if above else points[:, 1].min()
-        if number in teeth.missing:
-            head.base[vertices] = [centre[0], root, centre[2] - 0.8]
-            continue
-        points = points + rng.normal(0, 0.06, 3) * teeth.crooked
-        angle = rng.normal(0, 0.2) * teeth.crooked
-        turn = np.array(
-            [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
-        )
-        points = (points - centre) @ turn.T * [teeth.width, 1, 1] + centre
-        height = teeth.height * (1 + 0.06 * rng.normal() * teeth.crooked)
-        points[:, 1] = root + (points[:, 1] - root) * height
-        if above and abs(centre[0]) < 3:
-            points[:, 0] += np.sign(centre[0]) * teeth.gap / 2
-        head.base[vertices] = points
-    head.uni["toothc"] = teeth.colour
-
-
-def _single_teeth(heads: Any) -> list[np.ndarray]:
-    """Vertices of each tooth: 16 above, then 16 below, from left to right."""
-    triangles = heads.TRI[heads.TM == 3]
-    label = np.arange(heads.NV)
-    while True:  # the smallest vertex number spreads over each connected part
-        smallest = label[triangles].min(1)
-        spread = label.copy()
-        np.minimum.at(spread, triangles.ravel(), smallest.repeat(3))
-        if (spread == label).all():
-            break
-        label = spread
-    used = np.unique(triangles)
-    parts = [used[label[used] == name] for name in np.unique(label[used])]
-    rest = heads.V0
-    middle = np.median([rest[part, 1].mean() for part in parts])
-    return sorted(parts, key=lambda p: (rest[p, 1].mean() < middle, rest[p, 0].mean()))
