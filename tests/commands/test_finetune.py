@@ -15,9 +15,9 @@ from wsavatar.commands import finetune
 from wsavatar.config import AvatarSettings, Settings
 from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
 
-BEFORE = MouthQuality(24.0, 0.5)
-BETTER = Finetuned(b"learned", BEFORE, MouthQuality(25.5, 0.75), 40)
-WORSE = Finetuned(b"learned", BEFORE, MouthQuality(23.5, 0.75), 40)
+BEFORE = MouthQuality(24.0, 0.5, 0.8)
+BETTER = Finetuned(b"learned", BEFORE, MouthQuality(25.5, 0.75, 0.9), 40)
+WORSE = Finetuned(b"learned", BEFORE, MouthQuality(23.5, 0.75, 0.9), 40)
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         default=480.0,
-        help="longest time for learning; it ends before when it is done, on a GPU in about a "
-        "minute. On a slow CPU give it hours: --seconds 20000 (default: 480)",
+        help="longest time for learning, after the clip was read; on a slow or busy CPU give it "
+        "hours: --seconds 20000 (default: 480)",
     )
     parser.add_argument(
         "--device", help="cpu, cuda:0, … (default: the first of the configured devices)"
@@ -130,9 +130,10 @@ def _folder(
 
 def _report(id: str, made: Finetuned, seconds: float) -> None:
     print(f"{id}: mouths of {made.held_out_frames} frames that were not learned from")
-    print("          PSNR      sharpness (1: as the person's)")
+    print("          PSNR      sharpness, movement (1: as the person's)")
     for name, quality in (("before", made.before), ("after", made.after)):
-        print(f"  {name:<7} {quality.psnr_db:.2f} dB  {quality.sharpness:.2f}")
+        figures = f"{quality.psnr_db:.2f} dB  {quality.sharpness:.2f}       {quality.movement:.2f}"
+        print(f"  {name:<7} {figures}")
     print(f"  learned in {seconds:.0f} s")
 
 

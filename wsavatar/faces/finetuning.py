@@ -19,8 +19,8 @@ FinetuneProgress = Callable[[str, int, int], None]
 """Called with (what is done: "encode", "listen", "draw" or "learn"; steps done; steps in all)."""
 
 LEAST_GAIN_DB = 0.1
-LEAST_SHARPNESS = 0.9
-"""What may be lost of it: errors become smaller by blur alone."""
+LEAST_SHARPNESS = LEAST_MOVEMENT = 0.9
+"""What may be lost of them: errors become smaller by blur, and by a mouth that moves less."""
 
 
 class FinetuneError(WsavatarError, ValueError):
@@ -47,6 +47,7 @@ class MouthQuality:
 
     psnr_db: float  # mean over the frames
     sharpness: float  # gradient energy over the true one's, median: 1 is as sharp as the person
+    movement: float  # of the mouth's pixels over time, over the true one: 1 is as lively
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,10 @@ class Finetuned:
 
     @property
     def is_better(self) -> bool:
-        """Nearer to the truth, and not by blur."""
-        needed = LEAST_SHARPNESS * min(self.before.sharpness, 1.0)
-        gain_db = self.after.psnr_db - self.before.psnr_db
-        return gain_db >= LEAST_GAIN_DB and self.after.sharpness >= needed
+        """Nearer to the truth, and neither by blur nor by moving less."""
+        before, after = self.before, self.after
+        return (
+            after.psnr_db - before.psnr_db >= LEAST_GAIN_DB
+            and after.sharpness >= LEAST_SHARPNESS * min(before.sharpness, 1.0)
+            and after.movement >= LEAST_MOVEMENT * min(before.movement, 1.0)
+        )

@@ -16,7 +16,7 @@ from tests.drawn_faces import face_landmarks
 from wsavatar.config import ModelSettings, Settings
 from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
 from wsavatar.faces.musetalk import finetune as finetuning
-from wsavatar.faces.musetalk.finetune import learn, mouth_quality, part
+from wsavatar.faces.musetalk.finetune import learn, mouth_quality, part, trusted_pairs
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.faces.musetalk.talking import TalkingPairs, at_rest, drawn_rows, talking_pairs
@@ -127,6 +127,16 @@ def test_a_person_is_learned(model: MuseTalk, settings: Settings, pairs: Talking
     assert mouth_quality(after).psnr_db > mouth_quality(held).psnr_db + 0.5
 
 
+def test_pairs_whose_sound_misleads_are_not_learned_from(pairs: TalkingPairs) -> None:
+    """Those are kept whose drawn mouth moves as the true one, whatever its colours."""
+    paler = (pairs.truth // 2 + 90).astype(np.uint8)
+    wrong = np.arange(len(pairs)) % 2 == 0
+    paler[wrong] = np.roll(paler[wrong], 1, axis=0)  # another frame's mouth
+    trusted = trusted_pairs(replace(pairs, drawn=paler))
+    assert len(trusted) == len(pairs) // 2
+    assert wrong[trusted].mean() < 0.35
+
+
 def test_learning_ends_in_time(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:
     """``seconds`` count, not steps; and the progress says how much of either is gone."""
     now = 0.0
@@ -186,16 +196,17 @@ def test_a_model_without_the_tool_says_so(
 @pytest.mark.parametrize(
     ("before", "after", "better"),
     [
-        ((24.0, 0.6), (25.0, 0.6), True),
-        ((24.0, 0.6), (24.05, 0.9), False),  # no gain
-        ((24.0, 0.6), (25.0, 0.4), False),  # by blur
-        ((24.0, 1.8), (25.0, 1.0), True),  # too sharp before
-        ((24.0, 0.6), (23.0, 1.0), False),
+        ((24.0, 0.6, 0.8), (25.0, 0.6, 0.8), True),
+        ((24.0, 0.6, 0.8), (24.05, 0.9, 1.0), False),  # no gain
+        ((24.0, 0.6, 0.8), (25.0, 0.4, 0.8), False),  # by blur
+        ((24.0, 0.6, 0.8), (25.0, 0.6, 0.5), False),  # by moving less
+        ((24.0, 1.8, 1.5), (25.0, 1.0, 1.0), True),  # too sharp and too lively before
+        ((24.0, 0.6, 0.8), (23.0, 1.0, 1.0), False),
     ],
 )
 def test_what_is_better(
-    before: tuple[float, float], after: tuple[float, float], better: bool
+    before: tuple[float, float, float], after: tuple[float, float, float], better: bool
 ) -> None:
-    """Nearer to the truth, and not by blur."""
+    """Nearer to the truth, and neither by blur nor by moving less."""
     made = Finetuned(b"", MouthQuality(*before), MouthQuality(*after), 10)
     assert made.is_better is better

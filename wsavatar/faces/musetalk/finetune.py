@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,6 +46,10 @@ HELD_OUT = 0.15
 _GAP = 6
 """Frames between what is learned from and what is held out: neighbours are nearly equal."""
 LEAST_PAIRS = 100
+_TRUSTED = 0.5
+"""Part of the pairs that is learned from: where drawn and true mouth move alike. Elsewhere the
+sound misled the model, or is not the mouth's; from those it would learn to move less."""
+_SMALL = (24, 16)  # pixels of a mouth that are compared
 
 
 def finetune(
@@ -112,6 +117,7 @@ def learn(
         torch.manual_seed(seed)
         correction = LatentCorrection(model.spec).to(device)
     optimiser = torch.optim.Adam(correction.parameters(), lr=_RATE, betas=(0.9, 0.99))
+    trusted = trusted_pairs(pairs)
     started = clock()
     steps = STEPS if steps is None else steps
     for step in range(steps):
@@ -121,7 +127,7 @@ def learn(
         progress("learn", round(1000 * gone), 1000)
         for group in optimiser.param_groups:
             group["lr"] = _RATE * min(1, (step + 1) / _WARM_UP) * max(1 - gone, _LAST_RATE)
-        pick = np.sort(rng.choice(len(pairs), min(_BATCH, len(pairs)), replace=False))
+        pick = np.sort(rng.choice(trusted, min(_BATCH, len(trusted)), replace=False))
         loss = _loss(generator, correction, pairs, pick, device)
         optimiser.zero_grad()
         loss.backward()
@@ -153,16 +159,50 @@ def _loss(
     return picture_loss(made, target, weight) + _ENERGY * energy_loss(made, target, weight)
 
 
+def trusted_pairs(pairs: TalkingPairs) -> np.ndarray:
+    """Indices of the pairs whose drawn mouth is most like the true one, apart from its looks.
+
+    Both are compared as they differ from the mean of their kind, by correlation.
+    """
+    drawn, true = (_movements(pictures, pairs.mouths) for pictures in (pairs.drawn, pairs.truth))
+    lengths = np.linalg.norm(drawn, axis=1) * np.linalg.norm(true, axis=1)
+    alike = (drawn * true).sum(axis=1) / np.maximum(lengths, 1e-6)
+    count = max(round(_TRUSTED * len(pairs)), min(_BATCH, len(pairs)))
+    return np.sort(np.argsort(-alike, kind="stable")[:count])
+
+
+def _movements(pictures: np.ndarray, mouths: np.ndarray) -> np.ndarray:
+    """Each mouth's difference from their mean, in grey and few pixels: float32 [n, pixels]."""
+    place = _rectangle(mouths.mean(axis=0))
+    grey = [cv2.cvtColor(picture[place], cv2.COLOR_RGB2GRAY) for picture in pictures]
+    small = [cv2.resize(one, _SMALL, interpolation=cv2.INTER_AREA) for one in grey]
+    flat = np.stack(small).reshape(len(small), -1).astype(np.float32)
+    moved: np.ndarray = flat - flat.mean(axis=0)
+    return moved
+
+
+def _rectangle(mouth: np.ndarray) -> tuple[slice, slice]:
+    """Around the part of a mask that is over the middle between 0 and its maximum."""
+    inside = mouth > mouth.max() / 2
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
 def mouth_quality(pairs: TalkingPairs) -> MouthQuality:
     """Of what is drawn against the truth, in the rectangle around the mouth's mask."""
     errors, sharpness = [], []
     for made, true, mouth in zip(pairs.drawn, pairs.truth, pairs.mouths, strict=True):
-        rows, columns = (np.flatnonzero((mouth > 127).any(axis=axis)) for axis in (1, 0))
-        place = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        place = _rectangle(mouth)
         a, b = made[place].astype(np.float32), true[place].astype(np.float32)
         errors.append(10 * np.log10(255**2 / max(float(np.square(a - b).mean()), 1e-3)))
         sharpness.append(_gradient(a) / max(_gradient(b), 1e-9))
-    return MouthQuality(float(np.mean(errors)), float(np.median(sharpness)))
+    moved, truly = (
+        float(np.square(_movements(pictures, pairs.mouths)).mean())
+        for pictures in (pairs.drawn, pairs.truth)
+    )
+    return MouthQuality(
+        float(np.mean(errors)), float(np.median(sharpness)), (moved / max(truly, 1e-9)) ** 0.5
+    )
 
 
 def _gradient(picture: np.ndarray) -> float:
