@@ -10,10 +10,18 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CudaDevice", "Machine", "cuda_devices", "describe", "yield_to_others"]
+__all__ = [
+    "CudaDevice",
+    "Machine",
+    "cuda_devices",
+    "describe",
+    "one_torch_thread",
+    "yield_to_others",
+]
 
 _CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 """CPU features that decide the speed of networks."""
@@ -107,3 +115,17 @@ def yield_to_others() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _WORK_NICENESS)
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Torch computes on one thread meanwhile. For much work on little data, as loading a network
+    or tracing it: there several threads mostly wait for each other, at full load. Imports torch."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

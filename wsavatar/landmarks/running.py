@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from wsavatar.machine import one_torch_thread
+
 __all__ = ["Network", "counters", "on_device"]
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -52,7 +54,7 @@ def _openvino(module: Any, example: tuple[int, int, int], fixed: bool, threads: 
     import openvino as ov
     import torch
 
-    with torch.inference_mode():
+    with torch.inference_mode(), one_torch_thread():
         sample = torch.zeros((1, *example))
         trace: Any = torch.jit.trace  # untyped
         graph = ov.convert_model(trace(module, sample, check_trace=False), example_input=sample)

@@ -31,6 +31,7 @@ from wsavatar.faces.musetalk.spec import (
     Version,
     read_extras,
 )
+from wsavatar.machine import one_torch_thread
 
 __all__ = ["CheckpointError", "LoadedModules", "find_problems", "load_modules"]
 
@@ -92,7 +93,8 @@ def load_modules(
     fingerprint = _fingerprint(directory, version, parts)
     for opened in parts.values():
         try:
-            _fill(opened, dtype)
+            with one_torch_thread():
+                _fill(opened, dtype)
         except (OSError, RuntimeError, SafetensorError, ValueError) as error:
             problems.append(f"{opened.weights.relative_to(directory)}: {_one_line(error)}")
     if not problems and _fingerprint(directory, version, parts) != fingerprint:

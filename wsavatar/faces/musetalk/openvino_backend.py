@@ -18,9 +18,8 @@ import os
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from wsavatar.machine import describe, yield_to_others
+from wsavatar.machine import describe, one_torch_thread, yield_to_others
 
 __all__ = [
     "CompiledStage",
@@ -199,7 +198,7 @@ def _infer(requests: Sequence[ov.InferRequest], arrays: Sequence[np.ndarray]) ->
 
 def _convert(source: StageSource) -> ov.Model:
     shapes = {i: [-1, *tensor.shape[1:]] for i, tensor in enumerate(source.example)}
-    with warnings.catch_warnings(), torch.inference_mode(), _one_torch_thread():
+    with warnings.catch_warnings(), torch.inference_mode(), one_torch_thread():
         warnings.simplefilter("ignore")  # tracing warns of every shape that is a constant here
         trace: Any = torch.jit.trace  # untyped
         traced = trace(source.module, source.example, check_trace=False)
@@ -214,17 +213,6 @@ def _of_batch(graph: ov.Model, batch: int) -> ov.Model:
     shapes = [entry.get_partial_shape() for entry in made.inputs]
     made.reshape({i: ov.PartialShape([batch, *shape[1:]]) for i, shape in enumerate(shapes)})
     return made
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    """Tracing runs each layer once on little data: on a busy machine two threads mostly wait."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _read(core: ov.Core, folder: Path, name: str) -> ov.Model | None:
