@@ -107,6 +107,16 @@ def test_only_what_is_joined_to_the_face_is_the_person() -> None:
     assert found[256, 150] == 255 and found[256, 400] == 0
 
 
+def test_a_head_has_no_holes() -> None:
+    """A ribbon in the hair is the person's; what is seen between neck and hair is not."""
+    picture, _ = disc(300, 300, 150, 150, 120)
+    ribbon, gap = (slice(70, 80), slice(110, 190)), (slice(200, 215), slice(130, 170))
+    picture[ribbon] = picture[gap] = BLUE
+    [found] = EmbeddedPersonMask(ColourNetwork()).masks([picture], [points(150, 150, 100)])
+    assert found[ribbon].min() == 255
+    assert found[gap].mean() < 64
+
+
 def test_pictures_of_different_sizes_go_together() -> None:
     """One mask for each picture, in order; each is the same as alone."""
     mask = EmbeddedPersonMask(ColourNetwork())

@@ -36,7 +36,7 @@ class MaskMaker:
     make: Callable[[Sequence[np.ndarray], np.ndarray], Iterable[np.ndarray]]
 
 
-_VERSION = 1
+_VERSION = 2
 _LEAST_SHARE = 0.5
 """Of a face that a mask covers."""
 

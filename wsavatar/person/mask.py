@@ -28,6 +28,10 @@ _MUCH = 0.6
 """Share of the picture from which on the window shows no more than the picture does."""
 _CANVAS = 1024
 """Longest side at which the views are put together."""
+_HEAD_HALF, _HEAD_ABOVE = 0.8, 1.6
+"""From the face's middle to the head's sides and above its top, in sizes of the face."""
+_HOLE = 0.03
+"""Side of the smallest hole that is filled, and width of its rim: less shows through curls."""
 
 
 class PersonMaskError(WsavatarError):
@@ -75,7 +79,9 @@ class EmbeddedPersonMask:
             canvas = _enlarged(canvas, width, height)
             _put(canvas, self._view(picture, place, near), near, width, height)
         canvas = _only(canvas, place, width, height)
-        made: np.ndarray = np.rint(255 * fitted(picture, canvas, seen)).astype(np.uint8)
+        alpha = fitted(picture, canvas, seen)
+        _close_head(alpha, place)
+        made: np.ndarray = np.rint(255 * alpha).astype(np.uint8)
         return made
 
     def _view(
@@ -145,6 +151,27 @@ def _put(
     weight = np.minimum(down[:, None], across[None])
     part = canvas[y1:y2, x1:x2]
     part += weight * (cv2.resize(view, (x2 - x1, y2 - y1), interpolation=cv2.INTER_LINEAR) - part)
+
+
+def _close_head(alpha: np.ndarray, place: Place) -> None:
+    """Fill what the head encloses, such as a ribbon in the hair: nobody sees through a head.
+
+    Above the nose alone: between a neck and long hair, or an arm, there may be something to see.
+    """
+    half, top = _HEAD_HALF * place.size, place.y - _HEAD_ABOVE * place.size
+    x1, x2, y1, y2 = (max(0, round(at)) for at in (place.x - half, place.x + half, top, place.y))
+    head = alpha[y1:y2, x1:x2]
+    if min(head.shape) < 3:
+        return
+    count, parts = cv2.connectedComponents((head < 0.5).astype(np.uint8), connectivity=4)
+    enclosed = np.bincount(parts.ravel(), minlength=count) >= (_HOLE * place.size) ** 2
+    enclosed[0] = False
+    for border in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
+        enclosed[border] = False
+    holes = enclosed[parts].astype(np.uint8)
+    side = 2 * max(1, round(_HOLE * place.size)) + 1
+    rims = (cv2.dilate(holes, np.ones((side, side), np.uint8)) > 0) & (head >= 0.5)
+    head[rims | (holes > 0)] = 1
 
 
 def _ramp(low: int, high: int, whole: int) -> np.ndarray:
