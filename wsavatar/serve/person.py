@@ -15,6 +15,7 @@ import numpy as np
 
 from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.config import Settings
+from wsavatar.errors import WsavatarError
 from wsavatar.resources import embedded_weights
 
 if TYPE_CHECKING:
@@ -43,12 +44,16 @@ class _ClipMasks:
     ) -> Iterator[np.ndarray]:
         from wsavatar.person.steady import steady
 
+        return steady(self._pairs(pictures, landmarks))
+
+    def _pairs(
+        self, pictures: Sequence[np.ndarray], landmarks: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         mask = self._mask()
-        pairs = (
-            (picture, mask.masks([picture], [points])[0])
-            for picture, points in zip(pictures, landmarks, strict=True)
-        )
-        return steady(pairs)
+        for picture, points in zip(pictures, landmarks, strict=True):
+            if not threading.main_thread().is_alive():  # the process waits for this thread to end
+                raise WsavatarError("the server stops")
+            yield picture, mask.masks([picture], [points])[0]
 
     def _mask(self) -> PersonMask:
         from wsavatar.person.mask import load_person_mask

@@ -237,7 +237,8 @@ class AvatarFiles:
                 made: Future[_UnnamedFile] = Future()
                 self._making = version, made
                 work = partial(_settle, made, partial(self._make, engine, version))
-                threading.Thread(target=work, name="idle cycle", daemon=True).start()
+                # No daemon: one that is in a network while the process ends would abort it.
+                threading.Thread(target=work, name="idle cycle").start()
             wanted, future = self._making
         if not wait([future], _PATIENCE_S).done:
             return None
