@@ -85,6 +85,12 @@ export class IdleCycle {
     return this.count > 0;
   }
 
+  /** JPEGs have no transparent pixels. */
+  get isOpaque() {
+    const first = this.pictures[0];
+    return first?.[0] === 0xff && first[1] === 0xd8;
+  }
+
   /**
    * The picture of a cycle index, or a decoded neighbour; starts decoding what comes next.
    * @param {number} index  counts on without end

@@ -17,12 +17,14 @@ export class Picture {
    * @param {Frame["region"]} region  its place, in the avatar's pixels
    * @param {ImageBitmap | null} under  what it lies on; null: nothing is seen of that
    * @param {() => void} release  `under` is not needed any more
+   * @param {boolean} [replaces]  `under` is not seen through its transparent pixels either
    */
-  constructor(bitmap, region, under, release) {
+  constructor(bitmap, region, under, release, replaces = false) {
     this.bitmap = bitmap;
     this.region = region;
     this.under = under;
     this.release = release;
+    this.replaces = replaces;
   }
 
   /**
@@ -39,7 +41,8 @@ export class Picture {
     const index = cyclePosition(firstIndex, ptsUs, idle.fps);
     const holding = idle.hold(index);
     try {
-      return new Picture(await decoding, region, await holding, () => idle.release(index));
+      // Transparent pixels replace transparent ones; on a picture that has none they would be holes.
+      return new Picture(await decoding, region, await holding, () => idle.release(index), !idle.isOpaque);
     } catch (error) {
       idle.release(index);
       throw error;
@@ -52,7 +55,7 @@ export class Picture {
     context.clearRect(0, 0, width, height);
     if (this.under) {
       context.drawImage(this.under, 0, 0, width, height);
-      context.clearRect(...this.region); // transparent pixels replace what is below them
+      if (this.replaces) context.clearRect(...this.region);
     }
     context.drawImage(this.bitmap, ...this.region);
   }

@@ -97,7 +97,6 @@ def load_renderer(
 
     Backgrounds(settings.avatars.background)  # a wrong one is said before the model is loaded
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    Backgrounds(settings.avatars.background)  # one that there is not is said at once
     if works_in_processes(settings):
         return _in_processes(settings, progress, prepared)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
