@@ -16,7 +16,13 @@ from tests.drawn_faces import face_landmarks
 from wsavatar.config import ModelSettings, Settings
 from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
 from wsavatar.faces.musetalk import finetune as finetuning
-from wsavatar.faces.musetalk.finetune import learn, mouth_quality, part, trusted_pairs
+from wsavatar.faces.musetalk.finetune import (
+    learn,
+    mouth_quality,
+    movement_loss,
+    part,
+    trusted_pairs,
+)
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.faces.musetalk.talking import TalkingPairs, at_rest, drawn_rows, talking_pairs
@@ -135,6 +141,18 @@ def test_pairs_whose_sound_misleads_are_not_learned_from(pairs: TalkingPairs) ->
     trusted = trusted_pairs(replace(pairs, drawn=paler))
     assert len(trusted) == len(pairs) // 2
     assert wrong[trusted].mean() < 0.35
+
+
+def test_a_mouth_that_moves_less_costs() -> None:
+    """Other colours cost nothing, nor does more movement."""
+    rng = np.random.default_rng(4)
+    usual = torch.from_numpy(rng.normal(0, 0.3, (8, 3, 48, 64)).astype(np.float32))
+    mouth = torch.zeros(8, 1, 48, 64)
+    mouth[:, :, 8:40, 16:48] = 1
+    mean = usual.mean(dim=0)
+    for scale, lost in ((1.0, 0.0), (1.5, 0.0), (0.6, 0.4), (0.0, 1.0)):
+        made = mean + scale * (usual - mean) + 0.2
+        assert float(movement_loss(made, usual, mouth)) == pytest.approx(lost, abs=1e-3)
 
 
 def test_learning_ends_in_time(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from wsavatar.config import Settings
 from wsavatar.faces.finetuning import (
@@ -40,6 +41,8 @@ _WARM_UP = 20
 _LAST_RATE = 0.02
 _ENERGY = 0.15
 """Weight of sharpness: without it the mean of all mouths, which is soft, is the best guess."""
+_MOVEMENT = 1.0
+"""Weight of movement: a mouth that hardly moves is the best guess where the sound misleads."""
 _ELSEWHERE = 0.05
 """Weight of what is around the mouth."""
 HELD_OUT = 0.15
@@ -156,7 +159,20 @@ def _loss(
     target = usual + mouth * (truth - usual)
     made = generator.drawn(correction(tensor(pairs.latents)), tensor(pairs.conditions))
     weight = _ELSEWHERE + mouth
-    return picture_loss(made, target, weight) + _ENERGY * energy_loss(made, target, weight)
+    loss = picture_loss(made, target, weight) + _ENERGY * energy_loss(made, target, weight)
+    return loss + _MOVEMENT * movement_loss(made, usual, mouth)
+
+
+def movement_loss(made: Tensor, usual: Tensor, mouth: Tensor) -> Tensor:
+    """The part of the usual movement that is lost: 0 none or less, 1 all of it.
+
+    Movement is how the mouths of a batch [b, 3, rows, S] differ from their mean, in grey squares
+    of 8 pixels, where the mean of the masks ``mouth`` [b, 1, rows, S] is.
+    """
+    place = mouth.mean(dim=0, keepdim=True)
+    squares = [F.avg_pool2d(p.mean(dim=1, keepdim=True) * place, 8) for p in (made, usual)]
+    moved, usually = (values - values.mean(dim=0) for values in squares)
+    return F.relu(1 - (moved * usually).sum() / usually.square().sum().clamp(min=1e-6))
 
 
 def trusted_pairs(pairs: TalkingPairs) -> np.ndarray:
