@@ -41,8 +41,8 @@ _DOING = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``finetune``."""
     parser.description = (
-        "Teach the model one person's mouth, from one to three minutes of them talking: lips and "
-        "teeth become more like theirs. The clip needs the person's own sound, in step, and the "
+        "Teach the model one person's mouth, from one to three minutes of them talking: it is "
+        "drawn more like theirs. The clip needs the person's own sound, in step, and the "
         "light and camera of the avatar; best is the clip that the avatar was made of. If there is "
         "no avatar with that id, it is made of the clip first. What was learned is a small file in "
         "the avatar's folder, finetuned.safetensors, which the server uses from its next start on; "

@@ -24,7 +24,7 @@ __all__ = ["LatentCorrection", "Tuning", "TuningError", "read_tuning", "tuned"]
 
 FORMAT_VERSION = 1
 HIDDEN = 48
-"""Channels between the two convolutions; more did not help on clips of seconds."""
+"""Channels between the two convolutions."""
 _AT_ONCE = 64
 _KEY = "wsavatar"
 
