@@ -134,6 +134,8 @@ def test_mistakes_are_errors_before_the_work(tmp_path: Path, settings: Settings)
         run(settings, "--landmarks", landmarks)
     with pytest.raises(AvatarError, match="go with one file"):
         run(settings, video, video, "--id", "eve")
+    with pytest.raises(AvatarError, match="id '': small letters"):  # of a variable that is not set
+        run(settings, video, "--id", "")
     with pytest.raises(AvatarError, match="id 'Eve Smith'"):
         run(settings, video, "--landmarks", landmarks, "--id", "Eve Smith")
     np.save(landmarks, np.load(landmarks) / (W, H))

@@ -87,7 +87,7 @@ def test_a_replaced_avatar_keeps_who_it_is(tmp_path: Path) -> None:
     words = {"voice": "nova", "language": "de", "instructions": "Short.", "greeting": "Hallo!"}
     file = folder / "avatar.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | words))
-    with pytest.raises(AvatarError, match="exists already"):
+    with pytest.raises(AvatarError, match="exists already; choose another id, or replace it"):
         create(source, id="anna")
     create(clip(source, size=80), id="anna", overwrite=True, license="mine")
     avatar = read_avatar_file(folder)

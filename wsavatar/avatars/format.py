@@ -225,7 +225,9 @@ def check_new_id(directory: Path, id: str, *, overwrite: bool = False) -> None:
     if not re.fullmatch(ID_PATTERN, id):
         raise AvatarError(f"id {id[:64]!r}: small letters, digits, - and _ only, 64 at most")
     if (directory / id).exists() and not overwrite:
-        raise AvatarError(f"{directory / id}: exists already")
+        raise AvatarError(
+            f"{directory / id}: exists already; choose another id, or replace it (--force)"
+        )
 
 
 def write_avatar(

@@ -125,7 +125,7 @@ def _requests(args: argparse.Namespace, directory: Path) -> list[tuple[Path, Ava
     for path in args.files:
         # With --force a file replaces the avatar that was made of it before.
         unused = Path(os.devnull) if args.force else directory
-        id = args.id or free_id(path, unused, requests)
+        id = args.id if args.id is not None else free_id(path, unused, requests)
         check_new_id(directory, id, overwrite=args.force)
         requests[id] = (
             path,
