@@ -20,6 +20,7 @@ __all__ = [
     "cuda_devices",
     "describe",
     "one_torch_thread",
+    "usable_cores",
     "yield_to_others",
 ]
 
@@ -55,7 +56,7 @@ def describe() -> Machine:
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     return Machine(
         cpu=fields.get("model name") or platform.processor() or platform.machine(),
-        cores=_usable_cores(),
+        cores=usable_cores(),
         features=tuple(name for name in _CPU_FEATURES if name in flags),
         memory_gib=_memory_gib(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -85,7 +86,8 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from wsavatar.config import Settings
+from wsavatar.serve import person
+from wsavatar.serve.person import mask_maker
 
 SCRIPT = """
 import threading
@@ -42,3 +51,54 @@ def test_a_server_that_ends_does_not_wait_for_masks() -> None:
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout.strip()) == (0, "the server stops"), ended.stderr
+
+
+class Brightness:
+    """A picture's brightness as its mask; the first one takes until the second one is made."""
+
+    def __init__(self) -> None:
+        self.second = threading.Event()
+        self.looked_at: set[int] = set()
+
+    def masks(self, pictures: Sequence[np.ndarray], _: Sequence[np.ndarray], /) -> list[np.ndarray]:
+        level = int(pictures[0][0, 0, 0])
+        self.looked_at.add(level)
+        if level == 1:
+            self.second.set()
+        elif level == 0:
+            assert self.second.wait(30)
+        return [pictures[0][..., 0]]
+
+
+def brightness_clip(
+    monkeypatch: pytest.MonkeyPatch, frames: int, cores: int
+) -> tuple[Brightness, Iterator[np.ndarray]]:
+    mask = Brightness()
+    maker = mask_maker(Settings())
+    monkeypatch.setattr(maker.make, "_mask", lambda: mask)
+    monkeypatch.setattr(person, "usable_cores", lambda: cores)
+    pictures = [np.full((16, 16, 3), level, np.uint8) for level in range(frames)]
+    return mask, iter(maker.make(pictures, np.zeros((frames, 68, 2))))
+
+
+def test_masks_of_a_clip_are_made_at_once_and_come_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One on each core, whichever is ready first, no further ahead than is needed for that."""
+    mask, made = brightness_clip(monkeypatch, 24, cores=2)
+    first = next(made)
+    assert max(mask.looked_at) <= 2
+    levels = [int(first[0, 0]), *(int(one[0, 0]) for one in made)]
+    assert levels == sorted(levels) and len(levels) == 24
+
+
+def test_an_error_in_one_mask_ends_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the error of that picture, and nothing hangs."""
+    mask, made = brightness_clip(monkeypatch, 24, cores=2)
+
+    def broken(*_: object) -> list[np.ndarray]:
+        raise ValueError("no face")
+
+    monkeypatch.setattr(mask, "masks", broken)
+    with pytest.raises(ValueError, match="no face"):
+        list(made)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +19,7 @@ import numpy as np
 from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
+from wsavatar.machine import usable_cores
 from wsavatar.resources import embedded_weights
 
 if TYPE_CHECKING:
@@ -49,11 +53,29 @@ class _ClipMasks:
     def _pairs(
         self, pictures: Sequence[np.ndarray], landmarks: np.ndarray
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pictures with their masks, in order; as many are made at once as there are cores."""
         mask = self._mask()
-        for picture, points in zip(pictures, landmarks, strict=True):
-            if not threading.main_thread().is_alive():  # the process waits for this thread to end
-                raise WsavatarError("the server stops")
-            yield picture, mask.masks([picture], [points])[0]
+
+        def pair(number: int) -> tuple[np.ndarray, np.ndarray]:
+            picture = pictures[number]
+            return picture, mask.masks([picture], [landmarks[number]])[0]
+
+        cores = usable_cores()
+        with ThreadPoolExecutor(cores, "find-person") as threads:
+            numbers = iter(range(len(landmarks)))
+            try:
+                waiting = deque(threads.submit(pair, n) for n in islice(numbers, cores + 1))
+                while waiting:
+                    yield waiting.popleft().result()
+                    if not threading.main_thread().is_alive():  # it waits for this thread to end
+                        raise WsavatarError("the server stops")
+                    waiting.extend(threads.submit(pair, n) for n in islice(numbers, 1))
+            except RuntimeError as error:
+                if threading.main_thread().is_alive():
+                    raise
+                raise WsavatarError("the server stops") from error  # no more work is taken
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     def _mask(self) -> PersonMask:
         from wsavatar.person.mask import load_person_mask
