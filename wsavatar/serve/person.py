@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -62,18 +62,19 @@ class _ClipMasks:
 
         cores = usable_cores()
         with ThreadPoolExecutor(cores, "find-person") as threads:
+
+            def begin(number: int) -> Future[tuple[np.ndarray, np.ndarray]]:
+                try:
+                    return threads.submit(pair, number)
+                except RuntimeError as error:  # the process waits for this thread to end
+                    raise WsavatarError("the server stops") from error
+
             numbers = iter(range(len(landmarks)))
             try:
-                waiting = deque(threads.submit(pair, n) for n in islice(numbers, cores + 1))
+                waiting = deque(begin(n) for n in islice(numbers, cores + 1))
                 while waiting:
                     yield waiting.popleft().result()
-                    if not threading.main_thread().is_alive():  # it waits for this thread to end
-                        raise WsavatarError("the server stops")
-                    waiting.extend(threads.submit(pair, n) for n in islice(numbers, 1))
-            except RuntimeError as error:
-                if threading.main_thread().is_alive():
-                    raise
-                raise WsavatarError("the server stops") from error  # no more work is taken
+                    waiting.extend(begin(n) for n in islice(numbers, 1))
             finally:
                 threads.shutdown(wait=False, cancel_futures=True)
 
