@@ -36,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist, config.option.loadscopereorder = "loadfile", False
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What drives a browser runs alone."""
+    if item.get_closest_marker("browser") is not None:
+        item.add_marker("alone")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if _PROCESSES > 1:

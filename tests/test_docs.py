@@ -74,7 +74,7 @@ def test_the_readme_lists_commands_and_configurations() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["pip install '.[test]' && pytest -n 2 -m 'not browser'", "pytest -m browser"]
+    "command", ["pip install '.[test]' && pytest -n 2 -m 'not alone'", "pytest -m alone"]
 )
 def test_ci_runs_the_readmes_test_commands(command: str) -> None:
     """Exactly those that the README gives; together they run every test."""

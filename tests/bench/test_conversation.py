@@ -17,6 +17,7 @@ def test_the_table_has_medians_and_percentiles() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_a_conversation_with_the_real_server() -> None:
     """With the packaged model: answers, interruptions that are noticed, answers that go on."""
     report = await measure_conversation(Settings(), 1, lambda text: None, echo_answers=0)

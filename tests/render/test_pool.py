@@ -104,7 +104,9 @@ async def test_raw_frames_are_the_finished_pictures(region: Any) -> None:
 async def test_a_format_that_does_not_exist_is_refused_in_words() -> None:
     """Before any frame is made of it."""
     async with running(FakeModel()) as pool:
-        with pytest.raises(EncoderError, match="unknown encoder 'tiff'; known are jpeg, raw"):
+        with pytest.raises(
+            EncoderError, match="unknown encoder 'tiff'; known are jpeg, webp, png, raw"
+        ):
             open_stream(pool, Collector(), VideoFormat(encoder="tiff"))
 
 
