@@ -164,7 +164,8 @@ def _close_head(alpha: np.ndarray, place: Place) -> None:
     if min(head.shape) < 3:
         return
     count, parts = cv2.connectedComponents((head < 0.5).astype(np.uint8), connectivity=4)
-    enclosed = np.bincount(parts.ravel(), minlength=count) >= (_HOLE * place.size) ** 2
+    sizes = np.bincount(parts.ravel().astype(np.intp), minlength=count)
+    enclosed = sizes >= (_HOLE * place.size) ** 2
     enclosed[0] = False
     for border in (parts[0], parts[-1], parts[:, 0], parts[:, -1]):
         enclosed[border] = False

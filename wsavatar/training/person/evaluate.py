@@ -35,7 +35,7 @@ def errors_of(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float]:
     """Of two masks uint8 [H, W]: overlap of what is over a half (intersection over union), and
     mean difference of the alpha in %."""
     both, either = (found > 127) & (wanted > 127), (found > 127) | (wanted > 127)
-    overlap = float(both.sum() / max(1, either.sum()))
+    overlap = float(both.sum()) / max(1.0, float(either.sum()))
     away = np.abs(found.astype(np.float32) - wanted).mean() / 255 * 100
     return overlap, float(away)
 
