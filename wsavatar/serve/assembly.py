@@ -7,6 +7,7 @@ model.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -103,6 +104,7 @@ def load_renderer(
     models = load_models(settings, progress)
     avatars = AvatarStore(settings.avatars, models[0], mask_maker(settings))
     default = _prepare_avatars(avatars, progress, prepared)
+    gc.collect()  # the server leaves all that is here now out of later collections
     return open_pool(settings, models, [default]), avatars
 
 
