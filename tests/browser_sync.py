@@ -66,7 +66,7 @@ class Sync:
 
 
 def output_of(report: dict[str, Any]) -> Output:
-    """Put the recorded blocks in their places. What lies between them was not output: silence."""
+    """Put the recorded blocks in their places. Between them nothing was output: silence."""
     blocks = [(frame, _pcm(data)) for frame, data in report["recorded"]]
     assert blocks, "nothing of the output was recorded"
     first, (last, tail) = blocks[0][0], blocks[-1]

@@ -192,7 +192,7 @@ async function useBackground() {
 }
 
 /**
- * Whether a cycle is there to be shown. One whose background cannot be had gives way to its own.
+ * Whether a cycle is there to be shown. Where the background is not available, its own is shown.
  * @param {IdleCycle} cycle
  * @param {Promise<void>} loaded
  */

@@ -101,7 +101,7 @@ export class Backdrop {
     this.timer = setTimeout(() => this.#say(text), SLOW_MS);
   }
 
-  /** It cannot be had. @param {string} why */
+  /** The background is not available. @param {string} why */
   refuse(why) {
     this.choice = "own";
     remember("background", "own");

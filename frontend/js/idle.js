@@ -16,7 +16,7 @@ const WINDOW = 16;
 const NEAR = 3;
 const AGAIN_MS = 1000;
 
-/** The pictures cannot be had; the message is for the user. */
+/** The pictures are not available; the message is for the user. */
 export class IdleError extends Error {}
 
 export class IdleCycle {

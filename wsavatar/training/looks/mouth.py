@@ -1,7 +1,7 @@
 """The inside of a head's mouth: where teeth and tongue are, what they look like, how light it is.
 
 The renderer's own heads speak with the tongue: their upper teeth end 1 to 4 mm below the lip, and
-what lies behind nearly closed lips is dark. People speak with their upper teeth. Mesh changes are
+nearly closed lips show a dark inside. People speak with their upper teeth. Mesh changes are
 made before a head's first picture. This module knows no drawing.
 """
 
