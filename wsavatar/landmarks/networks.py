@@ -12,52 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsavatar.landmarks.blocks import Block, Merge, conv
+
 __all__ = ["FaceFinder", "PointFinder"]
 
 POINTS = 68
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.SiLU(),
-    )
-
-
-class _Block(nn.Module):
-    """Two 3x3 convolutions beside the identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(x + self.second(self.first(x)))
-
-
 def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
     """Half the size, then ``blocks`` blocks."""
-    return nn.Sequential(_conv(inputs, outputs, 2), *(_Block(outputs) for _ in range(blocks)))
-
-
-class _Merge(nn.Module):
-    """Coarse features at twice their size plus fine ones, then a block."""
-
-    def __init__(self, coarse: int, fine: int, outputs: int) -> None:
-        super().__init__()
-        self.coarse = _conv(coarse, outputs, kernel=1)
-        self.fine = _conv(fine, outputs, kernel=1)
-        self.block = _Block(outputs)
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        larger = F.interpolate(
-            self.coarse(coarse), scale_factor=2.0, mode="bilinear", align_corners=False
-        )
-        return cast(Tensor, self.block(larger + self.fine(fine)))
+    return nn.Sequential(conv(inputs, outputs, 2), *(Block(outputs) for _ in range(blocks)))
 
 
 def _normalise(picture: Tensor) -> Tensor:
@@ -75,11 +39,11 @@ class FaceFinder(nn.Module):
     def __init__(self, widths: tuple[int, int, int, int] = (16, 32, 64, 96)) -> None:
         super().__init__()
         a, b, c, d = widths
-        self.stem = _conv(3, a, 2)
+        self.stem = conv(3, a, 2)
         self.fine = _stage(a, b, 1)
         self.middle = _stage(b, c, 2)
         self.coarse = _stage(c, d, 2)
-        self.merge = _Merge(d, c, c)
+        self.merge = Merge(d, c, c, Block(c))
         self.head = nn.Conv2d(c, 6, 1)
 
     def forward(self, picture: Tensor) -> Tensor:
@@ -98,13 +62,13 @@ class PointFinder(nn.Module):
     def __init__(self, widths: tuple[int, int, int, int, int] = (24, 40, 96, 176, 64)) -> None:
         super().__init__()
         a, b, c, d, e = widths
-        self.stem = _conv(3, a, 2)
+        self.stem = conv(3, a, 2)
         self.fine = _stage(a, b, 2)
         self.middle = _stage(b, c, 2)
         self.coarse = _stage(c, d, 2)
         self.context = nn.Linear(d, d)
-        self.merge_middle = _Merge(d, c, c)
-        self.merge_fine = _Merge(c, b, e)
+        self.merge_middle = Merge(d, c, c, Block(c))
+        self.merge_fine = Merge(c, b, e, Block(e))
         self.head = nn.Conv2d(e, POINTS, 1)
         self.confidence = nn.Linear(2 * d, 1)
 

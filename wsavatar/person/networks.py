@@ -8,29 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsavatar.landmarks.blocks import Block, Merge, conv
+
 __all__ = ["PersonNetwork"]
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.SiLU(),
-    )
-
-
-class _Block(nn.Module):
-    """Two 3x3 convolutions beside the identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _conv(channels, channels)
-        self.second = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(x + self.second(self.first(x)))
 
 
 class _Wide(nn.Module):
@@ -39,7 +19,7 @@ class _Wide(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = 2 * channels
-        self.enter = _conv(channels, inner, kernel=1)
+        self.enter = conv(channels, inner, kernel=1)
         self.each = nn.Sequential(
             nn.Conv2d(inner, inner, 5, 1, 2, groups=inner, bias=False),
             nn.BatchNorm2d(inner),
@@ -53,22 +33,6 @@ class _Wide(nn.Module):
         return x + cast(Tensor, self.leave(self.each(self.enter(x))))
 
 
-class _Merge(nn.Module):
-    """Coarse features at twice their size plus fine ones, then a block."""
-
-    def __init__(self, coarse: int, fine: int, outputs: int, block: nn.Module) -> None:
-        super().__init__()
-        self.coarse = _conv(coarse, outputs, kernel=1)
-        self.fine = _conv(fine, outputs, kernel=1)
-        self.block = block
-
-    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        larger = F.interpolate(
-            self.coarse(coarse), scale_factor=2.0, mode="bilinear", align_corners=False
-        )
-        return cast(Tensor, self.block(larger + self.fine(fine)))
-
-
 class PersonNetwork(nn.Module):
     """How much of each pixel is the person with a given face.
 
@@ -79,18 +43,18 @@ class PersonNetwork(nn.Module):
     def __init__(self, widths: tuple[int, int, int, int, int] = (16, 32, 64, 112, 120)) -> None:
         super().__init__()
         a, b, c, d, e = widths
-        self.stem = _conv(4, a, 2)
-        self.quarter = nn.Sequential(_conv(a, b, 2), _Block(b))
-        self.eighth = nn.Sequential(_conv(b, c, 2), _Wide(c), _Wide(c))
-        self.sixteenth = nn.Sequential(_conv(c, d, 2), _Wide(d), _Wide(d))
-        self.least = nn.Sequential(_conv(d, e, 2), _Wide(e), _Wide(e), _Wide(e))
+        self.stem = conv(4, a, 2)
+        self.quarter = nn.Sequential(conv(a, b, 2), Block(b))
+        self.eighth = nn.Sequential(conv(b, c, 2), _Wide(c), _Wide(c))
+        self.sixteenth = nn.Sequential(conv(c, d, 2), _Wide(d), _Wide(d))
+        self.least = nn.Sequential(conv(d, e, 2), _Wide(e), _Wide(e), _Wide(e))
         self.context = nn.Linear(e, e)
-        self.to_sixteenth = _Merge(e, d, 96, _Wide(96))
-        self.to_eighth = _Merge(96, c, c, _Wide(c))
-        self.to_quarter = _Merge(c, b, b, _Block(b))
-        self.to_half = _Merge(b, a, 24, _Block(24))
-        self.detail = _conv(4, 8)
-        self.to_whole = _Merge(24, 8, 16, _conv(16, 16))
+        self.to_sixteenth = Merge(e, d, 96, _Wide(96))
+        self.to_eighth = Merge(96, c, c, _Wide(c))
+        self.to_quarter = Merge(c, b, b, Block(b))
+        self.to_half = Merge(b, a, 24, Block(24))
+        self.detail = conv(4, 8)
+        self.to_whole = Merge(24, 8, 16, conv(16, 16))
         self.head = nn.Conv2d(16, 1, 1)
 
     def forward(self, seen: Tensor) -> Tensor:
