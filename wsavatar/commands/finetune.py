@@ -17,6 +17,7 @@ from tqdm import tqdm
 from wsavatar.avatars.format import ID_PATTERN, AvatarError
 from wsavatar.avatars.library import avatar_directory, uploads_directory
 from wsavatar.avatars.tuning import write_tuning_file
+from wsavatar.commands.progress import StepBar
 from wsavatar.config import Settings
 from wsavatar.creation import AvatarRequest, create_avatar
 from wsavatar.creation.talking import TalkingSource, read_talking
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise AvatarError(f"{args.clip}: no such file")
     detector = load_landmarks(settings)
     with tqdm(leave=False) as bar:
-        steps = _Steps(bar, args.id)
+        steps = StepBar(bar, args.id, _DOING)
         clip = _read(args, settings, detector, steps)
         folder = _folder(args, settings, detector, steps)
         started = time.monotonic()
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _read(
-    args: argparse.Namespace, settings: Settings, detector: LandmarkDetector, steps: _Steps
+    args: argparse.Namespace, settings: Settings, detector: LandmarkDetector, steps: StepBar
 ) -> TalkingClip:
     windows = speech_windows(settings)
     rate = windows.open_chunker(Fraction(25), _CHUNK_MS).sample_rate
@@ -113,7 +114,7 @@ def _read(
 
 
 def _folder(
-    args: argparse.Namespace, settings: Settings, detector: LandmarkDetector, steps: _Steps
+    args: argparse.Namespace, settings: Settings, detector: LandmarkDetector, steps: StepBar
 ) -> Path:
     """The avatar's folder. A new avatar is made of the clip."""
     places = [avatar_directory(settings.avatars), uploads_directory(settings.avatars)]
@@ -135,19 +136,3 @@ def _report(id: str, made: Finetuned, seconds: float) -> None:
         figures = f"{quality.psnr_db:.2f} dB  {quality.sharpness:.2f}       {quality.movement:.2f}"
         print(f"  {name:<7} {figures}")
     print(f"  learned in {seconds:.0f} s")
-
-
-class _Steps:
-    """A progress bar through all steps, with the time left of each."""
-
-    def __init__(self, bar: tqdm, id: str) -> None:
-        self._bar = bar
-        self._id = id
-        self._doing = ""
-
-    def __call__(self, doing: str, done: int, total: int) -> None:
-        if doing != self._doing:
-            self._doing = doing
-            self._bar.set_description(f"{self._id}: {_DOING[doing]}", refresh=False)
-            self._bar.reset(total or None)
-        self._bar.update(done - self._bar.n)

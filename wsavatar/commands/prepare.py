@@ -31,6 +31,7 @@ from wsavatar.avatars.format import (
 )
 from wsavatar.avatars.library import avatar_directory
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.commands.progress import StepBar
 from wsavatar.config import Settings
 from wsavatar.creation import AvatarRequest, Created, create_avatar, free_id
 from wsavatar.faces.base import AvatarPreparer
@@ -143,7 +144,7 @@ def _requests(args: argparse.Namespace, directory: Path) -> list[tuple[Path, Ava
     return list(requests.values())
 
 
-_Make = Callable[[Path, Path, AvatarRequest, "_Bar", Callable[[Path], None]], Created]
+_Make = Callable[[Path, Path, AvatarRequest, "StepBar", Callable[[Path], None]], Created]
 
 
 class _Maker:
@@ -164,7 +165,7 @@ class _Maker:
         """Raises AvatarError. Prints what was made."""
         started = time.monotonic()
         with tqdm(desc=request.id, leave=False, unit="frame", disable=None) as bar:
-            created = self._create(path, request, _Bar(bar, request.id))
+            created = self._create(path, request, StepBar(bar, request.id, _DOING))
         avatar = read_avatar_file(created.folder)
         tqdm.write(
             f"{created.id} is ready: {avatar.width}x{avatar.height}, "
@@ -173,7 +174,7 @@ class _Maker:
         for note in created.notes:
             tqdm.write(f"  {note}")
 
-    def _create(self, path: Path, request: AvatarRequest, bar: _Bar) -> Created:
+    def _create(self, path: Path, request: AvatarRequest, bar: StepBar) -> Created:
         def prepare(folder: Path) -> None:
             places = self._settings.avatars.model_copy(update={"directory": folder.parent})
             store = AvatarStore(places, self._model, memory_bytes=0)
@@ -181,22 +182,6 @@ class _Maker:
             store.get(folder.name, report, background=ORIGINAL)
 
         return self._make(path, self._directory, request, bar, prepare)
-
-
-class _Bar:
-    """A progress bar through all steps of one avatar."""
-
-    def __init__(self, bar: tqdm, id: str) -> None:
-        self._bar = bar
-        self._id = id
-        self._doing = ""
-
-    def __call__(self, doing: str, done: int, total: int) -> None:
-        if doing != self._doing:
-            self._doing = doing
-            self._bar.set_description(f"{self._id}: {_DOING[doing]}", refresh=False)
-            self._bar.reset(total or None)
-        self._bar.update(done - self._bar.n)
 
 
 def _make_several(make: _Maker, jobs: list[tuple[Path, AvatarRequest]]) -> int:
@@ -226,7 +211,7 @@ def _of_file(
     path: Path,
     directory: Path,
     request: AvatarRequest,
-    bar: _Bar,
+    bar: StepBar,
     prepare: Callable[[Path], None],
 ) -> Created:
     return create_avatar(
@@ -239,7 +224,7 @@ def _of_points(
     path: Path,
     directory: Path,
     request: AvatarRequest,
-    bar: _Bar,
+    bar: StepBar,
     prepare: Callable[[Path], None],
 ) -> Created:
     """An avatar of a video whose landmarks are known. They follow it to its constant rate."""
