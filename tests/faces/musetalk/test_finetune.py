@@ -24,7 +24,6 @@ from wsavatar.faces.musetalk.finetune import (
     trusted_pairs,
 )
 from wsavatar.faces.musetalk.model import MuseTalk
-from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.faces.musetalk.talking import TalkingPairs, at_rest, drawn_rows, talking_pairs
 from wsavatar.faces.musetalk.tuning import read_tuning, tuned
 from wsavatar.faces.registry import FaceError, finetune
@@ -32,23 +31,13 @@ from wsavatar.faces.registry import FaceError, finetune
 W, H, RATE = 160, 160, 16000
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """torch's threads spin for each other, which takes seconds on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    directory = tmp_path_factory.mktemp("weights") / "mini"
-    write_random_model(directory, size="mini")
+def settings(mini: Path) -> Settings:
     return Settings(
-        model=ModelSettings(
-            path=str(directory), devices=("cpu",), cpu_backend="torch", cpu_threads=1
-        )
+        model=ModelSettings(path=str(mini), devices=("cpu",), cpu_backend="torch", cpu_threads=1)
     )
 
 

@@ -18,7 +18,6 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.avatars.tuning import TUNING_FILE, write_tuning_file
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.musetalk.model import MuseTalk
-from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.faces.musetalk.spec import ModelSpec
 from wsavatar.faces.musetalk.tuning import (
     LatentCorrection,
@@ -31,13 +30,6 @@ from wsavatar.resources import embedded_weights
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 BACKENDS = ["torch", "openvino", pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])]
-
-
-@pytest.fixture(scope="module")
-def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("weights") / "mini"
-    write_random_model(directory, size="mini")
-    return directory
 
 
 @pytest.fixture(scope="module")
