@@ -10,7 +10,6 @@ begin with ``animal`` or ``object`` (with alpha) or ``scene``. Stops by itself; 
 from __future__ import annotations
 
 import argparse
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from wsavatar.landmarks.networks import FaceFinder, PointFinder
 from wsavatar.training.landmarks.examples import Pools, crop_examples, scene_examples
+from wsavatar.training.landmarks.learner import Learner
 from wsavatar.training.landmarks.losses import finder_loss, points_loss
 from wsavatar.training.landmarks.renders import SIZE, start_renderers
 from wsavatar.training.landmarks.views import Pool
@@ -68,26 +68,6 @@ def load_negatives(path: Path, device: torch.device) -> tuple[Pool, Tensor]:
     return pool, stacked.float() / 255
 
 
-class Mean:
-    """A running mean of a network's weights."""
-
-    def __init__(self, network: nn.Module, keep: float = 0.998) -> None:
-        self.network = copy.deepcopy(network).eval()
-        self.keep, self.steps = keep, 0
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take the network's weights in."""
-        self.steps += 1
-        keep = min(self.keep, (1 + self.steps) / (10 + self.steps))
-        ours = self.network.state_dict()
-        for name, value in network.state_dict().items():
-            if value.dtype.is_floating_point:
-                ours[name].lerp_(value, 1 - keep)
-            else:
-                ours[name].copy_(value)
-
-
 def save(path: Path, points: nn.Module, finder: nn.Module) -> None:
     """Both networks in one file, float16."""
     tensors = {}
@@ -109,24 +89,16 @@ def resume(path: Path, points: nn.Module, finder: nn.Module) -> None:
 
 
 class _Job:
-    """One network, its optimiser, and how its examples are made."""
+    """One network's learner, and how its examples are made."""
 
     def __init__(
         self,
-        network: nn.Module,
-        mean: Mean,
+        learner: Learner,
         loss: Callable[[Any, Any], dict[str, Tensor]],
         make: Callable[[int], Any],
         batch: int,
-        rate: float,
     ) -> None:
-        self.network, self.mean, self.loss, self.make = network, mean, loss, make
-        self.batch, self.rate, self.step = batch, rate, 0
-        self.optimiser = torch.optim.AdamW(
-            network.parameters(), lr=rate, weight_decay=0.02, betas=(0.9, 0.98)
-        )
-        self._sums: dict[str, Tensor] = {}
-        self._summed = 0
+        self.learner, self.loss, self.make, self.batch = learner, loss, make, batch
 
     def train(self, steps: int, share: float) -> None:
         """``steps`` steps on examples made at once. ``share`` of the training that has passed."""
@@ -134,28 +106,8 @@ class _Job:
             made = self.make(steps * self.batch)
         for k in range(steps):
             part = slice(k * self.batch, (k + 1) * self.batch)
-            rate = self.rate * min(1.0, (self.step + 1) / 200)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate * (0.5 + 0.5 * np.cos(np.pi * min(share, 1))) + 1e-6
-            losses = self.loss(
-                self.network, type(made)(*(getattr(made, f.name)[part] for f in fields(made)))
-            )
-            total = sum(value for name, value in losses.items() if name != "error")
-            self.optimiser.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[union-attr]
-            nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
-            self.optimiser.step()
-            self.mean.update(self.network)
-            self.step += 1
-            self._summed += 1
-            for name, value in losses.items():
-                self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
-
-    def summary(self) -> str:
-        """Mean losses since the last call."""
-        shown = {k: round(float(v) / max(self._summed, 1), 3) for k, v in self._sums.items()}
-        self._sums, self._summed = {}, 0
-        return f"step {self.step} {shown}"
+            one = type(made)(*(getattr(made, f.name)[part] for f in fields(made)))
+            self.learner.step(self.loss(self.learner.network, one), share)
 
 
 class _Arrivals:
@@ -181,9 +133,9 @@ def _jobs(points: PointFinder, finder: FaceFinder, pools: Pools, args: Any) -> l
     nn.init.constant_(finder.head.bias[:1], -3.5)  # faces are rare
     if args.resume:
         resume(args.resume, points, finder)
-    means = Mean(points), Mean(finder)
-    for network in (points, finder):
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    learners = [
+        Learner(network, args.rate, warm_up=200, keep=0.998) for network in (points, finder)
+    ]
 
     def crops(count: int) -> Any:
         return crop_examples(pools, count, CROP)
@@ -192,8 +144,8 @@ def _jobs(points: PointFinder, finder: FaceFinder, pools: Pools, args: Any) -> l
         return scene_examples(pools, count, SCENE)
 
     return [
-        _Job(points, means[0], points_loss, crops, args.batch, args.rate),
-        _Job(finder, means[1], finder_loss, pictures, args.scenes, args.rate),
+        _Job(learners[0], points_loss, crops, args.batch),
+        _Job(learners[1], finder_loss, pictures, args.scenes),
     ]
 
 
@@ -224,13 +176,13 @@ def train(args: argparse.Namespace) -> None:
         arrivals.take(4)
         if time.monotonic() - noted > args.note:
             noted = time.monotonic()
-            shown = " ".join(job.summary() for job in jobs)
+            shown = " ".join(job.learner.summary() for job in jobs)
             print(f"{passed:.0f} s, {arrivals.people} people, {shown}", flush=True)
-            save(args.out / "networks.safetensors", *(job.mean.network for job in jobs))
-    save(args.out / "networks.safetensors", *(job.mean.network for job in jobs))
+            save(args.out / "networks.safetensors", *(job.learner.mean.network for job in jobs))
+    save(args.out / "networks.safetensors", *(job.learner.mean.network for job in jobs))
     for process in renderers:
         process.terminate()
-    print(f"{jobs[0].step} steps, {arrivals.people} people", flush=True)
+    print(f"{jobs[0].learner.steps} steps, {arrivals.people} people", flush=True)
 
 
 def main() -> None:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsavatar.person.networks import PersonNetwork
+from wsavatar.training.landmarks.learner import Learner
 from wsavatar.training.landmarks.renders import start_renderers
-from wsavatar.training.landmarks.train import Mean, load_negatives
+from wsavatar.training.landmarks.train import load_negatives
 from wsavatar.training.landmarks.views import Pool
 from wsavatar.training.person.examples import Examples, Pools, examples
 
@@ -69,45 +70,12 @@ def save(path: Path, network: nn.Module) -> None:
     save_file(tensors, path)
 
 
-class _Trainer:
-    """The network, its mean, its optimiser."""
-
-    def __init__(self, rate: float, device: torch.device, start: Path | None) -> None:
-        self.network = PersonNetwork().to(device)
-        if start:
-            floats = {name: value.float() for name, value in load_file(start).items()}
-            self.network.load_state_dict(floats, strict=False)
-        self.mean = Mean(self.network, keep=0.995)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=rate, weight_decay=0.02, betas=(0.9, 0.98)
-        )
-        self.rate, self.step = rate, 0
-        self._sums: dict[str, Tensor] = {}
-        self._summed = 0
-
-    def train(self, made: Examples, share: float) -> None:
-        """One step. ``share`` of the training that has passed."""
-        rate = self.rate * min(1.0, (self.step + 1) / 100)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * (0.5 + 0.5 * np.cos(np.pi * min(share, 1))) + 1e-6
-        losses = loss(self.network, made)
-        total = torch.stack([value for name, value in losses.items() if name != "error"]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
-        self.optimiser.step()
-        self.mean.update(self.network)
-        self.step += 1
-        self._summed += 1
-        for name, value in losses.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
-
-    def summary(self) -> str:
-        """Mean losses since the last call."""
-        shown = {k: round(float(v) / max(self._summed, 1), 4) for k, v in self._sums.items()}
-        self._sums, self._summed = {}, 0
-        return f"step {self.step} {shown}"
+def _learner(rate: float, device: torch.device, start: Path | None) -> Learner:
+    network = PersonNetwork().to(device)
+    if start:
+        floats = {name: value.float() for name, value in load_file(start).items()}
+        network.load_state_dict(floats, strict=False)
+    return Learner(network, rate, warm_up=100, keep=0.995)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -124,7 +92,7 @@ def train(args: argparse.Namespace) -> None:
     )  # fmt: skip
     things, scenes = load_negatives(args.negatives, device)
     pools = Pools(Pool(args.heads, device), things, scenes)
-    trainer = _Trainer(args.rate, device, args.resume)
+    learner = _learner(args.rate, device, args.resume)
     people = 0
     while pools.heads.count < args.first_heads and any(p.is_alive() for p in renderers):
         people += load_heads(folder, pools.heads, 8)
@@ -134,16 +102,16 @@ def train(args: argparse.Namespace) -> None:
     while (passed := time.monotonic() - started) < args.seconds:
         share = (time.monotonic() - begun) / max(args.seconds - (begun - started), 1e-6)
         side = args.side if share > args.small else args.side * 5 // 8
-        trainer.train(examples(pools, args.batch, side), share)
+        learner.step(loss(learner.network, examples(pools, args.batch, side)), share)
         people += load_heads(folder, pools.heads, 2)
         if time.monotonic() - noted > args.note:
             noted = time.monotonic()
-            print(f"{passed:.0f} s, {people} people, {trainer.summary()}", flush=True)
-            save(args.out / "network.safetensors", trainer.mean.network)
-    save(args.out / "network.safetensors", trainer.mean.network)
+            print(f"{passed:.0f} s, {people} people, {learner.summary()}", flush=True)
+            save(args.out / "network.safetensors", learner.mean.network)
+    save(args.out / "network.safetensors", learner.mean.network)
     for process in renderers:
         process.terminate()
-    print(f"{trainer.step} steps, {people} people", flush=True)
+    print(f"{learner.steps} steps, {people} people", flush=True)
 
 
 def main() -> None:
