@@ -366,8 +366,9 @@ class HubRequest(BaseHTTPRequestHandler):
             sent = body[: self.server.bytes_left]
             if self.server.bytes_left is not None:
                 self.server.bytes_left -= len(sent)
-            self.wfile.write(sent)
+            # Counted first: who has the last byte goes on at once.
             self.server.sent[path] = self.server.sent.get(path, 0) + len(sent)
+            self.wfile.write(sent)
 
 
 @pytest.fixture
