@@ -170,14 +170,14 @@ export class Connection {
   #anew(reason) {
     this.resumption.reset();
     this.onAnew(reason);
-    this.#connect();
+    if (this.state !== "closed") this.#connect(); // else nobody wants another session
   }
 
   /** @param {string} reason */
   #retry(reason) {
     if (!this.resumption.token) this.resumption.reset();
-    this.#change("lost", reason);
     this.timer = setTimeout(() => this.#connect(), backoffMs(this.attempt++, Math.random()));
+    this.#change("lost", reason); // may close it
   }
 
   /** @param {number} code */

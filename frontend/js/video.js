@@ -45,7 +45,10 @@ export class VideoMaker {
     connection.onEvent = (event) => this.#receive(event);
     connection.onAnew = () => this.#fail("The connection was away for too long. Try again.");
     connection.onState = (state, reason) => {
-      if (state === "lost" && reason && !this.id) this.#fail(`Not connected: ${reason}`);
+      if (state !== "lost") return;
+      if (this.order && reason) this.#fail(`Not connected: ${reason}`);
+      // The next session would know nothing of an order that was sent.
+      else if (!this.order && !connection.resumption.token) this.#fail("The connection was lost. Try again.");
     };
   }
 

@@ -141,6 +141,21 @@ test("a session that is gone is begun anew, at once, without the old one's numbe
   connection.close();
 });
 
+test("who closes it on hearing that it is lost, or that the session is gone, is left alone", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
+  for (const [handler, code] of [["onState", 1006], ["onAnew", 4004]]) {
+    FakeSocket.all = [];
+    const { connection, socket } = connected();
+    connection[handler] = (state) => {
+      if (state !== "closed") connection.close();
+    };
+    lose(socket, code);
+    t.mock.timers.tick(60_000);
+    assert.equal(connection.state, "closed");
+    assert.equal(FakeSocket.all.length, 1, `${handler}: it connected again`);
+  }
+});
+
 test("a socket that swallows everything is given up", (t) => {
   t.mock.timers.enable({ apis: ["setInterval"] });
   const { connection, socket, log } = connected();

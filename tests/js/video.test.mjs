@@ -9,6 +9,7 @@ function start() {
   const connection = {
     opened: 0,
     closed: 0,
+    resumption: { token: "" },
     open() { this.opened++; },
     close() { this.closed++; },
     send(event) { sent.push(event); return true; },
@@ -45,15 +46,28 @@ test("a refusal, a failure and a lost connection end it with a reason", async ()
       say("avatar.render.failed", { render_id: "v1", error: { message: "It is too long." } });
     },
     ({ connection }) => connection.onAnew(),
+    ({ connection }) => connection.onState("lost", ""),
     ({ connection }) => connection.onState("lost", "all sessions are in use"),
   ];
   for (const end of ends) {
     const one = start();
-    if (end !== ends[3]) one.say("session.created");
+    if (end !== ends.at(-1)) one.say("session.created");
     end(one);
     await assert.rejects(one.made, (error) => error instanceof VideoError && error.message !== "");
     assert.deepEqual([one.maker.busy, one.connection.closed], [false, 1]);
   }
+});
+
+test("a lost connection that goes on is waited for", async () => {
+  const { maker, connection, made, say } = start();
+  connection.onState("lost", ""); // nothing was sent: it will be
+  say("session.created");
+  connection.resumption.token = "secret";
+  say("avatar.render.created", { render_id: "v1" });
+  connection.onState("lost", "");
+  say("avatar.render.done", { render_id: "v1", url: "videos/x.mp4", bytes: 9, duration_ms: 1500 });
+  assert.equal((await made).url, "videos/x.mp4");
+  assert.equal(maker.busy, false);
 });
 
 test("a cancel is sent, and says nothing; another video can be made then", async () => {
