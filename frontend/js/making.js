@@ -6,6 +6,7 @@
  */
 
 import { Connection } from "./connection.js";
+import { newId } from "./protocol.js";
 import { Upload, UploadError } from "./upload.js";
 
 /** @typedef {import("./upload.js").AvatarChoice} AvatarChoice */
@@ -65,7 +66,7 @@ export class Making {
    * @throws {UploadError} the server's reason
    */
   change(event) {
-    const id = `change_${crypto.randomUUID()}`;
+    const id = newId("change");
     return new Promise((resolve, reject) => {
       this.asked.set(id, (error) => {
         this.asked.delete(id);

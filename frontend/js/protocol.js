@@ -9,6 +9,15 @@
  * generation, index (frame number, or first sample), pts in microseconds, x, y, w, h.
  */
 
+/**
+ * An id that nothing else has. `crypto.randomUUID` exists on pages from https and localhost only.
+ * @param {string} prefix
+ */
+export function newId(prefix) {
+  const bytes = crypto.getRandomValues(new Uint8Array(10));
+  return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
 export const HEADER_BYTES = 24;
 export const TYPE_FRAME = 1;
 export const TYPE_PCM16 = 2;

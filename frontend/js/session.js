@@ -5,7 +5,7 @@
  */
 
 import { Pacing } from "./pacing.js";
-import { events, pcm16FromBase64, pcm16FromBytes, TYPE_FRAME } from "./protocol.js";
+import { events, newId, pcm16FromBase64, pcm16FromBytes, TYPE_FRAME } from "./protocol.js";
 import { Away } from "./resume.js";
 import { Speech } from "./speech.js";
 import { Transcript } from "./transcript.js";
@@ -151,7 +151,7 @@ export class Session {
       return;
     }
     this.interrupt();
-    const itemId = `item_${crypto.randomUUID().replaceAll("-", "")}`;
+    const itemId = newId("item");
     this.transcript.userSaid(itemId, text);
     this.heardText = text;
     this.connection.send(events.message(itemId, text));

@@ -7,6 +7,8 @@
  * the same slow line does not wait behind it.
  */
 
+import { newId } from "./protocol.js";
+
 const PIECE_BYTES = 32 * 1024;
 /** The line is filled for so long at most. */
 const AHEAD_MS = 150;
@@ -71,7 +73,7 @@ export class Upload {
     this.send = send;
     this.now = now;
     this.id = "";
-    this.eventId = `create_${crypto.randomUUID()}`;
+    this.eventId = newId("create");
     this.sent = 0;
     this.arrived = 0;
     this.pieceBytes = PIECE_BYTES;

@@ -8,6 +8,7 @@ import {
   ProtocolError,
   events,
   floatFromPcm16,
+  newId,
   pack,
   pcm16FromBase64,
   pcm16FromBytes,
@@ -102,4 +103,10 @@ test("frames are asked for as they are to look", () => {
 test("without an avatar chosen, the session's own stays", () => {
   const wishes = { mode: "mirror", region: "full", inputRate: 24000, outputRate: 24000 };
   assert.ok(!("id" in events.sessionUpdate(wishes).session.avatar));
+});
+
+test("ids are the server's kind, and all different", () => {
+  const ids = new Set(Array.from({ length: 1000 }, () => newId("item")));
+  assert.equal(ids.size, 1000);
+  for (const id of ids) assert.match(id, /^item_[0-9a-f]{20}$/);
 });

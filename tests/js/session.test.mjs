@@ -42,6 +42,14 @@ test("a message that is typed before the answer to the last one has begun takes 
   ]);
 });
 
+test("a message can be typed on a page without https, where browsers make no UUIDs", (t) => {
+  Object.defineProperty(crypto, "randomUUID", { value: undefined, configurable: true });
+  t.after(() => Reflect.deleteProperty(crypto, "randomUUID"));
+  const { session, sent } = conversation();
+  session.say("one");
+  assert.deepEqual(sent, ["conversation.item.create", "response.create"]);
+});
+
 test("an answer that is awaited can be called off, once", () => {
   const { session, sent } = conversation();
   session.say("one");
