@@ -15,6 +15,8 @@ const WINDOW = 16;
 /** A neighbour this close may stand in for a frame not decoded yet. */
 const NEAR = 3;
 const AGAIN_MS = 1000;
+/** The server makes these pictures, or others, or is restarted behind its proxy. */
+const LATER = [502, 503, 504];
 
 /** The pictures are not available; the message is for the user. */
 export class IdleError extends Error {}
@@ -54,30 +56,53 @@ export class IdleCycle {
     this.width = about.width;
     this.height = about.height;
     this.fps = about.fps;
-    const expected = about.frame_count;
-    const reader = new MessageReader();
-    const body = /** @type {ReadableStream<Uint8Array>} */ ((await this.#get(`${base}/idle.bin${this.query}`)).body);
-    const stream = body.getReader();
-    for (;;) {
-      const { value, done } = await stream.read();
-      if (done) break;
-      for (const message of reader.push(value)) this.pictures.push(message.payload);
-      onProgress(this.pictures.length / expected);
-    }
+    const tell = () => onProgress(this.pictures.length / about.frame_count);
+    while (!(await this.#read(`${base}/idle.bin${this.query}`, tell))) await pause();
     this.count = this.pictures.length;
-    if (!this.count) throw new Error(`avatar ${this.id} has no idle frames`);
+    if (!this.count) throw new IdleError(`${this.id} has no pictures.`);
   }
 
-  /** @param {string} url */
+  /**
+   * Read all pictures.
+   * @param {string} url
+   * @param {() => void} tell  more are there
+   * @returns {Promise<boolean>}  false: the connection broke
+   */
+  async #read(url, tell) {
+    const reader = new MessageReader();
+    const body = /** @type {ReadableStream<Uint8Array>} */ ((await this.#get(url)).body);
+    const stream = body.getReader();
+    this.pictures = [];
+    for (;;) {
+      const part = await this.#unlessLost(stream.read());
+      if (!part) return false;
+      if (part.done) return true;
+      for (const message of reader.push(part.value)) this.pictures.push(message.payload);
+      tell();
+    }
+  }
+
+  /** The server's answer, once it has one. @param {string} url */
   async #get(url) {
     for (;;) {
-      const response = await fetch(url, { signal: this.abort.signal });
-      if (response.ok) return response;
-      const why = (await response.text()).trim();
-      if (response.status !== 503) throw new IdleError(why || `${url}: ${response.status}`);
-      // Those of another avatar, or before another background, are being made.
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      const response = await this.#unlessLost(fetch(url, { signal: this.abort.signal }));
+      if (response?.ok) return response;
+      if (response && !LATER.includes(response.status)) throw new IdleError(await reasonOf(response));
+      await pause();
     }
+  }
+
+  /**
+   * What the network gives; null where it is away, or the server.
+   * @template T
+   * @param {Promise<T>} asked
+   * @returns {Promise<T | null>}
+   */
+  #unlessLost(asked) {
+    return asked.catch((error) => {
+      if (this.abort.signal.aborted) throw error;
+      return null;
+    });
   }
 
   /** Until every frame is there, the cycle is not known: the first frame is shown. */
@@ -173,4 +198,12 @@ export class IdleCycle {
     this.bitmaps.clear();
     this.pictures = [];
   }
+}
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+
+/** @param {Response} response */
+async function reasonOf(response) {
+  const isSentence = response.headers.get("content-type")?.startsWith("text/plain");
+  return (isSentence && (await response.text()).trim()) || `${response.url}: ${response.status}`;
 }
