@@ -246,6 +246,37 @@ async def test_pictures_that_take_long_are_to_be_asked_for_again(
             assert answer.status == 200
 
 
+async def test_an_avatar_that_is_deleted_meanwhile_is_not_found(
+    site: AvatarServer, tmp_path: Path
+) -> None:
+    """Its file is gone between two looks at it."""
+    (tmp_path / "idle.mp4").unlink()
+    answer = await get(site, "/avatars/ada/idle.bin")
+    assert (answer.status, answer.text) == (404, "no avatar 'ada'\n")
+
+
+async def test_only_who_began_them_waits_for_pictures(
+    site: AvatarServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask for them, other requests find a thread."""
+    gate, begun = threading.Event(), threading.Event()
+    make = AvatarFiles._make
+
+    def slow(self: AvatarFiles, *args: Any) -> Any:
+        begun.set()
+        assert gate.wait(10)
+        return make(self, *args)
+
+    monkeypatch.setattr(AvatarFiles, "_make", slow)
+    path = "/avatars/ada/idle.bin?background=%23111111"
+    first = asyncio.create_task(get(site, path))
+    assert await asyncio.to_thread(begun.wait, 10)
+    assert (await get(site, path)).status == 503
+    assert not first.done()
+    gate.set()
+    assert (await first).status == 200
+
+
 async def test_an_avatar_made_anew_shows_its_new_pictures(
     site: AvatarServer, tmp_path: Path
 ) -> None:

@@ -193,6 +193,8 @@ class AvatarFiles:
                         return file_reply(poster, headers)
         except AvatarError as error:
             raise NotFound(str(error)) from error
+        except FileNotFoundError as error:  # it was deleted meanwhile
+            raise NotFound(f"no avatar {avatar_id!r}") from error
         raise NotFound(f"nothing at {path}")
 
     def _about(self, engine: Engine, avatar_id: str) -> Reply:
@@ -230,17 +232,20 @@ class AvatarFiles:
         """A cycle before another background; None: it is being made still, or another one is.
 
         It may take a minute where masks are to be made, longer than a request may. One at a time,
-        so that clients cannot take all cores. Raises what `_make` raises.
+        so that clients cannot take all cores; only the request that began it waits, so that they
+        cannot take all threads. Raises what `_make` raises.
         """
         with self._guard:
-            if self._making is None:
+            begins = self._making is None
+            if begins:
                 made: Future[_UnnamedFile] = Future()
                 self._making = version, made
                 work = partial(_settle, made, partial(self._make, engine, version))
                 # No daemon: one that is in a network while the process ends would abort it.
                 threading.Thread(target=work, name="idle cycle").start()
+            assert self._making is not None
             wanted, future = self._making
-        if not wait([future], _PATIENCE_S).done:
+        if not wait([future], _PATIENCE_S if begins else 0).done:
             return None
         with self._guard:
             if self._making == (wanted, future):
