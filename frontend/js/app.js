@@ -20,6 +20,7 @@ import { Saving } from "./saving.js";
 import * as server from "./server.js";
 import { Session } from "./session.js";
 import { chosen, remember, remembered } from "./settings.js";
+import { atEachGesture, whatIsMissing } from "./sound.js";
 import { Talk } from "./talk.js";
 import { VideoMaker } from "./video.js";
 import { View } from "./view.js";
@@ -45,7 +46,6 @@ const output = new Output();
 const player = new Player(output, RATE);
 const idle = () => /** @type {IdleCycle} */ (face.idle); // there is one before a session begins
 const session = new Session({ connection, player, decode, idle, wishes });
-const log = new Log(session.transcript);
 const talk = new Talk({
   send: (block) => session.hear(block),
   commit: () => session.commit(),
@@ -54,11 +54,9 @@ const talk = new Talk({
 
 const avatars = new Avatars({
   making: new Making(realtimeUrl, () => connection.token),
-  use: ({ id, name }) => {
-    log.name = name;
-    void useAvatar(id).catch(fail);
-  },
+  use: ({ id }) => void useAvatar(id).catch(fail),
 });
+const log = new Log(session.transcript, () => avatars.name);
 const backdrop = new Backdrop({ canvas: view.canvas, use: () => void useBackground().catch(fail) });
 const saving = new Saving({
   maker: new VideoMaker(realtimeUrl, () => connection.token),
@@ -146,7 +144,6 @@ async function prepare() {
   avatars.begin(listing, id);
   saving.offer(listing.makesVideos);
   backdrop.begin(listing.background);
-  log.name = listing.avatars.find((avatar) => avatar.id === id)?.name ?? "Avatar";
   await useAvatar(id);
   view.listMicrophones(await listMicrophones(), remembered("microphone"));
   serverReady = true;
@@ -163,6 +160,7 @@ async function askForAvatars() {
 
 /** Show an avatar; a session in progress changes with it. @param {string} id */
 async function useAvatar(id) {
+  coming?.abort.abort();
   avatarId = id;
   const cycle = new IdleCycle(id, decode, backdrop.query);
   session.interrupt();
@@ -181,11 +179,11 @@ let coming = null;
 
 /** Show the same avatar before what was chosen; the picture stays until that is there. */
 async function useBackground() {
+  if (!face.idle?.ready) return useAvatar(avatarId); // which is on its way itself
   coming?.abort.abort();
   const cycle = (coming = new IdleCycle(avatarId, decode, backdrop.query));
   if (!(await isLoaded(cycle, cycle.load()))) return;
   coming = null;
-  if (cycle.id !== avatarId) return cycle.close();
   session.interrupt();
   face.exchangeIdle(cycle);
   if (live) session.configure();
@@ -200,7 +198,7 @@ async function isLoaded(cycle, loaded) {
   backdrop.loading(true);
   try {
     await loaded;
-    return true;
+    return !cycle.abort.signal.aborted;
   } catch (error) {
     if (cycle.abort.signal.aborted) return false; // another one was chosen meanwhile
     if (!(error instanceof IdleError) || !cycle.query) throw error;
@@ -347,26 +345,9 @@ output.onState = (state) => {
   report();
 };
 
-function whatIsMissing() {
-  const until = "Until then you see the avatar speak without its voice.";
-  const policy = /** @type {any} */ (navigator).getAutoplayPolicy?.("audiocontext");
-  if (policy === "disallowed") {
-    return `The browser blocks sound on this page. Allow it in the address bar’s site settings, then tap anywhere. ${until}`;
-  }
-  return `Sound does not start. Connect a loudspeaker or headphones, then tap anywhere. ${until}`;
-}
-
-function tryAgain() {
+atEachGesture(() => {
   output.resume();
   if (live && output.broken) void player.open();
-}
-
-// Browsers let a page start sound again only in some of these, each in others.
-for (const gesture of ["pointerup", "touchend", "click", "keydown"]) {
-  window.addEventListener(gesture, tryAgain, { capture: true, passive: true });
-}
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) tryAgain();
 });
 
 // -- what the user sees --------------------------------------------------------------------------

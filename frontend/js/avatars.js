@@ -69,6 +69,11 @@ export class Avatars {
     this.#showChosen();
   }
 
+  /** Of the chosen one. */
+  get name() {
+    return this.#avatar?.name ?? "Avatar";
+  }
+
   /** @param {string} id */
   choose(id) {
     const avatar = this.list.find((one) => one.id === id);
@@ -158,13 +163,19 @@ export class Avatars {
     });
     const hadFocus = this.box.contains(document.activeElement);
     this.box.replaceChildren(...choices);
-    if (hadFocus) /** @type {HTMLElement | null} */ (this.box.querySelector(":checked"))?.focus();
+    if (hadFocus) this.#focusChoice();
+  }
+
+  #focusChoice() {
+    /** @type {HTMLElement | null} */ (this.box.querySelector(":checked"))?.focus();
   }
 
   /** What can be done with the chosen one. */
   #showChosen() {
-    const avatar = this.list.find(({ id }) => id === this.chosen);
-    element("chosen").hidden = this.maxBytes === null || !avatar?.removable;
+    const chosen = element("chosen");
+    const isHidden = this.maxBytes === null || !this.#avatar?.removable;
+    if (isHidden && chosen.contains(document.activeElement)) this.#focusChoice();
+    chosen.hidden = isHidden;
     if (this.newName.form?.dataset.id !== this.chosen) this.#rename(false);
     this.#sure(false);
   }
@@ -210,9 +221,13 @@ export class Avatars {
       event.preventDefault();
       void this.#change({ type: "avatar.rename", avatar_id: this.chosen, name: this.newName.value.trim() });
       this.#rename(false);
+      element("rename").focus();
     });
     this.newName.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") this.#rename(false);
+      if (event.key === "Escape") {
+        this.#rename(false);
+        element("rename").focus();
+      }
       event.stopPropagation(); // the page has keys of its own
     });
     // Anywhere on the page: a file that misses the zone would replace the page.
@@ -223,8 +238,12 @@ export class Avatars {
 
   /** @param {DragEvent} event */
   #drag(event) {
-    if (this.maxBytes === null || !event.dataTransfer?.types.includes("Files")) return;
+    if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
+    if (this.maxBytes === null) {
+      event.dataTransfer.dropEffect = "none";
+      return;
+    }
     const left = event.type === "dragleave" && !event.relatedTarget;
     element("drop").dataset.over = String(event.type !== "drop" && !left);
     if (event.type === "drop") void this.make([...event.dataTransfer.files]);
@@ -241,6 +260,10 @@ export class Avatars {
     }
   }
 
+  get #avatar() {
+    return this.list.find(({ id }) => id === this.chosen);
+  }
+
   get #form() {
     return /** @type {HTMLFormElement} */ (element("rename-form"));
   }
@@ -251,7 +274,7 @@ export class Avatars {
     element("rename").setAttribute("aria-expanded", String(open));
     this.#form.dataset.id = this.chosen;
     if (!open) return;
-    this.newName.value = this.list.find(({ id }) => id === this.chosen)?.name ?? "";
+    this.newName.value = this.name;
     this.newName.focus();
     this.newName.select();
   }

@@ -13,8 +13,12 @@ const LINGER_MS = 6000;
 const HEARD_LENGTH = 120;
 
 export class Log {
-  /** @param {import("./transcript.js").Transcript} transcript */
-  constructor(transcript) {
+  /**
+   * @param {import("./transcript.js").Transcript} transcript
+   * @param {() => string} name  the avatar's
+   */
+  constructor(transcript, name) {
+    this.name = name;
     this.list = element("log");
     this.empty = element("log-empty");
     this.heard = element("heard");
@@ -24,8 +28,6 @@ export class Log {
     this.coming.className = "coming";
     this.saidLine.append(this.spoken, this.coming);
     this.lastSaidMs = 0;
-    /** The avatar's name. */
-    this.name = "";
     /** @type {Map<number, HTMLElement>} by entry */
     this.rows = new Map();
     transcript.onChange = (entry) => this.#show(entry);
@@ -99,7 +101,7 @@ export class Log {
     row.className = who;
     row.dataset.number = String(number);
     const name = document.createElement("b");
-    name.textContent = { user: "You", avatar: this.name, note: "" }[who];
+    name.textContent = { user: "You", avatar: this.name(), note: "" }[who];
     const said = document.createElement("span");
     said.dir = "auto"; // Hebrew and Arabic read from the right
     row.append(name, said);
