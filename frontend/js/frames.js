@@ -1,12 +1,12 @@
 // @ts-check
 /**
- * One response's frames, from JPEG to the bitmap that is due.
+ * One response's frames, from their bytes to the bitmap that is due.
  *
  * Knows nothing of the network, the canvas or clocks: given what is heard, it returns a frame.
  * Decoding is passed in, so the rules run under `node --test`.
  *
  * Bounds: at most `ahead` frames are decoded or being decoded beyond the head; at most
- * `maxWaiting` JPEGs wait. When full, the oldest waiting frame is dropped and counted.
+ * `maxWaiting` frames wait for it. When full, the oldest waiting frame is dropped and counted.
  */
 
 import { isDue } from "./clock.js";
@@ -19,7 +19,7 @@ import { isDue } from "./clock.js";
  * @property {number} index
  * @property {number} ptsUs
  * @property {[number, number, number, number]} region
- * @property {Uint8Array | null} jpeg  null once decoding began
+ * @property {Uint8Array | null} data  null once decoding began
  * @property {Closable | null} bitmap  what is drawn; null until decoded
  * @property {"waiting" | "decoding" | "ready" | "failed"} state
  */
@@ -27,7 +27,7 @@ import { isDue } from "./clock.js";
 export class FrameQueue {
   /**
    * @param {object} options
-   * @param {(jpeg: Uint8Array, frame: Frame) => Promise<Closable>} options.decode
+   * @param {(data: Uint8Array, frame: Frame) => Promise<Closable>} options.decode
    * @param {number} [options.ahead]
    * @param {number} [options.parallel]  decodes under way at once
    * @param {number} [options.maxWaiting]
@@ -58,7 +58,7 @@ export class FrameQueue {
       return;
     }
     /** @type {Frame} */
-    const frame = { index, ptsUs, region, jpeg: payload, bitmap: null, state: "waiting" };
+    const frame = { index, ptsUs, region, data: payload, bitmap: null, state: "waiting" };
     let at = this.frames.length;
     while (at > 0 && this.frames[at - 1].index > index) at -= 1;
     this.frames.splice(at, 0, frame);
@@ -146,7 +146,7 @@ export class FrameQueue {
     if (frame.state !== "failed") this.counts.dropped += 1;
     frame.bitmap?.close();
     frame.bitmap = null;
-    frame.jpeg = null;
+    frame.data = null;
     frame.state = "failed";
   }
 
@@ -160,19 +160,19 @@ export class FrameQueue {
 
   /** @param {Frame} frame */
   async #decode(frame) {
-    const jpeg = /** @type {Uint8Array} */ (frame.jpeg);
-    frame.jpeg = null;
+    const data = /** @type {Uint8Array} */ (frame.data);
+    frame.data = null;
     frame.state = "decoding";
     this.decoding += 1;
     try {
-      const bitmap = await this.decode(jpeg, frame);
+      const bitmap = await this.decode(data, frame);
       if (this.closed || frame.state !== "decoding") bitmap.close();
       else {
         frame.bitmap = bitmap;
         frame.state = "ready";
       }
     } catch {
-      // A broken JPEG costs its frame, not the response; one that was dropped meanwhile is counted.
+      // A broken picture costs its frame, not the response; one that was dropped meanwhile is counted.
       if (frame.state === "decoding") this.counts.failed += 1;
       frame.state = "failed";
     } finally {

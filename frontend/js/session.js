@@ -24,7 +24,7 @@ export class Session {
    * @param {object} options
    * @param {import("./connection.js").Connection} options.connection
    * @param {import("./player.js").Player} options.player
-   * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
+   * @param {(picture: Uint8Array) => Promise<ImageBitmap>} options.decode
    * @param {() => import("./idle.js").IdleCycle} options.idle  of the avatar that is shown
    * @param {() => Wishes} options.wishes  asked whenever the session is configured
    * @param {() => number} [options.now]  performance ms

@@ -17,7 +17,7 @@ export class Speech {
    * @param {number} options.generation  modulo 65536
    * @param {import("./pacing.js").Pacing} options.pacing  of responses of its kind
    * @param {import("./player.js").Player} options.player
-   * @param {(jpeg: Uint8Array) => Promise<ImageBitmap>} options.decode
+   * @param {(picture: Uint8Array) => Promise<ImageBitmap>} options.decode
    * @param {import("./idle.js").IdleCycle} options.idle  of the avatar that speaks
    */
   constructor({ id, generation, pacing, player, decode, idle }) {
@@ -29,7 +29,7 @@ export class Speech {
     this.wait = pacing.begin();
     this.player = player;
     this.frames = new FrameQueue({
-      decode: (jpeg, frame) => Picture.of(frame, decode(jpeg), idle, this.cycleIndex),
+      decode: (data, frame) => Picture.of(frame, decode(data), idle, this.cycleIndex),
     });
     /** Cycle index of frame 0. */
     this.cycleIndex = 0;

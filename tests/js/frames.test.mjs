@@ -8,9 +8,9 @@ const INTERVAL_MS = 1000 / 60;
 /** A queue whose bitmaps remember whether they were closed. */
 function queue(options = {}) {
   const bitmaps = [];
-  const decode = async (jpeg) => {
-    if (jpeg[0] === 0xbad) throw new Error("not a JPEG");
-    const bitmap = { index: jpeg[0], closed: false, close: () => (bitmap.closed = true) };
+  const decode = async (data) => {
+    if (data[0] === 0xbad) throw new Error("not a picture");
+    const bitmap = { index: data[0], closed: false, close: () => (bitmap.closed = true) };
     bitmaps.push(bitmap);
     return bitmap;
   };
@@ -105,7 +105,7 @@ test("a full queue drops its oldest", async () => {
   assert.equal(frames.counts.dropped, 2);
 });
 
-test("a broken JPEG costs its own frame only", async () => {
+test("a broken picture costs its own frame only", async () => {
   const { frames } = queue();
   frames.push(message(0));
   frames.push(message(1, [0xbad]));
@@ -124,7 +124,7 @@ test("a frame that is dropped while it is decoded is counted once, whatever beco
   for (let i = 0; i < 3; i++) frames.push(message(i));
   frames.take(0.08, INTERVAL_MS);
   assert.equal(frames.counts.dropped, 2);
-  waiting[0].failed(new Error("not a JPEG"));
+  waiting[0].failed(new Error("not a picture"));
   await settle();
   assert.equal(frames.counts.failed, 0);
 });
@@ -145,7 +145,7 @@ test("nothing is primed before all of the first frames are decoded, or cannot be
   assert.ok(!frames.primed);
   for (let i = 0; i < 5; i++) frames.push(message(i));
   waiting[0].done({ close() {} });
-  waiting[1].failed(new Error("not a JPEG"));
+  waiting[1].failed(new Error("not a picture"));
   await settle();
   assert.ok(!frames.primed);
   waiting[2].done({ close() {} });
