@@ -155,6 +155,17 @@ async def test_pictures_have_the_size_that_is_asked_for() -> None:
         assert np.ptp(np.frombuffer(first.rgb, np.uint8)) < 20  # a fake avatar is of one grey
 
 
+async def test_the_face_at_rest_has_the_background_of_its_speech() -> None:
+    """The idle pictures are fetched before the one that is asked for."""
+    async with (
+        serving(FakeRenderer()) as server,
+        speaking(server, video={"background": "#0000ff"}) as avatar,
+    ):
+        picture = (await avatar.next()).picture
+        corner = np.frombuffer(picture.rgb, np.uint8).reshape(32, 32, 3)[2, 2].astype(int)
+        assert np.abs(corner - (0, 0, 255)).max() < 24
+
+
 def test_only_rates_that_the_server_takes() -> None:
     """Others are refused before anything is sent."""
     with pytest.raises(ValueError, match="22050"):

@@ -19,8 +19,10 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.error import HTTPError
+from urllib.parse import quote, urlencode, urlsplit
 
 from PIL import Image
 
@@ -40,6 +42,7 @@ STARVED_S = 0.4
 DISSOLVE_S = 0.16
 """Duration of the change between speech and rest."""
 _HTTP_TIMEOUT_S = 30.0
+_AGAIN_S = 0.5
 _MAX_IDLE_BYTES = 512 * 1024 * 1024
 
 
@@ -73,7 +76,8 @@ class Avatar:
     """A session of the server, over as many connections as it takes.
 
     ``id``: of the avatar; None: the server's default. ``rate``: of the voice, one of `RATES`.
-    ``video``: more of ``session.avatar.video`` (``fps``, ``quality``, ``max_width``). ``tls``: for
+    ``video``: more of ``session.avatar.video`` (``fps``, ``quality``, ``max_width``, a colour as
+    ``background``). ``tls``: for
     ``wss://`` with a certificate that the system does not know. ``lead_s``: how long before it is
     heard the program takes a slot.
 
@@ -256,13 +260,23 @@ class Avatar:
         path = address.path.removesuffix("/v1/realtime")
         base = f"{scheme}://{address.netloc}{path}/avatars/{quote(avatar_id)}"
         about = json.loads(self._get(f"{base}/avatar.json"))
-        idle = self._get(f"{base}/idle.bin")
+        look = {key: self._video[key] for key in self._video if key in ("background", "codec")}
+        idle = self._get(f"{base}/idle.bin?{urlencode(look)}")
         return _Face(idle, about["fps"], self.fps, self._video.get("max_width"))
 
     def _get(self, url: str) -> bytes:
-        with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT_S, context=self._tls) as answer:
-            body: bytes = answer.read(_MAX_IDLE_BYTES)
-        return body
+        until_s = time.monotonic() + _HTTP_TIMEOUT_S
+        while True:
+            try:
+                with urllib.request.urlopen(
+                    url, timeout=_HTTP_TIMEOUT_S, context=self._tls
+                ) as answer:
+                    body: bytes = answer.read(_MAX_IDLE_BYTES)
+                return body
+            except HTTPError as error:  # 503: pictures before a background are being made
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > until_s:
+                    raise
+                time.sleep(_AGAIN_S)
 
 
 class _Face:
@@ -326,15 +340,15 @@ class _Face:
         place = index % period
         return self._decode(self._idle[min(place, period - place)])
 
-    def _decode(self, jpeg: bytes) -> Image.Image:
-        picture: Image.Image = Image.open(io.BytesIO(jpeg))
+    def _decode(self, data: bytes) -> Image.Image:
+        picture: Image.Image = Image.open(io.BytesIO(data))
         if picture.size != self.size:
             picture = picture.resize(self.size)
         return picture.convert("RGB")
 
 
 def _pictures(idle: bytes) -> list[bytes]:
-    """The JPEGs of an ``idle.bin``: each a u32 length and a binary frame message."""
+    """The pictures of an ``idle.bin``: each a u32 length and a binary frame message."""
     pictures, at = [], 0
     while at + 4 <= len(idle):
         (length,) = struct.unpack_from("<I", idle, at)
