@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,51 @@ async def test_a_cancelled_one_leaves_nothing(tmp_path: Path) -> None:
     create.go_on.set()
     assert (await make(maker, photo(tmp_path))).entry.id == "anna-smith"
     await maker.close()
+
+
+class Gate:
+    """Holds a function on its thread, which has done its work by then, until it is opened."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+        self.begun, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, *args: object) -> object:
+        result = self.function(*args)
+        self.begun.set()
+        assert self.open.wait(10)
+        return result
+
+    async def cancel(self, task: asyncio.Task[object]) -> None:
+        """Cancel who waits for it."""
+        assert await asyncio.to_thread(self.begun.wait, 10)
+        task.cancel()
+        await asyncio.sleep(0)
+        self.open.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_who_leaves_while_an_id_is_chosen_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another client can have it then."""
+    maker, avatars, _ = making(tmp_path)
+    gate = Gate(avatars.taken)
+    monkeypatch.setattr(avatars, "taken", gate)
+    await gate.cancel(asyncio.create_task(make(maker, photo(tmp_path), id="anna")))
+    assert (await make(maker, photo(tmp_path), id="anna")).entry.id == "anna"
+
+
+async def test_who_leaves_while_an_upload_is_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No folder stays."""
+    maker, _, _ = making(tmp_path)
+    gate = Gate(maker_module.open_upload)
+    monkeypatch.setattr(maker_module, "open_upload", gate)
+    await gate.cancel(asyncio.create_task(maker.open_upload("anna.jpg", 100)))
+    assert list((tmp_path / "uploads").iterdir()) == []
 
 
 async def test_a_stopping_server_waits_for_no_avatar(tmp_path: Path) -> None:

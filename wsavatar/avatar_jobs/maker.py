@@ -14,9 +14,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
 from wsavatar.avatar_jobs.upload import Upload, open_upload
 from wsavatar.avatars.format import AvatarError
@@ -30,6 +31,7 @@ __all__ = ["AvatarMaker", "BusyError", "CreateAvatar", "Listing", "Made", "Stage
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Stage = Literal["wait", "look", "follow", "write", "prepare"]
 
 MAX_WAITING = 64
@@ -162,7 +164,8 @@ class AvatarMaker:
         """
         if len(self._ids) >= MAX_WAITING:
             raise BusyError(f"{MAX_WAITING} avatars are being made; try again later")
-        id = await asyncio.to_thread(self._reserve, request.id, source, directory)
+        reserve = partial(self._reserve, request.id, source, directory)
+        id = await _on_thread(reserve, undo=self._ids.discard)
         try:
             if self._turn.locked():
                 tell(Step("wait", 0, 0))
@@ -180,7 +183,8 @@ class AvatarMaker:
         place = object()
         self._uploads.add(place)
         try:
-            upload = await asyncio.to_thread(open_upload, self._settings, file_name, size)
+            begin = partial(open_upload, self._settings, file_name, size)
+            upload = await _on_thread(begin, undo=Upload.discard)
         finally:
             self._uploads.discard(place)
         self._uploads.add(upload)
@@ -329,6 +333,18 @@ class AvatarMaker:
             return Listing(avatars, self._avatars.default_id)
         except AvatarError:
             return Listing(avatars, "")
+
+
+async def _on_thread(work: Callable[[], T], *, undo: Callable[[T], object]) -> T:
+    """The result of ``work`` on a thread. Where this is cancelled meanwhile, it is undone."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        if working.exception() is None:
+            undo(working.result())
+        raise
 
 
 def _rest(cancelled: threading.Event) -> None:

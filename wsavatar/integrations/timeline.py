@@ -45,8 +45,8 @@ Outgoing = bytes | dict[str, Any]
 class Step:
     """What is due in one slot.
 
-    ``content``: voice (PCM16) and marks in order. ``frame``: the picture to show; None: none is due,
-    or it did not come in time. ``index``: the frame's number in its response, which began at
+    ``content``: voice (PCM16) and marks in order. ``frame``: the picture to show; None: none is
+    due, or it did not come in time. ``index``: the frame's number in its response, which began at
     ``first_cycle`` in the avatar's idle cycle. ``speaking`` and no ``frame``: the picture stays;
     not ``speaking``: the idle cycle goes on.
     """
