@@ -85,7 +85,9 @@ def drop(page: Any, file: Path) -> None:
           held.remove();
           for (const kind of ["dragenter", "dragover", "drop"]) {
             const options = { dataTransfer: data, bubbles: true, cancelable: true };
-            document.querySelector("h1").dispatchEvent(new DragEvent(kind, options));
+            const event = new DragEvent(kind, options);
+            document.querySelector("h1").dispatchEvent(event);
+            window.dropped = event.defaultPrevented; // else the browser would open the file
           }
         }"""
     )
@@ -175,14 +177,21 @@ def test_an_avatar_is_renamed_and_deleted(
     page.focus("#rename")
     page.keyboard.press("Enter")
     page.keyboard.type("Eve")
+    page.keyboard.press("Escape")
+    expect(page.locator("#rename")).to_be_focused()
     page.keyboard.press("Enter")
+    page.keyboard.type("Eve")
+    page.keyboard.press("Enter")
+    expect(page.locator("#rename")).to_be_focused()
     name = page.locator("#avatars label:has(input:checked) span")
     expect(name).to_have_text("Eve", timeout=WAIT_MS)
-    page.click("#delete")
+    page.focus("#delete")
+    page.keyboard.press("Enter")
     expect(page.locator("#delete")).to_have_text("Delete for good")
-    page.click("#delete")
+    page.keyboard.press("Enter")
     expect(page.locator(f"#avatars input[value='{id}']")).to_have_count(0, timeout=WAIT_MS)
     expect(chosen(page)).to_have_value("ada")
+    expect(chosen(page)).to_be_focused()
     assert not (making_server.directory / "uploads" / id).exists()
 
 
@@ -195,6 +204,23 @@ def test_a_file_put_into_the_folder_appears(
     target.write_bytes((files / "Rose.jpg").read_bytes())
     expect(page.locator("#avatars input[value=dropped]")).to_have_count(1, timeout=WAIT_MS)
     expect(chosen(page)).to_have_value("ada")
+
+
+def test_a_file_does_not_replace_a_page_that_may_make_no_avatars(
+    making_server: MakingServer, browsers: Callable[[tuple[str, ...]], Any], files: Path
+) -> None:
+    """It is not taken, and a conversation would go on."""
+    page = browsers(()).new_context().new_page()
+    page.route(
+        "**/api/avatars",
+        lambda route: route.fulfill(json=route.fetch().json() | {"uploads": None}),
+    )
+    page.goto(making_server.url)
+    page.wait_for_selector("#start:enabled", timeout=WAIT_MS)
+    drop(page, files / "Rose.jpg")
+    assert page.evaluate("window.dropped") is True
+    expect(page.locator("#maker")).to_be_hidden()
+    page.context.close()
 
 
 def test_a_server_that_makes_no_videos_offers_none(open_making: Callable[..., Any]) -> None:
