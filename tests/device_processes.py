@@ -41,7 +41,7 @@ class FragileModel(FakeModel):
         self.doom = doom
 
     def generate(self, inputs, conditions) -> np.ndarray:
-        assert self.held_by is None or self.held_by.wait(20)
+        assert self.held_by is None or self.held_by.wait(60)
         if self.doom is not None and self.doom.exists():
             self.doom.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -62,7 +62,7 @@ def load_waiting(gate: Event) -> Loaded:
     """Reads no avatar before the gate opens."""
 
     def get_avatar(key: AvatarKey) -> PreparedAvatar:
-        assert gate.wait(20)
+        assert gate.wait(60)
         return avatar_named(key)
 
     return Loaded(FragileModel(None, None), get_avatar)
@@ -129,7 +129,7 @@ async def processes(*loads: Callable[[], Loaded], **options) -> AsyncIterator[Fa
     try:
         yield pool
     finally:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await pool.close()
     assert not any(is_there(worker.pid) for worker in pool._workers)
 
@@ -177,7 +177,7 @@ async def started(worker: ProcessWorker) -> None:
         is_ready.set()
 
     worker.start(ready)
-    assert await asyncio.to_thread(is_ready.wait, 30)
+    assert await asyncio.to_thread(is_ready.wait, 60)
     assert errors == [None]
 
 

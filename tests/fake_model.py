@@ -79,7 +79,7 @@ class FakeModel:
         assert all(row.shape == (8, 4, 4) and row.dtype == np.float16 for row in inputs)
         numbers = [int(row[0, 0]) for row in conditions]
         self.entered.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         with self.progress:
             self.batches.append(numbers)
             self.progress.notify_all()
@@ -93,7 +93,7 @@ class FakeModel:
 
     def wait_until_made(self, frames: int) -> None:
         with self.progress:
-            assert self.progress.wait_for(lambda: sum(map(len, self.batches)) >= frames, 10)
+            assert self.progress.wait_for(lambda: sum(map(len, self.batches)) >= frames, 30)
 
     def memory_used(self) -> float:
         return 0.0
@@ -149,7 +149,7 @@ class FakeDeviceFinisher(HostFinisher):
         return pictures
 
     def encode(self, works, pictures) -> list[bytes]:
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         try:
             self.model.maybe_fail("encode")
             return super().encode(works, pictures)
@@ -159,7 +159,7 @@ class FakeDeviceFinisher(HostFinisher):
 
     def wait_until_held(self, batches: int) -> None:
         with self.model.progress:
-            assert self.model.progress.wait_for(lambda: self.held >= batches, 10)
+            assert self.model.progress.wait_for(lambda: self.held >= batches, 30)
 
     def evict(self) -> None:
         self.evictions += 1
@@ -194,7 +194,7 @@ class Collector:
         self._arrived.set()
 
     async def wait_for(self, count: int) -> list[FrameOutcome]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.outcomes) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -230,7 +230,7 @@ async def running(*models: FakeModel, **options):
             model.gate.set()
             if model.finisher is not None:
                 model.finisher.gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await pool.close()
 
 

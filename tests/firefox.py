@@ -89,7 +89,7 @@ def sound_card(directory: Path) -> Iterator[SoundCard]:
         yield SoundCard(server)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 class Firefox:

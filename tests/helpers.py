@@ -469,7 +469,7 @@ class Client:
     async def send(self, kind: str, **fields: Any) -> None:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
-    async def receive(self, timeout_s: float = 10.0) -> dict[str, Any] | BinaryMessage:
+    async def receive(self, timeout_s: float = 30.0) -> dict[str, Any] | BinaryMessage:
         async with asyncio.timeout(timeout_s):
             message = await self.socket.recv()
         got = unpack(message) if isinstance(message, bytes) else json.loads(message)
@@ -478,7 +478,7 @@ class Client:
         self.log.append(got)
         return got
 
-    async def until(self, kind: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def until(self, kind: str, timeout_s: float = 30.0) -> dict[str, Any]:
         """Read up to the next event of this type; the rest is in ``log``."""
         while True:
             got = await self.receive(timeout_s)
@@ -575,7 +575,7 @@ async def get(
     server: AvatarServer, path: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> Answer:
     def ask() -> Answer:
-        asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        asking = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         with contextlib.closing(asking):
             asking.request(method, path, headers=headers or {})
             return Answer(asking.getresponse())

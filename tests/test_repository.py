@@ -113,7 +113,7 @@ def test_the_installed_wheel_serves(installed: Path, tmp_path: Path) -> None:
         assert _json(f"{address}/readyz")["ready"] is True
         known = {path.parent.name for path in (ROOT / "avatars").glob("*/avatar.json")}
         assert {one["id"] for one in _json(f"{address}/api/avatars")["avatars"]} == known
-        with urllib.request.urlopen(f"{address}/", timeout=10) as page:
+        with urllib.request.urlopen(f"{address}/", timeout=30) as page:
             assert b"<canvas" in page.read()
 
 
@@ -147,5 +147,5 @@ def _served(python: Path, directory: Path) -> Iterator[str]:
 
 
 def _json(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as got:
+    with urllib.request.urlopen(url, timeout=30) as got:
         return json.load(got)

@@ -82,12 +82,12 @@ class Steps:
     async def look(self, times: int = 2) -> None:
         """Let so many looks happen, a while apart."""
         for _ in range(times):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await self.looked.wait()
             self.looked.clear()
             self.clock.now_s += SETTLED_S
             self.go.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self.looked.wait()
 
 
@@ -113,7 +113,7 @@ async def watching(
 
 
 async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # type: ignore[operator]  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 

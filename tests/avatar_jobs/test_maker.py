@@ -29,7 +29,7 @@ async def make(maker: AvatarMaker, source: Path, **asked: object) -> maker_modul
 
 
 async def until(condition: object) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # type: ignore[operator]  # noqa: ASYNC110
             await asyncio.sleep(0.002)
 
@@ -66,15 +66,19 @@ async def test_two_files_of_one_name_are_two_avatars(tmp_path: Path) -> None:
 async def test_no_more_than_so_many_at_once(tmp_path: Path) -> None:
     """The others wait and are told so; beyond a bound another one is refused."""
     create = FakeCreation()
+    create.held.set()
     maker, _, _ = making(tmp_path, create, parallel=2)
     steps: list[Step] = []
-    work = [
-        maker.make(photo(tmp_path), tmp_path / "uploads", AvatarRequest(), SourceLimits(), tell)
-        for tell in [lambda step: None] * 5 + [steps.append]
-    ]
+    source = photo(tmp_path)
+    work = [asyncio.create_task(make(maker, source)) for _ in range(5)]
+    await until(lambda: create.at_once == 2)
+    last = maker.make(source, tmp_path / "uploads", AvatarRequest(), SourceLimits(), steps.append)
+    work.append(asyncio.create_task(last))
+    await until(lambda: steps)
+    assert steps[0].stage == "wait"
+    create.go_on.set()
     await asyncio.gather(*work)
     assert create.most <= 2 and len(create.made) == 6
-    assert steps[0].stage == "wait"
     await maker.close()
 
 

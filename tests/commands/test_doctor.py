@@ -44,7 +44,7 @@ def endpoint_in_a_thread() -> Iterator[str]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="endpoint")
     thread.start()
-    url, loop, over = ready.get(timeout=10)
+    url, loop, over = ready.get(timeout=30)
     try:
         yield url
     finally:

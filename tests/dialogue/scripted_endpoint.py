@@ -155,13 +155,13 @@ class ScriptedEndpoint:
 
     async def until_asked(self, path: str, count: int = 1) -> Asked:
         """Wait for the ``count``-th request to this path."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: len(self.requests(path)) >= count)
         return self.requests(path)[count - 1]
 
     async def until_abandoned(self, count: int = 1) -> None:
         """Wait until clients have gone away from so many answers that were not complete."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: self._abandoned >= count)
 
     # -- requests ---------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ async def _agent(visit: scenario.Visit) -> AsyncIterator[tuple[AgentSession[Any]
             assert avatar.avatar_identity == "agent" and avatar.provider == "wsavatar"
             await session.start(Agent(instructions="Be friendly."), record=False)
             try:
-                await avatar.wait_for_join(timeout=5)
+                await avatar.wait_for_join(timeout=30)
                 yield session, captured, room
             finally:
                 await session.aclose()

@@ -153,7 +153,7 @@ async def test_a_batch_mixes_sessions_and_gives_each_its_own_frames() -> None:
         first = chunks(0.5)[0]
         model.gate.clear()
         open_stream(pool, Collector()).submit(first, LIVE)
-        await asyncio.to_thread(model.entered.wait, 10)  # the worker is busy: the rest queues up
+        await asyncio.to_thread(model.entered.wait, 30)  # the worker is busy: the rest queues up
         open_stream(pool, one).submit(first, 0)
         pool.open_stream(make_avatar(), VideoFormat(), 9, 0, two).submit(first, 0)
         model.gate.set()
@@ -219,7 +219,7 @@ async def test_avatars_at_hand_are_on_the_devices_before_the_first_user() -> Non
     with patch("wsavatar.render.worker.make_finisher", Finisher):
         pool = FacePool([FakeModel()], RenderSettings(), at_hand=[make_avatar()])
     await pool.start()
-    assert await asyncio.to_thread(prepared.get, timeout=10) == "a"
+    assert await asyncio.to_thread(prepared.get, timeout=30) == "a"
     await pool.close()
 
 

@@ -38,7 +38,7 @@ class TimedFinisher(FakeDeviceFinisher):
     batch_s = 0.1
 
     def encode(self, works, pictures) -> list[bytes]:
-        assert self.gate.wait(10)
+        assert self.gate.wait(30)
         self.clock.now_s += self.batch_s
         return super().encode(works, pictures)
 
@@ -77,7 +77,7 @@ class Bench:
 
     def wait_for(self, count: int) -> None:
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.posted) >= count, 10)
+            assert self._arrived.wait_for(lambda: len(self.posted) >= count, 30)
 
     def end(self) -> None:
         self.model.gate.set()
@@ -236,13 +236,13 @@ def test_an_avatar_waits_once_to_be_prepared(bench: Bench) -> None:
     def prepare(avatar: PreparedAvatar) -> None:
         calls.append(avatar.id)
         at_work.set()
-        assert go_on.wait(10)
+        assert go_on.wait(30)
 
     bench.model.finisher.prepare = prepare
     avatar = make_avatar()
     for _ in range(100):
         bench.worker.prepare(avatar)
-    assert at_work.wait(10)
+    assert at_work.wait(30)
     go_on.set()
     bench.end()
     assert calls == ["a"]

@@ -69,7 +69,7 @@ def left(tmp_path: Path) -> list[str]:
 
 async def gone(tmp_path: Path) -> None:
     """Nothing of an upload is left."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while any(name.startswith(".upload-") for name in left(tmp_path)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -369,7 +369,7 @@ async def test_files_in_the_folder_are_told_to_clients(tmp_path: Path) -> None:
         (tmp_path / "uploads" / "anna.jpg").write_bytes(b"anna")
         listed = await me.until("avatar.list.updated")
         assert [one["id"] for one in listed["avatars"]] == ["ada", "anna"]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (failed := (await get(server, "/api/avatars")).json["failed"]):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert [one["file"] for one in failed] == ["cat.jpg"]

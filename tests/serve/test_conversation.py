@@ -51,12 +51,16 @@ def question() -> np.ndarray:
 
 @contextlib.asynccontextmanager
 async def conversing(
-    endpoint: ScriptedEndpoint, tts: dict[str, Any] | None = None, **llm: Any
+    endpoint: ScriptedEndpoint,
+    tts: dict[str, Any] | None = None,
+    timeout_s: float = 30.0,
+    **llm: Any,
 ) -> AsyncIterator[AvatarServer]:
     """A server in mode chat whose engines are behind this endpoint."""
+    hosted = {"engine": "openai", "base_url": endpoint.url, "timeout_s": timeout_s}
     chosen = Settings(
-        asr={"engine": "openai", "base_url": endpoint.url, "timeout_s": 0.5},  # type: ignore[arg-type]
-        llm={"engine": "openai", "base_url": endpoint.url, "api_key": KEY, "timeout_s": 0.5} | llm,  # type: ignore[arg-type]
+        asr=hosted,  # type: ignore[arg-type]
+        llm=hosted | {"api_key": KEY} | llm,  # type: ignore[arg-type]
         tts=tts or {"engines": ("espeak",)},  # type: ignore[arg-type]
     )
     engines = Engines(chosen)
@@ -177,7 +181,7 @@ FAILURES = [
     ({"chat": [Answer(b"<html>")]}, {}, "engine_failed"),
     ({"chat": [Answer("I like", CUT)]}, {}, "engine_unreachable"),
     ({"chat": [Answer()]}, {}, "empty_answer"),
-    ({}, {"llm": {"base_url": "http://127.0.0.1:9/v1"}}, "engine_unreachable"),
+    ({}, {"base_url": "http://127.0.0.1:9/v1"}, "engine_unreachable"),
 ]
 
 
@@ -186,9 +190,10 @@ async def test_an_engine_that_fails_costs_one_response(
     scripts: dict[str, Any], how: dict[str, Any], code: str, question: np.ndarray
 ) -> None:
     """The response fails and says why in words; the session lives, and typed text is spoken."""
+    timeout_s = 2.0 if code == "engine_timeout" else 30.0
     async with (
         scripted_endpoint(**scripts) as endpoint,
-        conversing(endpoint, **how.get("llm", {})) as server,
+        conversing(endpoint, timeout_s=timeout_s, **how) as server,
         client(server) as me,
     ):
         await say(me, question)
@@ -231,7 +236,8 @@ async def test_a_voice_that_fails_is_replaced(speech: Answer, question: np.ndarr
     async with scripted_endpoint(
         speech=[speech], chat=[Answer("I like it. It is wet.")]
     ) as endpoint:
-        tts = {"engines": ("openai", "espeak"), "base_url": endpoint.url, "timeout_s": 0.5}
+        timeout_s = 0.5 if Pause(10) in speech.steps else 30.0
+        tts = {"engines": ("openai", "espeak"), "base_url": endpoint.url, "timeout_s": timeout_s}
         async with conversing(endpoint, tts) as server, client(server) as me:
             await say(me, question)
             response = await answer(me)

@@ -68,7 +68,7 @@ async def exchange(server: AvatarServer, request: bytes) -> tuple[int, str]:
     """Status and body of the answer to these bytes; the server then closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -106,7 +106,7 @@ async def test_a_client_that_closes_within_its_request_affects_nobody(
         b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
     ):
         for linger in (b"", b"\x01\x00\x00\x00\x00\x00\x00\x00"):
-            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
                 client.sendall(part)
                 if linger:  # close() sends a reset
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -41,7 +41,7 @@ class Caller(Client):
     received: int = 0
     sent: list[str | bytes] = field(default_factory=list)
 
-    async def receive(self, timeout_s: float = 10.0) -> Any:
+    async def receive(self, timeout_s: float = 30.0) -> Any:
         async with asyncio.timeout(timeout_s):
             message = await self.socket.recv()
         self.received += 1
@@ -81,9 +81,11 @@ async def dial(server: AvatarServer, query: str = "", **named: Any) -> ClientCon
 
 
 @contextlib.asynccontextmanager
-async def calling(server: AvatarServer, **options: Any) -> AsyncIterator[Caller]:
+async def calling(
+    server: AvatarServer, avatar: str = "ada", **options: Any
+) -> AsyncIterator[Caller]:
     """A caller that knows how to come back."""
-    caller = Caller(await dial(server, "?avatar=ada", **options), server=server)
+    caller = Caller(await dial(server, f"?avatar={avatar}", **options), server=server)
     try:
         await caller.until("avatar.resumable")
         yield caller
@@ -95,7 +97,7 @@ async def refused(server: AvatarServer, **query: Any) -> tuple[int, str]:
     """The code and reason with which a connection that would go on is closed."""
     socket = await dial(server, **query)
     with pytest.raises(ConnectionClosed) as closed:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await socket.recv()
     assert closed.value.rcvd is not None
     return closed.value.rcvd.code, closed.value.rcvd.reason
@@ -107,7 +109,7 @@ async def waits(server: AvatarServer) -> None:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -239,7 +241,7 @@ async def test_the_newer_of_two_connections_wins() -> None:
         old = caller.socket
         await caller.return_()
         with pytest.raises(ConnectionClosed) as closed:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     await old.recv()
         assert closed.value.rcvd is not None and closed.value.rcvd.code == TAKEN_OVER
@@ -256,7 +258,7 @@ async def test_many_connections_at_once_leave_one() -> None:
 
         async def first(socket: ClientConnection) -> str:
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     while True:
                         await socket.recv()
             except ConnectionClosed as closed:
@@ -273,7 +275,7 @@ async def test_many_connections_at_once_leave_one() -> None:
         readers[index].cancel()
         await asyncio.wait(readers)
         await sockets[index].send(json.dumps({"type": "input_audio_buffer.clear"}))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while "input_audio_buffer.cleared" not in str(await sockets[index].recv()):
                 pass
         assert len(server._sessions) == 1
@@ -314,20 +316,28 @@ async def test_a_session_that_the_client_closed_has_ended() -> None:
         assert code == CANNOT_RESUME
 
 
-async def test_a_session_waits_as_long_as_it_is_set_to_and_counts_meanwhile() -> None:
+async def test_a_session_that_waits_counts() -> None:
+    """Its place is not given to another client meanwhile."""
+    chosen = settings(server={"max_sessions": 1})
+    async with running(fake_engine(), chosen) as server, calling(server) as caller:
+        caller.lose()
+        await waits(server)
+        socket = await dial(server, "?avatar=bob")
+        with pytest.raises(ConnectionClosed) as full:
+            await socket.recv()
+        assert full.value.rcvd is not None and full.value.rcvd.code == 1013
+        await caller.return_()
+
+
+async def test_a_session_waits_as_long_as_it_is_set_to() -> None:
     """Then its renderer is free, its dialogue closed, and its place as well."""
     made, face = Dialogues(), FakeRenderer(held=True)
-    chosen = settings(server={"max_sessions": 1, "resume_s": 0.5})
+    chosen = settings(server={"max_sessions": 1, "resume_s": 0.1})
     async with running(fake_engine(face, create_dialogue=made.create), chosen) as server:
         async with calling(server) as caller:
             await caller.send("avatar.speak", text="440 60")
             await caller.until("response.output_audio.delta")
             caller.lose()
-            await waits(server)
-            socket = await dial(server, "?avatar=ada")
-            with pytest.raises(ConnectionClosed) as full:
-                await socket.recv()
-            assert full.value.rcvd is not None and full.value.rcvd.code == 1013
             await until(lambda: made.made[0][1].closed and not len(server._sessions))
             assert face.streams[0].closed
             code, _ = await refused(server, resume=caller.token, received=caller.received)

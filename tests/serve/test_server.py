@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[AvatarServer]:
 async def closed(socket: Any) -> tuple[int | None, str]:
     """Read until the server closes; its code and reason."""
     with contextlib.suppress(ConnectionClosed):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 await socket.recv()
     return socket.close_code, socket.close_reason or ""
@@ -145,7 +145,7 @@ async def test_a_message_too_big_closes_only_its_connection(server: AvatarServer
         await reader.readuntil(b"session.created")
         size = 100 * 1024 * 1024
         writer.write(b"\x82\xff" + size.to_bytes(8, "big") + b"\1\2\3\4" + bytes(4096))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             rest = await reader.read()
         writer.close()
         assert (1009).to_bytes(2, "big") in rest[-130:]
@@ -245,7 +245,7 @@ async def test_until_the_model_is_loaded_clients_get_1013() -> None:
 
     def load(_: object, progress: Callable[[str], None]) -> Any:
         progress("loading the model on cpu")
-        asyncio.run_coroutine_threadsafe(asyncio.wait_for(go, 10), loop).result()
+        asyncio.run_coroutine_threadsafe(asyncio.wait_for(go, 30), loop).result()
         return fake_engine()
 
     async with AvatarServer(settings(), load) as server:

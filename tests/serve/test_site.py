@@ -229,7 +229,7 @@ async def test_pictures_that_take_long_are_to_be_asked_for_again(
     make = AvatarFiles._make
 
     def slow(self: AvatarFiles, *args: Any) -> Any:
-        assert gate.wait(10)
+        assert gate.wait(30)
         return make(self, *args)
 
     monkeypatch.setattr(AvatarFiles, "_make", slow)
@@ -239,7 +239,7 @@ async def test_pictures_that_take_long_are_to_be_asked_for_again(
         answer = await get(site, path)
         assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for path in (mine, other):
             while (answer := await get(site, path)).status == 503:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

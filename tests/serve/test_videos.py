@@ -24,9 +24,9 @@ from tests.helpers import (
     client,
     fake_engine,
     running,
-    settings,
     tone,
 )
+from tests.serve.test_resume import calling
 from wsavatar.config import RenderSettings, VideoSettings
 from wsavatar.media.audio import encode
 from wsavatar.media.video import open_video
@@ -41,15 +41,14 @@ LONG = "Hello there, and welcome. " * 5 + "Now the other half of it follows, as 
 
 @contextlib.asynccontextmanager
 async def server(
-    tmp_path: Path, model: FakeModel | None = None, idle_timeout_s: float = 60.0, **limits: Any
+    tmp_path: Path, model: FakeModel | None = None, **limits: Any
 ) -> AsyncIterator[AvatarServer]:
     """A server with a real renderer of a model that draws numbers."""
     pool, avatars = FacePool([model or FakeModel()], RenderSettings()), FakeAvatars(make_avatar())
     maker = VideoMaker(pool, avatars, Fraction(25))
     videos = VideoJobs(VideoSettings(directory=tmp_path, **limits), maker)
     engine = fake_engine(face=pool, avatars=avatars, speech=FakeSpeech(), videos=videos)
-    chosen = settings(server={"idle_timeout_s": idle_timeout_s})
-    async with running(engine, chosen) as started:
+    async with running(engine) as started:
         yield started
 
 
@@ -189,7 +188,7 @@ async def test_orders_end_with_a_cancel_and_with_their_session(tmp_path: Path) -
             assert (await me.error())["code"] == "render_not_found"
         engine = started.engine
         assert engine is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while engine.renderer.stats()["streams"] or list_files(tmp_path):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         model.gate.set()
@@ -199,10 +198,14 @@ async def test_orders_end_with_a_cancel_and_with_their_session(tmp_path: Path) -
 async def test_who_waits_for_a_video_is_not_idle(tmp_path: Path) -> None:
     """The session stays while its video is made, however long; then it is idle like any other."""
     model = FakeModel()
-    async with server(tmp_path, model, idle_timeout_s=0.1) as started, client(started) as me:
+    async with server(tmp_path, model) as started, calling(started, "a") as me:
         model.gate.clear()
         await me.send("avatar.render", text="Hello.")
         await me.until("avatar.render.created")
+        me.lose()
+        [session] = started._sessions._open.values()
+        session._idle_timeout_s = 0.1  # from the next connection on: now it has an order
+        await me.return_()
         await asyncio.sleep(0.5)
         model.gate.set()
         await me.until("avatar.render.done")
@@ -216,11 +219,11 @@ async def test_live_speech_comes_before_videos(tmp_path: Path) -> None:
     async with server(tmp_path, model) as started, client(started) as me:
         model.gate.clear()
         await me.send("avatar.render", text=LONG)
-        await asyncio.to_thread(model.entered.wait, 10)
+        await asyncio.to_thread(model.entered.wait, 30)
         engine = started.engine
         assert engine is not None
         await me.send("avatar.speak", text="440 0.5")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while engine.renderer.stats()["streams"] < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         model.gate.set()

@@ -25,7 +25,7 @@ async def test_a_peer_that_answers_no_ping_is_gone() -> None:
     line = Line()
     line.answers = False
     session = Session(fake_engine(), settings(), Metrics())
-    goodbye = await asyncio.wait_for(Sessions(60, Metrics()).begin(line, session), 10)
+    goodbye = await asyncio.wait_for(Sessions(60, Metrics()).begin(line, session), 30)
     assert (goodbye.code, goodbye.reason) == (1011, "no answer to a ping")
 
 
@@ -51,7 +51,7 @@ async def test_a_peer_whose_answer_waits_behind_its_audio_is_not_gone() -> None:
         done, _ = await asyncio.wait([holding], timeout=0.3)
         assert not done and session.is_full
         may_go_on.set()
-        goodbye = await asyncio.wait_for(holding, 10)
+        goodbye = await asyncio.wait_for(holding, 30)
     assert goodbye.reason == "no answer to a ping"  # now that it could have come
 
 
@@ -62,7 +62,7 @@ async def test_a_response_that_nobody_goes_on_with_keeps_no_session() -> None:
     holding = asyncio.create_task(Sessions(0.05, Metrics()).begin(line, session))
     line.say("avatar.speak", text="hum 300")
     await line.until("response.output_audio.delta")
-    assert (await asyncio.wait_for(holding, 10)).reason.startswith("idle")
+    assert (await asyncio.wait_for(holding, 30)).reason.startswith("idle")
 
 
 async def test_a_peer_that_answers_no_ping_may_come_back() -> None:
@@ -71,7 +71,7 @@ async def test_a_peer_that_answers_no_ping_may_come_back() -> None:
     line.answers = False
     sessions = Sessions(60, metrics)
     session = Session(fake_engine(), settings(), metrics, avatar_id="ada")
-    goodbye = await asyncio.wait_for(sessions.begin(line, session), 10)
+    goodbye = await asyncio.wait_for(sessions.begin(line, session), 30)
     assert goodbye.code == 1011 and len(sessions) == 1
     back = Line()
     returning = asyncio.create_task(
@@ -79,6 +79,6 @@ async def test_a_peer_that_answers_no_ping_may_come_back() -> None:
     )
     await back.until("avatar.resumed")
     back.inbox.put_nowait(None)
-    await asyncio.wait_for(returning, 10)
+    await asyncio.wait_for(returning, 30)
     assert len(sessions) == 0
     assert metrics.resumed._value.get() == 1

@@ -75,7 +75,7 @@ class Line:
         return [one for one in self.got if isinstance(one, dict) and one["type"] == kind]
 
     async def until(self, kind: str, count: int = 1) -> dict[str, Any]:
-        async with asyncio.timeout(5), self.arrived:
+        async with asyncio.timeout(30), self.arrived:
             await self.arrived.wait_for(lambda: len(self.of(kind)) >= count)
         return self.of(kind)[count - 1]
 
@@ -130,7 +130,7 @@ async def holding(
         yield held
     finally:
         held.line.inbox.put_nowait(None)
-        await asyncio.wait_for(held.task, 5)
+        await asyncio.wait_for(held.task, 30)
 
 
 @contextlib.asynccontextmanager
@@ -141,4 +141,4 @@ async def reading_nothing(line: Line, **chosen: Any) -> AsyncIterator[Held]:
         yield held
     finally:
         line.inbox.put_nowait(None)
-        await asyncio.wait_for(held.task, 5)
+        await asyncio.wait_for(held.task, 30)

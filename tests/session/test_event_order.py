@@ -170,7 +170,7 @@ async def test_events_of_a_response_follow_one_grammar(seed: int, modality: Any)
             )
             responses.append(response)
             for _ in range(20):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(30):
                     await anything(held, response, chance)
         held.access.interrupt()
         await held.line.caught_up()

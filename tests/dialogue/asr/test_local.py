@@ -30,7 +30,7 @@ class ScriptedModel:
         assert not self.closed
         self.begun.set()
         if self.hold is not None:
-            assert self.hold.wait(10)
+            assert self.hold.wait(30)
         self.reads.append((len(samples) / ASR_RATE, language, prompt))
         return self.text
 
@@ -109,10 +109,10 @@ async def test_a_turn_does_not_wait_for_a_long_download() -> None:
     go = threading.Event()
 
     def load() -> ScriptedModel:
-        assert go.wait(10)
+        assert go.wait(30)
         return ScriptedModel()
 
-    recognizer = LocalRecognizer(AsrSettings(timeout_s=0.05), load, name="Whisper")
+    recognizer = LocalRecognizer(AsrSettings(timeout_s=1.0), load, name="Whisper")
     turn = recognizer.listen(on_heard=lambda _: None)
     turn.push(voice(0.1))
     with pytest.raises(EngineError, match="Whisper is still being loaded") as failed:
@@ -131,7 +131,7 @@ async def test_an_engine_may_be_closed_while_it_loads() -> None:
     go = threading.Event()
 
     def load() -> ScriptedModel:
-        assert go.wait(10)
+        assert go.wait(30)
         return ScriptedModel()
 
     recognizer = LocalRecognizer(AsrSettings(), load, name="scripted")

@@ -68,7 +68,7 @@ class Pipe:
         self.configs.append(config)
         said = prompts[0].rpartition(": ")[2].encode()
         for byte in said[: config.max_new_tokens]:
-            assert self.gate.wait(10)
+            assert self.gate.wait(30)
             self.written += 1
             if streamer.write(byte).name != "RUNNING":
                 break
@@ -157,7 +157,7 @@ async def test_sessions_are_served_in_order(pipe: Pipe, file: Path) -> None:
 
 async def test_a_model_that_is_too_slow_is_an_error(pipe: Pipe, file: Path) -> None:
     """So is one that fails; both say it in words."""
-    model = await started(pipe, file, timeout_s=0.5)
+    model = await started(pipe, file, timeout_s=1)
     pipe.gate.clear()
     with pytest.raises(EngineError, match="busy") as caught:
         await anext(model.answer(asking("Hello")))

@@ -85,7 +85,7 @@ class Talk:
 
     async def when(self, found: Callable[[], list[dict[str, Any]]], what: str) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(10), self.arrived:
+            async with asyncio.timeout(30), self.arrived:
                 await self.arrived.wait_for(found)
         except TimeoutError:
             raise AssertionError(f"no {what}: {[one['type'] for one in self.got]}") from None
@@ -212,13 +212,13 @@ class Scripted:
 
     async def talk(self, number: int = 1) -> Talk:
         """The connection of this number, once it is there and has its configuration."""
-        async with asyncio.timeout(10), self._came:
+        async with asyncio.timeout(30), self._came:
             await self._came.wait_for(lambda: len(self.talks) >= number)
         await self.talks[number - 1].until("session.update")
         return self.talks[number - 1]
 
     async def has_been_asked(self, count: int) -> None:
-        async with asyncio.timeout(10), self._came:
+        async with asyncio.timeout(30), self._came:
             await self._came.wait_for(lambda: self.asked >= count)
 
     async def check(self, connection: ServerConnection, request: Request) -> Response | None:

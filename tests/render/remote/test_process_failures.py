@@ -162,7 +162,7 @@ def test_an_avatar_that_cannot_be_prepared_there_fails_its_frames() -> None:
     answers = Channel(ours, "test")
     outcomes: list[Done] = []
     while len(outcomes) < 13:
-        assert answers.wait(10)
+        assert answers.wait(30)
         outcomes += [one for one, _ in answers.receive() if isinstance(one, Done)]
     assert {outcome.reason for outcome in outcomes} == {"failed"}
     process._channel.finish()

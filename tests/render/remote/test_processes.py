@@ -137,7 +137,7 @@ async def test_closing_ends_a_process_that_does_not_listen() -> None:
     jobs = jobs_of(13)
     worker.submit(jobs)
     worker.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.to_thread(worker.join)
     assert not is_there(worker.pid)
     assert [o.frame_index for o in posted] == list(range(len(jobs)))
@@ -169,7 +169,7 @@ async def test_frames_over_the_limit_of_a_process_are_overload() -> None:
     assert [o.reason for o in posted if isinstance(o, DroppedFrame)] == ["overload"] * 7
     assert [o.frame_index for o in posted] == list(range(6, 13)), "not the newest"
     worker.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await asyncio.to_thread(worker.join)
     assert len(posted) == 39
 

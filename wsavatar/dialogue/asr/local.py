@@ -6,6 +6,7 @@ Knows no model.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -174,7 +175,7 @@ async def _in_daemon(work: Callable[[], T]) -> T:
             value = work()
         except Exception as raised:
             error = raised
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(settle, value, error)
 
     threading.Thread(target=run, name="load recognition", daemon=True).start()
