@@ -6,15 +6,14 @@ judged where they are at hand (``test_given_pictures.py``).
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.bundled_people import PEOPLE, first_picture
 from tests.drawn_faces import draw_face, face_landmarks
 from wsavatar.config import Settings
 from wsavatar.faces.musetalk.geometry import smooth_landmarks
@@ -22,11 +21,9 @@ from wsavatar.landmarks import running
 from wsavatar.landmarks.base import Face
 from wsavatar.landmarks.embedded import EmbeddedDetector, LandmarkWeightsError, load_from
 from wsavatar.landmarks.registry import load_landmarks
-from wsavatar.resources import embedded_weights, resource_dir
+from wsavatar.resources import embedded_weights
 from wsavatar.training.landmarks.convention import as_mediapipe
 from wsavatar.training.landmarks.evaluate import errors_of, high_frequency
-
-PEOPLE = ("amara", "leo", "mei")
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +33,10 @@ def detector() -> EmbeddedDetector:
     return made
 
 
-@cache
 def person(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The first frame of a bundled avatar, and its points at MediaPipe's places."""
-    folder = resource_dir("avatars") / name
-    capture = cv2.VideoCapture(str(folder / "idle.mp4"))
-    there, frame = capture.read()
-    capture.release()
-    assert there
-    points = np.array(json.loads((folder / "landmarks.json").read_text())[0], np.float32)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), as_mediapipe(points)
+    picture, points = first_picture(name)
+    return picture, as_mediapipe(points)
 
 
 def moved(

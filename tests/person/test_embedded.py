@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.bundled_people import PEOPLE, first_picture
 from wsavatar.config import Settings
 from wsavatar.person.mask import EmbeddedPersonMask, load_person_mask
-from wsavatar.resources import embedded_weights, resource_dir
+from wsavatar.resources import embedded_weights
 from wsavatar.training.person.evaluate import errors_of, judge_still
 
 FACES = Path(__file__).parents[2].parent / "shared" / "faces"
@@ -20,17 +21,6 @@ FACES = Path(__file__).parents[2].parent / "shared" / "faces"
 @pytest.fixture(scope="module")
 def mask() -> EmbeddedPersonMask:
     return load_person_mask(Settings())
-
-
-def bundled(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The first picture of a bundled person, and its points."""
-    folder = resource_dir("avatars") / name
-    capture = cv2.VideoCapture(str(folder / "idle.mp4"))
-    there, frame = capture.read()
-    capture.release()
-    assert there
-    points = np.array(json.loads((folder / "landmarks.json").read_text())[0], np.float32)
-    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), points
 
 
 def cut_by_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -48,11 +38,11 @@ def cut_by_colour(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.where(labels & 1, 255, 0).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", ["amara", "leo", "mei"])
+@pytest.mark.parametrize("name", PEOPLE)
 def test_the_bundled_people_are_cut_out(mask: EmbeddedPersonMask, name: str) -> None:
     """All of the face is the person, the upper corners are not, and the outline is where the
     colours say."""
-    picture, points = bundled(name)
+    picture, points = first_picture(name)
     [found] = mask.masks([picture], [points])
     inside = np.zeros(found.shape, np.uint8)
     cv2.fillConvexPoly(inside, cv2.convexHull(points.astype(np.int32)), 1)
@@ -64,7 +54,7 @@ def test_the_bundled_people_are_cut_out(mask: EmbeddedPersonMask, name: str) -> 
 
 def test_the_person_is_the_one_with_the_face(mask: EmbeddedPersonMask) -> None:
     """Two people side by side: each one's points give that one alone."""
-    (left, points), (right, others) = bundled("amara"), bundled("leo")
+    (left, points), (right, others) = first_picture("amara"), first_picture("leo")
     picture = np.ascontiguousarray(np.hstack([left, right]))
     one, other = mask.masks([picture, picture], [points, others + (512, 0)])
     for found, mine, theirs in (
@@ -77,7 +67,7 @@ def test_the_person_is_the_one_with_the_face(mask: EmbeddedPersonMask) -> None:
 
 def test_a_small_person_is_cut_out_too(mask: EmbeddedPersonMask) -> None:
     """In a wide picture, a sixth as high as it."""
-    picture, points = bundled("mei")
+    picture, points = first_picture("mei")
     wide = np.empty((720, 1280, 3), np.uint8)
     wide[:] = picture[5, 5]
     small = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA)
@@ -90,7 +80,7 @@ def test_a_small_person_is_cut_out_too(mask: EmbeddedPersonMask) -> None:
 
 def test_a_still_picture_s_mask_is_calm(mask: EmbeddedPersonMask) -> None:
     """With a sensor's noise and points that jitter, edges change by a level or two a frame."""
-    found, calm = judge_still(mask, *bundled("leo"))
+    found, calm = judge_still(mask, *first_picture("leo"))
     assert calm < 2 and calm < found / 4
 
 

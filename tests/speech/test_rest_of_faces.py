@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bundled_people import first_picture
 from tests.speech.sounds import RATE, breath, noise, tone
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
+from wsavatar.avatars.format import read_avatar_file
 from wsavatar.config import RenderSettings
 from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
-from wsavatar.media.video import read_video
 from wsavatar.render.finish.paste import paste
 from wsavatar.resources import embedded_weights, resource_dir
 from wsavatar.speech.chunker import Chunker
@@ -83,10 +83,7 @@ def opened() -> Iterator[Opened]:
 
 def test_a_bundled_avatar_is_at_rest_while_nobody_speaks(opened: Opened) -> None:
     """In silence, noise, hum and breath its mouth is as in its video, in 98 % of frames."""
-    folder = resource_dir("avatars") / "amara"
-    file = read_avatar_file(folder)
-    _, frames = read_video(folder / file.video, max_frames=1)
-    assert (opened(frames[0], read_landmarks(folder, file)[0]) < CLOSED_BELOW).mean() >= 0.98
+    assert (opened(*first_picture("amara")) < CLOSED_BELOW).mean() >= 0.98
 
 
 @pytest.mark.slow
