@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wsavatar.training.looks.look import Colour, Glasses, Headwear, Occluder
+from wsavatar.training.looks.vectors import unit
 
 __all__ = ["Finish", "Mesh", "glasses", "hair_outside", "headwear", "occluder"]
 
@@ -37,11 +38,6 @@ class Mesh:
     finish: Finish
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-    return unit
-
-
 def _grid(points: np.ndarray, colour: Colour | np.ndarray, finish: Finish, *, closed: bool) -> Mesh:
     """A surface from points [rows, columns, 3]; ``closed``: the last column meets the first."""
     rows, columns = points.shape[:2]
@@ -64,16 +60,16 @@ def _tube(
     if not closed:
         ends = np.linspace(0, 1, 5)[1:]
         cap = np.sqrt(1 - ends**2)
-        first = path[:1] - _unit(path[1:2] - path[:1]) * radius[0] * ends[:, None]
-        last = path[-1:] + _unit(path[-1:] - path[-2:-1]) * radius[-1] * ends[:, None]
+        first = path[:1] - unit(path[1:2] - path[:1]) * radius[0] * ends[:, None]
+        last = path[-1:] + unit(path[-1:] - path[-2:-1]) * radius[-1] * ends[:, None]
         path = np.vstack([first[::-1], path, last])
         radius = np.concatenate([radius[0] * cap[::-1], radius, radius[-1] * cap])
     along = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
-    along = _unit(along)
+    along = unit(along)
     hint = np.array([0.0, 0.0, 1.0])
     if np.abs(along @ hint).mean() > 0.8:
         hint = np.array([0.0, 1.0, 0.0])
-    side = _unit(np.cross(along, hint))
+    side = unit(np.cross(along, hint))
     front = np.cross(side, along)
     angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
     ring = (
@@ -271,7 +267,7 @@ def headwear(heads: Any, base: np.ndarray, kind: Headwear) -> list[Mesh]:
     colours[rows < 0.22] = kind.trim
     out = np.linspace(0, rng.uniform(3.5, 7.5), 8)[:, None, None]
     level = crown[0] - _CENTRE * [0, 0, 1]
-    away = _unit(level * [1, 0, 1])
+    away = unit(level * [1, 0, 1])
     wave = rng.uniform(-0.12, 0.05) + 0.06 * np.sin(around * 2 + rng.uniform(0, 6))[None, :, None]
     brim = crown[:1] + out * away[None] + np.array([0, 1, 0]) * out * (wave + 0.012 * out)
     return [_grid(crown, colours, cloth, closed=True), _grid(brim, kind.colour, cloth, closed=True)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsavatar.training.looks.look import FacialHair
+from wsavatar.training.looks.vectors import unit
 
 __all__ = ["Strands", "growth", "grow"]
 
@@ -68,17 +69,12 @@ def growth(heads: Any, rest: np.ndarray, hair: FacialHair) -> np.ndarray:
     return zone
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    unit: np.ndarray = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-    return unit
-
-
 def _frames(corners: np.ndarray, normals: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, ...]:
     """Roots [n, 3] and local axes [n, 3, 3] (rows: along an edge, across it, normal)."""
     roots = np.einsum("nk,nkd->nd", shares, corners)
-    normal = _unit(np.einsum("nk,nkd->nd", shares, normals))
+    normal = unit(np.einsum("nk,nkd->nd", shares, normals))
     edge = corners[:, 1] - corners[:, 0]
-    along = _unit(edge - normal * (edge * normal).sum(-1, keepdims=True))
+    along = unit(edge - normal * (edge * normal).sum(-1, keepdims=True))
     return roots, np.stack([along, np.cross(normal, along), normal], 1)
 
 
@@ -101,7 +97,7 @@ class Strands:
         roots, axes = _frames(points[self.triangles], normals[self.triangles], self.shares)
         places = np.einsum("nkj,njd->nkd", self.local, axes) + roots[:, None]
         sides = np.einsum("nkj,njd->nkd", self.sides, axes)
-        tangents = _unit(np.gradient(places, axis=1))
+        tangents = unit(np.gradient(places, axis=1))
         outwards = np.broadcast_to(axes[:, 2:3], places.shape)
         both = np.stack([places - sides, places + sides], 2)
         rest = np.stack([tangents, outwards], 2).reshape(*places.shape[:2], 1, 6)
@@ -150,8 +146,8 @@ def grow(heads: Any, head: Any, hair: FacialHair, scale: float = 1.0) -> Strands
     corners = triangles[pick]
     _, axes = _frames(head.base[corners], normals[corners], shares)
     places = _shapes(rng, hair, roots, axes[:, 2])
-    tangents = _unit(np.gradient(places, axis=1))
-    across = _unit(np.cross(tangents, np.broadcast_to(axes[:, 2:3], tangents.shape)))
+    tangents = unit(np.gradient(places, axis=1))
+    across = unit(np.cross(tangents, np.broadcast_to(axes[:, 2:3], tangents.shape)))
     out = np.cross(across, tangents)
     tilt = rng.normal(0, 0.6, len(roots))[:, None, None]
     width = (0.028 if stubble else 0.045 + 0.012 * min(hair.length, 2.0)) / scale**0.5
@@ -188,11 +184,11 @@ def _shapes(
     down = np.stack([0.12 * side * _step(1, 5, across), -np.ones(n), 0.25 * np.ones(n)], 1)
     droop = 0.35 if hair.moustache == "handlebar" else 0.85
     outward = np.stack([side * (0.35 + 0.25 * across), -droop * np.ones(n), 0.1 * np.ones(n)], 1)
-    fall = _unit(np.where(moustache[:, None], outward, down) + 0.22 * shared[:, :3] / 1.5)
-    fall = _unit(fall + 0.18 * rng.standard_normal((n, 3)) * (0.5 + hair.curl))
+    fall = unit(np.where(moustache[:, None], outward, down) + 0.22 * shared[:, :3] / 1.5)
+    fall = unit(fall + 0.18 * rng.standard_normal((n, 3)) * (0.5 + hair.curl))
     along = fall - normal * (fall * normal).sum(-1, keepdims=True)
     lift = np.where(moustache, 0.35, 0.55) * rng.uniform(0.5, 1.3, n)
-    direction = _unit(_unit(along) + lift[:, None] * normal)
+    direction = unit(unit(along) + lift[:, None] * normal)
     step = (length / (count - 1))[:, None]
     points = [np.zeros((n, 3))]
     swing = rng.uniform(0, 2 * np.pi, n) * 0.3 + 2 * shared[:, 3]
@@ -202,11 +198,11 @@ def _shapes(
             [np.cos(swing + 2.3 * k), 0.3 * np.sin(swing + 1.7 * k), np.sin(swing + 2.3 * k)], 1
         )
         # Hair lies on the skin near its root, and hangs from there.
-        wanted = _unit(_unit(along) * (1 - 0.5 * share) + fall * 0.9 * share + 0.28 * normal)
-        direction = _unit(direction * 0.6 + wanted * 0.4 + hair.curl * 0.5 * wave)
+        wanted = unit(unit(along) * (1 - 0.5 * share) + fall * 0.9 * share + 0.28 * normal)
+        direction = unit(direction * 0.6 + wanted * 0.4 + hair.curl * 0.5 * wave)
         if hair.moustache == "handlebar":
             curl_up = _step(0.55, 1.0, np.full(n, share)) * moustache
-            direction = _unit(direction + np.stack([0 * y, curl_up * 0.9, 0 * y], 1))
+            direction = unit(direction + np.stack([0 * y, curl_up * 0.9, 0 * y], 1))
         points.append(points[-1] + direction * step)
     places = np.stack(points, 1)
     sunk = np.minimum((places * normal[:, None]).sum(-1, keepdims=True) - 0.02, 0)
