@@ -427,7 +427,7 @@ def test_without_nvjpeg_the_cpu_encodes_with_a_warning(
 
 
 def test_a_sound_device_passes_the_check(device: torch.device) -> None:
-    """Two small frames, finished both ways, agree; nothing of them stays on the device."""
+    """Some small frames, finished both ways, agree; nothing of them stays on the device."""
     settings = RenderSettings(colour_match=True)
     finisher = DeviceFinisher(device, settings)
     check_finisher(finisher, HostFinisher(settings))
@@ -445,6 +445,25 @@ def test_a_device_that_miscalculates_does_not_pass(
     finisher = DeviceFinisher(device, RenderSettings(sharpness=0))
     with pytest.raises(RuntimeError, match="not those of the CPU"):
         check_finisher(finisher, HostFinisher(RenderSettings(sharpness=0)))
+
+
+def test_a_device_that_miscalculates_transparent_frames_alone_does_not_pass(
+    device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Theirs are compared as well, with their alpha."""
+    from wsavatar.render.finish import device as module
+
+    real = module.move_pixels
+
+    def opaque(window: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        moved = real(window, *rest)
+        moved[:, 3:] = 255
+        return moved
+
+    monkeypatch.setattr(module, "move_pixels", opaque)
+    finisher = DeviceFinisher(device, RenderSettings())
+    with pytest.raises(RuntimeError, match="not those of the CPU"):
+        check_finisher(finisher, HostFinisher(RenderSettings()))
 
 
 @pytest.mark.gpu

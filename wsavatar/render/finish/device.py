@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 
 from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.background import TRANSPARENT, Background
 from wsavatar.config import RenderSettings
 from wsavatar.faces.avatar_face import JAW_STEPS, AvatarFace, Jaw
+from wsavatar.faces.masks import Masks
 from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.finish import images
 from wsavatar.render.finish.device_avatars import DeviceAvatars, to_device
@@ -36,6 +38,7 @@ from wsavatar.render.work import ChunkWork, FrameWork, StreamSpec
 __all__ = ["DeviceFinisher", "DevicePictures", "check_finisher"]
 
 _TOLERANCE = 2
+_BEGINS = {"jpeg": b"\xff\xd8", "png": b"\x89PNG"}
 
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom)."""
@@ -310,7 +313,7 @@ def _colour_matched(above: Tensor, below: Tensor, alpha: Tensor) -> Tensor:
 
 
 def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
-    """Finish two small frames both ways. Raises RuntimeError if the pictures differ."""
+    """Finish some small frames both ways. Raises RuntimeError if the pictures differ."""
     works, patches = _small_batch()
     with finisher.scope():
         finisher.inputs(works)
@@ -322,9 +325,12 @@ def check_finisher(finisher: DeviceFinisher, reference: HostFinisher) -> None:
             raise RuntimeError(f"a picture of {picture.shape} instead of {right.shape}")
         if np.abs(picture.astype(int) - right).max() > _TOLERANCE:
             raise RuntimeError("the device's pictures are not those of the CPU")
-    if not all(one.startswith(b"\xff\xd8") for one in data):
-        raise RuntimeError("the device made no JPEGs")
-    finisher.evict()
+    for work, one in zip(works, data, strict=True):
+        encoder = work.spec.video.encoder
+        if not one.startswith(_BEGINS[encoder]):
+            raise RuntimeError(f"the device made no {encoder.upper()}")
+    while finisher.avatars.used_bytes:
+        finisher.evict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +343,7 @@ class _Frames:
 
 
 def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
-    """Two frames of noise, one full and one of the mouth, and their patches."""
+    """Frames of noise and their patches: one full, one of the mouth, one transparent."""
     random = np.random.default_rng(0)
     mask = np.zeros((32, 40), np.uint8)
     mask[4:28, 4:36] = random.integers(0, 256, (24, 32), dtype=np.uint8)
@@ -351,12 +357,16 @@ def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
     )
     region = face.region(64, 48)
     avatar = PreparedAvatar("check", "check", 64, 48, 25.0, pictures, region, face)
-    source = ChunkWork(_Frames(0, 2))
-    works = [
-        FrameWork(StreamSpec(0, avatar, video, 0, 0), source, row)
-        for row, video in enumerate((VideoFormat(), VideoFormat(region="mouth")))
-    ]
-    return works, random.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    person = Masks(random.integers(0, 256, (2, 48, 64), dtype=np.uint8))
+    clear = avatar.before(Background(TRANSPARENT), person)
+    source = ChunkWork(_Frames(0, 3))
+    shown = (
+        (avatar, VideoFormat()),
+        (avatar, VideoFormat(region="mouth")),
+        (clear, VideoFormat(encoder="png")),
+    )
+    works = [FrameWork(StreamSpec(0, *one, 0, 0), source, row) for row, one in enumerate(shown)]
+    return works, random.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
 
 def _random_jaw(random: np.random.Generator) -> Jaw:

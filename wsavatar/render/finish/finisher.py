@@ -58,7 +58,7 @@ class Finisher(Protocol):
 def make_finisher(model: FaceModel, settings: RenderSettings) -> Finisher:
     """The finisher for where ``model`` makes its patches.
 
-    On a CUDA device it first finishes two small frames; where that fails, or they differ from what
+    On a CUDA device it first finishes some small frames; where that fails, or they differ from what
     this machine makes of them, pictures are finished here, and a warning says so.
     """
     device = model.device
