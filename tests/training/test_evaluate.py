@@ -198,7 +198,8 @@ def test_the_command_evaluates_a_clip(
 ) -> None:
     """One command gives a row a clip and a summary a group, the figures as JSON and a strip.
 
-    As the model draws it, a mouth has less detail than the truth pasted the same way.
+    As the model draws it, a mouth has less detail than the truth pasted the same way, and about
+    as much as the truth that its VAE draws, where nothing is said.
     """
     (tmp_path / "clips").mkdir()
     save_clip(tmp_path / "clips" / "mei-0.npz", clip)
@@ -208,12 +209,14 @@ def test_the_command_evaluates_a_clip(
     command = ["--clips", str(tmp_path / "clips"), *options, *QUICKLY, *AS_DRAWN]
     assert evaluate.main(command) == 0
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert rows == ["clip", "mei-0", "unseen7-0", "bundled", "the", "unseen", "the"]
+    assert rows == ["clip", "mei-0", "unseen7-0", "bundled", "the", "by", "unseen", "the", "by"]
     report = json.loads((tmp_path / "figures.json").read_text())
-    made, ceiling = (report["summary"]["bundled"][key] for key in ("made", "ceiling"))
+    made, ceiling, vae = (report["summary"]["bundled"][k] for k in ("made", "ceiling", "vae"))
     assert made["lips"]["silence_closed"] == {"count": COUNT, "of": COUNT}
     assert 25 < made["picture"]["psnr_db"] < ceiling["picture"]["psnr_db"]
     assert 0 < made["picture"]["gradient_energy"] < ceiling["picture"]["gradient_energy"] <= 1
+    assert abs(made["picture"]["psnr_db"] - vae["picture"]["psnr_db"]) < 3
+    assert vae["picture"]["psnr_db"] < ceiling["picture"]["psnr_db"]
     strip = cv2.imread(str(tmp_path / "strips" / "mei-0.jpg"))
     assert strip is not None and strip.shape == (3 * 256, 10 * 256, 3)
 

@@ -13,7 +13,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -55,6 +55,7 @@ __all__ = [
     "prepare_clip",
     "paste_truth",
     "compare_frames",
+    "judged",
     "main",
     "read_openings",
     "render_clip",
@@ -76,6 +77,7 @@ class ClipResult:
     frames: int
     made: Figures
     ceiling: Figures  # of the truth, cropped and pasted like a model's picture
+    vae: Figures  # of the truth, as the model's VAE draws it, pasted
 
 
 # -- one clip -------------------------------------------------------------------------------------
@@ -120,19 +122,23 @@ def render_clip(
     return np.stack([tick.picture for tick in ticks])
 
 
-def paste_truth(clip: Clip, avatar: PreparedAvatar, crop_size: int) -> np.ndarray:
-    """The result of a perfect model: the true crops, pasted; uint8 [n, H, W, 3]."""
+def paste_truth(
+    clip: Clip,
+    avatar: PreparedAvatar,
+    crop_size: int,
+    draw: Callable[[np.ndarray], np.ndarray] = lambda crops: crops,
+) -> np.ndarray:
+    """The result of a perfect model: the true crops, pasted; uint8 [n, H, W, 3].
+
+    ``draw``: what becomes of the crops before, uint8 [n, S, S, 3].
+    """
     face = avatar.face
+    places = zip(clip.truth, face.crop_boxes, strict=True)
+    crops = np.stack([take_crop(frame, box, crop_size) for frame, box in places])
     return np.stack(
         [
-            paste(
-                avatar.pictures[i],
-                take_crop(frame, face.crop_boxes[i], crop_size),
-                face.crop_boxes[i],
-                face.paste_boxes[i],
-                face.masks[i],
-            )
-            for i, frame in enumerate(clip.truth)
+            paste(avatar.pictures[i], crop, face.crop_boxes[i], face.paste_boxes[i], face.masks[i])
+            for i, crop in enumerate(draw(crops))
         ]
     )
 
@@ -199,21 +205,34 @@ def evaluate(args: argparse.Namespace, settings: Settings) -> list[ClipResult]:
         made = render_clip(clip, avatar, model, settings.render)
         if args.strips is not None:
             (args.strips / f"{clip.name}.jpg").write_bytes(jpeg.encode(strip(clip, made), 90))
-        result = ClipResult(
-            name=clip.name,
-            bundled=clip.bundled,
-            voice=clip.voice,
-            split=clip.split,
-            clip=clip.clip,
-            frames=len(made),
-            made=compare_frames(clip, made, estimator),
-            ceiling=compare_frames(
-                clip, paste_truth(clip, avatar, model.spec.crop_size), estimator
-            ),
-        )
+        result = judged(clip, avatar, model, made, estimator)
         tqdm.write(_row(clip.name, clip.voice, len(made), result.made))
         results.append(result)
     return results
+
+
+def judged(
+    clip: Clip,
+    avatar: PreparedAvatar,
+    model: MuseTalk,
+    made: np.ndarray,
+    estimator: LipEstimator,
+) -> ClipResult:
+    """The figures of ``made``, and of what no model can surpass. ``avatar``: of `prepare_clip`."""
+    size = model.spec.crop_size
+    truth = paste_truth(clip, avatar, size)
+    redrawn = paste_truth(clip, avatar, size, lambda crops: model.redraw(model.encode_crops(crops)))
+    return ClipResult(
+        name=clip.name,
+        bundled=clip.bundled,
+        voice=clip.voice,
+        split=clip.split,
+        clip=clip.clip,
+        frames=len(made),
+        made=compare_frames(clip, made, estimator),
+        ceiling=compare_frames(clip, truth, estimator),
+        vae=compare_frames(clip, redrawn, estimator),
+    )
 
 
 def groups(results: Iterable[ClipResult]) -> dict[str, list[ClipResult]]:
@@ -259,6 +278,7 @@ def _summary_rows(name: str, results: Sequence[ClipResult]) -> Iterable[str]:
     for label, figures in (
         (name, [result.made for result in results]),
         ("  the truth gives", [result.ceiling for result in results]),
+        ("  by the VAE alone", [result.vae for result in results]),
     ):
         yield _row(label, "", frames, pooled(figures), _worst(figures))
 
@@ -279,6 +299,7 @@ def _as_json(settings: Settings, results: Sequence[ClipResult]) -> str:
                 made=asdict(pooled([result.made for result in members])),
                 worst_correlation=_worst(result.made for result in members),
                 ceiling=asdict(pooled([result.ceiling for result in members])),
+                vae=asdict(pooled([result.vae for result in members])),
             )
             for name, members in groups(results).items()
         },
