@@ -19,7 +19,7 @@ from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.base import Face
 from wsavatar.landmarks.geometry import MIRROR, Place, crop, overlap, place_of
-from wsavatar.landmarks.running import Network, counters, on_device
+from wsavatar.landmarks.running import Network, fill, on_device
 from wsavatar.resources import embedded_weights
 
 __all__ = ["EmbeddedDetector", "LandmarkWeightsError", "Thresholds", "load"]
@@ -231,12 +231,7 @@ def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedDete
         tensors = load_file(directory / "networks.safetensors")
         modules: dict[str, torch.nn.Module] = {"finder": FaceFinder(), "points": PointFinder()}
         for name, module in modules.items():
-            ours = {
-                key.removeprefix(f"{name}."): tensor.float()
-                for key, tensor in tensors.items()
-                if key.startswith(f"{name}.")
-            }
-            module.load_state_dict(ours | counters(module))
+            fill(module, tensors, f"{name}.")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise LandmarkWeightsError(
             f"{directory} has no usable landmark detector ({error}): install wsavatar again"

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from wsavatar.machine import one_torch_thread
 
-__all__ = ["Network", "counters", "on_device"]
+__all__ = ["Network", "fill", "on_device"]
 
 Network = Callable[[np.ndarray], np.ndarray]
 """float32 [1, c, h, w] to the network's output; thread-safe."""
 
 
-def counters(module: Any) -> dict[str, Any]:
-    """What a file leaves out: how many batches a normalisation has seen."""
-    return {
+def fill(module: Any, tensors: Mapping[str, Any], prefix: str = "") -> None:
+    """Load a network's weights: those of a file's tensors whose names begin with ``prefix``.
+
+    A file leaves out how many batches a normalisation has seen. Raises RuntimeError for others.
+    """
+    ours = {
+        name.removeprefix(prefix): tensor.float()
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+    counters = {
         name: value
         for name, value in module.state_dict().items()
         if name.endswith("num_batches_tracked")
     }
+    module.load_state_dict(ours | counters)
 
 
 def on_device(

@@ -12,7 +12,7 @@ import numpy as np
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.geometry import Place, place_of
-from wsavatar.landmarks.running import Network, counters, on_device
+from wsavatar.landmarks.running import Network, fill, on_device
 from wsavatar.person.refine import fitted
 from wsavatar.resources import embedded_weights
 
@@ -227,9 +227,7 @@ def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedPers
 
     network = PersonNetwork()
     try:
-        tensors = load_file(directory / "network.safetensors")
-        floats = {name: value.float() for name, value in tensors.items()}
-        network.load_state_dict(floats | counters(network))
+        fill(network, load_file(directory / "network.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
         raise PersonMaskError(
             f"{directory} has no usable person mask ({error}): install wsavatar again"

@@ -23,7 +23,7 @@ from wsavatar.config import load_settings
 from wsavatar.landmarks.base import Face, LandmarkDetector
 from wsavatar.landmarks.registry import load_landmarks
 
-__all__ = ["errors_of", "high_frequency", "main"]
+__all__ = ["errors_of", "given_pictures", "high_frequency", "main"]
 
 PARTS = {
     "all": slice(0, 68), "jaw": slice(0, 17), "brows": slice(17, 27), "nose": slice(27, 36),
@@ -47,13 +47,17 @@ def high_frequency(boxes: np.ndarray) -> float:
     return float(np.sqrt((quick**2).mean()) * 256 / width)
 
 
-def _pictures(directory: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+def given_pictures(directory: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    """Name, picture uint8 [H, W, 3] RGB, and its face's points [68, 2], if it has a face.
+
+    Raises SystemExit where a picture is missing.
+    """
     points = json.loads((directory / "landmarks.json").read_text("utf-8"))
     for name, wanted in sorted(points.items()):
-        path = next(p for p in sorted(directory.glob(f"{name}.*")) if p.suffix != ".json")
-        picture = cv2.imread(str(path))
+        paths = [p for p in sorted(directory.glob(f"{name}.*")) if p.suffix != ".json"]
+        picture = cv2.imread(str(paths[0])) if paths else None
         if picture is None:
-            raise SystemExit(f"{path} is not a picture")
+            raise SystemExit(f"{directory} has no picture {name!r}, which landmarks.json names")
         yield (
             name,
             cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),
@@ -90,7 +94,7 @@ def judge_pictures(detector: LandmarkDetector, directory: Path, overlays: Path |
     """Print a line for each picture, then the means."""
     found_errors: list[dict[str, float]] = []
     tiles = []
-    for name, picture, wanted in _pictures(directory):
+    for name, picture, wanted in given_pictures(directory):
         started = time.process_time()
         faces = detector.find(picture)
         took = (time.process_time() - started) * 1e3
@@ -115,10 +119,7 @@ def judge_pictures(detector: LandmarkDetector, directory: Path, overlays: Path |
 
 
 def judge_video(detector: LandmarkDetector, video: Path, points: Path) -> None:
-    """Follow the face through the video, then through its first frame with a sensor's noise."""
-    from wsavatar.faces.musetalk.geometry import crop_box, smooth_landmarks
-    from wsavatar.faces.musetalk.spec import CropMargin
-
+    """Follow the face through the video; print how far its points are off, and what it takes."""
     wanted = np.load(points)
     frames = [frame for frame, _ in zip(_frames(video), wanted, strict=False)]
     face: Face | None = None
@@ -137,19 +138,27 @@ def judge_video(detector: LandmarkDetector, video: Path, points: Path) -> None:
     means = {part: np.mean([e[part] for e in errors]) for part in PARTS if errors}
     print(f"{video.name}: {len(frames)} frames, lost in {lost}, follow {np.median(times):.1f} ms, ")
     print("mean " + " ".join(f"{part} {value:.2f}" for part, value in means.items()))
+    judge_still(detector, frames[0])
+
+
+def judge_still(detector: LandmarkDetector, picture: np.ndarray) -> None:
+    """Print by how much the crop of a still picture moves with a sensor's noise (4 levels)."""
+    from wsavatar.faces.musetalk.geometry import crop_box, smooth_landmarks
+    from wsavatar.faces.musetalk.spec import CropMargin
+
     rng = np.random.default_rng(0)
-    face = next(iter(detector.find(frames[0])), None)
+    face = next(iter(detector.find(picture)), None)
     tracks = []
     for _ in range(75):
-        noisy = frames[0] + rng.normal(0, 4, frames[0].shape)
-        assert face is not None
-        face = detector.follow(np.clip(np.round(noisy), 0, 255).astype(np.uint8), face)
-        assert face is not None
-        tracks.append(face.points)
-    raw, h, w = np.stack(tracks), *frames[0].shape[:2]
+        if face is None:
+            raise SystemExit("no face is found in the still picture")
+        noisy = np.clip(np.round(picture + rng.normal(0, 4, picture.shape)), 0, 255)
+        face = detector.follow(noisy.astype(np.uint8), face)
+        if face is not None:
+            tracks.append(face.points)
+    raw, h, w = np.stack(tracks), *picture.shape[:2]
     for name, track in (("points as found", raw), ("smoothed", smooth_landmarks(raw, 25))):
-        low, high = track.min(1), track.max(1)
-        exact = np.concatenate([low, high], 1)
+        exact = np.concatenate([track.min(1), track.max(1)], 1)
         boxes = np.array([crop_box(p, CropMargin(pixels=10), w, h) for p in track], float)
         print(
             f"still with noise of 4 levels, {name}: crop moves by {high_frequency(exact):.3f} px "

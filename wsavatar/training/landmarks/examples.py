@@ -41,7 +41,7 @@ class Pools:
 @dataclass(slots=True)
 class CropExamples:
     """``pictures`` [n, 3, s, s]; ``points`` [n, 68, 2] in parts of the side; ``sure`` [n]: 1 where
-    the points are to be found, 0 where there is no face, -1 where neither is asked for."""
+    the points are to be found, 0 where there is no face."""
 
     pictures: Tensor
     points: Tensor

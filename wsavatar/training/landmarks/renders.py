@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from wsavatar.training.landmarks.convention import as_mediapipe
 from wsavatar.training.landmarks.painting import decorate, draw_face
 from wsavatar.training.looks import apply, random_look, transparent_background
 
-__all__ = ["SIZE", "HeadSource", "start_renderers"]
+__all__ = ["SIZE", "HeadSource", "rendered_people", "start_renderers"]
 
 SIZE = 256
 _FRAMES = 28
@@ -209,3 +210,12 @@ def start_renderers(
     for process in started:
         process.start()
     return list(started)
+
+
+def rendered_people(folder: Path, most: int) -> Iterator[dict[str, np.ndarray]]:
+    """Up to ``most`` of the files that renderers have written; each is deleted once it is read."""
+    for path in sorted(folder.glob("*.npz"))[:most]:
+        with np.load(path) as file:
+            person = {name: file[name] for name in file.files}
+        path.unlink()
+        yield person

@@ -10,7 +10,6 @@ begin with ``animal`` or ``object`` (with alpha) or ``scene``. Stops by itself; 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -23,10 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from wsavatar.landmarks.networks import FaceFinder, PointFinder
+from wsavatar.landmarks.running import fill
 from wsavatar.training.landmarks.examples import Pools, crop_examples, scene_examples
 from wsavatar.training.landmarks.learner import Learner
 from wsavatar.training.landmarks.losses import finder_loss, points_loss
-from wsavatar.training.landmarks.renders import SIZE, start_renderers
+from wsavatar.training.landmarks.renders import SIZE, rendered_people
+from wsavatar.training.landmarks.run import Run, add_arguments, half_weights, training_device
 from wsavatar.training.landmarks.views import Pool
 
 __all__ = ["load_negatives", "main"]
@@ -37,55 +38,42 @@ _AT_ONCE = 3
 
 
 def load_negatives(path: Path, device: torch.device) -> tuple[Pool, Tensor]:
-    """Things with alpha, and scenes float [n, 3, 256, 256]."""
-    found: dict[str, np.ndarray] = {}
+    """Things with alpha, and scenes float [n, 3, 256, 256]. Raises SystemExit for others."""
+    things, scenes = [], []
     with np.load(path) as file:
         for name in sorted(file.files):
             picture = cv2.imdecode(file[name], cv2.IMREAD_UNCHANGED)
-            if picture is None:
-                raise SystemExit(f"{path}: {name} is not an encoded picture")
-            found[name] = picture
-    things, scenes = [], []
-    for name, picture in found.items():
-        if name.startswith("scene"):
-            scenes.append(cv2.cvtColor(picture[..., :3], cv2.COLOR_BGR2RGB))
-            continue
-        if picture.shape[2] == 3:
-            picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
-        canvas = np.zeros((SIZE, SIZE, 4), np.uint8)
-        h, w = picture.shape[:2]
-        if max(h, w) < 160:
-            picture = cv2.resize(picture, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
-            h, w = picture.shape[:2]
-        top, left = (SIZE - h) // 2, (SIZE - w) // 2
-        rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
-        rgba[..., :3] = (rgba[..., :3] * (rgba[..., 3:] / 255.0)).astype(np.uint8)
-        canvas[top : top + h, left : left + w] = rgba
-        things += [canvas] * (4 if name.startswith("animal") else 1)
+            if picture is None or picture.ndim != 3:
+                raise SystemExit(f"{path}: {name} is not an encoded picture in colours")
+            if max(picture.shape[:2]) > SIZE:
+                raise SystemExit(f"{path}: {name} is larger than {SIZE}x{SIZE} pixels")
+            if name.startswith("scene"):
+                if picture.shape[:2] != (SIZE, SIZE):
+                    raise SystemExit(f"{path}: {name}, a scene, is not {SIZE}x{SIZE} pixels")
+                scenes.append(cv2.cvtColor(picture[..., :3], cv2.COLOR_BGR2RGB))
+            else:
+                things += [_thing(picture)] * (4 if name.startswith("animal") else 1)
+    if not things or not scenes:
+        raise SystemExit(f"{path} needs animals or objects, and scenes")
     pool = Pool(len(things), device)
     pool.add(np.stack(things))
     stacked = torch.from_numpy(np.stack(scenes)).to(device).permute(0, 3, 1, 2)
     return pool, stacked.float() / 255
 
 
-def save(path: Path, points: nn.Module, finder: nn.Module) -> None:
-    """Both networks in one file, float16."""
-    tensors = {}
-    for prefix, network in (("points.", points), ("finder.", finder)):
-        for name, value in network.state_dict().items():
-            if value.dtype.is_floating_point:
-                tensors[prefix + name] = value.detach().half().cpu().contiguous()
-    save_file(tensors, path)
-
-
-def resume(path: Path, points: nn.Module, finder: nn.Module) -> None:
-    """Start from saved networks."""
-    tensors = load_file(path)
-    for prefix, network in (("points.", points), ("finder.", finder)):
-        ours = {
-            k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
-        }
-        network.load_state_dict(ours, strict=False)
+def _thing(picture: np.ndarray) -> np.ndarray:
+    """BGR or BGRA of at most `SIZE` a side, in the middle of a square: RGB by alpha, and alpha."""
+    if picture.shape[2] == 3:
+        picture = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    if max(picture.shape[:2]) < 160:
+        picture = cv2.resize(picture, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
+    h, w = picture.shape[:2]
+    top, left = (SIZE - h) // 2, (SIZE - w) // 2
+    rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
+    rgba[..., :3] = (rgba[..., :3] * (rgba[..., 3:] / 255.0)).astype(np.uint8)
+    canvas = np.zeros((SIZE, SIZE, 4), np.uint8)
+    canvas[top : top + h, left : left + w] = rgba
+    return canvas
 
 
 class _Job:
@@ -110,29 +98,13 @@ class _Job:
             self.learner.step(self.loss(self.learner.network, one), share)
 
 
-class _Arrivals:
-    """Rendered files, read into the pools as they appear."""
-
-    def __init__(self, folder: Path, pools: Pools) -> None:
-        self.folder, self.pools = folder, pools
-        self.people = 0
-
-    def take(self, most: int) -> None:
-        """Read up to ``most`` new files and delete them."""
-        for path in sorted(self.folder.glob("*.npz"))[:most]:
-            with np.load(path) as file:
-                pictures, points, faces = file["pictures"], file["points"], file["faces"]
-            self.pools.faces.add(pictures[faces], points[faces])
-            self.pools.backs.add(pictures[~faces])
-            self.people += 1
-            path.unlink()
-
-
 def _jobs(points: PointFinder, finder: FaceFinder, pools: Pools, args: Any) -> list[_Job]:
     assert finder.head.bias is not None
     nn.init.constant_(finder.head.bias[:1], -3.5)  # faces are rare
     if args.resume:
-        resume(args.resume, points, finder)
+        tensors = load_file(args.resume)
+        fill(points, tensors, "points.")
+        fill(finder, tensors, "finder.")
     learners = [
         Learner(network, args.rate, warm_up=200, keep=0.998) for network in (points, finder)
     ]
@@ -151,56 +123,38 @@ def _jobs(points: PointFinder, finder: FaceFinder, pools: Pools, args: Any) -> l
 
 def train(args: argparse.Namespace) -> None:
     """Render and train until the time is up."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
-    started = time.monotonic()
-    args.out.mkdir(parents=True, exist_ok=True)
-    renderers = start_renderers(
-        args.renderer, args.out / "renders", processes=args.processes,
-        first_seed=args.first_seed, seconds=args.seconds,
-    )  # fmt: skip
+    device, run = training_device(), Run(args)
     things, scenes = load_negatives(args.negatives, device)
     pools = Pools(Pool(args.heads, device), Pool(max(args.heads // 16, 1), device), things, scenes)
-    arrivals = _Arrivals(args.out / "renders", pools)
-    jobs = _jobs(PointFinder().to(device), FaceFinder().to(device), pools, args)
-    while pools.faces.count < args.first_heads and any(p.is_alive() for p in renderers):
-        arrivals.take(8)
-        time.sleep(0.2)
-    print(f"{time.monotonic() - started:.0f} s: {pools.faces.count} heads, training", flush=True)
-    begun = noted = time.monotonic()
-    while (passed := time.monotonic() - started) < args.seconds:
-        share = (time.monotonic() - begun) / max(args.seconds - (begun - started), 1e-6)
-        for job in jobs:
-            job.train(_AT_ONCE if job is jobs[0] else 1, share)
-        arrivals.take(4)
-        if time.monotonic() - noted > args.note:
-            noted = time.monotonic()
-            shown = " ".join(job.learner.summary() for job in jobs)
-            print(f"{passed:.0f} s, {arrivals.people} people, {shown}", flush=True)
-            save(args.out / "networks.safetensors", *(job.learner.mean.network for job in jobs))
-    save(args.out / "networks.safetensors", *(job.learner.mean.network for job in jobs))
-    for process in renderers:
-        process.terminate()
-    print(f"{jobs[0].learner.steps} steps, {arrivals.people} people", flush=True)
+    points, finder = _jobs(PointFinder().to(device), FaceFinder().to(device), pools, args)
+    people = 0
+
+    def take(most: int) -> None:
+        nonlocal people
+        for person in rendered_people(run.folder, most):
+            pictures, faces = person["pictures"], person["faces"]
+            pools.faces.add(pictures[faces], person["points"][faces])
+            pools.backs.add(pictures[~faces])
+            people += 1
+
+    def note() -> str:
+        weights = half_weights(points.learner.mean.network, "points.")
+        weights |= half_weights(finder.learner.mean.network, "finder.")
+        save_file(weights, args.out / "networks.safetensors")
+        return f"{people} people, {points.learner.summary()} {finder.learner.summary()}"
+
+    run.wait_for_heads(pools.faces, take)
+    for share in run.shares(note):
+        points.train(_AT_ONCE, share)
+        finder.train(1, share)
+        take(4)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--renderer", type=Path, required=True)
-    parser.add_argument("--negatives", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", type=Path)
-    parser.add_argument("--seconds", type=float, default=500)
-    parser.add_argument("--processes", type=int, default=14)
-    parser.add_argument("--heads", type=int, default=60000, help="heads kept on the device")
-    parser.add_argument("--first-heads", type=int, default=3000, help="heads before training")
-    parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=256)
+    add_arguments(parser, seconds=500, processes=14, first_heads=3000, batch=256)
     parser.add_argument("--scenes", type=int, default=48)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--note", type=float, default=15)
     train(parser.parse_args())
 
 

@@ -10,7 +10,6 @@ training's; ``faces`` holds pictures and ``landmarks.json`` (file stem -> 68 poi
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -22,11 +21,12 @@ from wsavatar.config import load_settings
 from wsavatar.landmarks.geometry import MEAN_FACE
 from wsavatar.person.mask import PersonMask, load_from, load_person_mask
 from wsavatar.person.steady import steady
+from wsavatar.training.landmarks.evaluate import given_pictures
 from wsavatar.training.landmarks.train import load_negatives
 from wsavatar.training.landmarks.views import Pool
 from wsavatar.training.person.examples import Pools, examples
 
-__all__ = ["errors_of", "flicker", "main"]
+__all__ = ["errors_of", "flicker", "judge_still", "main"]
 
 _GREEN = np.array([30, 200, 60])
 
@@ -76,15 +76,9 @@ def judge_renders(mask: PersonMask, pools: Pools, count: int, overlays: Path | N
 
 def judge_pictures(mask: PersonMask, directory: Path, overlays: Path) -> None:
     """Show the pictures on green and on white; and how much a still one with noise flickers."""
-    points = json.loads((directory / "landmarks.json").read_text("utf-8"))
-    for name, face in sorted(points.items()):
+    for name, picture, face in given_pictures(directory):
         if face is None:
             continue
-        path = next(p for p in sorted(directory.glob(f"{name}.*")) if p.suffix != ".json")
-        read = cv2.imread(str(path))
-        if read is None:
-            raise SystemExit(f"{path} is not a picture")
-        picture, face = cv2.cvtColor(read, cv2.COLOR_BGR2RGB), np.array(face, np.float32)
         started = time.process_time()
         [found] = mask.masks([picture], [face])
         took = (time.process_time() - started) * 1e3
@@ -121,6 +115,15 @@ def _write(path: Path, picture: np.ndarray) -> None:
     cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
+def _pools(files: list[Path], negatives: Path) -> Pools:
+    device = torch.device("cpu")
+    heads = Pool(64 * len(files), device)
+    for path in files:
+        with np.load(path) as file:
+            heads.add(file["pictures"], file["points"])
+    return Pools(heads, *load_negatives(negatives, device))
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -131,22 +134,20 @@ def main() -> None:
     parser.add_argument("--overlays", type=Path)
     parser.add_argument("--weights", type=Path, help="a folder with another network")
     args = parser.parse_args()
-    if bool(args.heads) != bool(args.negatives) or bool(args.faces) > bool(args.overlays):
+    if not (args.heads or args.faces):
+        parser.error("name --heads, --faces or both")
+    if bool(args.heads) != bool(args.negatives) or (args.faces and not args.overlays):
         parser.error("--heads needs --negatives, --faces needs --overlays")
+    files = sorted(args.heads.glob("*.npz")) if args.heads else []
+    if args.heads and not files:
+        parser.error(f"{args.heads} has no rendered people (*.npz)")
     mask: PersonMask
     if args.weights:
         mask = load_from(args.weights, "cpu")
     else:
         mask = load_person_mask(load_settings(None, {}))
-    if args.heads:
-        device = torch.device("cpu")
-        files = sorted(args.heads.glob("*.npz"))
-        pool = Pool(64 * len(files), device)
-        for path in files:
-            with np.load(path) as file:
-                pool.add(file["pictures"], file["points"])
-        pools = Pools(pool, *load_negatives(args.negatives, device))
-        judge_renders(mask, pools, args.count, args.overlays)
+    if files:
+        judge_renders(mask, _pools(files, args.negatives), args.count, args.overlays)
     if args.faces:
         judge_pictures(mask, args.faces, args.overlays)
 

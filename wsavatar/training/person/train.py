@@ -9,18 +9,18 @@ writes ``network.safetensors``, float16, the mean of the weights over the last s
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wsavatar.landmarks.running import fill
 from wsavatar.person.networks import PersonNetwork
 from wsavatar.training.landmarks.learner import Learner
-from wsavatar.training.landmarks.renders import start_renderers
+from wsavatar.training.landmarks.renders import rendered_people
+from wsavatar.training.landmarks.run import Run, add_arguments, half_weights, training_device
 from wsavatar.training.landmarks.train import load_negatives
 from wsavatar.training.landmarks.views import Pool
 from wsavatar.training.person.examples import Examples, Pools, examples
@@ -52,85 +52,49 @@ def loss(network: nn.Module, made: Examples) -> dict[str, Tensor]:
 
 def load_heads(folder: Path, pool: Pool, most: int) -> int:
     """Read up to ``most`` files of rendered people into the pool, and delete them."""
-    paths = sorted(folder.glob("*.npz"))[:most]
-    for path in paths:
-        with np.load(path) as file:
-            pool.add(file["pictures"], file["points"])
-        path.unlink()
-    return len(paths)
-
-
-def save(path: Path, network: nn.Module) -> None:
-    """float16."""
-    tensors = {
-        name: value.detach().half().cpu().contiguous()
-        for name, value in network.state_dict().items()
-        if value.dtype.is_floating_point
-    }
-    save_file(tensors, path)
+    people = 0
+    for person in rendered_people(folder, most):
+        pool.add(person["pictures"], person["points"])
+        people += 1
+    return people
 
 
 def _learner(rate: float, device: torch.device, start: Path | None) -> Learner:
     network = PersonNetwork().to(device)
     if start:
-        floats = {name: value.float() for name, value in load_file(start).items()}
-        network.load_state_dict(floats, strict=False)
+        fill(network, load_file(start))
     return Learner(network, rate, warm_up=100, keep=0.995)
 
 
 def train(args: argparse.Namespace) -> None:
     """Render and train until the time is up."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.backends.cuda.matmul.allow_tf32 = True
-    torch.backends.cudnn.allow_tf32 = True
-    started = time.monotonic()
-    args.out.mkdir(parents=True, exist_ok=True)
-    folder = args.out / "renders"
-    renderers = start_renderers(
-        args.renderer, folder, processes=args.processes, first_seed=args.first_seed,
-        seconds=args.seconds, wide=True,
-    )  # fmt: skip
+    device, run = training_device(), Run(args, wide=True)
     things, scenes = load_negatives(args.negatives, device)
     pools = Pools(Pool(args.heads, device), things, scenes)
     learner = _learner(args.rate, device, args.resume)
     people = 0
-    while pools.heads.count < args.first_heads and any(p.is_alive() for p in renderers):
-        people += load_heads(folder, pools.heads, 8)
-        time.sleep(0.2)
-    begun = noted = time.monotonic()
-    print(f"{begun - started:.0f} s: {pools.heads.count} heads, training", flush=True)
-    while (passed := time.monotonic() - started) < args.seconds:
-        share = (time.monotonic() - begun) / max(args.seconds - (begun - started), 1e-6)
+
+    def take(most: int) -> None:
+        nonlocal people
+        people += load_heads(run.folder, pools.heads, most)
+
+    def note() -> str:
+        save_file(half_weights(learner.mean.network), args.out / "network.safetensors")
+        return f"{people} people, {learner.summary()}"
+
+    run.wait_for_heads(pools.heads, take)
+    for share in run.shares(note):
         side = args.side if share > args.small else args.side * 5 // 8
         learner.step(loss(learner.network, examples(pools, args.batch, side)), share)
-        people += load_heads(folder, pools.heads, 2)
-        if time.monotonic() - noted > args.note:
-            noted = time.monotonic()
-            print(f"{passed:.0f} s, {people} people, {learner.summary()}", flush=True)
-            save(args.out / "network.safetensors", learner.mean.network)
-    save(args.out / "network.safetensors", learner.mean.network)
-    for process in renderers:
-        process.terminate()
-    print(f"{learner.steps} steps, {people} people", flush=True)
+        take(2)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--renderer", type=Path, required=True)
-    parser.add_argument("--negatives", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", type=Path, help="a network to start from")
-    parser.add_argument("--seconds", type=float, default=180)
-    parser.add_argument("--processes", type=int, default=15)
-    parser.add_argument("--heads", type=int, default=60000, help="heads kept on the device")
-    parser.add_argument("--first-heads", type=int, default=1500, help="heads before training")
-    parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=96)
+    add_arguments(parser, seconds=180, first_heads=1500, batch=96)
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--small", type=float, default=0.4, help="share of it at 5/8 of the side")
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--note", type=float, default=10)
     train(parser.parse_args())
 
 
