@@ -38,8 +38,9 @@ from wsavatar.faces.base import Progress
 from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 from wsavatar.faces.musetalk.tuning import Tuning, read_tuning
-from wsavatar.media.video import VideoWriter, read_video
+from wsavatar.media.video import read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, VideoPictures
+from wsavatar.media.video_writer import VideoWriter
 from wsavatar.resources import cache_directory
 from wsavatar.speech.chunker import FeatureGrid
 

@@ -25,8 +25,9 @@ from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Setti
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
-from wsavatar.media.audio_file import AudioFile
-from wsavatar.media.video import AudioTrack, VideoError, VideoWriter, read_video
+from wsavatar.media.audio_file import AudioFile, AudioTrack
+from wsavatar.media.video import VideoError, read_video
+from wsavatar.media.video_writer import VideoWriter
 from wsavatar.render.film import film_of
 from wsavatar.serve import assembly
 from wsavatar.videos.keying import KeyingError

@@ -13,8 +13,8 @@ import pytest
 from tests.creation.drawn import DrawnFaceDetector, drawn
 from wsavatar.avatars.format import AvatarError
 from wsavatar.creation.talking import MOST_S, read_talking
-from wsavatar.media.video import VideoWriter
 from wsavatar.media.video_kinds import SoundFormat
+from wsavatar.media.video_writer import VideoWriter
 
 W, H, FPS, RATE = 160, 128, 10, 8000
 CENTRE = (W / 2, H * 0.42)

@@ -13,8 +13,8 @@ import soundfile
 
 from wsavatar.media import audio_file
 from wsavatar.media.audio_file import AudioFileError, read_audio
-from wsavatar.media.video import VideoWriter
 from wsavatar.media.video_kinds import SoundFormat
+from wsavatar.media.video_writer import VideoWriter
 
 RATE = 16_000
 

@@ -73,6 +73,16 @@ def test_what_is_transparent_becomes_grey(tmp_path: Path, mode: str) -> None:
     assert layered[32, 10, 3] == 255 and layered[32, 50, 3] == 0
 
 
+def test_what_is_transparent_stays_grey_when_it_is_scaled(tmp_path: Path) -> None:
+    """Not black: an avatar of the picture has these colours in its original background."""
+    layered = np.array(halves(200, 100).convert("RGBA"))
+    layered[:, 100:, 3] = 0
+    Image.fromarray(layered).save(tmp_path / "a.png")
+    opaque, kept = (read_still(tmp_path / "a.png", max_side=50, alpha=keeps) for keeps in (0, 1))
+    assert near(opaque[10, 40], BACKGROUND) and (kept[..., :3] == opaque).all()
+    assert kept[10, 5, 3] == 255 and kept[10, 40, 3] == 0
+
+
 def test_sixteen_bits_and_grey(tmp_path: Path) -> None:
     """A 16-bit grey PNG keeps its brightness."""
     Image.fromarray(np.full((40, 40), 128 * 256, np.uint16)).save(tmp_path / "a.png")
@@ -93,6 +103,17 @@ def test_animations_are_shown_at_a_constant_rate(tmp_path: Path, name: str) -> N
     shares = [sum(abs(level - wanted) <= 6 for level in levels) for wanted in (40, 120, 220)]
     assert levels == sorted(levels) and len(levels) == sum(shares) == 8
     np.testing.assert_allclose(shares, [2, 4, 2], atol=1)
+
+
+def test_errors_of_whom_it_is_read_for_are_their_own(tmp_path: Path) -> None:
+    """A reader's block may raise what it likes: only what reading says is about the file."""
+    frames = [Image.new("RGB", (64, 48), (level, 0, 0)) for level in (40, 120)]
+    path = tmp_path / "a.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+    with pytest.raises(ValueError, match="^not my face$"):
+        with open_animation(path, slowest=10, fastest=30, max_side=1280) as (_, shown):
+            next(shown)
+            raise ValueError("not my face")
 
 
 def test_a_picture_too_large_is_not_decoded(tmp_path: Path) -> None:

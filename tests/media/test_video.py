@@ -120,6 +120,22 @@ def test_a_file_that_states_no_rate_gets_its_measured_one(tmp_path: Path) -> Non
     assert abs(info.fps - 30) < 0.1 and numbers(frames) == list(range(31))
 
 
+@pytest.mark.parametrize("fastest", [6, 240])
+def test_a_raw_stream_has_the_time_that_its_rate_says(tmp_path: Path, fastest: int) -> None:
+    """A camera's .h264 file has no times, and nothing can be sought in it; parts of it are read."""
+    path = write(tmp_path / "a.h264", range(0, 1600, 40))
+    with open_video(path, fastest=fastest) as (info, shown):
+        assert abs(len(list(shown)) / info.fps - Fraction(16, 10)) <= 1 / info.fps
+    with open_video(path, part_s=(0.4, 0.8)) as (_, shown):
+        assert numbers(np.stack([picture for _, picture in shown])) == list(range(10, 20))
+
+
+def test_a_frame_an_hour_is_a_rate(tmp_path: Path) -> None:
+    """However slow a video is, its rate is a number that one can divide by."""
+    with open_video(write(tmp_path / "a.mkv", [0, 4_000_000])) as (info, _):
+        assert 0 < info.file_fps < Fraction(1, 1000) and info.fps == 1
+
+
 # -- picture --------------------------------------------------------------------------------------
 
 
@@ -278,6 +294,14 @@ def test_a_file_cannot_make_another_be_read(tmp_path: Path, name: str, text: str
     (tmp_path / name).write_text(text)
     with pytest.raises(VideoError, match=r"cannot be read as video \((its format|Invalid data)"):
         read_video(tmp_path / name)
+
+
+def test_errors_of_whom_it_is_read_for_are_their_own(tmp_path: Path) -> None:
+    """A disk that is full where pictures are written to is not said of the file that is read."""
+    path = write(tmp_path / "a.mp4", [0, 40])
+    with pytest.raises(OSError, match="No space left"), open_video(path) as (_, shown):
+        next(shown)
+        raise OSError(28, "No space left on device")
 
 
 def test_large_videos_are_scaled(tmp_path: Path) -> None:

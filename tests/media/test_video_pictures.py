@@ -13,8 +13,9 @@ import pytest
 
 from tests.media.test_video import write
 from wsavatar.media import video_pictures
-from wsavatar.media.video import VideoError, VideoWriter, read_video
+from wsavatar.media.video import VideoError, read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, UnfitVideoError, VideoPictures
+from wsavatar.media.video_writer import VideoWriter
 
 W, H, COUNT = 96, 64, 4 * GROUP_FRAMES + 3
 FPS = Fraction(30_000, 1001)

@@ -9,8 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from wsavatar.media.video import VideoError, VideoWriter
+from wsavatar.media.video import VideoError
 from wsavatar.media.video_kinds import MP4, WEBM, SoundFormat, kind_of
+from wsavatar.media.video_writer import VideoWriter
 
 FPS = Fraction(25)
 RATE = 48_000

@@ -24,9 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from wsavatar.errors import WsavatarError
 from wsavatar.media import jpeg
-from wsavatar.media.video import VideoError, VideoWriter
+from wsavatar.media.video import VideoError
 from wsavatar.media.video_kinds import MP4
 from wsavatar.media.video_pictures import GROUP_FRAMES
+from wsavatar.media.video_writer import VideoWriter
 
 __all__ = [
     "FORMAT_VERSION",

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.media.pictures import DecodedPictures, Pictures
-from wsavatar.media.video import VideoError, VideoInfo, VideoWriter, open_video, read_video
+from wsavatar.media.video import VideoError, VideoInfo, open_video, read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, UnfitVideoError, VideoPictures
+from wsavatar.media.video_writer import VideoWriter
 
 __all__ = ["open_pictures"]
 

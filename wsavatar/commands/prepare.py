@@ -38,7 +38,8 @@ from wsavatar.faces.base import AvatarPreparer
 from wsavatar.faces.registry import load_face
 from wsavatar.landmarks.base import LandmarkDetector
 from wsavatar.landmarks.registry import load_landmarks
-from wsavatar.media.video import Shown, VideoError, open_video
+from wsavatar.media.constant_rate import Shown
+from wsavatar.media.video import VideoError, open_video
 from wsavatar.serve import assembly
 
 __all__ = ["add_arguments", "read_landmarks_file", "run"]

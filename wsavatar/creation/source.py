@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from wsavatar.avatars.format import AvatarError
+from wsavatar.media.constant_rate import Shown
 from wsavatar.media.picture import PictureError, is_animated, is_picture, open_animation, read_still
-from wsavatar.media.video import Shown, VideoError, VideoInfo, open_video
+from wsavatar.media.video import VideoError, VideoInfo, open_video
 
 __all__ = ["MAX_SIDE", "Source", "SourceLimits"]
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 
 from wsavatar.errors import WsavatarError
-from wsavatar.media.container import open_container
-from wsavatar.media.video import AudioTrack
+from wsavatar.media.container import open_container, reason
 
-__all__ = ["AudioFile", "AudioFileError", "read_audio"]
+__all__ = ["AudioFile", "AudioFileError", "AudioTrack", "read_audio"]
 
 MAX_AUDIO_S = 3600
 
@@ -30,6 +30,18 @@ _MINUS_3_DB = 0.5**0.5
 
 class AudioFileError(WsavatarError, ValueError):
     """A file cannot be read as sound; the message names it and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    """Sound in memory: float32 [n, channels] in [-1, 1], one or two channels."""
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> Fraction:
+        return Fraction(len(self.samples), self.sample_rate)
 
 
 def read_audio(path: Path) -> AudioTrack:
@@ -57,9 +69,13 @@ class AudioFile:
         self.sample_count = 0
         self.channels = 0
         """1 or 2."""
+        self.start_s = Fraction(0)
+        """When its first sample is heard, on the clock that a video in the same file has too."""
         widest, peak = 0, 0.0
-        for piece, channels, rate in _decoded(path, says_damage=True):
+        for piece, channels, rate, time_s in _decoded(path, says_damage=True):
             self._check_finite(piece, rate)
+            if not self.sample_count:
+                self.start_s = time_s
             self.sample_rate = rate
             self.sample_count += len(piece)
             self.channels = max(self.channels, piece.shape[1])
@@ -79,8 +95,9 @@ class AudioFile:
 
     def pieces(self) -> Iterator[np.ndarray]:
         """All of it, float32 [n, channels] each. Raises AudioFileError."""
-        for piece, _, _ in _decoded(self.path, says_damage=False):
-            yield np.broadcast_to(piece * self._gain, (len(piece), self.channels))
+        for piece in _decoded(self.path, says_damage=False):
+            samples = piece.samples * self._gain
+            yield np.broadcast_to(samples, (len(samples), self.channels))
 
     def _check_finite(self, piece: np.ndarray, rate: int) -> None:
         wrong = np.flatnonzero(~np.isfinite(piece).all(axis=1))
@@ -92,8 +109,14 @@ class AudioFile:
             )
 
 
-def _decoded(path: Path, *, says_damage: bool) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Pieces float32 [n, 1 or 2], the channels that they were mixed from, their sample rate."""
+class _Piece(NamedTuple):
+    samples: np.ndarray  # float32 [n, 1 or 2]
+    channels: int  # that they were mixed from
+    rate: int
+    time_s: Fraction  # 0 where the file does not say
+
+
+def _decoded(path: Path, *, says_damage: bool) -> Iterator[_Piece]:
     with _audio_stream(path) as (container, stream):
         converter, form = None, None
         rate = count = 0
@@ -112,7 +135,8 @@ def _decoded(path: Path, *, says_damage: bool) -> Iterator[tuple[np.ndarray, int
                 channels = piece.layout.nb_channels
                 count += piece.samples
                 samples = piece.to_ndarray().reshape(-1, channels)
-                yield _downmixed(samples, piece.layout), channels, rate
+                time_s = Fraction((frame.pts or 0) * (frame.time_base or 0))
+                yield _Piece(_downmixed(samples, piece.layout), channels, rate, time_s)
 
 
 @contextmanager
@@ -123,7 +147,7 @@ def _audio_stream(path: Path) -> Iterator[tuple[Any, Any]]:
                 raise AudioFileError(f"{path}: holds no audio stream")
             yield container, container.streams.audio[0]
     except (av.FFmpegError, OSError) as error:
-        raise AudioFileError(f"{path}: cannot be read as audio ({error})") from error
+        raise AudioFileError(f"{path}: cannot be read as audio ({reason(error)})") from error
 
 
 def _frames(path: Path, container: Any, stream: Any, *, says_damage: bool) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import av
 from av.container import InputContainer
 
-__all__ = ["open_container"]
+__all__ = ["open_container", "reason"]
 
 # Titles that are not UTF-8 are common, and not read here. PyAV raised at them before release 19,
 # which has no such option.
@@ -40,3 +40,8 @@ def open_container(path: Path) -> InputContainer:
     except av.ArgumentError as error:  # what FFmpeg says of a format that is not in the list
         raise av.InvalidDataError(error.errno or 0, "its format is not read", str(path)) from error
     return container
+
+
+def reason(error: Exception) -> object:
+    """What an error of FFmpeg or the disk says, without the file that it names."""
+    return getattr(error, "strerror", None) or error

@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from wsavatar.errors import WsavatarError
+from wsavatar.media.constant_rate import Shown, Timed, at_constant_rate
 from wsavatar.media.frame import BACKGROUND, fitted
-from wsavatar.media.video import MAX_FRAMES, Shown, Timed, VideoInfo, at_constant_rate
+from wsavatar.media.video import MAX_FRAMES, VideoInfo
 
 __all__ = [
     "BACKGROUND",
@@ -77,7 +79,7 @@ def is_picture(path: Path) -> bool:
 
 def is_animated(path: Path) -> bool:
     """Whether a picture has more than one frame that are shown one after the other."""
-    with _opened(path, MAX_PIXELS) as image:
+    with _opened(path, MAX_PIXELS) as image, _reading(path):
         return image.format in _ANIMATED and getattr(image, "n_frames", 1) > 1
 
 
@@ -89,7 +91,7 @@ def read_still(
     Of an animated one, the first frame. ``alpha``: one with transparency is [H, W, 4], its colours
     before grey as without. Raises PictureError.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(path, max_pixels) as image, _reading(path):
         # A JPEG can be decoded at an eighth to a half of its size, in as much less memory.
         image.draft(None, fitted(*image.size, max_side))
         return _rgb(image, max_side, alpha)
@@ -110,27 +112,33 @@ def open_animation(
     Raises PictureError.
     """
     with _opened(path, max_pixels) as image:
-        count = min(getattr(image, "n_frames", 1), MAX_FRAMES)
-        times = [Fraction(0)]
-        for number in range(count):
-            image.seek(number)
-            image.load()  # a WebP says only now how long the frame is shown
-            times.append(times[-1] + _duration_s(image))
+        with _reading(path):
+            times = _times_s(image)
+            image.seek(0)
+            height, width = _rgb(image, max_side).shape[:2]
+        count = len(times) - 1
         own = Fraction(count) / times[-1]
         fps = min(max(own.limit_denominator(1001), Fraction(slowest)), Fraction(fastest))
-        image.seek(0)
-        height, width = _rgb(image, max_side).shape[:2]
 
         def frames() -> Iterator[Timed]:
-            for number in range(count):
-                image.seek(number)
-                picture = _rgb(image, max_side, alpha)
-                yield Timed(
-                    times[number], times[number + 1] - times[number], partial(_same, picture)
-                )
+            for number, (start_s, end_s) in enumerate(pairwise(times)):
+                with _reading(path):
+                    image.seek(number)
+                    picture = _rgb(image, max_side, alpha)
+                yield Timed(start_s, end_s - start_s, partial(_same, picture))
 
         info = VideoInfo(width, height, fps, count, image.size, own)
         yield info, at_constant_rate(frames(), fps)
+
+
+def _times_s(image: Image.Image) -> list[Fraction]:
+    """When each frame begins, and when the last one ends."""
+    times = [Fraction(0)]
+    for number in range(min(getattr(image, "n_frames", 1), MAX_FRAMES)):
+        image.seek(number)
+        image.load()  # a WebP says only now how long the frame is shown
+        times.append(times[-1] + _duration_s(image))
+    return times
 
 
 def _same(picture: np.ndarray) -> np.ndarray:
@@ -139,16 +147,22 @@ def _same(picture: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    with _reading(path):
+        image = Image.open(path, formats=_formats())
+    with image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise _too_large(path, max_pixels, f"{width}x{height}, ")
+        yield image
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What Pillow and the disk say, as PictureError."""
     try:
-        with Image.open(path, formats=_formats()) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise _too_large(path, max_pixels, f"{width}x{height}, ")
-            yield image
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, max_pixels) from error
-    except PictureError:
-        raise
+        raise _too_large(path, MAX_PIXELS) from error
     except _UNREADABLE as error:
         if not path.is_file():
             raise PictureError(f"{path}: no such file") from error
@@ -178,14 +192,17 @@ def _rgb(image: Image.Image, max_side: int, keeps_alpha: bool = False) -> np.nda
         alpha = frame.getchannel("A")
         frame = frame.convert("RGB")
     frame = _in_srgb(frame, profile)
+    size = fitted(*frame.size, max_side)
     if alpha is not None:
         frame = Image.composite(frame, Image.new("RGB", frame.size, BACKGROUND), alpha)
-        if keeps_alpha:
-            frame.putalpha(alpha)
-    size = fitted(*frame.size, max_side)
-    if size != frame.size:
-        frame = frame.resize(size, Image.Resampling.LANCZOS)
+    frame = _scaled(frame, size)
+    if alpha is not None and keeps_alpha:
+        frame.putalpha(_scaled(alpha, size))
     return np.array(frame)
+
+
+def _scaled(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return frame if frame.size == size else frame.resize(size, Image.Resampling.LANCZOS)
 
 
 def _in_srgb(frame: Image.Image, profile: bytes | None) -> Image.Image:

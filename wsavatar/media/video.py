@@ -1,50 +1,37 @@
-"""Video files in and out: pictures as RGB arrays, H.264 and AAC through PyAV's own codecs.
+"""Video files in: pictures as RGB arrays at a constant rate, through PyAV's own codecs.
 
-This module owns containers, timestamps and colour tags. It knows neither faces nor models. Nothing
+This module owns what a file holds and when it is shown. It knows neither faces nor models. Nothing
 a file claims is believed without a bound: sizes and counts are limited before memory is.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache, partial
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import ColorRange, Colorspace
 
-from wsavatar.media.container import open_container
-from wsavatar.media.frame import MAX_SIDE, SWS_ACCURATE, FrameConverter, VideoError
-from wsavatar.media.video_kinds import MP4, SoundFormat, VideoKind
+from wsavatar.media.constant_rate import Shown, Timed, at_constant_rate
+from wsavatar.media.container import open_container, reason
+from wsavatar.media.frame import MAX_SIDE, FrameConverter, VideoError
 
-__all__ = [
-    "AudioTrack",
-    "Shown",
-    "Timed",
-    "VideoError",
-    "VideoInfo",
-    "VideoWriter",
-    "at_constant_rate",
-    "open_video",
-    "read_video",
-    "video_stream",
-]
+__all__ = ["VideoError", "VideoInfo", "open_video", "read_video", "reading", "video_stream"]
 
 MAX_FRAMES = 9000
 MAX_DECODED_BYTES = 4 * 1024**3
 _FRAMES_AT_FIRST = 64
 """Room for the frames of a file that does not say how many it has."""
-_BT709 = 1  # primaries, transfer and matrix carry the same number in H.264 (ITU-T H.273)
 _FASTEST, _SLOWEST = 240, 1
+_LEAST_RATE = Fraction(1, 1001)
 _MAX_PIXEL_ASPECT = 8
 _DECLARED_RATE_TOLERANCE = 0.1
 _TIME_TOLERANCE_S = 0.001
@@ -66,34 +53,8 @@ class VideoInfo:
     decoded_size: tuple[int, int]
     file_fps: Fraction
     """The file's own frames a second; ``fps``, if that is within the asked range."""
-
-
-class Shown(NamedTuple):
-    """What is shown for one period of the constant rate: the ``number``-th frame of the file (from
-    0), uint8 [H, W, 3] RGB."""
-
-    number: int
-    picture: np.ndarray
-
-
-class Timed(NamedTuple):
-    """A frame of a file: its time, None where the file does not say; and how to get its picture."""
-
-    time_s: Fraction | None
-    duration_s: Fraction
-    take: Callable[[], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class AudioTrack:
-    """Sound for a video: float32 [n, channels] in [-1, 1], one or two channels."""
-
-    samples: np.ndarray
-    sample_rate: int
-
-    @property
-    def seconds(self) -> Fraction:
-        return Fraction(len(self.samples), self.sample_rate)
+    start_s: Fraction = Fraction(0)
+    """When the first picture is shown, on the clock that sound in the same file has too."""
 
 
 @contextmanager
@@ -120,26 +81,36 @@ def open_video(
     """
     if not path.is_file():
         raise VideoError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
-    try:
-        own = _rate(path)
-        fps = min(max(own, Fraction(slowest)), Fraction(fastest))
-        with video_stream(path) as (container, stream):
-            stream.thread_type = "AUTO"
-            stream.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}
-            if max(stream.width, stream.height) > MAX_SIDE:
-                raise VideoError(
-                    f"{path}: {stream.width}x{stream.height} is over {MAX_SIDE} pixels a side"
-                )
-            converter = FrameConverter(path, _pixel_aspect(path, stream), max_side, alpha=alpha)
-            decoded = _decoded(container, stream, converter, part_s)
+    with ExitStack() as files:
+        with reading(path):
+            own = _rate(path)
+            fps = min(max(own, Fraction(slowest)), Fraction(fastest))
+            container, stream = files.enter_context(video_stream(path))
+            converter = _converter(path, stream, max_side, alpha=alpha)
+            decoded = _decoded(container, stream, converter, own, part_s)
             first = next(decoded, None)
-            if first is None:
-                raise VideoError(f"{path}: holds no frame that can be decoded")
-            width, height = converter.size
-            info = VideoInfo(width, height, fps, stream.frames, converter.decoded_size, own)
-            yield info, at_constant_rate(chain([first], decoded), fps)
+        if first is None:
+            raise VideoError(f"{path}: holds no frame that can be decoded")
+        width, height = converter.size
+        info = VideoInfo(
+            width, height, fps, stream.frames, converter.decoded_size, own, first.time_s
+        )
+        yield info, _told(path, at_constant_rate(chain([first], decoded), fps))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What FFmpeg and the disk say, as VideoError."""
+    try:
+        yield
     except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"{path}: cannot be read as video ({error.strerror or error})") from error
+        raise VideoError(f"{path}: cannot be read as video ({reason(error)})") from error
+
+
+def _told(path: Path, shown: Iterator[Shown]) -> Iterator[Shown]:
+    """The same; errors of reading are told, not those of whom it is read for."""
+    with reading(path):
+        yield from shown
 
 
 def read_video(path: Path, *, max_frames: int = MAX_FRAMES) -> tuple[VideoInfo, np.ndarray]:
@@ -190,65 +161,48 @@ def _rate(path: Path) -> Fraction:
     measured = Fraction(len(times) - 1) / Fraction(span)
     if abs(declared / measured - 1) <= _DECLARED_RATE_TOLERANCE:
         return declared
-    return measured.limit_denominator(1001)
+    return max(measured.limit_denominator(1001), _LEAST_RATE)
 
 
-def at_constant_rate(frames: Iterable[Timed], fps: Fraction) -> Iterator[Shown]:
-    """For each period of the rate the frame that is nearest in time."""
-    half = 1 / (2 * fps)
-    period = 0
-    start = held_s = Fraction(0)
-    duration_s = Fraction(0)
-    held: Callable[[], Shown] | None = None
-    for number, frame in enumerate(frames):
-        time_s = number / fps if frame.time_s is None else frame.time_s
-        if held is None:
-            start = time_s
-        else:
-            middle_s = (held_s + time_s - start) / 2
-            while period / fps <= middle_s:
-                yield held()
-                period += 1
-        held, held_s, duration_s = _once(number, frame), time_s - start, frame.duration_s
-    duration_s = duration_s or 1 / fps
-    end_s = held_s + duration_s - min(half, duration_s / 2)
-    while held is not None and period / fps <= end_s:
-        yield held()
-        period += 1
-
-
-def _once(number: int, frame: Timed) -> Callable[[], Shown]:
-    """Converts a frame when it is first shown."""
-    return cache(lambda: Shown(number, frame.take()))
+def _converter(path: Path, stream: Any, max_side: int, *, alpha: bool) -> FrameConverter:
+    stream.thread_type = "AUTO"
+    stream.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}
+    if max(stream.width, stream.height) > MAX_SIDE:
+        raise VideoError(f"{path}: {stream.width}x{stream.height} is over {MAX_SIDE} pixels a side")
+    return FrameConverter(path, _pixel_aspect(path, stream), max_side, alpha=alpha)
 
 
 def _decoded(
-    container: Any, stream: Any, converter: FrameConverter, part_s: tuple[float, float] | None
+    container: Any,
+    stream: Any,
+    converter: FrameConverter,
+    fps: Fraction,
+    part_s: tuple[float, float] | None,
 ) -> Iterator[Timed]:
-    start_s, end_s = part_s or (0.0, math.inf)
-    origin_s = (stream.start_time or 0) * stream.time_base
+    """``fps``: of frames whose times the file does not say, such as a camera's raw stream."""
+    start_s, end_s = part_s or (-math.inf, math.inf)
+    origin_s = Fraction((stream.start_time or 0) * stream.time_base)
+    time_s = origin_s - 1 / fps
     for frame in _frames_from(container, stream, origin_s + start_s):
         converter.check(frame)
-        time_s = None if frame.pts is None else Fraction(frame.pts * frame.time_base)
-        since_s = math.inf if time_s is None else float(time_s - origin_s)
-        if part_s and since_s < start_s - _TIME_TOLERANCE_S:
+        time_s = time_s + 1 / fps if frame.pts is None else Fraction(frame.pts * frame.time_base)
+        since_s = time_s - origin_s
+        if since_s < start_s - _TIME_TOLERANCE_S:
             continue
-        if part_s and since_s >= end_s - _TIME_TOLERANCE_S:
+        if since_s >= end_s - _TIME_TOLERANCE_S:
             return
-        yield Timed(
-            time_s,
-            Fraction((frame.duration or 0) * frame.time_base) if frame.time_base else Fraction(0),
-            partial(converter.picture, frame),
-        )
+        duration_s = Fraction((frame.duration or 0) * (frame.time_base or 0))
+        yield Timed(time_s, duration_s, partial(converter.picture, frame))
 
 
 def _frames_from(container: Any, stream: Any, start_s: float) -> Iterator[Any]:
     """Decoded frames from the key frame before ``start_s`` on, or from the file's beginning."""
-    if start_s > (stream.start_time or 0) * stream.time_base + _TIME_TOLERANCE_S:
+    begin = stream.start_time  # None: the file has no times, and nothing can be sought in it
+    if begin is not None and start_s > begin * stream.time_base + _TIME_TOLERANCE_S:
         container.seek(int(start_s / stream.time_base), stream=stream)
         frames = _frames(container, stream)
         first = next(frames, None)
-        if first is not None and (first.time is None or first.time <= start_s):
+        if first is not None and first.time is not None and first.time <= start_s:
             yield first
             yield from frames
             return
@@ -276,174 +230,3 @@ def _pixel_aspect(path: Path, stream: Any) -> Fraction:
     if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
         raise VideoError(f"{path}: its pixels are {aspect.numerator}:{aspect.denominator} wide")
     return aspect
-
-
-class VideoWriter:
-    """Writes one file of a `VideoKind`, 4:2:0, with exact counts and timestamps.
-
-    Frame ``i`` is at ``i / fps``. Odd sizes get one repeated row or column, which 4:2:0 needs.
-    Colours are BT.709, limited range, and say so, or a browser would have to guess. The index
-    stands first, so the file plays while it is still being fetched. Sound is written as the
-    pictures advance, so that the muxer never has to hold one back for the other. There is a key
-    frame every ``group_frames``, or, with 0, where the encoder sees fit.
-
-    Use as a context manager; where the block raises, the file is closed but incomplete.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        width: int,
-        height: int,
-        fps: Fraction,
-        crf: int | None = None,
-        group_frames: int = 0,
-        sound: SoundFormat | None = None,
-        kind: VideoKind = MP4,
-        alpha: bool = False,
-    ) -> None:
-        if not (2 <= width <= MAX_SIDE and 2 <= height <= MAX_SIDE):
-            raise VideoError(f"{path}: cannot write pictures of {width}x{height}")
-        if alpha and not kind.has_alpha:
-            raise VideoError(f"{path}: a {kind.container} file cannot be transparent")
-        self._path = path
-        self._kind = kind
-        self._alpha = alpha
-        self._size = (height, width)
-        self._fps = fps
-        self._frame_count = 0
-        self._sound = sound
-        self._samples_sent = 0
-        try:
-            self._container = av.open(
-                str(path),
-                mode="w",
-                format=kind.container,
-                options=kind.container_options(sound),
-            )
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{path}: cannot be written ({error})") from error
-        self._video_stream = self._add_video(kind.crf if crf is None else crf, group_frames)
-        self._audio_stream = self._add_audio(sound) if sound is not None else None
-
-    def _add_video(self, crf: int, group_frames: int) -> Any:
-        options = {"crf": str(crf), **self._kind.video_options}
-        if group_frames:
-            options["g"] = str(group_frames)
-        stream: Any = self._container.add_stream(
-            self._kind.video_codec, rate=self._fps, options=options
-        )
-        height, width = self._size
-        stream.width, stream.height = width + width % 2, height + height % 2
-        stream.pix_fmt = self._pixels
-        context = stream.codec_context
-        context.time_base = 1 / self._fps
-        context.color_range = ColorRange.MPEG
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        return stream
-
-    def _add_audio(self, sound: SoundFormat) -> Any:
-        if sound.channels not in (1, 2):
-            raise VideoError(f"{self._path}: sound has one channel or two, not {sound.channels}")
-        if sound.sample_rate not in self._kind.sample_rates:
-            raise VideoError(f"{self._path}: cannot have sound at {sound.sample_rate} Hz")
-        stream: Any = self._container.add_stream(self._kind.audio_codec, rate=sound.sample_rate)
-        stream.layout = "mono" if sound.channels == 1 else "stereo"
-        stream.bit_rate = self._kind.audio_bit_rate
-        return stream
-
-    @property
-    def _pixels(self) -> str:
-        return "yuva420p" if self._alpha else "yuv420p"
-
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if exc_type is None:
-            self.finish()
-        else:
-            self.abandon()
-
-    def finish(self) -> None:
-        """Write what is still held back, and close the file. Raises VideoError."""
-        is_whole = False
-        try:
-            if self._audio_stream is not None:
-                self._mux(self._audio_stream, None)
-            self._mux(self._video_stream, None)
-            is_whole = True
-        finally:
-            self._close(is_whole)
-
-    def abandon(self) -> None:
-        """Close the file as it is, incomplete."""
-        self._close(is_whole=False)
-
-    @property
-    def frame_count(self) -> int:
-        return self._frame_count
-
-    def write(self, picture: np.ndarray, sound: np.ndarray | None = None) -> None:
-        """Append one uint8 [H, W, 3] RGB frame of the size given at the start; with alpha,
-        [H, W, 4], not premultiplied.
-
-        And the sound that goes with it, float32 [n, channels] in [-1, 1].
-        """
-        depth = 4 if self._alpha else 3
-        if picture.shape != (*self._size, depth) or picture.dtype != np.uint8:
-            raise VideoError(f"{self._path}: frame is {picture.dtype} {picture.shape}")
-        height, width = self._size
-        if height % 2 or width % 2:
-            picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        rgb = av.VideoFrame.from_ndarray(
-            np.ascontiguousarray(picture), format="rgba" if self._alpha else "rgb24"
-        )
-        frame = rgb.reformat(
-            format=self._pixels,
-            dst_colorspace=Colorspace.ITU709,
-            dst_color_range=ColorRange.MPEG,
-            interpolation=SWS_ACCURATE,
-        )
-        frame.pts = self._frame_count
-        frame.time_base = 1 / self._fps
-        self._mux(self._video_stream, frame)
-        self._frame_count += 1
-        if sound is not None and len(sound):
-            self._write_sound(sound)
-
-    def _write_sound(self, samples: np.ndarray) -> None:
-        sound = self._sound
-        if sound is None or samples.shape[1:] != (sound.channels,):
-            raise VideoError(f"{self._path}: sound is {samples.shape}, the file has {sound}")
-        planar = np.ascontiguousarray(samples.T, dtype=np.float32)
-        frame = av.AudioFrame.from_ndarray(
-            np.clip(planar, -1, 1),
-            format="fltp",
-            layout="mono" if sound.channels == 1 else "stereo",
-        )
-        frame.sample_rate = sound.sample_rate
-        frame.pts = self._samples_sent
-        frame.time_base = Fraction(1, sound.sample_rate)
-        self._mux(self._audio_stream, frame)
-        self._samples_sent += len(samples)
-
-    def _close(self, is_whole: bool) -> None:
-        """Close the file. Where it is not whole another error says why, and is not covered up."""
-        try:
-            self._container.close()
-        except (av.FFmpegError, OSError) as error:
-            if is_whole:
-                raise VideoError(f"{self._path}: cannot be written ({error})") from error
-
-    def _mux(self, stream: Any, frame: Any) -> None:
-        try:
-            self._container.mux(stream.encode(frame))
-        except (av.FFmpegError, OSError) as error:
-            raise VideoError(f"{self._path}: cannot be written ({error})") from error

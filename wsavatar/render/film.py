@@ -24,7 +24,7 @@ from wsavatar.config import RenderSettings
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.base import Chunk, FaceModel, SpeechChunker
 from wsavatar.media.audio import Resampler
-from wsavatar.media.video import AudioTrack
+from wsavatar.media.audio_file import AudioTrack
 from wsavatar.media.video_kinds import SoundFormat
 from wsavatar.render.encoders import raw_picture
 from wsavatar.render.jobs import DroppedFrame, FrameOutcome, VideoFormat

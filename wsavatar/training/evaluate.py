@@ -32,8 +32,8 @@ from wsavatar.faces.musetalk.configured import load_configured, model_directory
 from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media import jpeg
+from wsavatar.media.audio_file import AudioTrack
 from wsavatar.media.pictures import DecodedPictures
-from wsavatar.media.video import AudioTrack
 from wsavatar.render.film import film_of, frame_total
 from wsavatar.render.finish.paste import paste
 from wsavatar.training.architecture import CROP_SIZE

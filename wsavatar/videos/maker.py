@@ -22,8 +22,8 @@ import numpy as np
 
 from wsavatar.avatars.avatar import AvatarInfo
 from wsavatar.avatars.background import ORIGINAL, TRANSPARENT
-from wsavatar.media.video import VideoWriter
 from wsavatar.media.video_kinds import KINDS, SoundFormat, VideoKind
+from wsavatar.media.video_writer import VideoWriter
 from wsavatar.render.film import FilmTick, Renderer, film, frame_total
 from wsavatar.render.player import Cycle
 from wsavatar.videos.keying import ColourKey

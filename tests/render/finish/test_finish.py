@@ -15,8 +15,8 @@ import torch
 from tests.fake_model import CROP, SIZE, FakeModel, make_avatar
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.config import RenderSettings
+from wsavatar.media.audio_file import AudioTrack
 from wsavatar.media.pictures import DecodedPictures
-from wsavatar.media.video import AudioTrack
 from wsavatar.render.film import film_of
 from wsavatar.render.finish.finisher import make_finisher
 from wsavatar.render.finish.host import HostFinisher
