@@ -66,10 +66,13 @@ class Source:
         self,
         *,
         fastest: int = FASTEST_FPS,
-        max_side: int = MAX_SIDE,
         part_s: tuple[float, float] | None = None,
+        alpha: bool = True,
     ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
-        """The video's or animation's facts and pictures, as `still`'s, at a constant rate."""
+        """The video's or animation's facts and pictures, as `still`'s, at a constant rate.
+
+        ``alpha`` False: [H, W, 3] even where parts are transparent.
+        """
         slowest = min(SLOWEST_FPS, fastest)
         with _said():
             if self._is_picture:
@@ -77,9 +80,9 @@ class Source:
                     self.path,
                     slowest=slowest,
                     fastest=fastest,
-                    max_side=max_side,
+                    max_side=MAX_SIDE,
                     max_pixels=self._limits.pixels,
-                    alpha=True,
+                    alpha=alpha,
                 ) as (info, shown):
                     first, last = (round(at * info.fps) for at in part_s or (0, _FOREVER_S))
                     yield info, islice(shown, first, last)
@@ -88,9 +91,9 @@ class Source:
                 self.path,
                 slowest=slowest,
                 fastest=fastest,
-                max_side=max_side,
+                max_side=MAX_SIDE,
                 part_s=part_s,
-                alpha=True,
+                alpha=alpha,
             ) as opened:
                 yield opened
 

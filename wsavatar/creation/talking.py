@@ -1,7 +1,7 @@
 """A whole clip of one person who talks: where the face is in every frame, and the sound.
 
-Reads the file twice at most: once to follow the face, and again whenever its pictures are wanted.
-It knows no face model.
+The file is read to follow the face, and again whenever its pictures are wanted. It knows no face
+model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wsavatar.creation.source import Source, SourceLimits
 from wsavatar.creation.tracking import FaceFollower, choose_face, filled, whole
 from wsavatar.landmarks.base import LandmarkDetector
 from wsavatar.media.audio import resample
-from wsavatar.media.audio_file import AudioFileError, read_audio
+from wsavatar.media.audio_file import AudioFile, AudioFileError
 
 __all__ = ["LEAST_S", "MOST_S", "TalkingSource", "read_talking"]
 
@@ -44,7 +44,7 @@ class TalkingSource:
 
     def pictures(self) -> Iterator[np.ndarray]:
         """The n pictures, uint8 [height, width, 3] RGB."""
-        with self.source.moving() as (_, shown):
+        with self.source.moving(alpha=False) as (_, shown):
             for _, picture in islice(shown, len(self.seen)):
                 yield picture
 
@@ -65,11 +65,11 @@ def read_talking(
     source = Source(path, SourceLimits())
     if not source.is_moving:
         raise AvatarError(f"{path}: is a photo; give a video of the person talking")
-    audio = _sound(path, audio_rate)
     notes: list[str] = []
     points: list[np.ndarray | None] = []
     follower: FaceFollower | None = None
-    with source.moving() as (info, shown):
+    with source.moving(alpha=False) as (info, shown):
+        audio = _sound(path, audio_rate, info.start_s)
         most = round(MOST_S * info.fps)
         total = min(info.frame_count, most)
         for _, picture in islice(shown, most):
@@ -93,7 +93,8 @@ def read_talking(
     if more:
         notes.append(f"The first {MOST_S / 60:.0f} minutes are taken.")
     samples = int(len(points) / info.fps * audio_rate)
-    audio = np.pad(audio[:samples], (0, max(0, samples - len(audio))))
+    missing = max(0, samples - len(audio))
+    audio = np.pad(audio[:samples], (0, missing))
     return TalkingSource(
         source, info.fps, info.width, info.height, filled(points), seen, audio, tuple(notes)
     )
@@ -107,15 +108,23 @@ def _check_length(path: Path, seconds: Fraction | float) -> None:
         )
 
 
-def _sound(path: Path, rate: int) -> np.ndarray:
+def _sound(path: Path, rate: int, begin_s: Fraction) -> np.ndarray:
+    """The sound from ``begin_s`` of the file's clock on, `MOST_S` at most: float32 mono."""
     try:
-        track = read_audio(path)
+        file = AudioFile(path)
+        most, late = (round(s * file.sample_rate) for s in (MOST_S, file.start_s - begin_s))
+        parts, count = [np.zeros(min(max(late, 0), most), np.float32)], late
+        for piece in file.pieces():
+            if count >= most:
+                break
+            parts.append(piece.mean(axis=1, dtype=np.float32))
+            count += len(piece)
     except AudioFileError as error:
         raise AvatarError(f"{error}; a clip with the person's own sound is needed") from error
-    mono = track.samples[: round(MOST_S * track.sample_rate)].mean(axis=1, dtype=np.float32)
-    piece = max(track.sample_rate // 25, 1)
-    pieces = mono[: len(mono) // piece * piece].reshape(-1, piece)
-    loudest = np.sqrt(np.square(pieces).mean(axis=1)).max(initial=0.0)
+    mono = np.concatenate(parts)[max(-late, 0) :][:most]
+    step = max(file.sample_rate // 25, 1)
+    steps = mono[: len(mono) // step * step].reshape(-1, step)
+    loudest = np.sqrt(np.square(steps).mean(axis=1)).max(initial=0.0)
     if 20 * np.log10(max(float(loudest), 1e-9)) < _SILENT_DB:
         raise AvatarError(f"{path}: its sound is silence; give a clip in which the person talks")
-    return resample(mono, track.sample_rate, rate)
+    return resample(mono, file.sample_rate, rate)
