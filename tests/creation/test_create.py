@@ -37,6 +37,12 @@ def clip(path: Path, *, size: float = 90) -> Path:
     return write_film(path, [drawn(W, H, (W / 2, H * 0.45), size)] * 8)
 
 
+def animation(path: Path) -> Path:
+    frames = [Image.fromarray(drawn(W, H, (W / 2 + i, H * 0.45), 90)) for i in range(8)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
+    return path
+
+
 def test_a_photo_becomes_an_avatar(tmp_path: Path) -> None:
     """Six seconds of the person, with a name and an id from the file's name."""
     made = create(photo(tmp_path / "Anna Smith.png"))
@@ -101,24 +107,27 @@ def test_ids_of_the_same_name_differ(tmp_path: Path) -> None:
     assert [create(source).id, create(source).id] == ["anna", "anna-2"]
 
 
-def test_making_can_be_cancelled(tmp_path: Path) -> None:
-    """At the next frame, and nothing is left."""
+@pytest.mark.parametrize("name", ["anna.png", "anna.gif", "anna.mp4"])
+@pytest.mark.parametrize("step", [("look", 0), ("write", 3)])
+def test_making_can_be_cancelled(tmp_path: Path, name: str, step: tuple[str, int]) -> None:
+    """At the next frame, of any kind of file, and nothing is left."""
     cancelled = threading.Event()
 
     def progress(what: str, done: int, total: int) -> None:
-        if (what, done) == ("write", 3):
+        if (what, done) == step:
             cancelled.set()
 
+    write = {"anna.png": photo, "anna.gif": animation, "anna.mp4": clip}[name]
     with pytest.raises(CancelledError):
         create_avatar(
-            photo(tmp_path / "anna.png"),
+            write(tmp_path / name),
             tmp_path / "avatars",
             DrawnFaceDetector(),
             AvatarRequest(),
             progress,
             cancelled=cancelled,
         )
-    assert not list((tmp_path / "avatars").iterdir())
+    assert not list(tmp_path.glob("avatars/*"))
 
 
 def test_a_person_who_talks_throughout_is_shown_at_rest(tmp_path: Path) -> None:

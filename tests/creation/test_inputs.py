@@ -55,6 +55,12 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:900])
 
 
+def animated(path: Path, picture: np.ndarray) -> None:
+    """A GIF of that picture and a brighter one."""
+    frames = [Image.fromarray(picture), Image.fromarray(np.minimum(picture, 250) + 5)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text.jpg": (lambda path: path.write_text("Dear diary,"), "cannot be read"),
     "empty.mp4": (lambda path: path.write_bytes(b""), "is empty"),
@@ -68,6 +74,11 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut.mp4": (cut_off, "cannot be read as a photo or a video"),
     "wall.png": (lambda path: Image.fromarray(GREY).save(path), "no face was found; take a"),
     "wall.mp4": (lambda path: write_film(path, [GREY] * 10), "no face was found; take a"),
+    "wall.gif": (lambda path: animated(path, GREY), "no face was found; take a"),
+    "tiny.gif": (
+        lambda path: animated(path, face()[:100, 100:220]),
+        "is 120x100 pixels; an avatar has at least 128",
+    ),
     "half.png": (
         lambda path: Image.fromarray(face()[120:]).save(path),
         "with the whole face in it",
@@ -81,13 +92,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_unfit_files_are_one_sentence(tmp_path: Path, name: str) -> None:
-    """It names the file; and nothing is left in the directory."""
+    """It names the file, once; and nothing is left in the directory."""
     make, message = BAD[name]
     make(tmp_path / name)
     with pytest.raises(AvatarError) as caught:
         create(tmp_path / name)
     text = str(caught.value)
-    assert text.startswith(str(tmp_path / name)) and message in text and "\n" not in text
+    assert text.startswith(str(tmp_path / name)) and text.count(name) == 1
+    assert message in text and "\n" not in text
     assert not [path for path in tmp_path.glob("avatars/*")]
 
 
@@ -189,8 +201,9 @@ def test_an_animated_picture_is_a_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("count", "frames"), [(1, 150), (3, 3)])
 def test_a_video_of_one_frame_is_a_picture(tmp_path: Path, count: int, frames: int) -> None:
     """A still that only a decoder of videos reads; three frames are a short video."""
-    made = create(write_film(tmp_path / "a.mp4", [face()] * count))
+    made = create(write_film(tmp_path / "a.mp4", [two_faces()] * count))
     assert read_avatar_file(made.folder).frame_count == frames
+    assert len([note for note in made.notes if "2 faces" in note]) == 1
 
 
 def test_a_large_picture_is_scaled(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class _Making:
         if len(faces) < (self.request.face or 1):
             return None
         face, note = choose_face(faces, self.request.face)
-        if note:
+        if note and note not in self.notes:
             self.notes.append(note)
         return face
 
@@ -78,11 +78,11 @@ class _Making:
 
     def no_face(self) -> AvatarError:
         """Why there is nothing to make."""
-        path, count = self.source.path, self.most_faces
-        if count:
+        path, count, wanted = self.source.path, self.most_faces, self.request.face or 1
+        if 0 < count < wanted:
             return AvatarError(
                 f"{path}: there {'is 1 face' if count == 1 else f'are {count} faces'} in it, so "
-                f"--face {self.request.face} is not there"
+                f"--face {wanted} is not there"
             )
         return AvatarError(
             f"{path}: no face was found; take a picture of a person who looks at the camera, in "
@@ -267,13 +267,13 @@ def _followed(
                 continue  # the next frame says whether to look at it
             face = follower.find(picture[..., :3])
             if face is None:
-                if len(waiting) > MAX_GAP_S * info.fps and found:
+                if not found:  # it begins with the face
+                    waiting = []
+                elif len(waiting) > MAX_GAP_S * info.fps:
                     at = clock(part.start_s + number / float(info.fps))
                     making.notes.append(f"The face is lost at {at}: the avatar ends before.")
                     break
                 continue
-            if not found:  # it begins with the face
-                waiting = waiting[-1:]
             before: list[np.ndarray | None] = [None] * (len(waiting) - 1)
             if len(before) == 1 and found[-1] is not None and has_moved(found[-1], face):
                 between = follower.find(waiting[0][1][..., :3])

@@ -11,7 +11,7 @@ from wsavatar.avatars.format import AvatarError
 __all__ = ["AvatarRequest", "CancelledError", "Created", "Progress"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is done: "look", "follow" or "write"; steps done; steps in all, 0: unknown)."""
+"""Called with (what is done: "look" or "write"; steps done; steps in all, 0: unknown)."""
 
 
 class CancelledError(AvatarError):
