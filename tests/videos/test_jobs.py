@@ -19,10 +19,12 @@ from wsavatar.videos.sources import SamplesSource, SoundSource
 
 
 class Maker:
-    """Takes all of the sound and writes ``size`` bytes; waits while ``gate`` is shut."""
+    """Takes all of the sound and writes ``size`` bytes, and ``last_bytes`` at the end; waits while
+    ``gate`` is shut."""
 
     def __init__(self, size: int = 1000) -> None:
         self.size = size
+        self.last_bytes = 0
         self.gate = asyncio.Event()
         self.gate.set()
         self.running = 0
@@ -38,6 +40,7 @@ class Maker:
             samples = sum([len(piece) async for piece in source.pieces()])
             path.with_name(path.name + ".part").write_bytes(bytes(self.size))  # noqa: ASYNC240
             progress(25, 25)
+            path.with_name(path.name + ".part").write_bytes(bytes(self.size + self.last_bytes))  # noqa: ASYNC240
             path.with_name(path.name + ".part").rename(path)  # noqa: ASYNC240
         finally:
             self.running -= 1
@@ -105,6 +108,14 @@ async def test_few_are_made_at_a_time_and_few_wait(tmp_path: Path) -> None:
     await videos.close()
 
 
+async def test_videos_that_begin_together_leave_nothing(tmp_path: Path) -> None:
+    """The first two share a folder, which goes with the server."""
+    videos = jobs(tmp_path, Maker(), parallel=2)
+    await asyncio.gather(videos.make(job()), videos.make(job()))
+    await videos.close()
+    assert os.listdir(tmp_path) == []
+
+
 async def test_length_is_limited_whether_it_is_known_or_not(tmp_path: Path) -> None:
     """A recording is refused at once, a voice that goes on and on when it reaches the limit."""
     videos = jobs(tmp_path, Maker(), max_s=2)
@@ -126,4 +137,8 @@ async def test_the_oldest_videos_make_room_on_the_disk(tmp_path: Path) -> None:
     with pytest.raises(VideoRefused, match="over 1 MB") as refused:
         await videos.make(job())
     assert refused.value.code == "disk_full"
+    maker.size, maker.last_bytes = 1 << 20, 1
+    with pytest.raises(VideoRefused, match="over 1 MB"):
+        await videos.make(job())
+    assert [videos.find(one.name) is not None for one in made] == [False, True, True]
     await videos.close()

@@ -93,6 +93,7 @@ class VideoJobs:
         self._turn = asyncio.Semaphore(settings.parallel)
         self._taken = 0
         self._folder: Path | None = None
+        self._making_folder = asyncio.Lock()
         self._ready: OrderedDict[str, tuple[Path, int]] = OrderedDict()  # by name, with its size
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
@@ -132,24 +133,38 @@ class VideoJobs:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _make(self, job: VideoJob) -> Finished:
-        if self._folder is None:
-            prefix, parent = "wsavatar-videos-", self._settings.directory
-            made = await asyncio.to_thread(tempfile.mkdtemp, prefix=prefix, dir=parent)
-            self._folder = Path(made)
         name = self._new_name() + job.kind.suffix
-        path = self._folder / name
+        path = await self._ensure_folder() / name
         part = unfinished(path)
 
         def progress(done: int, total: int | None) -> None:
-            if not done % _LOOK_AT_DISK_FRAMES and _size(part) > self._disk_bytes:
-                raise VideoRefused("disk_full", f"It is over {self._settings.disk_mb} MB.")
+            if not done % _LOOK_AT_DISK_FRAMES:
+                self._check_size(_size(part))
             job.progress(done, total)
 
         source = _Limited(job.source, self._settings.max_s)
         made_video = await self._maker.make(source, job.avatar_id, path, progress, job.background)
         size = (await asyncio.to_thread(path.stat)).st_size
+        try:
+            self._check_size(size)  # the end of a file may be large
+        except VideoRefused:
+            await asyncio.to_thread(path.unlink)
+            raise
         self._keep(name, path, size)
         return Finished(name, size, made_video, self._settings.keep_s)
+
+    async def _ensure_folder(self) -> Path:
+        """The folder of all videos, made for the first one."""
+        async with self._making_folder:
+            if self._folder is None:
+                prefix, parent = "wsavatar-videos-", self._settings.directory
+                made = await asyncio.to_thread(tempfile.mkdtemp, prefix=prefix, dir=parent)
+                self._folder = Path(made)
+        return self._folder
+
+    def _check_size(self, size: int) -> None:
+        if size > self._disk_bytes:
+            raise VideoRefused("disk_full", f"It is over {self._settings.disk_mb} MB.")
 
     @property
     def _disk_bytes(self) -> int:
@@ -160,9 +175,8 @@ class VideoJobs:
         self._ready[name] = path, size
         while sum(size for _, size in self._ready.values()) > self._disk_bytes:
             self._forget(next(iter(self._ready)))
-        if name in self._ready:
-            loop = asyncio.get_running_loop()
-            self._timers[name] = loop.call_later(self._settings.keep_s, self._forget, name)
+        loop = asyncio.get_running_loop()
+        self._timers[name] = loop.call_later(self._settings.keep_s, self._forget, name)
 
     def _forget(self, name: str) -> None:
         path, _ = self._ready.pop(name)
