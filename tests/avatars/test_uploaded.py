@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +16,7 @@ from wsavatar.avatars.format import AvatarError, read_avatar_file
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import AvatarSettings
+from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.render.remote.avatars import RemoteAvatars
 
 
@@ -113,6 +117,29 @@ def test_deleting_leaves_nothing_of_the_face(places: AvatarSettings) -> None:
     with pytest.raises(AvatarError, match="no avatar 'ada'"):
         store.get("ada")
     assert store.taken() == {"ada", "bob", "zoe"}
+
+
+@dataclass
+class Interrupted(CountingModel):
+    """While it prepares an avatar, somebody deletes it."""
+
+    delete: Callable[[], None] = lambda: None
+
+    def prepare(self, *args: Any, **options: Any) -> AvatarFace:
+        face = super().prepare(*args, **options)
+        self.delete()
+        return face
+
+
+def test_an_avatar_may_be_deleted_while_it_is_prepared(places: AvatarSettings) -> None:
+    """Nothing of its face comes back, neither in memory nor on the disk."""
+    model = Interrupted()
+    store = AvatarStore(places, model)
+    model.delete = lambda: store.delete("ada")
+    for _ in range(2):
+        with pytest.raises(AvatarError, match="'ada'"):
+            store.get("ada")
+    assert places.cache is not None and not cache_files(places.cache.parent)
 
 
 @pytest.mark.parametrize("id", ["zoe", "nobody", "../uploads/ada", "", "ADA"])

@@ -182,11 +182,13 @@ class AvatarLibrary:
             try:
                 # It is gone at once, whatever becomes of its files.
                 grave = Path(tempfile.mkdtemp(prefix=".deleted-", dir=folder.parent))
-                folder.rename(grave / avatar_id)
+                try:
+                    folder.rename(grave / avatar_id)
+                    self._deleted.add(avatar_id)
+                finally:
+                    shutil.rmtree(grave, ignore_errors=True)
             except OSError as error:
                 raise AvatarError(f"{avatar_id!r} cannot be deleted ({error.strerror})") from error
-            self._deleted.add(avatar_id)
-            shutil.rmtree(grave, ignore_errors=True)
         self._files.forget(avatar_id)
         with self._masking:
             self._masks.pop(avatar_id, None)

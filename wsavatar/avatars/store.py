@@ -120,11 +120,12 @@ class AvatarStore(AvatarLibrary):
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
         folder = self._folder(avatar.id)
-        landmarks = read_landmarks(folder, avatar)
-        pictures = self._open_pictures(avatar)
         model, detail = self._model, self._detail
         learned, tuning = self._tuning(avatar.id, folder)
+        # First, so that nothing of files that are replaced meanwhile gets the key of the new ones.
         key = cache_key(folder, avatar, model.prepared_key(detail=detail) + learned)
+        landmarks = read_landmarks(folder, avatar)
+        pictures = self._open_pictures(avatar)
         face = self._files.load(avatar.id, key, partial(model.restore, avatar))
         if face is None:
             try:
@@ -134,6 +135,9 @@ class AvatarStore(AvatarLibrary):
             except VideoError as error:
                 raise AvatarError(str(error)) from error
             self._files.save(avatar.id, key, face.arrays())
+        if not folder.exists():  # a client deleted it meanwhile: nothing of the face stays
+            self._files.forget(avatar.id)
+            raise AvatarError(f"{avatar.id!r} was deleted")
         return PreparedAvatar.of(avatar, pictures, face)
 
     def _tuning(self, avatar_id: str, folder: Path) -> tuple[str, Any]:
