@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
+import os
+import resource
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -266,13 +269,17 @@ def test_writing_refuses_what_reading_would(tmp_path: Path) -> None:
 
 
 def test_a_landmarks_file_is_never_unpickled(tmp_path: Path) -> None:
-    """A .npy of objects, a lying header or another shape is refused."""
+    """A .npy of objects, a lying header, another shape or another kind of file is refused."""
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.zeros((3, 2)))
+    np.save(tmp_path / "complex.npy", np.zeros((3, 68, 2), complex))
+    np.save(tmp_path / "named.npy", np.zeros((3, 68, 2), [("x", "f4")]))
+    np.savez(tmp_path / "archive", np.zeros((3, 68, 2)))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     good = tmp_path / "good.npy"
     np.save(good, np.zeros((3, 68, 2)))
     (tmp_path / "short.npy").write_bytes(good.read_bytes()[:-100])
-    for name in ("objects", "flat", "short", "missing"):
+    for name in ("objects", "flat", "complex", "named", "archive", "short", "missing"):
         with pytest.raises(AvatarError, match=name):
             read_landmarks_file(tmp_path / f"{name}.npy")
     assert read_landmarks_file(good).shape == (3, 68, 2)
@@ -295,6 +302,23 @@ def test_the_list_shows_fit_avatars_and_reports_the_others_once(
     assert lists == [["ada", "zoe"]] * 3
     assert sum("bob" in record.message for record in caplog.records) == 1
     assert store.default_id == "ada"
+
+
+def test_a_folder_that_may_not_be_looked_into_does_not_hide_others(
+    home: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another user's avatar is left out, and its fault is logged."""
+    copy_avatar(drawn, home / "avatars" / "bob")
+    stat = Path.stat
+
+    def forbidden(self: Path, **options: bool) -> os.stat_result:
+        if self.parent.name == "bob":  # as the system says it to whom it does not belong
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return stat(self, **options)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    assert [info.id for info in store_in(home).list()] == ["ada"]
+    assert "bob/avatar.json: cannot be read (Permission denied)" in caplog.text
 
 
 @pytest.mark.parametrize("avatar_id", ["bob", "", "../ada", "ada\n", "a" * 500, "ada/../ada", "."])
@@ -515,6 +539,19 @@ def test_disk_errors_cost_time_only(home: Path, caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.WARNING):
         assert store_in(home).get("ada").frame_count == COUNT
     assert any("cannot be written" in record.message for record in caplog.records)
+
+
+def test_a_full_disk_costs_time_only(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What does not fit into the cache is prepared at each start; nothing half written stays."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        with caplog.at_level(logging.WARNING):
+            assert store_in(home).get("ada").frame_count == COUNT
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert any("cannot be written" in record.message for record in caplog.records)
+    assert not list((home / "cache" / "avatars").iterdir())
 
 
 def test_concurrent_preparers_do_not_clash(home: Path) -> None:

@@ -104,8 +104,10 @@ def test_missing_weights_have_their_download_command(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_avatars_is_found(tmp_path: Path) -> None:
-    """Without any avatar serving is impossible; a damaged one is named and optional."""
-    (tmp_path / "broken").mkdir()
+    """Without any avatar serving is impossible; a damaged one is named and optional, one that is
+    being made is not named."""
+    for name in ("broken", ".ada-being-made"):
+        (tmp_path / name).mkdir()
     findings = found(doctor._avatars, load_settings(None, {"avatars.directory": str(tmp_path)}))
     assert [(f.status, f.detail.split(":")[0].split(" ")[0]) for f in findings] == [
         ("optional", "broken"),

@@ -1,7 +1,7 @@
 """The disk cache of models' data of avatars: one safetensors file for each, without pickles.
 
-A file's name depends on everything that its content depends on. It is written under another name
-and renamed, so that no process reads an incomplete file. Its header has a JSON manifest with a
+A file's name depends on everything that its content depends on. No process reads an incomplete
+one. Its header has a JSON manifest with a
 checksum of the content: a damaged or foreign file is reported and ignored. The model knows the
 meaning of the arrays. Pictures are not stored: decoding the idle video costs less than reading
 them.
@@ -12,8 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from wsavatar.avatars.format import AvatarFile, file_in
+from wsavatar.avatars.whole_file import written_whole
 from wsavatar.errors import WsavatarError
 
 __all__ = ["FaceCache", "cache_key"]
@@ -89,7 +88,7 @@ class FaceCache:
             self.directory.mkdir(parents=True, exist_ok=True)
             _write(path, key, arrays)
             self._forget_old(avatar_id, path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter where the disk is full
             _log.warning(
                 "cache %s cannot be written (%s): the next start prepares again", path, error
             )
@@ -121,16 +120,8 @@ def _write(path: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
     # safetensors writes an array's memory as it is, whatever its strides say.
     tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     manifest = {"version": CACHE_VERSION, "key": key, "sha256": _checksum(tensors)}
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        save_file(tensors, temporary, metadata={"wsavatar": json.dumps(manifest)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_whole(path, 0o600) as unfinished:
+        save_file(tensors, unfinished, metadata={"wsavatar": json.dumps(manifest)})
 
 
 def _read(path: Path, key: str) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ docs/avatars.md. This module knows no model and no cache.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from wsavatar.avatars.whole_file import written_whole
 from wsavatar.errors import WsavatarError
 from wsavatar.media import jpeg
 from wsavatar.media.video import VideoError
@@ -204,10 +204,13 @@ def file_in(folder: Path, name: str) -> Path:
     Also for a symbolic link that leads out of it.
     """
     path = folder / name
-    if not path.is_file():
-        raise AvatarError(f"{path}: no such file")
-    if path.resolve().parent != folder.resolve():
-        raise AvatarError(f"{path}: is outside the avatar's folder")
+    try:
+        if not path.is_file():
+            raise AvatarError(f"{path}: no such file")
+        if path.resolve().parent != folder.resolve():
+            raise AvatarError(f"{path}: is outside the avatar's folder")
+    except OSError as error:  # a folder that may not be looked into
+        raise AvatarError(f"{path}: cannot be read ({error.strerror})") from error
     return path
 
 
@@ -218,7 +221,7 @@ def _read_bounded(folder: Path, name: str) -> bytes:
             raise AvatarError(f"{path}: over {_MAX_JSON_BYTES >> 20} MiB")
         return path.read_bytes()
     except OSError as error:
-        raise AvatarError(f"{path}: cannot be read ({error})") from error
+        raise AvatarError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def check_new_id(directory: Path, id: str, *, overwrite: bool = False) -> None:
@@ -268,6 +271,7 @@ def write_avatar(
     words = _words_of(target) | {
         key: value for key, value in given.items() if value not in (None, "")
     }
+    building = target
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{id}-", dir=directory) as temporary:
@@ -299,8 +303,10 @@ def write_avatar(
             if prepare is not None:
                 prepare(building)
             return move_avatar(building, directory, overwrite=overwrite)
-    except (OSError, VideoError) as error:
-        raise AvatarError(f"{target}: cannot be written ({error})") from error
+    except VideoError as error:  # of the file that the frames are read from, or of idle.mp4
+        raise AvatarError(str(error).replace(str(building), str(target))) from error
+    except OSError as error:
+        raise AvatarError(f"{target}: cannot be written ({error.strerror})") from error
 
 
 def _words_of(folder: Path) -> dict[str, object]:
@@ -331,19 +337,18 @@ def move_avatar(folder: Path, directory: Path, *, overwrite: bool = False) -> Pa
                 aside.rename(target)
             raise
     except OSError as error:
-        raise AvatarError(f"{target}: cannot be written ({error})") from error
+        raise AvatarError(f"{target}: cannot be written ({error.strerror})") from error
     return target
 
 
 def rename_avatar(folder: Path, name: str) -> None:
     """Write another name into ``avatar.json``, completely or not at all. Raises AvatarError."""
     renamed = _checked_file(folder, read_avatar_file(folder).model_dump() | {"name": name})
-    building = folder / ".avatar.json.tmp"
     try:
-        building.write_text(_as_text(renamed), encoding="utf-8")
-        os.replace(building, folder / "avatar.json")
+        with written_whole(folder / "avatar.json") as unfinished:
+            unfinished.write_text(_as_text(renamed), encoding="utf-8")
     except OSError as error:
-        raise AvatarError(f"{folder}: cannot be written ({error})") from error
+        raise AvatarError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def _as_text(avatar: AvatarFile) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from itertools import islice
 from pathlib import Path
 
 from wsavatar.avatars.format import AvatarError, AvatarFile
+from wsavatar.avatars.whole_file import written_whole
 from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.media.video import VideoError, VideoInfo, open_video, read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, UnfitVideoError, VideoPictures
@@ -70,25 +69,18 @@ def _in_any_order(video: Path, avatar: AvatarFile, copies: Path) -> VideoPicture
 
 
 def _write_copy(video: Path, avatar: AvatarFile, copy: Path) -> None:
-    """Write the copy, complete or not at all. Raises AvatarError for another video than said."""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=copy.parent)
-    os.close(handle)
-    unfinished = Path(name)
-    try:
-        with open_video(video) as (info, shown):
-            _check(video, info, avatar.model_copy(update={"frame_count": info.frame_count}))
-            with VideoWriter(
-                unfinished,
-                width=info.width,
-                height=info.height,
-                fps=info.fps,
-                crf=_COPY_CRF,
-                group_frames=GROUP_FRAMES,
-            ) as out:
-                for _, picture in islice(shown, avatar.frame_count + 1):
-                    out.write(picture)
+    """Raises AvatarError for another video than said."""
+    with written_whole(copy, 0o600) as unfinished, open_video(video) as (info, shown):
+        _check(video, info, avatar.model_copy(update={"frame_count": info.frame_count}))
+        with VideoWriter(
+            unfinished,
+            width=info.width,
+            height=info.height,
+            fps=info.fps,
+            crf=_COPY_CRF,
+            group_frames=GROUP_FRAMES,
+        ) as out:
+            for _, picture in islice(shown, avatar.frame_count + 1):
+                out.write(picture)
         for old in copy.parent.glob(f"{avatar.id}.*.mp4"):  # of another video
             old.unlink(missing_ok=True)
-        os.replace(unfinished, copy)
-    finally:
-        unfinished.unlink(missing_ok=True)

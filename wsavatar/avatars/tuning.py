@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from wsavatar.avatars.format import AvatarError, file_in
+from wsavatar.avatars.whole_file import written_whole
 
 __all__ = ["TUNING_FILE", "read_tuning_file", "write_tuning_file"]
 
@@ -33,15 +32,8 @@ def write_tuning_file(folder: Path, data: bytes) -> Path:
     if len(data) > _MAX_BYTES:
         raise AvatarError(f"{path}: would be over {_MAX_BYTES >> 20} MiB")
     try:
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
-        unfinished = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            unfinished.chmod(0o644)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with written_whole(path) as unfinished:
+            unfinished.write_bytes(data)
     except OSError as error:
         raise AvatarError(f"{path}: cannot be written ({error})") from error
     return path

@@ -283,7 +283,7 @@ def _avatars(settings: Settings) -> Iterator[Finding]:
 
     directory = avatar_directory(settings.avatars)
     cache = (settings.avatars.cache or cache_directory()) / "avatars"
-    folders = [path for path in sorted(directory.iterdir()) if path.is_dir()]
+    folders = [path for path in sorted(directory.glob("[!.]*")) if path.is_dir()]
     fit = 0
     for folder in folders:
         try:

@@ -273,12 +273,14 @@ def read_landmarks_file(path: Path) -> np.ndarray:
         if path.stat().st_size > _MAX_LANDMARK_BYTES:
             raise AvatarError(f"{path}: over {_MAX_LANDMARK_BYTES >> 20} MiB")
         # Mapped, so that a header which claims more than the file holds is refused.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        landmarks = np.array(array, dtype=np.float64)
+        array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise AvatarError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
         raise AvatarError(f"{path}: is no .npy array of numbers ({error})") from error
+    if array.dtype.kind not in "fiu":
+        raise AvatarError(f"{path}: is no .npy array of numbers, but of {array.dtype}")
+    landmarks = np.array(array, dtype=np.float64)
     if (
         landmarks.ndim != 3
         or landmarks.shape[1:] != (68, 2)
