@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.avatars.test_avatars import COUNT, CountingModel, H, W, make_avatar
+from tests.avatars.drawn_avatar import COUNT, CountingModel, H, W, make_avatar
 from wsavatar.avatars.background import BackgroundError, Backgrounds
 from wsavatar.avatars.format import read_avatar_file, read_landmarks
 from wsavatar.avatars.library import AvatarLibrary

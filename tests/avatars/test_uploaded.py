@@ -11,18 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.avatars.test_avatars import CountingModel, cache_files, copy_avatar, edit, make_avatar
+from tests.avatars.drawn_avatar import CountingModel, cache_files, copy_avatar, edit
 from wsavatar.avatars.format import AvatarError, read_avatar_file
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.render.remote.avatars import RemoteAvatars
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_avatar(tmp_path_factory.mktemp("drawn"))
 
 
 @pytest.fixture

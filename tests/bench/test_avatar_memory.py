@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.avatars.test_avatars import make_avatar
+from tests.avatars.drawn_avatar import make_avatar
 from wsavatar.bench.avatar_memory import main
 from wsavatar.faces import registry
 

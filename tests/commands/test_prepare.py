@@ -10,10 +10,12 @@ import av
 import numpy as np
 import pytest
 
+from tests.avatars.drawn_avatar import cache_files, make_avatar
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
 from tests.drawn_faces import draw_face, face_landmarks
 from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
 from wsavatar.commands import prepare
+from wsavatar.commands.prepare import read_landmarks_file
 from wsavatar.config import AvatarSettings, ModelSettings, Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.musetalk.random import write_random_model
@@ -43,22 +45,32 @@ def run(settings: Settings, *words: object) -> int:
 
 
 def film(
-    path: Path, times_ms: list[int], *, size: float = 70, pixel_aspect: int = 1
+    path: Path,
+    times_ms: list[int],
+    *,
+    size: float = 70,
+    pixel_aspect: int = 1,
+    width: int = W,
 ) -> tuple[Path, Path]:
     """A face that moves to the right by 2 pixels a frame, and its landmarks in decoded pixels."""
     points = [face_landmarks((W / 2 - 20 + 2 * i, H * 0.45), size) for i in range(len(times_ms))]
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", rate=25, options={"crf": "8"})
-        stream.width, stream.height, stream.pix_fmt = W, H, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, H, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
         for time_ms, face in zip(times_ms, points, strict=True):
-            frame = av.VideoFrame.from_ndarray(draw_face(W, H, face), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw_face(width, H, face), format="rgb24")
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     np.save(path.with_suffix(".npy"), np.array(points))
     return path, path.with_suffix(".npy")
+
+
+def prepared(home: Path) -> list[str]:
+    """The avatars of which the cache has a face."""
+    return sorted(path.name.partition(".")[0] for path in cache_files(home))
 
 
 def words(video: Path, landmarks: Path, *more: str) -> tuple[object, ...]:
@@ -144,6 +156,63 @@ def test_mistakes_are_errors_before_the_work(tmp_path: Path, settings: Settings)
     with pytest.raises(AvatarError, match=r"typo\.mp4: no such file"):
         run(settings, tmp_path / "typo.mp4")
     assert not list(tmp_path.glob("avatars/*"))
+
+
+def test_landmarks_of_the_first_frames_cut_the_video(tmp_path: Path, settings: Settings) -> None:
+    """As much of the video is taken as there are points for."""
+    video, landmarks = film(tmp_path / "a.mp4", [0, 40, 80, 120, 160, 200])
+    np.save(landmarks, np.load(landmarks)[:4])
+    assert run(settings, *words(video, landmarks, "--name", "Eve")) == 0
+    avatar = read_avatar_file(tmp_path / "avatars" / "eve")
+    assert (avatar.name, avatar.frame_count, avatar.fps) == ("Eve", 4, 25.0)
+    assert prepared(tmp_path) == ["eve"]
+    with pytest.raises(AvatarError, match="exists"):
+        run(settings, *words(video, landmarks))
+
+
+def test_an_unreadable_video_is_not_said_to_be_unwritable(
+    tmp_path: Path, settings: Settings
+) -> None:
+    """The error is of the file that has the fault, and names it once."""
+    video, landmarks = film(tmp_path / "a.h264", list(range(0, 320, 40)))
+    larger, _ = film(tmp_path / "b.h264", list(range(0, 320, 40)), width=2 * W)
+    video.write_bytes(video.read_bytes() + larger.read_bytes())
+    np.save(landmarks, np.concatenate([np.load(landmarks)] * 2))
+    with pytest.raises(AvatarError) as caught:
+        run(settings, *words(video, landmarks))
+    assert str(caught.value) == f"{video}: its picture size changes from 160x128 to 320x128"
+
+
+def test_a_landmarks_file_is_never_unpickled(tmp_path: Path) -> None:
+    """A .npy of objects, a lying header, another shape or another kind of file is refused."""
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "flat.npy", np.zeros((3, 2)))
+    np.save(tmp_path / "complex.npy", np.zeros((3, 68, 2), complex))
+    np.save(tmp_path / "named.npy", np.zeros((3, 68, 2), [("x", "f4")]))
+    np.savez(tmp_path / "archive", np.zeros((3, 68, 2)))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    good = tmp_path / "good.npy"
+    np.save(good, np.zeros((3, 68, 2)))
+    (tmp_path / "short.npy").write_bytes(good.read_bytes()[:-100])
+    for name in ("objects", "flat", "complex", "named", "archive", "short", "missing"):
+        with pytest.raises(AvatarError, match=name):
+            read_landmarks_file(tmp_path / f"{name}.npy")
+    assert read_landmarks_file(good).shape == (3, 68, 2)
+
+
+def test_without_files_every_cache_is_filled(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All avatars are ready for the next start; one that cannot be is named, and counts."""
+    for name in ("ada", "bob"):
+        make_avatar(tmp_path / "avatars", name)
+    assert run(settings) == 0
+    assert prepared(tmp_path) == ["ada", "bob"]
+    (tmp_path / "avatars" / "bob" / "idle.mp4").write_bytes(b"broken")
+    assert run(settings) == 1
+    shown = capsys.readouterr()
+    assert "1 of 2 avatars ready" in shown.out
+    assert "idle.mp4" in shown.err
 
 
 # -- with the detector --

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.avatars.test_avatars import CountingModel
+from tests.avatars.drawn_avatar import CountingModel
 from tests.creation.drawn import DrawnFaceDetector, drawn
 from wsavatar.avatars.format import read_avatar_file
 from wsavatar.avatars.store import AvatarStore

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.avatars.test_avatars import make_avatar
+from tests.avatars.drawn_avatar import make_avatar
 from tests.faces.drawn_mouth import SIDE
 from tests.fake_model import Collector, picture
 from tests.helpers import client, running

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.avatars.test_avatars import make_avatar as write_ada
+from tests.avatars.drawn_avatar import make_avatar as write_ada
 from tests.device_processes import load, load_waiting, processes, spawn
 from tests.fake_model import LIVE, SIZE, Collector, chunks, picture
 from wsavatar.avatars.background import ORIGINAL
