@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.helpers import FakeAvatars
+from tests.fake_avatars import FakeAvatars
 from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import AvatarSettings

@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
 from tests import helpers
+from tests.fake_dialogue import tone
 from wsavatar.bench.clients import (
     RATE,
     ClientJob,
@@ -178,7 +179,7 @@ def test_the_plan_finds_the_packet_that_completes_a_chunk() -> None:
 @pytest.fixture
 def job(tmp_path: Path) -> ClientJob:
     """1.3 s of a tone for one client, sent twenty times as fast as speech."""
-    (tmp_path / "speech.pcm").write_bytes(encode(helpers.tone(0.9, 220), "audio/pcm"))
+    (tmp_path / "speech.pcm").write_bytes(encode(tone(0.9, 220), "audio/pcm"))
     workload = Workload(1, 1.3, "", "", "", "binary", "ada", 25, 500, 500, GRID)
     [job] = _client_jobs(workload, tmp_path / "speech.pcm")
     return replace(job, packet_s=0.001)

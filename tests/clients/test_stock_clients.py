@@ -22,7 +22,8 @@ import pytest
 from tests.clients import rules
 from tests.clients.scripts import Faults, Job, name_of, needs, run_jobs, scenarios, selected
 from tests.dialogue.scripted_endpoint import Answer, scripted_endpoint
-from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import spoken, write_wav
 from wsavatar.bench.server_process import ServerProcess
 from wsavatar.dialogue import registry

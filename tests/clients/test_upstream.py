@@ -17,7 +17,8 @@ import pytest
 from tests.clients import rules
 from tests.clients.scripts import Faults, Job, name_of, needs, run_jobs, scenarios, selected
 from tests.clients.test_stock_clients import conversation, parrot
-from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import spoken, write_wav
 from wsavatar.serve.server import ENDPOINT
 

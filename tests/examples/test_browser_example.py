@@ -9,7 +9,8 @@ import pytest
 
 from tests.browser import FLAGS, chromium, microphone
 from tests.examples.test_examples import EXAMPLES
-from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import RATE, spoken, write_wav
 
 async_api = pytest.importorskip("playwright.async_api", reason="playwright is not installed")

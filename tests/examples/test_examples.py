@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import FakeRenderer, fake_engine, label_of, real_dialogues, running, settings
+from tests.fake_renderer import FakeRenderer, label_of
+from tests.helpers import fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import RATE, spoken, write_wav
 from wsavatar.serve.server import ENDPOINT
 

@@ -16,7 +16,8 @@ from typing import Any
 from tests.creation.drawn import DrawnFaceDetector
 from tests.drawn_faces import face_video
 from tests.faces.drawn_mouth import DrawnMouth
-from tests.helpers import FakeRenderer, fake_engine, settings
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, settings
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.format import write_avatar

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings, tone
+from tests.fake_dialogue import tone
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, real_dialogues, running, settings
 from wsavatar.integrations.avatar import Avatar, AvatarUnavailable, Slot
 from wsavatar.media import audio
 from wsavatar.serve.server import ENDPOINT, AvatarServer

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.clients.scripts import NPM, Faults, Job, name_of, needs, run_jobs, scenarios, selected
-from tests.helpers import FakeRenderer, fake_engine, real_dialogues, running, settings
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, real_dialogues, running, settings
 from tests.recorded_voice import spoken, write_wav
 from wsavatar.serve.server import ENDPOINT
 

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 from jsonschema import ValidationError
 
-from tests.helpers import Client, FakeSpeech, client, fake_engine, real_dialogues, running
+from tests.fake_dialogue import FakeSpeech
+from tests.helpers import Client, client, fake_engine, real_dialogues, running
 from tests.protocol.document import check_message, event_types
 from wsavatar.media.audio import resample
 from wsavatar.protocol.asyncapi import describe

@@ -25,7 +25,8 @@ from tests.dialogue.scripted_endpoint import (
     call_delta,
     scripted_endpoint,
 )
-from tests.helpers import Client, FakeRenderer, client, fake_engine, running, settings
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import Client, client, fake_engine, running, settings
 from wsavatar.config import Settings, TtsSettings
 from wsavatar.dialogue import registry
 from wsavatar.dialogue.engines import Engines

@@ -13,17 +13,9 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.helpers import (
-    Client,
-    Dialogues,
-    FakeRenderer,
-    client,
-    fake_engine,
-    running,
-    served_well,
-    settings,
-    tone,
-)
+from tests.fake_dialogue import Dialogues, tone
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import Client, client, fake_engine, running, served_well, settings
 from tests.protocol.document import check_message
 from wsavatar.media.audio import encode
 from wsavatar.protocol.binary import MessageType, unpack

@@ -15,16 +15,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.helpers import (
-    FakeRenderer,
-    client,
-    fake_engine,
-    get,
-    label_of,
-    running,
-    served_well,
-    settings,
-)
+from tests.fake_renderer import FakeRenderer, label_of
+from tests.helpers import client, fake_engine, get, running, served_well, settings
 from wsavatar.serve.server import AvatarServer, ListenError, LoadError
 
 

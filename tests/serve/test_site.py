@@ -12,17 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers import (
-    PERSON,
-    FakeAvatars,
-    FakeSpeech,
-    avatar,
-    fake_engine,
-    get,
-    running,
-    served_well,
-    settings,
-)
+from tests.fake_avatars import PERSON, FakeAvatars, avatar
+from tests.fake_dialogue import FakeSpeech
+from tests.helpers import fake_engine, get, running, served_well, settings
 from wsavatar.serve.server import AvatarServer
 from wsavatar.serve.site import AvatarFiles
 

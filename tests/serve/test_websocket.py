@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.helpers import Dialogues, ToneDialogue, fake_engine, settings
+from tests.fake_dialogue import Dialogues, ToneDialogue
+from tests.helpers import fake_engine, settings
 from tests.session.held import Line
 from wsavatar.metrics import Metrics
 from wsavatar.serve import websocket

@@ -10,14 +10,10 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosedOK
 
-from tests.helpers import (
-    Dialogues,
-    FakeAvatars,
-    FakeRenderer,
-    FakeSpeech,
-    fake_engine,
-    settings,
-)
+from tests.fake_avatars import FakeAvatars
+from tests.fake_dialogue import Dialogues, FakeSpeech
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import fake_engine, settings
 from tests.protocol.document import check_message
 from wsavatar.metrics import Metrics
 from wsavatar.serve.sessions import Sessions

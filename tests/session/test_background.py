@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.helpers import PERSON
+from tests.fake_avatars import PERSON
 from tests.session.held import Held, holding
 from wsavatar.config import Settings
 from wsavatar.protocol import binary

@@ -9,16 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import (
-    Dialogues,
-    FakeRenderer,
-    client,
-    fake_engine,
-    real_dialogues,
-    running,
-    settings,
-    tone,
-)
+from tests.fake_dialogue import Dialogues, tone
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import client, fake_engine, real_dialogues, running, settings
 from tests.session.held import Line, holding
 from wsavatar.media.audio import encode
 from wsavatar.metrics import Metrics

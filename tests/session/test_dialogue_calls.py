@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers import Dialogues, ToneDialogue
+from tests.fake_dialogue import Dialogues, ToneDialogue
 from tests.session.held import Held, Line, holding
 from wsavatar.dialogue.base import DialogueConfig, DialogueSession
 from wsavatar.dialogue.conversation import Entry, Recording

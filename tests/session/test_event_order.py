@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers import FakeRenderer, tone
+from tests.fake_dialogue import tone
+from tests.fake_renderer import FakeRenderer
 from tests.session.held import Held, Line, holding
 from wsavatar.dialogue.base import ResponseRequest, Word
 from wsavatar.session.response import SpokenResponse

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeRenderer, tone
+from tests.fake_dialogue import tone
+from tests.fake_renderer import FakeRenderer
 from tests.session.held import Held, Line, holding, reading_nothing
 from wsavatar.session.timeline import PREROLL_S
 from wsavatar.session.transcript import MAX_CHARS, Transcript

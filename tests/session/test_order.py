@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.helpers import FakeRenderer, ToneDialogue
+from tests.fake_dialogue import ToneDialogue
+from tests.fake_renderer import FakeRenderer
 from tests.session.held import Held, holding
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeRenderer, tone
+from tests.fake_dialogue import tone
+from tests.fake_renderer import FakeRenderer
 from tests.session.held import Held, Line, holding
 from wsavatar.dialogue.base import ResponseRequest, Word
 from wsavatar.protocol.events import FunctionCall

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.helpers import FakeAvatars, avatar
+from tests.fake_avatars import FakeAvatars, avatar
 from tests.session.held import Held, holding
 from wsavatar.dialogue.base import DialogueConfig, Persona
 

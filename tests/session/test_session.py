@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.helpers import GRID, FakeRenderer, FakeSpeech, tone
+from tests.fake_dialogue import FakeSpeech, tone
+from tests.fake_renderer import GRID, FakeRenderer
 from tests.session.held import holding
 from wsavatar.dialogue.conversation import (
     MAX_AUDIO_BYTES,

@@ -16,18 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.helpers import (
-    Client,
-    FakeAvatars,
-    FakeRenderer,
-    client,
-    fake_engine,
-    frame_total,
-    label_of,
-    real_dialogues,
-    running,
-    settings,
-)
+from tests.fake_avatars import FakeAvatars
+from tests.fake_renderer import FakeRenderer, frame_total, label_of
+from tests.helpers import Client, client, fake_engine, real_dialogues, running, settings
 from wsavatar.dialogue.base import SPEECH_RATE
 from wsavatar.media.audio import resample
 from wsavatar.resources import embedded_weights, resource_dir

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import FakeSpeech
+from tests.fake_dialogue import FakeSpeech
 from tests.session.held import Held, holding
 from wsavatar.session.transcription import MAX_TRANSCRIPT_CHARS
 

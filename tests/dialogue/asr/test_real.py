@@ -11,7 +11,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from tests.helpers import FakeAvatars, FakeRenderer, client, running, settings
+from tests.fake_avatars import FakeAvatars
+from tests.fake_renderer import FakeRenderer
+from tests.helpers import client, running, settings
 from wsavatar.bench.recognition import word_errors
 from wsavatar.config import AsrSettings
 from wsavatar.dialogue import registry

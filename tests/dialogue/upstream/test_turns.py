@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.dialogue.upstream.scripted import Talk, noise, visiting
-from tests.helpers import Client, tone
+from tests.fake_dialogue import tone
+from tests.helpers import Client
 from wsavatar.media.audio import decode, encode, resample
 
 
