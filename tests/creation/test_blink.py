@@ -42,14 +42,17 @@ def test_landmarks_of_the_lids_close_too() -> None:
     np.testing.assert_array_equal(moved[others], POINTS[others])
 
 
-@pytest.mark.parametrize("what", ["closed", "tiny", "glasses"])
+@pytest.mark.parametrize("what", ["closed", "tiny", "crossed", "glasses"])
 def test_eyes_that_cannot_blink_are_left(what: str) -> None:
-    """Closed ones, a few pixels, and those behind the rim of glasses."""
+    """Closed ones, a few pixels, those whose points a detector has mixed up, and those behind the
+    rim of glasses."""
     points, picture = POINTS.copy(), PICTURE.copy()
     if what == "closed":
         points[[37, 38, 43, 44]] = points[[41, 40, 47, 46]] - [0, 2]
     elif what == "tiny":
         points = face_landmarks((W / 2, 180), 40)
+    elif what == "crossed":
+        points[[37, 38, 43, 44]] = points[[38, 37, 44, 43]]
     else:
         for x in (points[36:42, 0].mean(), points[42:48, 0].mean()):
             picture[140:144, int(x) - 30 : int(x) + 30] = 0

@@ -63,9 +63,12 @@ class EyeLids:
 
 
 def _is_open(eye: np.ndarray) -> bool:
-    width = float(np.linalg.norm(eye[3] - eye[0]))
+    """Also that its points are where those of an upright face are, from left to right."""
+    width = float(eye[3, 0] - eye[0, 0])
     height = float((eye[[5, 4]] - eye[[1, 2]])[:, 1].mean())
-    return width >= _MIN_WIDTH and height >= max(_MIN_HEIGHT, _MIN_ASPECT * width)
+    is_in_order = bool((np.diff(eye[_UPPER, 0]) > 0).all())
+    is_large = width >= _MIN_WIDTH and height >= max(_MIN_HEIGHT, _MIN_ASPECT * width)
+    return is_in_order and is_large
 
 
 def _is_inside(picture: np.ndarray, eye: np.ndarray) -> bool:
@@ -86,8 +89,6 @@ def _is_covered(picture: np.ndarray, eye: np.ndarray) -> bool:
 def _close(shown: np.ndarray, picture: np.ndarray, eye: np.ndarray, part: float) -> None:
     """Draw one eye's lid into ``shown``, with the pixels of ``picture``."""
     width = float(eye[3, 0] - eye[0, 0])
-    if width < _MIN_WIDTH:
-        return
     margin = 0.1 * width
     left, right = eye[0, 0] - margin, eye[3, 0] + margin
     first, last = max(int(left), 0), min(int(right) + 2, picture.shape[1])
