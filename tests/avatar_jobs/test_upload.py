@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.avatar_jobs.fakes import FakeCreation, making
+from tests.drawn_faces import face_video
 from wsavatar.avatar_jobs import maker as maker_module
 from wsavatar.avatar_jobs.maker import BusyError
 from wsavatar.avatar_jobs.upload import clean_up, open_upload
-from wsavatar.avatars.format import AvatarError
+from wsavatar.avatars.format import AvatarError, write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.creation import AvatarRequest
 
@@ -89,12 +91,27 @@ def test_a_directory_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 
 def test_what_a_killed_server_left_is_removed_after_a_day(tmp_path: Path) -> None:
     """What is younger may be another server's."""
-    for name in (".upload-old", ".deleted-old", ".upload-new", "anna"):
+    for name in (".upload-old", ".deleted-old", ".upload-new", "anna", ".git"):
         (tmp_path / name).mkdir()
-    for name in (".upload-old", ".deleted-old", "anna"):
+    left = killed_while_making(tmp_path)
+    for name in (".upload-old", ".deleted-old", "anna", ".git", left):
         os.utime(tmp_path / name, (0, 0))
     clean_up(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".upload-new", "anna"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".git", ".upload-new", "anna"]
+
+
+def killed_while_making(directory: Path) -> str:
+    """The name of the folder in which an avatar was being made."""
+    seen: list[str] = []
+
+    def look(folder: Path) -> None:
+        shutil.copytree(folder.parent, folder.parent.with_name(f"{folder.parent.name}-left"))
+        seen.append(f"{folder.parent.name}-left")
+
+    frames, landmarks = face_video(128, 128, 1, size=60)
+    write_avatar(directory, "bob", "Bob", frames, 25, landmarks, prepare=look)
+    shutil.rmtree(directory / "bob")
+    return seen[0]
 
 
 async def test_clients_have_limits_of_their_own(

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from wsavatar.avatar_jobs.watch import MEDIA_SUFFIXES
-from wsavatar.avatars.format import AvatarError
+from wsavatar.avatars.format import UNFINISHED, AvatarError
 from wsavatar.avatars.library import uploads_directory
 from wsavatar.config import AvatarSettings
 
@@ -97,8 +97,8 @@ def open_upload(settings: AvatarSettings, file_name: str, size: int) -> Upload:
 
 
 def clean_up(directory: Path) -> None:
-    """Delete what a server that was killed has left in ``directory``."""
-    for prefix in (_PREFIX, _GRAVE_PREFIX):
+    """Delete what programs that were killed have left in ``directory``."""
+    for prefix in (_PREFIX, _GRAVE_PREFIX, UNFINISHED):
         for folder in directory.glob(f"{prefix}*"):
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > _ABANDONED_S:

@@ -60,6 +60,8 @@ _ORDER = (
 _WORDS = {"name", "description", "license", "bbox_shift", "extra_margin"}
 _WORDS |= {"voice", "language", "instructions", "greeting"}
 _ALPHA = "alpha.mp4"
+UNFINISHED = ".making-"
+"""How the names of folders begin in which avatars are being made."""
 _OPAQUE = 250
 """Levels of alpha from which on nothing is seen through a picture."""
 _IDLE_CRF = 14  # nearly lossless: every frame is made from this video
@@ -274,7 +276,7 @@ def write_avatar(
     building = target
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{id}-", dir=directory) as temporary:
+        with tempfile.TemporaryDirectory(prefix=f"{UNFINISHED}{id}-", dir=directory) as temporary:
             building = Path(temporary) / id
             building.mkdir(mode=0o755)
             width, height, count, has_alpha = _write_pictures(building, frames, rate)

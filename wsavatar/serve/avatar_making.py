@@ -34,7 +34,8 @@ def avatar_making(
     more slowly.
     """
     places = [avatar_directory(settings.avatars), uploads_directory(settings.avatars)]
-    clean_up(places[1])
+    for place in places:
+        clean_up(place)
     create = partial(create_avatar, detector=_LazyDetector(settings))
     maker = AvatarMaker(settings.avatars, avatars, create, is_busy)
     return maker, DroppedFiles(maker, places, is_busy) if settings.avatars.watch else None
