@@ -26,8 +26,7 @@ from wsavatar.errors import WsavatarError
 from wsavatar.faces.musetalk.model import CheckpointError, MuseTalk
 from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.media.audio_file import AudioFile, AudioTrack
-from wsavatar.media.video import VideoError, read_video
-from wsavatar.media.video_writer import VideoWriter
+from wsavatar.media.video import read_video
 from wsavatar.render.film import film_of
 from wsavatar.serve import assembly
 from wsavatar.videos.keying import KeyingError
@@ -384,60 +383,6 @@ def test_a_background_that_cannot_be_is_said_before_any_work(
     assert render("--list", tmp_path / "all.jsonl", "-o", tmp_path, "--json", report) == 1
     errors = [one["error"] for one in json.loads(report.read_text())["videos"]]
     assert "can be transparent" in errors[0] and "write original" in errors[1]
-
-
-# -- what comes in --------------------------------------------------------------------------------
-
-
-def test_odd_sizes_gain_one_row_or_column(tmp_path: Path) -> None:
-    """H.264 4:2:0 has even sizes; the edge is repeated, nothing is scaled."""
-    path = tmp_path / "odd.mp4"
-    picture = np.zeros((47, 33, 3), np.uint8)
-    picture[:, :, 0] = np.linspace(40, 200, 33)
-    with VideoWriter(path, width=33, height=47, fps=Fraction(25)) as video:
-        for _ in range(3):
-            video.write(picture)
-    info, frames = read_video(path)
-    assert (info.width, info.height, len(frames)) == (34, 48, 3)
-    assert np.abs(frames[1, :47, :33].astype(int) - picture).mean() < 3
-
-
-@pytest.mark.parametrize(
-    ("mistake", "told"),
-    [
-        (None, pytest.raises(VideoError, match=r"full\.mp4.*no space")),
-        (KeyError("mine"), pytest.raises(KeyError, match="mine")),
-    ],
-)
-def test_a_disk_that_fills_up_at_the_end_is_an_error(tmp_path: Path, mistake, told) -> None:
-    """A VideoError with the file's name, unless the caller's own mistake came first."""
-    with told, VideoWriter(tmp_path / "full.mp4", width=32, height=32, fps=Fraction(25)) as video:
-        video.write(np.zeros((32, 32, 3), np.uint8))
-        real = video._container
-        video._container = FullDisk(real)
-        if mistake is not None:
-            raise mistake
-    real.close()
-
-
-class FullDisk:
-    """A container that can be written, but for its end."""
-
-    def __init__(self, container) -> None:
-        self.mux = container.mux
-
-    def close(self) -> None:
-        raise OSError(28, "no space left on device")
-
-
-def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
-    """Missing, empty, text or sound alone: VideoError with the name."""
-    (tmp_path / "empty.mp4").write_bytes(b"")
-    (tmp_path / "text.mp4").write_text("hello")
-    save_tone(tmp_path / "sound.wav", 0.1)
-    for name in ("missing.mp4", "empty.mp4", "text.mp4", "sound.wav"):
-        with pytest.raises(VideoError, match=name):
-            read_video(tmp_path / name)
 
 
 # -- errors ---------------------------------------------------------------------------------------

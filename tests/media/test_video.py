@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from wsavatar.media.frame import BACKGROUND, FrameConverter
 from wsavatar.media.video import VideoError, open_video, read_video
@@ -320,6 +321,16 @@ def test_a_part_of_a_video_is_read(tmp_path: Path, name: str) -> None:
         with open_video(path, part_s=(first / 2, last / 2)) as (info, shown):
             found = [picture for _, picture in shown]
         assert info.fps == 2 and numbers(np.stack(found)) == list(range(first, last))
+
+
+def test_what_is_no_video_is_an_error(tmp_path: Path) -> None:
+    """Missing, empty, text or sound alone: VideoError with the name."""
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("hello")
+    soundfile.write(tmp_path / "sound.wav", np.zeros(800), 8000)
+    for name in ("missing.mp4", "empty.mp4", "text.mp4", "sound.wav"):
+        with pytest.raises(VideoError, match=name):
+            read_video(tmp_path / name)
 
 
 def test_a_video_that_claims_to_be_too_large_is_not_decoded(tmp_path: Path) -> None:

@@ -92,9 +92,8 @@ def open_video(
         if first is None:
             raise VideoError(f"{path}: holds no frame that can be decoded")
         width, height = converter.size
-        info = VideoInfo(
-            width, height, fps, stream.frames, converter.decoded_size, own, first.time_s
-        )
+        count = max(stream.frames, 0)
+        info = VideoInfo(width, height, fps, count, converter.decoded_size, own, first.time_s)
         yield info, _told(path, at_constant_rate(chain([first], decoded), fps))
 
 
