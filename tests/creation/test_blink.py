@@ -42,10 +42,10 @@ def test_landmarks_of_the_lids_close_too() -> None:
     np.testing.assert_array_equal(moved[others], POINTS[others])
 
 
-@pytest.mark.parametrize("what", ["closed", "tiny", "crossed", "glasses"])
+@pytest.mark.parametrize("what", ["closed", "tiny", "crossed", "glasses", "hair"])
 def test_eyes_that_cannot_blink_are_left(what: str) -> None:
     """Closed ones, a few pixels, those whose points a detector has mixed up, and those behind the
-    rim of glasses."""
+    rim of glasses; where hair is over one eye, neither blinks."""
     points, picture = POINTS.copy(), PICTURE.copy()
     if what == "closed":
         points[[37, 38, 43, 44]] = points[[41, 40, 47, 46]] - [0, 2]
@@ -54,7 +54,8 @@ def test_eyes_that_cannot_blink_are_left(what: str) -> None:
     elif what == "crossed":
         points[[37, 38, 43, 44]] = points[[38, 37, 44, 43]]
     else:
-        for x in (points[36:42, 0].mean(), points[42:48, 0].mean()):
+        eyes = (points[36:42], points[42:48]) if what == "glasses" else (points[36:42],)
+        for x in (eye[:, 0].mean() for eye in eyes):
             picture[140:144, int(x) - 30 : int(x) + 30] = 0
             picture[146:150, int(x) - 30 : int(x) + 30] = 255
     lids = EyeLids(picture, points)

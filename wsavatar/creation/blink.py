@@ -40,7 +40,7 @@ class EyeLids:
         self._picture = picture
         self._eyes = [points[eye].astype(np.float64) for eye in _EYES]
         are_seen = all(_is_open(eye) and _is_inside(picture, eye) for eye in self._eyes)
-        self.can_blink = are_seen and not all(_is_covered(picture, eye) for eye in self._eyes)
+        self.can_blink = are_seen and not any(_is_covered(picture, eye) for eye in self._eyes)
 
     def closed(self, part: float) -> np.ndarray:
         """The picture with the lids that part closed, from 0 to 1."""
