@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -27,6 +28,7 @@ from wsavatar.bench.clients import (
     _Receiver,
     run_client,
 )
+from wsavatar.bench.server_process import free_port
 from wsavatar.bench.sessions import Workload, _client_jobs, percentile, sessions_table, summarize
 from wsavatar.bench.speech import recorded_speech
 from wsavatar.bench.viewer import PlannedChunk, Playback, Viewer, plan_chunks
@@ -376,6 +378,14 @@ def test_percentiles_are_measured_values() -> None:
     """By nearest rank; 0 without values."""
     assert percentile(range(1, 101), 0.99) == 99 and percentile([7.0], 0.5) == 7.0
     assert percentile([], 0.5) == 0
+
+
+def test_a_servers_port_is_not_given_to_others_before_it_starts() -> None:
+    """It can be listened on, and is below those that connections get by themselves."""
+    port = free_port()
+    assert 1024 < port < 32_768
+    with socket.create_server(("127.0.0.1", port)):
+        assert free_port() != port
 
 
 def test_a_recording_may_have_any_rate(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ Visits = Callable[[str], Visit]
 async def _run(command: list[str | Path], folder: Path, port: int, arguments: list[str]) -> Visit:
     url = f"ws://127.0.0.1:{port}{ENDPOINT}"
     process = await asyncio.create_subprocess_exec(
-        *(*map(str, command), "--url", url, "--out", str(folder), "--linger", "1.5", *arguments),
+        *(*map(str, command), "--url", url, "--out", str(folder), *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},

@@ -71,6 +71,7 @@ def product(tmp_path: Path) -> Iterator[PageServer]:
 def browsers() -> Iterator[Callable[[tuple[str, ...]], Any]]:
     """Chromium with the flags asked for; one process for each set of flags."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    sync_api.expect.set_options(timeout=30_000)  # of 5 s a slow machine needs more
     with sync_api.sync_playwright() as playwright:
         running: dict[tuple[str, ...], Any] = {}
 

@@ -163,7 +163,7 @@ def test_escape_interrupts_at_once(open_page: OpenPage) -> None:
     page.fill("#speak-text", SENTENCE)
     page.click("#speak-send")
     expect(page.locator("#status")).to_have_text("Speaking", timeout=30_000)
-    page.wait_for_timeout(1000)
+    page.wait_for_function("watch.playback.at(-1)?.position_ms > 1200", timeout=30_000)
     frame = page.evaluate(
         """() => {
           document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));

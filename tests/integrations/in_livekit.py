@@ -197,6 +197,7 @@ async def clear_buffer_silences_it(visit: scenario.Visit) -> None:
         await scenario.until(lambda: stage.captured.seconds > 1.5)
         stage.output.clear_buffer()
         before_s = stage.captured.seconds
+        await scenario.until(lambda: bool(stage.finished))
         await asyncio.sleep(0.6)
         assert stage.captured.seconds - before_s < 0.1
         [told] = stage.finished

@@ -223,19 +223,20 @@ async def texts_keep_their_place(visit: scenario.Visit) -> None:
 
 
 async def an_interruption_silences_it(visit: scenario.Visit) -> None:
-    """`InterruptionFrame`: no sound 200 ms later, the idle face goes on, the next text is said."""
+    """`InterruptionFrame`: 200 ms more of sound at most; the face rests, the next text is said."""
     pipe = Pipe(Voice(visit.voice * 5), WsavatarVideoService(visit.url))
     async with _pipe(pipe):
         await scenario.until(lambda: len(pipe.screen.pictures) > 2)
         await pipe.send(TTSSpeakFrame("A long one."))
         await scenario.until(lambda: len(pipe.screen.sound) > 30)
-        interrupted_s = time.monotonic()
+        before, shown = len(pipe.screen.pcm), len(pipe.screen.pictures)
         await pipe.send(InterruptionFrame())
         await asyncio.sleep(1.0)
-        last_s = pipe.screen.sound[-1][0]
-        assert last_s - interrupted_s < 0.2, last_s - interrupted_s
-        assert sum(at > interrupted_s + 0.2 for at, _ in pipe.screen.pictures) > 10
         heard = len(pipe.screen.pcm)
+        more_s = (heard - before) / 2 / 24_000
+        assert more_s < 0.2, more_s
+        await scenario.until(lambda: len(pipe.screen.pictures) > shown + 15)
+        assert len(pipe.screen.pcm) == heard
         await pipe.send(TTSSpeakFrame("The next one."))
         await scenario.until(lambda: len(pipe.screen.pcm) > heard + len(visit.voice))
         begins = pipe.screen.pcm[heard : heard + len(visit.voice) // 2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import socket
 import subprocess
 import sys
 from fractions import Fraction
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from wsavatar.bench.server_process import free_port
 from wsavatar.faces.musetalk.features import hidden_states
 from wsavatar.faces.musetalk.geometry import crop_box as serving_crop_box
 from wsavatar.faces.musetalk.losses import energy_loss, picture_loss
@@ -364,10 +364,7 @@ def test_a_misspelt_rate_is_refused() -> None:
 def test_processes_train_one_model(tmp_path: Path) -> None:
     """Two processes begin alike, end at the same step however fast each is, and with one model,
     which has learnt from both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2")
+    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE="2")
     running = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.distributed_processes", str(tmp_path)],

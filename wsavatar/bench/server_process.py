@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,11 +19,13 @@ from urllib.error import URLError
 
 from wsavatar.bench.report import BenchError
 
-__all__ = ["ServerProcess", "child_environment", "fetch_json"]
+__all__ = ["ServerProcess", "child_environment", "fetch_json", "free_port"]
 
 START_S = 600.0
 """A first start may compile kernels and prepare avatars."""
 _STOP_S = 20.0
+_NOT_GIVEN = range(20_000, 32_000)
+"""Ports below those that Linux, macOS and Windows give to connections."""
 _SERVE = "import sys; from wsavatar.cli import main; sys.exit(main(['serve', *sys.argv[1:]]))"
 
 
@@ -40,7 +44,7 @@ class ServerProcess:
         self._arguments = list(arguments)
         self._log = log
         self._say = say
-        self.port = _free_port()
+        self.port = free_port()
 
     @property
     def http(self) -> str:
@@ -124,8 +128,14 @@ def child_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_port() -> int:
+    """A port for a process that is about to start.
+
+    It is none of those that the system gives to whoever asks for any, so that nobody is given it
+    before the process has it.
+    """
+    for port in random.sample(_NOT_GIVEN, len(_NOT_GIVEN)):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise BenchError("no port is free")
