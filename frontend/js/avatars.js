@@ -157,7 +157,7 @@ export class Avatars {
       if (urls?.poster) poster.src = urls.poster;
       poster.alt = "";
       const caption = document.createElement("span");
-      caption.textContent = name;
+      caption.textContent = caption.title = name;
       label.append(input, poster, caption);
       return label;
     });

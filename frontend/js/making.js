@@ -6,7 +6,7 @@
  */
 
 import { Connection } from "./connection.js";
-import { newId } from "./protocol.js";
+import { newId, sentence } from "./protocol.js";
 import { Upload, UploadError } from "./upload.js";
 
 /** @typedef {import("./upload.js").AvatarChoice} AvatarChoice */
@@ -104,7 +104,7 @@ export class Making {
       // Requests are answered in order.
       const [answer] = this.asked.values();
       answer?.("");
-    } else if (event.type === "error") this.asked.get(event.error.event_id)?.(event.error.message);
+    } else if (event.type === "error") this.asked.get(event.error.event_id)?.(sentence(event.error));
     this.upload?.receive(event);
   }
 

@@ -18,6 +18,18 @@ export function newId(prefix) {
   return `${prefix}_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
+/**
+ * What the server says went wrong, as a sentence for the user: without the field's name, which is
+ * for programs. A file's name before it stays as it is.
+ * @param {{message: string, param?: string | null}} error
+ */
+export function sentence({ message, param }) {
+  const isNamed = Boolean(param) && message.startsWith(`${param}: `);
+  const text = isNamed ? message.slice(`${param}: `.length) : message;
+  const upper = /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
+}
+
 export const HEADER_BYTES = 24;
 export const TYPE_FRAME = 1;
 export const TYPE_PCM16 = 2;

@@ -5,7 +5,7 @@
  */
 
 import { Pacing } from "./pacing.js";
-import { events, newId, pcm16FromBase64, pcm16FromBytes, TYPE_FRAME } from "./protocol.js";
+import { events, newId, pcm16FromBase64, pcm16FromBytes, sentence, TYPE_FRAME } from "./protocol.js";
 import { Away } from "./resume.js";
 import { Speech } from "./speech.js";
 import { Transcript } from "./transcript.js";
@@ -315,7 +315,7 @@ export class Session {
       this.speakPending = false;
       if (error.code === "response_cancel_not_active") return; // it ended as we interrupted it
       this.thinkingSinceMs = null;
-      this.onNotice(error.message);
+      this.onNotice(sentence(error));
     },
   };
 

@@ -7,7 +7,7 @@
  * the same slow line does not wait behind it.
  */
 
-import { newId } from "./protocol.js";
+import { newId, sentence } from "./protocol.js";
 
 const PIECE_BYTES = 32 * 1024;
 /** The line is filled for so long at most. */
@@ -112,7 +112,7 @@ export class Upload {
   receive(event) {
     if (this.over) return;
     if (event.type === "error" && event.error.event_id === this.eventId) {
-      return this.fail(sentence(event.error.message));
+      return this.fail(sentence(event.error));
     }
     if (event.type === "avatar.create.ready" && !this.id) {
       this.id = event.upload_id;
@@ -125,7 +125,7 @@ export class Upload {
     if (event.type === "avatar.create.received") this.#received(event.received_bytes);
     else if (event.type === "avatar.create.progress") {
       this.#tell(event.stage, event.total ? event.done / event.total : 0);
-    } else if (event.type === "avatar.create.failed") this.fail(sentence(event.error.message));
+    } else if (event.type === "avatar.create.failed") this.fail(sentence(event.error));
     else if (event.type === "avatar.created") {
       this.over = true;
       /** @type {(made: NewAvatar) => void} */ (this.resolve)(event);
@@ -171,12 +171,6 @@ export class Upload {
     const [text, from, to] = STAGES[stage] ?? STAGES.wait;
     this.onProgress(/** @type {string} */ (text), Number(from) + share * (Number(to) - Number(from)));
   }
-}
-
-/** A message of the server as a sentence; a file's name before it stays as it is. @param {string} text */
-function sentence(text) {
-  const upper = /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
-  return /[.!?]$/.test(upper) ? upper : `${upper}.`;
 }
 
 /** @param {ArrayBuffer} buffer */

@@ -5,6 +5,7 @@
  */
 
 import { Connection } from "./connection.js";
+import { sentence } from "./protocol.js";
 
 /**
  * @typedef {object} Order
@@ -82,12 +83,12 @@ export class VideoMaker {
       const { text, avatar = "", voice = "", background = "", format = "mp4" } = this.order;
       this.order = null;
       this.connection.send({ type: "avatar.render", text, avatar, voice, background, format });
-    } else if (event.type === "error") this.#fail(event.error.message);
+    } else if (event.type === "error") this.#fail(sentence(event.error));
     else if (event.type === "avatar.render.created") this.id = event.render_id;
     else if (event.render_id !== this.id) return;
     else if (event.type === "avatar.render.progress") {
       this.onProgress(event.frames_done, event.frames_total);
-    } else if (event.type === "avatar.render.failed") this.#fail(event.error.message);
+    } else if (event.type === "avatar.render.failed") this.#fail(sentence(event.error));
     else if (event.type === "avatar.render.done") {
       const { url, bytes, duration_ms } = event;
       this.resolve({ url, bytes, seconds: duration_ms / 1000 });

@@ -13,6 +13,7 @@ import {
   pcm16FromBase64,
   pcm16FromBytes,
   pcm16FromFloat,
+  sentence,
   unpack,
 } from "../../frontend/js/protocol.js";
 
@@ -109,4 +110,13 @@ test("ids are the server's kind, and all different", () => {
   const ids = new Set(Array.from({ length: 1000 }, () => newId("item")));
   assert.equal(ids.size, 1000);
   for (const id of ids) assert.match(id, /^item_[0-9a-f]{20}$/);
+});
+
+test("what the server says went wrong is a sentence, without a field's name", () => {
+  const said = [
+    [{ message: "name: Should be text that can be read, in one line.", param: "name" }, "Should be text that can be read, in one line."],
+    [{ message: "the server has no space for the file", param: null }, "The server has no space for the file."],
+    [{ message: "anna.jpg: no face was found" }, "anna.jpg: no face was found."],
+  ];
+  for (const [error, text] of said) assert.equal(sentence(error), text);
 });
