@@ -124,7 +124,7 @@ def make_pool(
 async def processes(*loads: Callable[[], Loaded], **options) -> AsyncIterator[FacePool]:
     """A started pool with a process for each of ``loads``; afterwards all of them have ended."""
     pool = make_pool(*loads, **options)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         await pool.start()
     try:
         yield pool
@@ -143,7 +143,7 @@ def is_there(pid: int) -> bool:
     return True
 
 
-async def until(is_so: Callable[[], bool], timeout_s: float = 30) -> None:
+async def until(is_so: Callable[[], bool], timeout_s: float = 120) -> None:
     """Processes are not on this loop: what they bring about is looked for."""
     async with asyncio.timeout(timeout_s):
         while not is_so():  # noqa: ASYNC110

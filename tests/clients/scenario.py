@@ -21,7 +21,7 @@ from pathlib import Path
 
 RATE = 24_000
 """Samples per second of everything that is sent and received."""
-TIMEOUT_S = 40.0
+TIMEOUT_S = 120.0
 
 Scenario = Callable[["Visit"], Awaitable[None]]
 

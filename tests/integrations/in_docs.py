@@ -33,7 +33,7 @@ def _names(block: str, **given: Any) -> dict[str, Any]:
 async def _program(block: str) -> str:
     """What a whole program prints."""
     run = [sys.executable, "-c", block]
-    done = await asyncio.to_thread(subprocess.run, run, capture_output=True, text=True, timeout=30)
+    done = await asyncio.to_thread(subprocess.run, run, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

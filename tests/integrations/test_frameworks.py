@@ -68,7 +68,7 @@ async def test_the_documents_javascript(tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             "node", str(script), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
         )
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             out, errors = await process.communicate()
     assert process.returncode == 0, errors.decode()
     assert "Hello there." in out.decode(), (out, errors)

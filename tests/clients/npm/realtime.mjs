@@ -15,7 +15,7 @@ import { OpenAIRealtimeWS } from "openai/realtime/ws";
 import { z } from "zod";
 
 const RATE = 24000;
-const TIMEOUT_MS = 40_000;
+const TIMEOUT_MS = 120_000;
 const [url, wav, ...wanted] = process.argv.slice(2);
 const voice = readFileSync(wav).subarray(44);
 setTracingDisabled(true);
