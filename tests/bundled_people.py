@@ -6,7 +6,8 @@ from functools import cache
 
 import numpy as np
 
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
+from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.media.video import read_video
 from wsavatar.resources import resource_dir
 

@@ -17,7 +17,7 @@ from urllib.error import URLError
 import cv2
 import numpy as np
 
-from wsavatar.avatars.format import write_avatar
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.resources import embedded_weights
 
 __all__ = ["OTHER_ORIGIN", "PageServer", "light_settings", "product_settings"]

@@ -13,7 +13,8 @@ from tests.drawn_faces import face_video
 from wsavatar.avatar_jobs import maker as maker_module
 from wsavatar.avatar_jobs.maker import BusyError
 from wsavatar.avatar_jobs.upload import clean_up, open_upload
-from wsavatar.avatars.format import AvatarError, write_avatar
+from wsavatar.avatars.format import AvatarError
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.creation import AvatarRequest
 

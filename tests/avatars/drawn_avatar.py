@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from tests.drawn_faces import face_video
-from wsavatar.avatars.format import AvatarFile, write_avatar
+from wsavatar.avatars.format import AvatarFile
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.avatar_face import AvatarFace
 from wsavatar.faces.base import Progress

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.avatars.drawn_avatar import COUNT, CountingModel, H, W, make_avatar
 from wsavatar.avatars.background import BackgroundError, Backgrounds
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
+from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.avatars.store import AvatarStore

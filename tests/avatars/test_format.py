@@ -10,13 +10,9 @@ import pytest
 
 from tests.avatars.drawn_avatar import COUNT, H, W, edit, full_disk, make_avatar, store_in
 from tests.drawn_faces import face_video
-from wsavatar.avatars.format import (
-    AvatarError,
-    read_avatar_file,
-    read_landmarks,
-    rename_avatar,
-    write_avatar,
-)
+from wsavatar.avatars.format import AvatarError, read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
+from wsavatar.avatars.writing import rename_avatar, write_avatar
 from wsavatar.media.video import read_video
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.drawn_faces import face_landmarks
-from wsavatar.avatars.format import AvatarError, check_landmarks
+from wsavatar.avatars.format import AvatarError
+from wsavatar.avatars.landmarks import check_landmarks
 
 W, H, COUNT = 200, 160, 5
 

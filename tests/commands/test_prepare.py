@@ -13,7 +13,8 @@ import pytest
 from tests.avatars.drawn_avatar import cache_files, make_avatar
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
 from tests.drawn_faces import draw_face, face_landmarks
-from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
+from wsavatar.avatars.format import AvatarError, read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.commands import prepare
 from wsavatar.commands.prepare import read_landmarks_file
 from wsavatar.config import AvatarSettings, ModelSettings, Settings

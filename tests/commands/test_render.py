@@ -17,8 +17,9 @@ import soundfile
 
 from tests.drawn_faces import face_video
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.avatars.format import AvatarError, write_avatar
+from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.commands import render as command
 from wsavatar.commands.render import RenderError
 from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings, TtsSettings

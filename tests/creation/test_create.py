@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
-from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
+from wsavatar.avatars.format import AvatarError, read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.creation import AvatarRequest, CancelledError, Created, create_avatar
 from wsavatar.creation.calm import mouth_opening
 from wsavatar.media.video import read_video

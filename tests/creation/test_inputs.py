@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
-from wsavatar.avatars.format import AvatarError, read_avatar_file, read_landmarks
+from wsavatar.avatars.format import AvatarError, read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.creation import AvatarRequest, Created, SourceLimits, create_avatar
 from wsavatar.creation.source import Source
+from wsavatar.landmarks.base import Face
 from wsavatar.media.video import read_video
 
 W, H = 320, 256
@@ -144,6 +146,20 @@ def test_of_several_faces_the_largest(tmp_path: Path) -> None:
         assert f"2 faces: {taken} taken; --face {other} takes the other." in made.notes
     with pytest.raises(AvatarError, match=r"there are 2 faces in it, so --face 3 is not there"):
         create(path, face=3)
+
+
+class Forgetful(DrawnFaceDetector):
+    """Finds faces in the first few pictures, and then none any more."""
+
+    def find(self, picture: np.ndarray, /) -> list[Face]:
+        return super().find(picture) if self.pictures < 2 else []
+
+
+def test_a_face_that_is_lost_is_not_a_wrong_number(tmp_path: Path) -> None:
+    """Who asked for no number of a face is not told of one."""
+    path = write_film(tmp_path / "a.mp4", [face()] * 8)
+    with pytest.raises(AvatarError, match=r"a\.mp4: no face was found; take a"):
+        create_avatar(path, tmp_path / "avatars", Forgetful(), AvatarRequest())
 
 
 def test_a_face_that_is_hidden_for_a_moment(tmp_path: Path) -> None:

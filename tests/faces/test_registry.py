@@ -17,7 +17,8 @@ from tests.faces.drawn_mouth import SIDE
 from tests.fake_model import Collector, picture
 from tests.helpers import client, running
 from wsavatar.avatars.avatar import cycle_index
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
+from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.config import (
     AvatarSettings,
     ConfigError,

@@ -20,8 +20,8 @@ from tests.fake_renderer import FakeRenderer
 from tests.helpers import fake_engine, settings
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.maker import AvatarMaker
-from wsavatar.avatars.format import write_avatar
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.creation import create_avatar
 from wsavatar.serve.server import AvatarServer

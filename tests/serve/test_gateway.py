@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.drawn_faces import face_video
-from wsavatar.avatars.format import write_avatar
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.resources import embedded_weights
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ import soundfile
 import torch
 
 from tests.speech.sounds import RATE, breath, noise, tone
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
+from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.media.video import read_video
 from wsavatar.resources import embedded_weights, resource_dir

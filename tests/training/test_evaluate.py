@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from wsavatar.avatars.format import read_avatar_file, read_landmarks
+from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.media.video import read_video
 from wsavatar.resources import resource_dir
 from wsavatar.training import evaluate

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 
 from wsavatar.avatar_jobs.watch import MEDIA_SUFFIXES
-from wsavatar.avatars.format import UNFINISHED, AvatarError
+from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.library import uploads_directory
+from wsavatar.avatars.writing import UNFINISHED
 from wsavatar.config import AvatarSettings
 
 __all__ = ["Upload", "clean_up", "open_upload"]

@@ -18,17 +18,11 @@ import cv2
 
 from wsavatar.avatars.background import Backgrounds, CutOut
 from wsavatar.avatars.cache import FaceCache
-from wsavatar.avatars.format import (
-    ID_PATTERN,
-    AvatarError,
-    AvatarFile,
-    file_in,
-    read_avatar_file,
-    read_landmarks,
-    rename_avatar,
-)
+from wsavatar.avatars.format import ID_PATTERN, AvatarError, AvatarFile, file_in, read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.avatars.person_masks import MaskMaker, person_masks
 from wsavatar.avatars.pictures import open_pictures
+from wsavatar.avatars.writing import rename_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.masks import Masks
 from wsavatar.media import jpeg

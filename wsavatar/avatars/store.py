@@ -18,7 +18,8 @@ from typing import Any
 
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.cache import cache_key
-from wsavatar.avatars.format import AvatarError, AvatarFile, read_landmarks
+from wsavatar.avatars.format import AvatarError, AvatarFile
+from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.avatars.tuning import TUNING_FILE, read_tuning_file

@@ -11,7 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from wsavatar.avatars.format import read_avatar_file, read_landmarks, write_avatar
+from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.landmarks import read_landmarks
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.bench.report import BenchError
 from wsavatar.media.video import read_video
 

@@ -19,18 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from wsavatar.avatars.background import ORIGINAL
-from wsavatar.avatars.format import (
-    MAX_FPS,
-    MAX_FRAMES,
-    MIN_FPS,
-    AvatarError,
-    check_landmarks,
-    check_new_id,
-    read_avatar_file,
-    write_avatar,
-)
+from wsavatar.avatars.format import MAX_FPS, MAX_FRAMES, MIN_FPS, AvatarError, read_avatar_file
+from wsavatar.avatars.landmarks import check_landmarks
 from wsavatar.avatars.library import avatar_directory
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.avatars.writing import check_new_id, write_avatar
 from wsavatar.commands.progress import StepBar
 from wsavatar.config import Settings
 from wsavatar.creation import AvatarRequest, Created, create_avatar, free_id

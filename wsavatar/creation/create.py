@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wsavatar.avatars.format import MAX_FRAMES, MIN_SIDE, AvatarError, check_new_id, write_avatar
+from wsavatar.avatars.format import MAX_FRAMES, MIN_SIDE, AvatarError
+from wsavatar.avatars.writing import check_new_id, write_avatar
 from wsavatar.creation.ahead import made_ahead
 from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
 from wsavatar.creation.names import free_id, name_of

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from wsavatar.avatars.format import AvatarError, check_landmarks
+from wsavatar.avatars.format import AvatarError
+from wsavatar.avatars.landmarks import check_landmarks
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
 __all__ = ["FaceFollower", "choose_face", "filled", "has_moved", "whole"]

@@ -425,7 +425,7 @@ def _silent(clip: dict[str, Any], count: int, guard_s: float = 0.12) -> np.ndarr
 
 def avatars(args: argparse.Namespace) -> None:
     """Render the bundled avatars in the format of ``docs/avatars.md``."""
-    from wsavatar.avatars.format import write_avatar
+    from wsavatar.avatars.writing import write_avatar
 
     size = args.size
     renderer = HeadRenderer(args.renderer, size, closeup=False)

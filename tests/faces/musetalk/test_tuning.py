@@ -13,9 +13,9 @@ import torch
 from safetensors.numpy import save
 
 from tests.drawn_faces import face_video
-from wsavatar.avatars.format import write_avatar
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.avatars.tuning import TUNING_FILE, write_tuning_file
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.spec import ModelSpec

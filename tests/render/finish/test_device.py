@@ -87,7 +87,8 @@ def drawn(face: float = 90, seed: int = 0, size: tuple[int, int] = (240, 200)) -
 def bundled() -> list[PreparedAvatar]:
     """The first frames of the avatars that ship."""
     pytest.importorskip("av")
-    from wsavatar.avatars.format import read_avatar_file, read_landmarks
+    from wsavatar.avatars.format import read_avatar_file
+    from wsavatar.avatars.landmarks import read_landmarks
     from wsavatar.media.video import read_video
 
     avatars = []
