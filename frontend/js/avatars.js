@@ -7,7 +7,7 @@
 import { CameraError, shoot } from "./camera.js";
 import { Making } from "./making.js";
 import { UploadError } from "./upload.js";
-import { element, fill } from "./view.js";
+import { element, fill, Problem } from "./view.js";
 
 const SURE_MS = 4000;
 const MB = 1024 * 1024;
@@ -36,6 +36,7 @@ export class Avatars {
     /** @type {File[]} that wait for their turn */
     this.files = [];
     this.isBusy = false;
+    this.problem = new Problem("job-problem");
     this.box = element("avatars");
     this.picker = /** @type {HTMLInputElement} */ (element("file"));
     this.newName = /** @type {HTMLInputElement} */ (element("new-name"));
@@ -198,9 +199,8 @@ export class Avatars {
 
   /** @param {string} text  what else went wrong and what to do; empty: nothing */
   #problem(text) {
-    const problem = element("job-problem");
-    problem.textContent = text && problem.textContent ? `${problem.textContent}\n${text}` : text;
-    problem.hidden = !problem.textContent;
+    const { problem } = this;
+    problem.say(text && problem.text ? `${problem.text}\n${text}` : text);
   }
 
   // -- what the user does ------------------------------------------------------------------------

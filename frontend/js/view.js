@@ -23,6 +23,26 @@ export function fill(bar, share) {
   bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
 }
 
+/** What went wrong and what to do, until it no longer holds or is dismissed. */
+export class Problem {
+  /** @param {string} id  of a box with a line of text and a button */
+  constructor(id) {
+    this.box = element(id);
+    this.line = /** @type {HTMLElement} */ (this.box.querySelector("p"));
+    this.box.querySelector("button")?.addEventListener("click", () => this.say(""));
+  }
+
+  get text() {
+    return this.line.textContent ?? "";
+  }
+
+  /** @param {string} text  empty: nothing */
+  say(text) {
+    this.line.textContent = text;
+    this.box.hidden = !text;
+  }
+}
+
 /** @type {Record<Mode, [string, string, string, string]>} about it; the text box's label, hint, button */
 const MODES = {
   chat: ["Talk with the avatar: it listens and answers.", "Message", "Type a message", "Send"],
@@ -73,9 +93,9 @@ export class View {
     this.levelShown = "";
     this.rimShown = "0";
     this.levelSaidMs = 0;
-    /** @type {"" | About} what the notice is about */
-    this.noticeAbout = "";
-    element("notice-close").addEventListener("click", () => this.notice(""));
+    this.problem = new Problem("notice");
+    /** @type {About} what the notice is about */
+    this.noticeAbout = "other";
   }
 
   /**
@@ -118,9 +138,8 @@ export class View {
    * @param {About} [about]
    */
   notice(text, about = "other") {
-    this.noticeAbout = text ? about : "";
-    element("notice-text").textContent = text;
-    element("notice").hidden = !text;
+    this.noticeAbout = about;
+    this.problem.say(text);
   }
 
   /** What was said about this no longer holds. @param {About} about */

@@ -129,7 +129,7 @@ def test_what_is_no_photo_is_refused_in_one_sentence(
     """A text renamed .jpg by the server; another file and 200 MB before anything is sent."""
     page = open_making()
     drop(page, files / "long.mp4")
-    problem = page.locator("#job-problem")
+    problem = page.locator("#job-problem p")
     expect(problem).to_have_text(re.compile(r"long\.mp4 has 200 MB; the server takes 100"))
     drop(page, files / "notes.txt")
     expect(problem).to_have_text(re.compile("neither a photo nor a video"))
@@ -137,6 +137,8 @@ def test_what_is_no_photo_is_refused_in_one_sentence(
     drop(page, files / "notes.jpg")
     expect(problem).to_have_text(re.compile(r"^notes\.jpg: [^\n]+\.$"), timeout=WAIT_MS)
     expect(page.locator("#drop")).to_be_visible()
+    page.get_by_role("button", name="Dismiss").click()
+    expect(problem).to_be_hidden()
     expect(chosen(page)).to_have_value("ada")
 
 
@@ -148,7 +150,7 @@ def test_several_files_are_taken_in_turn(open_making: Callable[..., Any], files:
     page.set_input_files("#file", [str(file) for file in chosen_files])
     expect(page.locator("#avatars input")).to_have_count(before + 2, timeout=WAIT_MS)
     expect(page.locator("#job")).to_be_hidden(timeout=WAIT_MS)
-    expect(page.locator("#job-problem")).to_have_text(re.compile(r"^notes\.jpg: [^\n]+\.$"))
+    expect(page.locator("#job-problem p")).to_have_text(re.compile(r"^notes\.jpg: [^\n]+\.$"))
 
 
 def test_the_camera_gives_a_picture(open_making: Callable[..., Any]) -> None:
@@ -160,7 +162,7 @@ def test_the_camera_gives_a_picture(open_making: Callable[..., Any]) -> None:
     assert page.sockets == []
     page.click("#camera")
     page.click("#camera-dialog button[value=take]", timeout=WAIT_MS)
-    expect(page.locator("#job-problem")).to_have_text(
+    expect(page.locator("#job-problem p")).to_have_text(
         re.compile(r"^me\.jpg: no face"), timeout=WAIT_MS
     )
 
