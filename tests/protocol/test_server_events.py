@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import TypeAdapter
 
 import wsavatar
 from wsavatar.protocol import response_events, server_events
@@ -37,6 +38,20 @@ def test_server_events_are_compact_json_with_an_event_id() -> None:
     session = json.loads(second.to_json())["session"]
     assert session["object"] == "realtime.session" and session["type"] == "realtime"
     assert session["audio"]["output"]["format"] == {"type": "audio/pcm", "rate": 24000}
+
+
+def test_no_event_tells_a_folder_of_the_server() -> None:
+    """Every message about an error, in whichever event, names files without their folders."""
+    models, said = [wsavatar.protocol.base.StrictObject], set()
+    while models:
+        model = models.pop()
+        models += model.__subclasses__()
+        field = model.model_fields.get("message")
+        if field is not None and field.annotation is str:
+            told = TypeAdapter(Annotated[str, *field.metadata]).validate_python
+            assert told("/srv/a b/ada.json: no such file") == "ada.json: no such file", model
+            said.add(model.__name__)
+    assert said >= {"ErrorDetails", "AvatarRenderError", "AvatarCreateError", "StatusError"}
 
 
 def test_frames_and_audio_are_standard_base64_named_delta() -> None:

@@ -15,6 +15,8 @@ import pytest
 from tests.fake_avatars import PERSON, FakeAvatars, avatar
 from tests.fake_dialogue import FakeSpeech
 from tests.helpers import fake_engine, get, running, served_well, settings
+from wsavatar.avatars.format import AvatarError
+from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.serve.server import AvatarServer
 from wsavatar.serve.site import AvatarFiles
 
@@ -96,6 +98,24 @@ async def test_the_engines_there_are(site: AvatarServer) -> None:
         "ready": False,
     }
     assert (await get(site, "/api/engines")).json == []
+
+
+async def test_no_answer_tells_a_folder_of_the_server(site: AvatarServer) -> None:
+    """Neither where an avatar's files are damaged, nor where an engine is not set up."""
+
+    class Unset(FakeSpeech):
+        def status(self) -> list[EngineStatus]:
+            return [EngineStatus("asr", "an ear", problem="asr.model: /srv/models/tiny: is empty")]
+
+    class Damaged(FakeAvatars):
+        def idle_video(self, avatar_id: str) -> Path:
+            raise AvatarError("/srv/avatars/ada/idle.mp4: no such file")
+
+    async with running(fake_engine(speech=Unset(), avatars=Damaged("ada"))) as server:
+        answer = await get(server, "/avatars/ada/idle.mp4")
+        assert (answer.status, answer.text.strip()) == (404, "idle.mp4: no such file")
+        (engine,) = (await get(server, "/api/engines")).json
+        assert engine["problem"] == "asr.model: tiny: is empty"
 
 
 async def test_methods(site: AvatarServer) -> None:

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.fake_avatars import PERSON
+from tests.fake_avatars import PERSON, FakeAvatars
 from tests.session.held import Held, holding
+from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.background import BackgroundError
 from wsavatar.config import Settings
 from wsavatar.protocol import binary
 from wsavatar.protocol.events import ProtocolError, SessionConfig
@@ -104,6 +106,22 @@ async def test_what_cannot_be_is_refused_in_words(
         assert error["param"] == f"session.avatar.video.{param}"
         assert says in error["message"]
         assert (await first_frame(held))["codec"] == "jpeg"
+
+
+async def test_a_person_that_cannot_be_cut_out_is_said_without_a_path() -> None:
+    """The client learns why and what to do; not where the server keeps its files."""
+
+    class NoNetwork(FakeAvatars):
+        def get(self, *args: Any, background: str | None = None) -> PreparedAvatar:
+            if background == "#00b140":
+                raise BackgroundError("'ada' can have its own only: /srv/w/net.safetensors: gone")
+            return super().get(*args, background=background)
+
+    async with holding(avatars=NoNetwork("ada")) as held:
+        ask(held, background="#00b140")
+        error = (await held.line.until("error"))["error"]
+        assert error["code"] == "background_unavailable"
+        assert error["message"] == "'ada' can have its own only: net.safetensors: gone"
 
 
 async def test_the_server_decides_which_formats_there_are() -> None:

@@ -16,6 +16,7 @@ from wsavatar.avatar_jobs.maker import MAX_WAITING, AvatarMaker, Made
 from wsavatar.avatar_jobs.watch import FolderWatch
 from wsavatar.avatars.format import AvatarError
 from wsavatar.creation import AvatarRequest, CancelledError, SourceLimits
+from wsavatar.errors import without_folders
 
 __all__ = ["DroppedFiles"]
 
@@ -81,7 +82,7 @@ class DroppedFiles:
         except CancelledError:  # the server stops
             return
         except AvatarError as error:
-            self._failures[file] = str(error).replace(f"{file.parent}/", "")
+            self._failures[file] = without_folders(str(error))
             _log.warning("no avatar: %s", error)
             return
         finally:

@@ -18,6 +18,7 @@ from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.library import uploads_directory
 from wsavatar.avatars.writing import UNFINISHED
 from wsavatar.config import AvatarSettings
+from wsavatar.errors import without_folders
 
 __all__ = ["Upload", "clean_up", "open_upload"]
 
@@ -68,7 +69,7 @@ class Upload:
 
     def told(self, text: str) -> str:
         """A message about the file without the server's paths."""
-        return text.replace(f"{self._folder}/", "").replace("--face", "face")
+        return without_folders(text).replace("--face", "face")
 
     def discard(self) -> None:
         """Delete what is there."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from .base import Base64, Bytes, Id, Ours, StrictObject, refuse
-from .errors import ErrorType
+from .errors import ErrorMessage, ErrorType
 from .server_events import ServerEvent
 
 __all__ = [
@@ -172,7 +172,7 @@ class AvatarCreated(ServerEvent):
 class AvatarCreateError(StrictObject):
     type: ErrorType = "invalid_request_error"
     code: str
-    message: str
+    message: ErrorMessage
     param: str | None = None
 
 

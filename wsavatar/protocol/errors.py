@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from wsavatar.errors import WsavatarError
+from pydantic import AfterValidator
 
-__all__ = ["ErrorType", "ProtocolError"]
+from wsavatar.errors import WsavatarError, without_folders
+
+__all__ = ["ErrorMessage", "ErrorType", "ProtocolError"]
 
 ErrorType = Literal["invalid_request_error", "server_error"]
+ErrorMessage = Annotated[str, AfterValidator(without_folders)]
+"""Why something failed, for people. No event with one names a folder of the server."""
 
 
 class ProtocolError(WsavatarError):

@@ -17,7 +17,7 @@ from .base import (
     OutputModalities,
     StrictObject,
 )
-from .errors import ProtocolError
+from .errors import ErrorMessage, ProtocolError
 from .items import ConversationItem, InputItem, Item
 from .tools import Tool, ToolChoice
 
@@ -93,7 +93,7 @@ class ResponseParams(ClientObject):
 class StatusError(StrictObject):
     type: str
     code: str
-    message: str
+    message: ErrorMessage
 
 
 class StatusDetails(StrictObject):

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from .base import StrictObject, new_id
-from .errors import ErrorType, ProtocolError
+from .errors import ErrorMessage, ErrorType, ProtocolError
 from .items import ConversationItem
 from .session_config import SessionConfig, SessionObject
 
@@ -85,7 +85,7 @@ class ErrorDetails(StrictObject):
 
     type: ErrorType
     code: str
-    message: str
+    message: ErrorMessage
     param: str | None = None
     event_id: str | None = None
 
@@ -230,7 +230,7 @@ class TranscriptionCompleted(_Transcription):
 class TranscriptionError(StrictObject):
     type: ErrorType = "server_error"
     code: str
-    message: str
+    message: ErrorMessage
     param: str | None = None
 
 

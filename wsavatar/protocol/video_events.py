@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from .base import Id, OtherBackground, Ours, StrictObject, refuse
-from .errors import ErrorType
+from .errors import ErrorMessage, ErrorType
 from .server_events import ServerEvent
 
 __all__ = [
@@ -96,7 +96,7 @@ class AvatarRenderDone(ServerEvent):
 class AvatarRenderError(StrictObject):
     type: ErrorType = "invalid_request_error"
     code: str
-    message: str
+    message: ErrorMessage
 
 
 class AvatarRenderFailed(ServerEvent):

@@ -32,7 +32,7 @@ from websockets.typing import Subprotocol
 
 from wsavatar.avatar_jobs.maker import Listing
 from wsavatar.config import Settings
-from wsavatar.errors import WsavatarError
+from wsavatar.errors import WsavatarError, without_folders
 from wsavatar.metrics import Metrics
 from wsavatar.render.load import Load
 from wsavatar.resources import resource_dir
@@ -195,7 +195,7 @@ class AvatarServer:
         except Exception as error:  # a model's files may raise anything
             if not isinstance(error, LoadError):
                 _log.debug("loading failed", exc_info=True)
-            self.progress = f"failed: {error}"
+            self.progress = f"failed: {without_folders(str(error))}"
             self._ready.set_exception(LoadError(str(error) or type(error).__name__))
             return
         self._engine = engine
@@ -211,7 +211,7 @@ class AvatarServer:
         self._ready.set_result(engine)
 
     def _report_progress(self, text: str) -> None:
-        self.progress = text
+        self.progress = without_folders(text)  # clients read it
         _log.info("%s", text)
 
     # -- requests ---------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -26,6 +26,8 @@ from wsavatar import __version__
 from wsavatar.avatars.background import TRANSPARENT, default_name
 from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
+from wsavatar.dialogue.engine import EngineStatus
+from wsavatar.errors import without_folders
 from wsavatar.machine import yield_to_others
 from wsavatar.media.pictures import Pictures
 from wsavatar.metrics import Metrics
@@ -67,7 +69,7 @@ def build_site(
         health = {} if loaded is None else dict(loaded.renderer.health())
         is_ready = not all(health.values())  # without devices: not loaded
         status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-        problems = {device: problem for device, problem in health.items() if problem}
+        problems = {name: without_folders(problem) for name, problem in health.items() if problem}
         body = {"ready": is_ready, "progress": progress(), "problems": problems}
         return json_reply(body, status)
 
@@ -86,7 +88,7 @@ def build_site(
         loaded = engine()
         if loaded is None:
             return _not_yet(progress())
-        return json_reply([asdict(one) for one in loaded.speech.status()] if loaded.speech else [])
+        return json_reply([_told(one) for one in loaded.speech.status()] if loaded.speech else [])
 
     def endpoint() -> Reply:
         sentence = b"This is a WebSocket: connect to it with a WebSocket client.\n"
@@ -192,7 +194,7 @@ class AvatarFiles:
                     if poster is not None:
                         return file_reply(poster, headers)
         except AvatarError as error:
-            raise NotFound(str(error)) from error
+            raise NotFound(without_folders(str(error))) from error
         except FileNotFoundError as error:  # it was deleted meanwhile
             raise NotFound(f"no avatar {avatar_id!r}") from error
         raise NotFound(f"nothing at {path}")
@@ -325,6 +327,12 @@ def idle_cycle(
         data = encoder.encode(picture, quality)
         message = pack_frame(0, index, pts_us, region, data, codec)
         yield struct.pack("<I", len(message)) + message
+
+
+def _told(engine: EngineStatus) -> dict[str, Any]:
+    """An engine as clients read of it."""
+    problem, note = without_folders(engine.problem), without_folders(engine.note)
+    return asdict(replace(engine, problem=problem, note=note))
 
 
 def _public(info: Any) -> dict[str, Any]:
