@@ -12,6 +12,8 @@ import { element } from "./view.js";
 const MAX_SIDE = 1280;
 const STORED = "wsavatar.backdrop";
 const COLOUR = /^#[0-9a-f]{6}$/;
+/** How the picture begins, as it is kept. */
+const DATA_URL = "data:image/jpeg;base64,";
 /** Squares, as editors show what is transparent. */
 const SQUARES = "repeating-conic-gradient(#c9ccce 0 25%, #f3f4f5 0 50%) 0 0 / 24px 24px";
 /** A server that works for so long is making masks. */
@@ -82,11 +84,12 @@ export class Backdrop {
   }
 
   /**
-   * What a video is to be. The server does not have the user's picture.
-   * @returns {{background?: string, format?: "webm"}}
+   * What a video is to be. Only for one the user's picture is sent to the server.
+   * @returns {{background?: string, picture?: string, format?: "webm"}}
    */
   get ofVideos() {
     if (COLOUR.test(this.choice)) return { background: this.choice };
+    if (this.choice === "picture") return { picture: this.picture.slice(DATA_URL.length) };
     return this.choice === "none" ? { background: "transparent", format: "webm" } : {};
   }
 
@@ -166,7 +169,7 @@ export class Backdrop {
 function storedPicture() {
   try {
     const stored = localStorage.getItem(STORED) ?? "";
-    return stored.startsWith("data:image/jpeg;base64,") ? stored : "";
+    return stored.startsWith(DATA_URL) ? stored : "";
   } catch {
     return "";
   }

@@ -13,6 +13,7 @@ import { sentence } from "./protocol.js";
  * @property {string} [avatar]  an id; empty: the default one
  * @property {string} [voice]  a name; empty: the avatar's
  * @property {string} [background]  empty: the server's
+ * @property {string} [picture]  a file of the user's own behind it, in base64
  * @property {"mp4" | "webm"} [format]
  *
  * @typedef {object} Saved  a finished video
@@ -80,9 +81,10 @@ export class VideoMaker {
   /** @param {any} event */
   #receive(event) {
     if (event.type === "session.created" && this.order) {
-      const { text, avatar = "", voice = "", background = "", format = "mp4" } = this.order;
+      const { text, avatar = "", voice = "", background = "", format = "mp4", picture } = this.order;
       this.order = null;
-      this.connection.send({ type: "avatar.render", text, avatar, voice, background, format });
+      const behind = picture ? { picture } : { background };
+      this.connection.send({ type: "avatar.render", text, avatar, voice, format, ...behind });
     } else if (event.type === "error") this.#fail(sentence(event.error));
     else if (event.type === "avatar.render.created") this.id = event.render_id;
     else if (event.render_id !== this.id) return;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,12 +15,17 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
+from tests.avatars.test_background import heads
+from tests.creation.drawn import DrawnFaceDetector
 from tests.drawn_faces import face_video
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
+from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.avatars.writing import write_avatar
+from wsavatar.commands import avatar_files
 from wsavatar.commands import render as command
 from wsavatar.commands.render import RenderError
 from wsavatar.config import AvatarSettings, ModelSettings, RenderSettings, Settings, TtsSettings
@@ -323,6 +329,46 @@ def test_a_line_that_fails_does_not_stop_the_others(
     shown = capsys.readouterr().out
     assert "2 videos (5 failed)" in shown and "real-time factor" in shown
     assert shown.count(str(tmp_path / "out" / "twice.mp4")) == 2, "a name stands once a line"
+
+
+def test_files_as_avatars_and_backgrounds(
+    tmp_path: Path,
+    home: Path,
+    render: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A photo speaks, before a picture beside the list; nothing of the photo's avatar is left."""
+    save_tone(tmp_path / "a.wav", 0.2)
+    Image.fromarray(np.full((40, 60, 3), (200, 30, 30), np.uint8)).save(tmp_path / "red.png")
+    frames, _ = face_video(W, H, 1, size=70)
+    Image.fromarray(next(iter(frames))).save(tmp_path / "me.png")
+    monkeypatch.setattr(avatar_files, "load_landmarks", lambda settings: DrawnFaceDetector())
+    monkeypatch.setattr(assembly, "mask_maker", lambda settings: MaskMaker("drawn", heads))
+    sound = {"audio": "a.wav", "avatar": "me.png"}
+    lines = [
+        sound | {"output": "one.mp4"},
+        sound | {"output": "two.mp4", "background": "red.png"},
+        sound | {"output": "three.mp4", "background": "none.png"},
+        sound | {"output": "four.mp4", "avatar": "none.png"},
+    ]
+    (tmp_path / "all.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    kept = sorted(path.name for path in (home / "cache").rglob("*"))
+    report = tmp_path / "report.json"
+    assert render("--list", tmp_path / "all.jsonl", "-o", tmp_path, "--json", report) == 1
+    one, two, three, four = json.loads(report.read_text())["videos"]
+    assert one["frames"] == two["frames"] == 5
+    assert "none.png: no such file" in three["error"] and "none.png: no such file" in four["error"]
+    _, own = read_video(tmp_path / "one.mp4")
+    _, red = read_video(tmp_path / "two.mp4")
+    assert np.abs(red[:, 2:8, 2:8].astype(int) - (200, 30, 30)).max() < 12
+    assert np.abs(red[:, 2:8, 2:8].astype(int) - own[:, 2:8, 2:8]).max() > 40
+    audio = ("--audio", tmp_path / "a.wav", "-o", tmp_path / "five.mp4")
+    assert render("--avatar", tmp_path / "me.png", *audio) == 0
+    assert len(play(tmp_path / "five.mp4").frame_times) == 5
+    with pytest.raises(AvatarError, match=r"nobody\.jpg: no such file"):
+        render("--avatar", "nobody.jpg", "--audio", tmp_path / "a.wav", "-o", tmp_path / "6.mp4")
+    assert sorted(path.name for path in (home / "cache").rglob("*")) == kept
+    assert not list(Path(tempfile.gettempdir()).glob("wsavatar-avatars-*"))
 
 
 def test_a_folder_of_sounds_gives_a_folder_of_videos(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.frontend.conftest import OpenPage
+from tests.frontend.test_browser_background import wait_until_cut_out
+from wsavatar.media.video import open_video
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
@@ -44,6 +49,25 @@ def test_a_typed_text_becomes_a_video_to_download(open_page: OpenPage) -> None:
         link.get_attribute("href"),
     )
     assert file[:2] == [200, "video/mp4"] and file[2] > 1000 and file[3] == "ftyp"
+    assert page.complaints == []
+
+
+def test_a_video_has_the_users_own_picture_behind_it(open_page: OpenPage, tmp_path: Path) -> None:
+    """The one that is seen on the page, which the server gets for this video alone."""
+    Image.fromarray(np.full((40, 60, 3), (200, 30, 30), np.uint8)).save(tmp_path / "red.png")
+    page = open_page()
+    page.set_input_files("#backdrop-file", tmp_path / "red.png")
+    wait_until_cut_out(page)
+    save(page, "Hello.")
+    link = page.locator("#saved-link")
+    expect(link).to_be_visible(timeout=WAIT_MS)
+    with page.expect_download() as downloaded:
+        link.click()
+    downloaded.value.save_as(tmp_path / "got.mp4")
+    with open_video(tmp_path / "got.mp4") as (_, shown):
+        corners = [picture[4:12, 4:12].reshape(-1, 3).mean(axis=0) for _, picture in shown]
+    assert len(corners) > 5
+    assert np.abs(np.array(corners) - (200, 30, 30)).max() < 12
     assert page.complaints == []
 
 

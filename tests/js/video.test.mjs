@@ -28,7 +28,7 @@ test("an order is sent once the session is there; progress and the file are told
   const { connection, sent, made, progress, say } = start();
   assert.deepEqual([connection.opened, connection.token, sent], [1, "token", []]);
   say("session.created");
-  const look = { background: "", format: "mp4" };
+  const look = { format: "mp4", background: "" };
   assert.deepEqual(sent, [{ type: "avatar.render", text: "Hello.", avatar: "ada", voice: "", ...look }]);
   say("avatar.render.created", { render_id: "v1" });
   say("avatar.render.progress", { render_id: "v1", frames_done: 5, frames_total: null });
@@ -36,6 +36,16 @@ test("an order is sent once the session is there; progress and the file are told
   assert.deepEqual(await made, { url: "videos/x.mp4", bytes: 9, seconds: 1.5 });
   assert.deepEqual(progress, [[5, null]]);
   assert.equal(connection.closed, 1);
+});
+
+test("a picture of the user's own goes with the order, in place of a background", () => {
+  const { maker, made, sent, say } = start();
+  maker.cancel();
+  made.catch(() => {});
+  void maker.make({ text: "Hello.", picture: "AAAA" });
+  say("session.created");
+  const { picture, background } = sent.at(-1);
+  assert.deepEqual([picture, background], ["AAAA", undefined]);
 });
 
 test("a refusal, a failure and a lost connection end it with a reason", async () => {

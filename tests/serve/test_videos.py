@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import http.client
+import io
 import json
 from collections.abc import AsyncIterator
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any
 
 import av
 import pytest
+from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
 from tests.fake_avatars import FakeAvatars
@@ -35,14 +37,18 @@ LONG = "Hello there, and welcome. " * 5 + "Now the other half of it follows, as 
 
 @contextlib.asynccontextmanager
 async def server(
-    tmp_path: Path, model: FakeModel | None = None, **limits: Any
+    tmp_path: Path,
+    model: FakeModel | None = None,
+    avatars: dict[str, Any] | None = None,
+    **limits: Any,
 ) -> AsyncIterator[AvatarServer]:
     """A server with a real renderer of a model that draws numbers."""
-    pool, avatars = FacePool([model or FakeModel()], RenderSettings()), FakeAvatars(make_avatar())
-    maker = VideoMaker(pool, avatars, Fraction(25))
+    pool, faces = FacePool([model or FakeModel()], RenderSettings()), FakeAvatars(make_avatar())
+    maker = VideoMaker(pool, faces, Fraction(25))
     videos = VideoJobs(VideoSettings(directory=tmp_path, **limits), maker)
-    engine = fake_engine(face=pool, avatars=avatars, speech=FakeSpeech(), videos=videos)
-    async with running(engine) as started:
+    engine = fake_engine(face=pool, avatars=faces, speech=FakeSpeech(), videos=videos)
+    chosen = settings(avatars=avatars or {})
+    async with running(engine, chosen) as started:
         yield started
 
 
@@ -107,6 +113,40 @@ async def test_a_video_has_the_background_that_its_client_wants(tmp_path: Path) 
         await me.send("avatar.render", text="Hello.", background="transparent")
         error = (await me.until("error"))["error"]
         assert (error["code"], error["param"]) == ("invalid_value", "format")
+
+
+def png(width: int, height: int, colour: tuple[int, int, int]) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+async def test_a_picture_of_the_clients_own_is_behind_its_video(tmp_path: Path) -> None:
+    """It comes with the order; what is no picture, is too large, or not allowed is said."""
+    async with server(tmp_path) as started, client(started) as me:
+        done = await render(me, text="Hello.", picture=png(40, 20, (0, 0, 250)))
+        _, _, data = await fetch(started, "/" + done["url"])
+        (tmp_path / "got.mp4").write_bytes(data)
+        with open_video(tmp_path / "got.mp4") as (_, shown):
+            corner = next(shown).picture[2, 2]
+        assert corner[2] > 200 > 60 > corner[0]
+        for picture, says in [
+            (base64.b64encode(b"no picture").decode(), "the picture cannot be read; send a JPEG"),
+            (png(5000, 4000, (0, 0, 0)), "over 16 million pixels; scale it down"),
+        ]:
+            await me.send("avatar.render", text="Hello.", picture=picture)
+            error = (await me.until("avatar.render.failed"))["error"]
+            assert error["code"] == "picture_unfit" and says in error["message"]
+        for order, code in [
+            ({"picture": base64.b64encode(bytes(2 * 2**20 + 1)).decode()}, "too_long"),
+            ({"picture": png(4, 4, (0, 0, 0)), "background": "#00b140"}, "invalid_value"),
+        ]:
+            await me.send("avatar.render", text="Hello.", **order)
+            error = (await me.until("error"))["error"]
+            assert (error["code"], error["param"]) == (code, "picture")
+    async with server(tmp_path, avatars={"choose_background": False}) as fixed, client(fixed) as me:
+        await me.send("avatar.render", text="Hello.", picture=png(4, 4, (0, 0, 0)))
+        assert "avatars.choose_background" in (await me.until("error"))["error"]["message"]
 
 
 async def test_the_users_audio_becomes_a_video(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.fake_model import SIZE, FakeModel, make_avatar, running
 from wsavatar.avatars.avatar import PreparedAvatar
-from wsavatar.avatars.background import Backgrounds
+from wsavatar.avatars.background import Background, Backgrounds
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.faces.masks import Masks
 from wsavatar.media.audio_file import read_audio
@@ -129,6 +130,21 @@ async def test_a_video_has_the_background_that_was_ordered(tmp_path: Path) -> No
     assert len(frames) == 35
     for frame in frames:
         assert np.abs(frame[2:6, 20:40].astype(int) - (0, 0xB1, 0x40)).max() < 20
+
+
+async def test_a_picture_of_the_orders_own_is_behind_the_person(tmp_path: Path) -> None:
+    """As the server's own would be, in every frame, to what two compressions differ; an MP4."""
+    picture = np.tile(np.array([[[20, 90, 200], [200, 90, 20]]], np.uint8), (1, 1, 1))
+    Image.fromarray(picture).save(tmp_path / "own.png")
+    async with running(FakeModel()) as pool:
+        behind = Background("picture", picture)
+        await maker(pool, rest_s=0.2).make(Tone(), "a", tmp_path / "a.mp4", background=behind)
+        configured = maker(pool, str(tmp_path / "own.png"), rest_s=0.2)
+        await configured.make(Tone(), "a", tmp_path / "b.mp4")
+    (_, own), (_, servers) = (read_video(tmp_path / name) for name in ("a.mp4", "b.mp4"))
+    assert len(own) == len(servers) == 35
+    assert np.abs(own.astype(int) - servers).mean() < 1
+    assert np.abs(own[:, 2:6, 4:10].astype(int) - (20, 90, 200)).mean() < 12
 
 
 async def test_a_transparent_webm_has_the_alpha_of_the_person(tmp_path: Path) -> None:

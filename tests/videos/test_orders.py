@@ -41,6 +41,27 @@ def test_a_list_has_an_order_a_line() -> None:
 
 
 @pytest.mark.parametrize(
+    ("avatar", "background", "meant"),
+    [
+        ("me.jpg", "office.jpg", (Path("in/me.jpg"), Path("in/office.jpg"))),
+        ("/a/me.mov", "../b.png", (Path("/a/me.mov"), Path("in/../b.png"))),
+        ("leo", "Picture", ("leo", "Picture")),
+        ("leo_2-b", "transparent", ("leo_2-b", "transparent")),
+        ("Leo", "#12", ("Leo", "#12")),
+        ("", "green", ("", "green")),
+    ],
+)
+def test_avatars_and_backgrounds_may_be_files(
+    avatar: str, background: str, meant: tuple[str | Path, str | Path]
+) -> None:
+    """Beside the list, by their names; ids, colours and what is misspelt are none."""
+    line = {"text": "Hi.", "output": "a.mp4", "avatar": avatar, "background": background}
+    (order,) = listed(json.dumps(line))
+    assert isinstance(order, Order)
+    assert (order.avatar, order.background) == meant
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
         ("{", "Invalid JSON"),

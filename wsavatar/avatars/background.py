@@ -21,6 +21,7 @@ from wsavatar.media.pictures import Pictures, Region
 
 __all__ = [
     "ORIGINAL",
+    "PICTURE",
     "TRANSPARENT",
     "Background",
     "BackgroundError",

@@ -20,10 +20,11 @@ from wsavatar.avatars.background import Backgrounds, CutOut
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import ID_PATTERN, AvatarError, AvatarFile, file_in, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
-from wsavatar.avatars.person_masks import MaskMaker, person_masks
+from wsavatar.avatars.person_masks import MaskMaker, kept_masks, made_masks
 from wsavatar.avatars.pictures import open_pictures
 from wsavatar.avatars.writing import rename_avatar
 from wsavatar.config import AvatarSettings
+from wsavatar.faces.base import Progress
 from wsavatar.faces.masks import Masks
 from wsavatar.media import jpeg
 from wsavatar.media.pictures import Pictures
@@ -83,6 +84,7 @@ class AvatarLibrary:
     def __init__(self, settings: AvatarSettings, mask_maker: MaskMaker | None = None) -> None:
         self._directory = avatar_directory(settings)
         self._uploads = uploads_directory(settings)
+        self._more = settings.more_directories
         self._default = settings.default
         self._decoded_bytes = settings.decoded_mb * 2**20
         self._files = FaceCache(settings.cache or cache_directory())
@@ -92,8 +94,10 @@ class AvatarLibrary:
         self._changing = threading.Lock()
         self.backgrounds = Backgrounds(settings.background)
         self._mask_maker = mask_maker
-        self._masking = threading.Lock()
+        self._masking = threading.Lock()  # one avatar at a time
+        self._masks_guard = threading.Lock()  # over what follows; never held for long
         self._masks: OrderedDict[str, Masks] = OrderedDict()
+        self._finding: tuple[str, int, int] | None = None
         self._deleted: set[str] = set()  # an id names one face: what was rendered of it stays known
 
     @property
@@ -101,11 +105,11 @@ class AvatarLibrary:
         """The configured avatar, the bundled ones' `_BUNDLED`, or the first by name. Raises
         AvatarError if there is none.
 
-        What a client made is the default only where there is nothing else.
+        Those of other directories than the configured one only where that has none.
         """
         if self._default:
             return self.read(self._default).id
-        avatars = sorted(self.list(), key=lambda info: info.removable)
+        avatars = sorted(self.list(), key=lambda info: not (self._directory / info.id).is_dir())
         if not avatars:
             raise AvatarError(f"{self._directory} has no avatar")
         is_bundled = self._directory == resource_dir("avatars")
@@ -184,8 +188,21 @@ class AvatarLibrary:
             except OSError as error:
                 raise AvatarError(f"{avatar_id!r} cannot be deleted ({error.strerror})") from error
         self._files.forget(avatar_id)
-        with self._masking:
+        with self._masks_guard:
             self._masks.pop(avatar_id, None)
+
+    def is_cut_out(self, avatar_id: str) -> bool:
+        """Whether it is known where the person is, so that another background is at hand at once.
+
+        Raises AvatarError.
+        """
+        return self._known_person(avatar_id) is not None
+
+    def finding(self, avatar_id: str) -> tuple[int, int] | None:
+        """In how many of the avatar's pictures, of how many, the person was found so far; None:
+        nobody looks for it now."""
+        finding = self._finding
+        return finding[1:] if finding is not None and finding[0] == avatar_id else None
 
     def idle_pictures(self, avatar_id: str, background: str | None = None) -> Pictures:
         """The pictures of the idle cycle, before the configured background or another. Raises
@@ -225,8 +242,9 @@ class AvatarLibrary:
         return folder.parent == self._uploads
 
     def _directories(self) -> _Folders:
-        """The configured one, which must be there, and that of the clients' avatars."""
-        return [self._directory, *([self._uploads] if self._uploads.is_dir() else [])]
+        """The configured one, which must be there, that of the clients' avatars, and more."""
+        others = (self._uploads, *self._more)
+        return [self._directory, *(folder for folder in others if folder.is_dir())]
 
     def _folders(self) -> _Folders:
         folders: _Folders = []
@@ -239,22 +257,51 @@ class AvatarLibrary:
             folders += [path for path in children if path.name[0] != "." and path.is_dir()]
         return folders
 
-    def _person(self, avatar_id: str, pictures: Pictures) -> Masks:
+    def _person(
+        self, avatar_id: str, pictures: Pictures, progress: Progress | None = None
+    ) -> Masks:
         """Where the person is in the avatar's pictures. Raises BackgroundError."""
-        avatar = self.read(avatar_id)
-        with self._masking:  # one avatar at a time
+        masks = self._known_person(avatar_id)
+        if masks is None:
+            with self._masking:
+                masks = self._known_person(avatar_id)
+                if masks is None:
+                    masks = self._find_person(avatar_id, pictures, progress)
+                    self._remember_person(avatar_id, masks)
+        return masks
+
+    def _known_person(self, avatar_id: str) -> Masks | None:
+        """In memory or on the disk; who asks waits for nobody who makes masks."""
+        with self._masks_guard:
             masks = self._masks.get(avatar_id)
-            if masks is None:
-                folder = self._folder(avatar_id)
-                landmarks = read_landmarks(folder, avatar)
-                masks = person_masks(
-                    self._files, folder, avatar, pictures, landmarks, self._mask_maker
-                )
+        if masks is None:
+            avatar = self.read(avatar_id)
+            masks = kept_masks(self._files, self._folder(avatar_id), avatar, self._mask_maker)
+        if masks is not None:
+            self._remember_person(avatar_id, masks)
+        return masks
+
+    def _remember_person(self, avatar_id: str, masks: Masks) -> None:
+        with self._masks_guard:
             self._masks[avatar_id] = masks
             self._masks.move_to_end(avatar_id)
             while len(self._masks) > 1 and _bytes(self._masks) > _MASKS_KEPT_BYTES:
                 self._masks.popitem(last=False)
-        return masks
+
+    def _find_person(self, avatar_id: str, pictures: Pictures, progress: Progress | None) -> Masks:
+        def report(done: int, total: int) -> None:
+            self._finding = avatar_id, done, total
+            if progress is not None:
+                progress(done, total)
+
+        avatar, folder = self.read(avatar_id), self._folder(avatar_id)
+        landmarks = read_landmarks(folder, avatar)
+        try:
+            return made_masks(
+                self._files, folder, avatar, pictures, landmarks, self._mask_maker, report
+            )
+        finally:
+            self._finding = None
 
     def _open_pictures(self, avatar: AvatarFile) -> Pictures:
         video = file_in(self._folder(avatar.id), avatar.video)

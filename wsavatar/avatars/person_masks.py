@@ -18,10 +18,11 @@ from wsavatar.avatars.background import BackgroundError
 from wsavatar.avatars.cache import FaceCache, cache_key
 from wsavatar.avatars.format import AvatarFile, file_in
 from wsavatar.errors import WsavatarError
+from wsavatar.faces.base import Progress
 from wsavatar.faces.masks import Masks
 from wsavatar.media.video import open_video
 
-__all__ = ["MaskMaker", "person_masks"]
+__all__ = ["MaskMaker", "kept_masks", "made_masks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +44,41 @@ _LEAST_SHARE = 0.5
 _log = logging.getLogger(__name__)
 
 
-def person_masks(
+def kept_masks(
+    cache: FaceCache, folder: Path, avatar: AvatarFile, maker: MaskMaker | None
+) -> Masks | None:
+    """The masks of an avatar's pictures that are kept on the disk; None: they are to be made."""
+    return cache.load(avatar.id, _key(folder, avatar, maker), partial(_restored, avatar))
+
+
+def made_masks(
     cache: FaceCache,
     folder: Path,
     avatar: AvatarFile,
     pictures: Sequence[np.ndarray],
     landmarks: np.ndarray,
     maker: MaskMaker | None,
+    progress: Progress,
 ) -> Masks:
-    """The masks of an avatar's pictures: kept on the disk, of its own alpha channel, or made now,
-    which takes seconds.
+    """The masks of an avatar's pictures, of its own alpha channel, or made now, which takes
+    seconds; they are kept on the disk.
 
     Raises BackgroundError where the person cannot be told from the background.
     """
+    try:
+        made = _made(folder, avatar, pictures, landmarks, maker)
+        masks = Masks(_checked(made, (avatar.height, avatar.width), landmarks, progress))
+    except WsavatarError as error:
+        raise BackgroundError(
+            f"{avatar.id!r} can have its original background only: {error}"
+        ) from error
+    cache.save(avatar.id, _key(folder, avatar, maker), masks.arrays())
+    return masks
+
+
+def _key(folder: Path, avatar: AvatarFile, maker: MaskMaker | None) -> str:
     way = "its alpha channel" if avatar.alpha else maker.key if maker is not None else "none"
-    key = cache_key(folder, avatar, f"person {_VERSION} {way}")
-    kept = cache.load(avatar.id, key, partial(_restored, avatar))
-    if kept is None:
-        try:
-            made = _made(folder, avatar, pictures, landmarks, maker)
-            kept = Masks(_checked(made, (avatar.height, avatar.width), landmarks))
-        except WsavatarError as error:
-            raise BackgroundError(
-                f"{avatar.id!r} can have its original background only: {error}"
-            ) from error
-        cache.save(avatar.id, key, kept.arrays())
-    return kept
+    return cache_key(folder, avatar, f"person {_VERSION} {way}")
 
 
 def _restored(avatar: AvatarFile, arrays: Mapping[str, np.ndarray]) -> Masks:
@@ -101,7 +111,7 @@ def _coarse(mask: np.ndarray) -> np.ndarray:
 
 
 def _checked(
-    masks: Iterable[np.ndarray], size: tuple[int, int], landmarks: np.ndarray
+    masks: Iterable[np.ndarray], size: tuple[int, int], landmarks: np.ndarray, progress: Progress
 ) -> Iterator[np.ndarray]:
     """The masks, one of this size for each frame, with the face in it. Raises BackgroundError."""
     number = 0
@@ -118,6 +128,7 @@ def _checked(
                 "use a picture with a plainer background"
             )
         number += 1
+        progress(number, len(landmarks))
         yield _coarse(mask)
     if number < len(landmarks):
         raise BackgroundError(f"there are {number} masks for {len(landmarks)} frames")

@@ -78,7 +78,7 @@ class AvatarStore(AvatarLibrary):
         with self._guard:
             shown = self._shown.get((avatar_id, behind.name))
         if shown is None:
-            made = original.before(behind, self._person(avatar_id, original.pictures))
+            made = original.before(behind, self._person(avatar_id, original.pictures, progress))
             with self._guard:
                 shown = self._shown.setdefault((avatar_id, behind.name), made)
         return shown

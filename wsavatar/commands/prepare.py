@@ -24,7 +24,7 @@ from wsavatar.avatars.landmarks import check_landmarks
 from wsavatar.avatars.library import avatar_directory
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.avatars.writing import check_new_id, write_avatar
-from wsavatar.commands.progress import StepBar
+from wsavatar.commands.progress import AVATAR_STEPS, StepBar
 from wsavatar.config import Settings
 from wsavatar.creation import AvatarRequest, Created, create_avatar, free_id
 from wsavatar.faces.base import AvatarPreparer
@@ -39,7 +39,6 @@ __all__ = ["add_arguments", "read_landmarks_file", "run"]
 
 _MAX_AT_ONCE = 4
 _MAX_LANDMARK_BYTES = 64 * 1024 * 1024
-_DOING = {"look": "looking", "write": "writing", "prepare": "preparing"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +158,7 @@ class _Maker:
         """Raises AvatarError. Prints what was made."""
         started = time.monotonic()
         with tqdm(desc=request.id, leave=False, unit="frame", disable=None) as bar:
-            created = self._create(path, request, StepBar(bar, request.id, _DOING))
+            created = self._create(path, request, StepBar(bar, request.id, AVATAR_STEPS))
         avatar = read_avatar_file(created.folder)
         tqdm.write(
             f"{created.id} is ready: {avatar.width}x{avatar.height}, "

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from tqdm import tqdm
 
-__all__ = ["StepBar"]
+__all__ = ["AVATAR_STEPS", "StepBar"]
+
+AVATAR_STEPS = {"look": "looking", "write": "writing", "prepare": "preparing"}
+"""The steps of making an avatar, as people call them."""
 
 
 class StepBar:

@@ -12,28 +12,33 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from wsavatar.avatars.background import TRANSPARENT, Backgrounds
+from wsavatar.avatars.background import PICTURE, TRANSPARENT, Background, Backgrounds
+from wsavatar.avatars.format import MAX_SIDE
+from wsavatar.commands.avatar_files import AvatarsOfFiles
 from wsavatar.config import RenderSettings, Settings
 from wsavatar.dialogue.tts import Voices, create_voices
 from wsavatar.errors import WsavatarError
+from wsavatar.media.picture import read_still
 from wsavatar.media.video_kinds import KINDS, MP4, WEBM, kind_of
 from wsavatar.serve import assembly
 from wsavatar.videos.keying import ColourKey
 from wsavatar.videos.maker import Made, Progress, VideoMaker, unfinished
-from wsavatar.videos.orders import Order, of_folder, of_list
+from wsavatar.videos.orders import Order, avatar_named, of_folder, of_list
 from wsavatar.videos.sources import MAX_TEXT_CHARS, FileSource, SoundSource, TextSource
 from wsavatar.videos.summary import Failed, Summary
 
 if TYPE_CHECKING:
     from wsavatar.avatars.avatar import AvatarInfo
+    from wsavatar.render.pool import FacePool
     from wsavatar.serve.assembly import AnyAvatars
 
 __all__ = ["RenderError", "add_arguments", "run"]
@@ -68,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--list",
         metavar="FILE",
         help='videos, one a line: {"text": "…", "avatar": "…", "voice": "…", "background": "…", '
-        '"output": "a.mp4"}; '
-        '"audio": "a.wav", relative to the list, in place of "text"; -: standard input',
+        '"output": "a.mp4"}; "audio": "a.wav" in place of "text"; avatar and background may be '
+        "files (me.jpg, office.jpg), relative to the list, as is audio; -: standard input",
     )
     parser.add_argument(
         "-o",
@@ -96,7 +101,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a colour such as #00b140, a picture's path, transparent (WebM alone) or original "
         "(default: avatars.background)",
     )
-    parser.add_argument("--avatar", metavar="ID", help="avatar (default: avatars.default)")
+    parser.add_argument(
+        "--avatar",
+        metavar="WHO",
+        help="an avatar's id, or a photo or video of a person (me.jpg), of which one is made for "
+        "this call (default: avatars.default)",
+    )
     parser.add_argument(
         "--voice", metavar="NAME", default="", help="voice of texts (default: the avatar's)"
     )
@@ -138,7 +148,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if is_single and isinstance(orders[0], Failed):
         raise RenderError(orders[0].error)
     if any(isinstance(order, Order) for order in orders):
-        summary = asyncio.run(_make_all(args, settings, orders, key, is_single=is_single))
+        summary = _made(args, settings, orders, key, is_single=is_single)
     else:
         summary = Summary([order for order in orders if isinstance(order, Failed)], 0.0, {})
     _report(summary, args.json)
@@ -166,7 +176,8 @@ def _chosen(args: argparse.Namespace, settings: Settings) -> Settings:
         raise RenderError("--key cuts out of the avatar's own background: leave --background out")
     if args.background is not None:
         Backgrounds(args.background)  # wrong ones are said before the model is loaded
-    chosen = {"default": args.avatar, "background": args.background}
+    avatar = avatar_named(args.avatar or "", Path())
+    chosen = {"default": avatar if isinstance(avatar, str) else "", "background": args.background}
     avatars = settings.avatars.model_copy(
         update={name: value for name, value in chosen.items() if value}
     )
@@ -258,7 +269,7 @@ def _check_output(path: Path, *, force: bool, alpha: bool) -> None:
 # -- the work -------------------------------------------------------------------------------------
 
 
-async def _make_all(
+def _made(
     args: argparse.Namespace,
     settings: Settings,
     orders: Sequence[Order | Failed],
@@ -266,14 +277,35 @@ async def _make_all(
     *,
     is_single: bool,
 ) -> Summary:
+    default = avatar_named(args.avatar or "", Path())
+    uses = Counter(one.avatar for one in orders if isinstance(one, Order))
+    wanted = Counter({path: count for path, count in uses.items() if isinstance(path, Path)})
+    if isinstance(default, Path):
+        wanted[default] += 1
+    with AvatarsOfFiles(settings, wanted) as files:
+        settings = files.settings
+        if isinstance(default, Path):
+            avatars = settings.avatars.model_copy(update={"default": files.id_of(default)})
+            settings = settings.model_copy(update={"avatars": avatars})
+        return asyncio.run(_make_all(args, settings, orders, key, files, is_single=is_single))
+
+
+async def _make_all(
+    args: argparse.Namespace,
+    settings: Settings,
+    orders: Sequence[Order | Failed],
+    key: ColourKey | None,
+    files: AvatarsOfFiles,
+    *,
+    is_single: bool,
+) -> Summary:
     voices = create_voices(settings.tts)
-    load = partial(assembly.load_renderer, settings, prepared=1)
-    renderer, avatars = await asyncio.to_thread(load)
+    renderer, avatars = await asyncio.to_thread(_loaded, settings)
     await renderer.start()
     try:
         fps = Fraction(settings.render.fps)
         maker = VideoMaker(renderer, avatars, fps, rest_s=args.rest, key=key)
-        work = _Work(maker, avatars, voices, args.voice or settings.tts.voice)
+        work = _Work(maker, avatars, files, voices, args.voice or settings.tts.voice)
         begun_s = time.monotonic()
         if is_single:
             assert isinstance(orders[0], Order)
@@ -287,12 +319,31 @@ async def _make_all(
         await voices.close()
 
 
+def _loaded(settings: Settings) -> tuple[FacePool, AnyAvatars]:
+    """What makes frames; a line on the terminal says meanwhile what it does."""
+    with tqdm(bar_format="{desc}", leave=False, disable=None) as line:
+        return assembly.load_renderer(settings, line.set_description_str, prepared=1)
+
+
+@lru_cache(maxsize=4)
+def _picture(path: Path) -> Background:
+    return Background(PICTURE, read_still(path, max_side=MAX_SIDE))
+
+
 class _Work:
     """Makes what is ordered, and shows how far it is."""
 
-    def __init__(self, maker: VideoMaker, avatars: AnyAvatars, voices: Voices, voice: str) -> None:
+    def __init__(
+        self,
+        maker: VideoMaker,
+        avatars: AnyAvatars,
+        files: AvatarsOfFiles,
+        voices: Voices,
+        voice: str,
+    ) -> None:
         self._maker = maker
         self._avatars = avatars
+        self._files = files
         self._voices = voices
         self._voice = voice
 
@@ -333,10 +384,25 @@ class _Work:
             return Failed(str(order.output), str(error))
 
     async def _make(self, order: Order, progress: Progress) -> Made:
-        avatar_id = order.avatar or await asyncio.to_thread(lambda: self._avatars.default_id)
-        source = await self._source(order, avatar_id)
-        background = order.background or None
-        return await self._maker.make(source, avatar_id, order.output, progress, background)
+        async with self._avatar(order) as avatar_id:
+            source = await self._source(order, avatar_id)
+            background: str | Background | None = None
+            if isinstance(order.background, Path):
+                background = await asyncio.to_thread(_picture, order.background)
+            elif order.background:
+                background = order.background
+            return await self._maker.make(source, avatar_id, order.output, progress, background)
+
+    @asynccontextmanager
+    async def _avatar(self, order: Order) -> AsyncIterator[str]:
+        """The id of the order's avatar, while it is needed."""
+        if not isinstance(order.avatar, Path):
+            yield order.avatar or await asyncio.to_thread(lambda: self._avatars.default_id)
+            return
+        try:
+            yield await asyncio.to_thread(self._files.id_of, order.avatar)
+        finally:
+            await asyncio.to_thread(self._files.release, order.avatar)
 
     async def _source(self, order: Order, avatar_id: str) -> SoundSource:
         if order.audio is not None:

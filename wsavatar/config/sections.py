@@ -173,6 +173,8 @@ class AvatarSettings(_Section):
     uploads_directory: Path | None = None
     """Of the avatars that clients make. None: ``$XDG_DATA_HOME/wsavatar/avatars`` or
     ``~/.local/share/wsavatar/avatars``."""
+    more_directories: tuple[Path, ...] = ()
+    """Further folders of avatars, after these two. Nothing in them is changed."""
     max_uploads: Annotated[int, Field(ge=1)] = 100
     """Avatars in ``uploads_directory``."""
     max_upload_mb: Annotated[int, Field(ge=1, le=4096)] = 100

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["ALIGNED", "REACH", "cut_out", "laid_over"]
+__all__ = ["ALIGNED", "REACH", "cut_out", "laid_over", "put_before"]
 
 ALIGNED = 4
 """Side of the cells in which colours are averaged. A part of a picture that is cut on this grid,
@@ -41,15 +41,35 @@ def cut_out(picture: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 def laid_over(picture: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
     """RGB uint8 [H, W, 3]: what the mask uint8 [H, W] names of ``picture``, over ``background``."""
-    made = background.copy()
-    cv2.copyTo(picture, _within(alpha, 255, 255), made)
     mixed = np.flatnonzero((alpha > 0) & (alpha < 255))
+    colours = np.empty((0, 3), np.float32)
     if len(mixed):
         above, below, _ = _around(picture, alpha)
         colours = _separated(picture, alpha, above, below, mixed)
-        share = alpha.reshape(-1)[mixed, None] * np.float32(1 / 255)
-        pixels = made.reshape(-1, 3)
-        pixels[mixed] = np.rint(colours * share + pixels[mixed] * (1 - share))
+    return _blended(picture, alpha, background, mixed, colours)
+
+
+def put_before(cut: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """RGB uint8 [H, W, 3]: what was `cut_out`, [H, W, 4], over ``background``."""
+    picture, alpha = np.ascontiguousarray(cut[..., :3]), np.ascontiguousarray(cut[..., 3])
+    mixed = np.flatnonzero((alpha > 0) & (alpha < 255))
+    colours = picture.reshape(-1, 3)[mixed].astype(np.float32)
+    return _blended(picture, alpha, background, mixed, colours)
+
+
+def _blended(
+    picture: np.ndarray,
+    alpha: np.ndarray,
+    background: np.ndarray,
+    mixed: np.ndarray,
+    colours: np.ndarray,
+) -> np.ndarray:
+    """``picture`` over ``background``; the pixels ``mixed`` have the foreground's ``colours``."""
+    made = background.copy()
+    cv2.copyTo(picture, _within(alpha, 255, 255), made)
+    share = alpha.reshape(-1)[mixed, None] * np.float32(1 / 255)
+    pixels = made.reshape(-1, 3)
+    pixels[mixed] = np.rint(colours * share + pixels[mixed] * (1 - share))
     return made
 
 

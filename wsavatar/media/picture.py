@@ -6,12 +6,12 @@ that are checked before anything is decoded. It knows neither faces nor models.
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache, partial
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,14 +84,14 @@ def is_animated(path: Path) -> bool:
 
 
 def read_still(
-    path: Path, *, max_side: int, max_pixels: int = MAX_PIXELS, alpha: bool = False
+    file: Path | BytesIO, *, max_side: int, max_pixels: int = MAX_PIXELS, alpha: bool = False
 ) -> np.ndarray:
-    """A picture, upright, in sRGB, scaled to ``max_side``: uint8 [H, W, 3].
+    """A picture, of a file or its content, upright, in sRGB, scaled to ``max_side``: uint8 [H, W, 3].
 
     Of an animated one, the first frame. ``alpha``: one with transparency is [H, W, 4], its colours
     before grey as without. Raises PictureError.
     """
-    with _opened(path, max_pixels) as image, _reading(path):
+    with _opened(file, max_pixels) as image, _reading(file):
         # A JPEG can be decoded at an eighth to a half of its size, in as much less memory.
         image.draft(None, fitted(*image.size, max_side))
         return _rgb(image, max_side, alpha)
@@ -146,32 +146,35 @@ def _same(picture: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    with _reading(path):
-        image = Image.open(path, formats=_formats())
+def _opened(file: Path | BytesIO, max_pixels: int) -> Iterator[Image.Image]:
+    with _reading(file):
+        image = Image.open(file, formats=_formats())
     with image:
         width, height = image.size
         if width * height > max_pixels:
-            raise _too_large(path, max_pixels, f"{width}x{height}, ")
+            raise _too_large(file, max_pixels, f"{width}x{height}, ")
         yield image
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(file: Path | BytesIO) -> Iterator[None]:
     """What Pillow and the disk say, as PictureError."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, MAX_PIXELS) from error
+        raise _too_large(file, MAX_PIXELS) from error
     except _UNREADABLE as error:
-        if not path.is_file():
-            raise PictureError(f"{path}: no such file") from error
-        raise PictureError(f"{path}: cannot be read as a picture ({error})") from error
+        if isinstance(file, BytesIO):
+            raise PictureError("the picture cannot be read; send a JPEG, PNG or WebP") from error
+        if not file.is_file():
+            raise PictureError(f"{file}: no such file") from error
+        raise PictureError(f"{file}: cannot be read as a picture ({error})") from error
 
 
-def _too_large(path: Path, max_pixels: int, size: str = "") -> PictureError:
+def _too_large(file: Path | BytesIO, max_pixels: int, size: str = "") -> PictureError:
     limit = max_pixels // 1_000_000
-    return PictureError(f"{path}: is {size}over {limit} million pixels; scale it down")
+    name = f"{file}:" if isinstance(file, Path) else "the picture"
+    return PictureError(f"{name} is {size}over {limit} million pixels; scale it down")
 
 
 def _duration_s(image: Image.Image) -> Fraction:
@@ -209,7 +212,7 @@ def _in_srgb(frame: Image.Image, profile: bytes | None) -> Image.Image:
     """Phones write Display P3, printers CMYK; a profile that cannot be used is ignored."""
     if profile and frame.mode in ("RGB", "CMYK", "L"):
         with suppress(ImageCms.PyCMSError, OSError, ValueError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            source = ImageCms.ImageCmsProfile(BytesIO(profile))
             target = ImageCms.createProfile("sRGB")
             converted = ImageCms.profileToProfile(frame, source, target, outputMode="RGB")
             if converted is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from .base import Id, OtherBackground, Ours, StrictObject, refuse
+from .base import Base64, Id, OtherBackground, Ours, StrictObject, refuse
 from .errors import ErrorMessage, ErrorType
 from .server_events import ServerEvent
 
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 MAX_RENDER_CHARS = 20_000
+MAX_PICTURE_BYTES = 2 * 1024 * 1024
 
 
 class VideoRequestEvent(Ours):
@@ -35,7 +36,8 @@ class AvatarRender(VideoRequestEvent):
     """Make a video of the avatar that says ``text``, or the audio of a user's item ``item_id``.
 
     ``avatar``, ``voice``, ``background``: empty: the session's; of an MP4, which cannot be
-    transparent, then the avatar's own.
+    transparent, then the avatar's own. ``picture``: a JPEG, PNG or WebP of the client's own, in
+    base64, in place of ``background``; scaled to cover, and forgotten with the video.
     """
 
     type: Literal["avatar.render"]
@@ -45,9 +47,16 @@ class AvatarRender(VideoRequestEvent):
     voice: Annotated[str, Field(max_length=1000)] = ""
     format: Literal["mp4", "webm"] = "mp4"
     background: OtherBackground = ""
+    picture: Base64 = b""
 
     @model_validator(mode="after")
-    def _can_be_transparent(self) -> Self:
+    def _can_be_made(self) -> Self:
+        if self.picture and self.background:
+            text = "A picture is a background: leave background out."
+            raise refuse("invalid_value", text, field="picture")
+        if len(self.picture) > MAX_PICTURE_BYTES:
+            text = f"A picture may have {MAX_PICTURE_BYTES >> 20} MiB; scale it down."
+            raise refuse("too_long", text, field="picture")
         if self.background == "transparent" and self.format == "mp4":
             text = "An MP4 cannot be transparent: ask for the format 'webm'."
             raise refuse("invalid_value", text, field="format")

@@ -245,17 +245,28 @@ def _load_on(settings: Settings, devices: Sequence[str], progress: Progress) -> 
     return models
 
 
+def _tenths(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """Says that an avatar is being prepared, and every tenth of that."""
+    progress(f"preparing avatar {what}")
+    told = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal told
+        if told != (told := 10 * done // total):
+            progress(f"preparing avatar {what}: {10 * told} %")
+
+    return report
+
+
 def _prepare_avatars(store: AvatarStore, progress: Progress, most: int) -> PreparedAvatar:
     """Prepare avatars, the default one first. Only its errors are fatal."""
     others = [info.id for info in store.list() if info.id != store.default_id]
     others = others[: most - 1]
     count = 1 + len(others)
-    progress(f"preparing avatar {store.default_id} (1 of {count})")
-    default = store.get(store.default_id)
+    default = store.get(store.default_id, _tenths(progress, f"{store.default_id} (1 of {count})"))
     for number, avatar_id in enumerate(others, start=2):
-        progress(f"preparing avatar {avatar_id} ({number} of {count})")
         try:
-            store.get(avatar_id)
+            store.get(avatar_id, _tenths(progress, f"{avatar_id} ({number} of {count})"))
         except AvatarError as error:
             _log.warning("avatar %s cannot be used: %s", avatar_id, error)
     return default

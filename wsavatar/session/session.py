@@ -294,7 +294,8 @@ class Session:
                 self._use_extension()
                 voice = self._config.audio.output.voice or ""
                 if isinstance(event, wire.AvatarRender):
-                    check_background(event.background, self._avatar.background, self._settings)
+                    wanted = "own picture" if event.picture else event.background
+                    check_background(wanted, self._avatar.background, self._settings)
                 self._videos.handle(event, self._conversation, self._avatar, voice)
             case wire.AvatarPlayback() | wire.AvatarRequestEvent():
                 pass  # handled in `receive`

@@ -17,6 +17,7 @@ from wsavatar.dialogue.conversation import Conversation
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.text import TextError
 from wsavatar.errors import WsavatarError
+from wsavatar.media.picture import PictureError
 from wsavatar.media.video_kinds import KINDS, VideoKind
 from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError, new_id
@@ -81,7 +82,7 @@ class VideoOrders:
         source = self._source(event, conversation, event.voice or voice)
         render_id = new_id("video")
         self._downlink.event(wire.AvatarRenderCreated(render_id=render_id))
-        background = event.background or avatar.background
+        background: str | bytes = event.picture or event.background or avatar.background
         if background == TRANSPARENT and event.format == "mp4":
             background = ORIGINAL
         order = event.avatar or avatar.id, background, KINDS[f".{event.format}"]
@@ -133,10 +134,12 @@ class VideoOrders:
         jobs: VideoJobs,
         source: SoundSource | Callable[[str], SoundSource],
         avatar_id: str,
-        background: str,
+        background: str | bytes,
         kind: VideoKind,
     ) -> None:
-        get = partial(self._engine.avatars.get, avatar_id, background=background)
+        """``background``: its name, or a picture's file."""
+        name = TRANSPARENT if isinstance(background, bytes) else background
+        get = partial(self._engine.avatars.get, avatar_id, background=name)
         try:
             avatar = await asyncio.to_thread(get)
             sound = source(avatar.voice) if callable(source) else source
@@ -146,6 +149,8 @@ class VideoOrders:
         except asyncio.CancelledError:
             self._failed(render_id, "cancelled", "It was cancelled.")
             raise
+        except PictureError as error:
+            self._failed(render_id, "picture_unfit", str(error))
         except BackgroundError as error:
             self._failed(render_id, "background_unavailable", str(error))
         except AvatarError as error:

@@ -17,13 +17,17 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from wsavatar.avatars.background import PICTURE, Background
+from wsavatar.avatars.format import MAX_SIDE
 from wsavatar.config import VideoSettings
 from wsavatar.errors import WsavatarError
+from wsavatar.media.picture import read_still
 from wsavatar.media.video_kinds import VideoKind
 from wsavatar.videos.maker import Made, Progress, VideoMaker, unfinished
 from wsavatar.videos.sources import SoundSource
@@ -33,6 +37,7 @@ __all__ = ["Finished", "Maker", "VideoJob", "VideoJobs", "VideoRefused"]
 _log = logging.getLogger(__name__)
 
 _LOOK_AT_DISK_FRAMES = 25
+_MAX_PICTURE_PIXELS = 16_000_000
 
 
 class VideoRefused(WsavatarError, RuntimeError):
@@ -52,7 +57,7 @@ class Maker(Protocol):
         avatar_id: str,
         path: Path,
         progress: Progress,
-        background: str | None,
+        background: str | Background | None,
     ) -> Made: ...
 
 
@@ -68,13 +73,13 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoJob:
-    """An order that was taken."""
+    """An order that was taken. ``background``: its name, or the content of a picture's file."""
 
     source: SoundSource
     avatar_id: str
     kind: VideoKind
     progress: Progress
-    background: str | None = None
+    background: str | bytes | None = None
 
 
 class VideoJobs:
@@ -105,7 +110,7 @@ class VideoJobs:
     async def make(self, job: VideoJob) -> Finished:
         """Wait for a turn and make the video; cancel this to stop it.
 
-        Raises VideoRefused, and what `VideoMaker.make` raises.
+        Raises VideoRefused, PictureError, and what `VideoMaker.make` raises.
         """
         if self._taken >= self._settings.parallel + self._settings.max_waiting:
             raise VideoRefused(
@@ -142,8 +147,13 @@ class VideoJobs:
                 self._check_size(_size(part))
             job.progress(done, total)
 
+        background: str | Background | None
+        if isinstance(job.background, bytes):  # large once it is decoded, so only in its turn
+            background = await asyncio.to_thread(_of_picture, job.background)
+        else:
+            background = job.background
         source = _Limited(job.source, self._settings.max_s)
-        made_video = await self._maker.make(source, job.avatar_id, path, progress, job.background)
+        made_video = await self._maker.make(source, job.avatar_id, path, progress, background)
         size = (await asyncio.to_thread(path.stat)).st_size
         try:
             self._check_size(size)  # the end of a file may be large
@@ -186,6 +196,11 @@ class VideoJobs:
             path.unlink(missing_ok=True)
         except OSError as error:
             _log.warning("%s: cannot be deleted (%s)", path, error)
+
+
+def _of_picture(data: bytes) -> Background:
+    pixels = read_still(BytesIO(data), max_side=MAX_SIDE, max_pixels=_MAX_PICTURE_PIXELS)
+    return Background(PICTURE, pixels)
 
 
 def _size(part: Path) -> int:

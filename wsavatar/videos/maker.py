@@ -21,7 +21,8 @@ from typing import Protocol
 import numpy as np
 
 from wsavatar.avatars.avatar import AvatarInfo
-from wsavatar.avatars.background import ORIGINAL, TRANSPARENT
+from wsavatar.avatars.background import ORIGINAL, TRANSPARENT, Background
+from wsavatar.media.matting import put_before
 from wsavatar.media.video_kinds import KINDS, SoundFormat, VideoKind
 from wsavatar.media.video_writer import VideoWriter
 from wsavatar.render.film import FilmTick, Renderer, film, frame_total
@@ -87,17 +88,21 @@ class VideoMaker:
         avatar_id: str,
         path: Path,
         progress: Progress = lambda done, total: None,
-        background: str | None = None,
+        background: str | Background | None = None,
     ) -> Made:
         """Write the video to ``path``, of the kind of its suffix; it appears when it is complete.
 
-        ``background``: its name; None: the configured one, or, where that is transparent and such a
+        ``background``: its name, or one with a picture of the order's own, which is laid behind
+        transparent frames here; None: the configured one, or, where that is transparent and such a
         file cannot be, the avatar's own. Raises AvatarError, FilmError, VideoError, and what the
         source raises.
         """
         begun_s = time.monotonic()
         kind = KINDS[path.suffix.lower()]
-        avatar, idle = await asyncio.to_thread(self._before, avatar_id, background, kind)
+        own = background if isinstance(background, Background) else None
+        name = TRANSPARENT if isinstance(background, Background) else background
+        avatar, idle = await asyncio.to_thread(self._before, avatar_id, name, kind)
+        behind = own.filling(avatar.width, avatar.height) if own is not None else None
         source = at_rate(source, kind.sample_rate(source.form.sample_rate))
         rest = 2 * round(self._rest_s * self._fps)
         total = None
@@ -106,7 +111,7 @@ class VideoMaker:
         sound, file = _Stopwatch(), _Stopwatch()
         frames = samples = 0
         async with (
-            self._written(path, kind, avatar, source.form, file) as write,
+            self._written(path, kind, avatar, behind, source.form, file) as write,
             aclosing(source.pieces()) as pieces,
             aclosing(
                 film(
@@ -151,10 +156,13 @@ class VideoMaker:
         path: Path,
         kind: VideoKind,
         avatar: AvatarInfo,
+        behind: np.ndarray | None,
         sound: SoundFormat,
         watch: _Stopwatch,
     ) -> AsyncIterator[Callable[[FilmTick], Awaitable[None]]]:
-        """Writes ticks on a thread, and counts its time. The file is complete, or there is none."""
+        """Writes ticks on a thread, and counts its time. The file is complete, or there is none.
+
+        ``behind``: laid behind transparent pictures; None: they are written as they are."""
         part, thread = unfinished(path), OneThread("write-video")
         writer = partial(
             VideoWriter,
@@ -164,14 +172,14 @@ class VideoMaker:
             fps=self._fps,
             sound=sound,
             kind=kind,
-            alpha=self._key is not None or avatar.background == TRANSPARENT,
+            alpha=behind is None and (self._key is not None or avatar.background == TRANSPARENT),
         )
         video: VideoWriter | None = None
 
         async def write(tick: FilmTick) -> None:
             assert video is not None
             with watch:
-                await thread.call(partial(self._write, video, tick))
+                await thread.call(partial(self._write, video, tick, behind))
 
         try:
             video = await thread.call(writer)
@@ -185,8 +193,12 @@ class VideoMaker:
         finally:
             thread.close()
 
-    def _write(self, video: VideoWriter, tick: FilmTick) -> None:
-        picture = tick.picture if self._key is None else self._key.cut(tick.picture)
+    def _write(self, video: VideoWriter, tick: FilmTick, behind: np.ndarray | None) -> None:
+        picture = tick.picture
+        if behind is not None:
+            picture = put_before(picture, behind)
+        elif self._key is not None:
+            picture = self._key.cut(picture)
         video.write(picture, tick.audio)
 
 

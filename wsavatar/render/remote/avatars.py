@@ -60,7 +60,7 @@ class RemoteAvatars(AvatarLibrary):
     ) -> RemoteAvatar:
         """The avatar, once it is prepared; seconds where it is not cached. Raises AvatarError.
 
-        ``progress`` is not called: another process does the work.
+        ``progress`` is called while the person is looked for alone: another process prepares it.
         """
         avatar = self.read(avatar_id)
         behind = self.backgrounds.named(background)
@@ -69,6 +69,8 @@ class RemoteAvatars(AvatarLibrary):
         with self._guard:
             is_prepared = key in self._prepared
         if not is_prepared:
+            if behind is not None:  # here, where its progress is known; devices read the result
+                self._person(avatar_id, self._open_pictures(avatar), progress)
             self._ask(avatar_id, name)
             with self._guard:
                 self._prepared.add(key)
