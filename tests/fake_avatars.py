@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +73,13 @@ class FakeAvatars:
         self,
         *avatars: str | PreparedAvatar,
         video: Path | None = None,
+        poster: Path | None = None,
         uploads: Path | None = None,
     ) -> None:
         made = [avatar(one) if isinstance(one, str) else one for one in avatars]
         self._avatars = {one.id: one for one in made}
         self._video = video
+        self._poster = poster
         self._uploads = uploads
         self._names: dict[str, str] = {}
 
@@ -108,6 +111,13 @@ class FakeAvatars:
         person = PERSON.repeat(plain.height // 32, 0).repeat(plain.width // 32, 1)
         return plain.before(behind, Masks([person] * plain.frame_count))
 
+    def cut_out(self, avatar_id: str, background: str | None = None) -> Future[Masks] | None:
+        self.get(avatar_id, background=background)
+        return None
+
+    def finding(self, avatar_id: str) -> tuple[int, int] | None:
+        return None
+
     def preview(self, avatar_id: str) -> bytes:
         return jpeg.encode(self.get(avatar_id).pictures[0])
 
@@ -136,6 +146,10 @@ class FakeAvatars:
         self.get(avatar_id)
         return self._video or Path(__file__)
 
+    def still(self, avatar_id: str, background: str | None = None) -> np.ndarray | None:
+        shown = self.get(avatar_id, background=background)
+        return None if shown.background == "original" else shown.pictures[0]
+
     def poster(self, avatar_id: str) -> Path | None:
         self.get(avatar_id)
-        return None
+        return self._poster

@@ -100,7 +100,7 @@ function wishes() {
     mode: view.mode,
     ...voice,
     region: query.get("region") === "full" ? "full" : "mouth",
-    look: backdrop.look,
+    look: backdrop.look(face.idle?.query ?? ""),
     hold: view.hold.checked,
     inputRate: RATE,
     outputRate: RATE,
@@ -158,55 +158,82 @@ async function askForAvatars() {
   avatars.update(list, fallback);
 }
 
-/** Show an avatar; a session in progress changes with it. @param {string} id */
+/** @type {IdleCycle | null} the cycle that is on its way */
+let coming = null;
+
+/** The only one that is on its way from now on. @param {IdleCycle} cycle */
+function expected(cycle) {
+  if (coming !== face.idle) coming?.close();
+  return (coming = cycle);
+}
+
+/**
+ * Show an avatar; a session in progress changes with it. Where it cannot be had before the chosen
+ * background at once, it is shown before its own until then.
+ * @param {string} id
+ */
 async function useAvatar(id) {
-  coming?.abort.abort();
   avatarId = id;
-  const cycle = new IdleCycle(id, decode, backdrop.query);
   session.interrupt();
   view.progress(0);
+  let cycle = expected(new IdleCycle(id, decode, backdrop.query));
+  const isAtHand = await isThere(cycle, () => cycle.open());
+  if (isAtHand === undefined) return;
+  if (!isAtHand) cycle = expected(new IdleCycle(id, decode));
+  cycle.onWait = (progress) => {
+    if (!serverReady) view.phase("loading", progress);
+  };
   const loaded = cycle.load((share) => view.progress(share));
   face.setIdle(cycle);
-  if (!(await isLoaded(cycle, loaded))) return;
+  if (!(await isThere(cycle, () => loaded))) return;
   view.progress(1);
   remember("avatar", id);
   face.restart(performance.now());
   if (live) session.configure();
+  if (cycle.query !== backdrop.query) void useBackground().catch(fail);
 }
-
-/** @type {IdleCycle | null} the cycle before another background that is on its way */
-let coming = null;
 
 /** Show the same avatar before what was chosen; the picture stays until that is there. */
 async function useBackground() {
-  if (!face.idle?.ready) return useAvatar(avatarId); // which is on its way itself
-  coming?.abort.abort();
-  const cycle = (coming = new IdleCycle(avatarId, decode, backdrop.query));
-  if (!(await isLoaded(cycle, cycle.load()))) return;
-  coming = null;
+  if (face.idle?.id !== avatarId || !face.idle.ready) return useAvatar(avatarId); // it is on its way
+  const cycle = expected(new IdleCycle(avatarId, decode, backdrop.query));
+  let waited = false;
+  cycle.onWait = (progress) => {
+    waited = true;
+    backdrop.waiting(progress);
+  };
+  if (!(await isThere(cycle, () => cycle.load()))) return;
+  // Who has just chosen it wants to see it; later it may wait until nothing is said.
+  while (waited && face.speech) await new Promise((resolve) => resting.push(resolve));
+  if (coming !== cycle) return;
   session.interrupt();
   face.exchangeIdle(cycle);
   if (live) session.configure();
 }
 
+/** @type {((value?: unknown) => void)[]} who wait until nothing is said */
+const resting = [];
+
 /**
- * Whether a cycle is there to be shown. Where the background is not available, its own is shown.
+ * What is asked of a cycle, or undefined where another one was chosen meanwhile. Where the
+ * background is not available, the avatar's own is shown.
+ * @template T
  * @param {IdleCycle} cycle
- * @param {Promise<void>} loaded
+ * @param {() => Promise<T>} ask
  */
-async function isLoaded(cycle, loaded) {
-  backdrop.loading(true);
+async function isThere(cycle, ask) {
+  backdrop.loading();
   try {
-    await loaded;
-    return !cycle.abort.signal.aborted;
+    const answer = await ask();
+    if (coming !== cycle) return undefined;
+    backdrop.loaded();
+    return answer ?? true;
   } catch (error) {
-    if (cycle.abort.signal.aborted) return false; // another one was chosen meanwhile
+    if (coming !== cycle) return undefined;
     if (!(error instanceof IdleError) || !cycle.query) throw error;
     backdrop.refuse(error.message);
-    if (face.idle === cycle) await useAvatar(cycle.id);
-    return false;
-  } finally {
-    if (!cycle.abort.signal.aborted) backdrop.loading(false);
+    if (face.idle?.id !== cycle.id) await useAvatar(cycle.id);
+    return undefined;
   }
 }
 
@@ -388,6 +415,7 @@ face.onFrame = (_frame, errorMs, paintMs) => {
 face.onRest = (/** @type {import("./speech.js").Speech} */ speech) => {
   panel.end(speech);
   session.finished(speech);
+  for (const go of resting.splice(0)) go();
 };
 
 /** @param {number} timestampMs */

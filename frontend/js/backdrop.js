@@ -16,8 +16,8 @@ const COLOUR = /^#[0-9a-f]{6}$/;
 const DATA_URL = "data:image/jpeg;base64,";
 /** Squares, as editors show what is transparent. */
 const SQUARES = "repeating-conic-gradient(#c9ccce 0 25%, #f3f4f5 0 50%) 0 0 / 24px 24px";
-/** A server that works for so long is making masks. */
-const SLOW_MS = 1500;
+/** After so long an opaque picture has come over the canvas. */
+const COVERED_MS = 600;
 
 /**
  * @typedef {object} Offer  what the server has
@@ -45,7 +45,7 @@ export class Backdrop {
     this.box = element("backdrops");
     this.file = /** @type {HTMLInputElement} */ (element("backdrop-file"));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.timer = undefined;
+    this.uncovering = undefined;
     this.box.addEventListener("change", ({ target }) => {
       this.#choose(/** @type {HTMLInputElement} */ (target).value);
     });
@@ -63,7 +63,7 @@ export class Backdrop {
     const choices = [...this.box.querySelectorAll("input")].map(({ value }) => value);
     const isThere = choices.includes(wish) && (wish !== "picture" || this.picture !== "");
     this.choice = isOffered && isThere ? wish : "own";
-    this.#show();
+    this.#mark(); // nothing is on the canvas yet
   }
 
   get isOwn() {
@@ -75,12 +75,16 @@ export class Backdrop {
     return this.isOwn ? "" : `?background=transparent&codec=${this.codec}`;
   }
 
-  /** What a session's frames are to be; undefined before the server was asked. */
-  get look() {
+  /**
+   * What a session's frames are to be, to fit idle pictures of that `query`; undefined before the
+   * server was asked.
+   * @param {string} query
+   */
+  look(query) {
     if (!this.offer) return undefined;
-    return this.isOwn
-      ? { background: this.offer.name, codec: this.offer.codec }
-      : { background: "transparent", codec: this.codec };
+    return query
+      ? { background: "transparent", codec: this.codec }
+      : { background: this.offer.name, codec: this.offer.codec };
   }
 
   /**
@@ -93,21 +97,29 @@ export class Backdrop {
     return this.choice === "none" ? { background: "transparent", format: "webm" } : {};
   }
 
-  /** The server's pictures are on their way. @param {boolean} isLoading */
-  loading(isLoading) {
-    clearTimeout(this.timer);
+  /** The server's pictures are on their way. */
+  loading() {
     this.#say("");
-    if (!isLoading) return this.#show();
-    if (this.isOwn) return;
-    this.#problem("");
-    const text = "Cutting the person out of the pictures. Once for each avatar this takes a while.";
-    this.timer = setTimeout(() => this.#say(text), SLOW_MS);
+    if (!this.isOwn) this.#problem("");
+  }
+
+  /** They are being made. @param {string} progress */
+  waiting(progress) {
+    const sentence = progress.charAt(0).toUpperCase() + progress.slice(1);
+    this.#say(`${sentence}. Once for each avatar this takes a while.`);
+  }
+
+  /** They are there. */
+  loaded() {
+    this.#say("");
+    this.#show();
   }
 
   /** The background is not available. @param {string} why */
   refuse(why) {
     this.choice = "own";
     remember("background", "own");
+    this.#say("");
     this.#show();
     this.#problem(why);
   }
@@ -145,13 +157,21 @@ export class Backdrop {
     this.#show();
   }
 
-  #show() {
+  #mark() {
     for (const input of this.box.querySelectorAll("input")) input.checked = input.value === this.choice;
     element("backdrop-choose").hidden = this.choice !== "picture";
+  }
+
+  #show() {
+    this.#mark();
     const { style } = this.canvas;
-    if (this.choice === "none") style.background = SQUARES;
+    clearTimeout(this.uncovering);
+    if (this.isOwn) {
+      // Not before pictures that are opaque cover it: what is behind the canvas would flash up.
+      this.uncovering = setTimeout(() => (style.background = ""), COVERED_MS);
+    } else if (this.choice === "none") style.background = SQUARES;
     else if (this.choice === "picture") style.background = `center / cover url("${this.picture}")`;
-    else style.background = this.isOwn ? "" : this.choice;
+    else style.background = this.choice;
   }
 
   /** @param {string} text */

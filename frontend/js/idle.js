@@ -44,6 +44,22 @@ export class IdleCycle {
     /** @type {Map<number, number>} how many frames of speech lie on a source frame */
     this.held = new Map();
     this.abort = new AbortController();
+    /** @type {Response | null} the pictures, on their way */
+    this.response = null;
+    /** @type {(progress: string) => void} the pictures are being made; how far they are */
+    this.onWait = () => {};
+  }
+
+  get #url() {
+    return `avatars/${encodeURIComponent(this.id)}/idle.bin${this.query}`;
+  }
+
+  /** Whether the server has the pictures now; else `load` waits until they are made. */
+  async open() {
+    const response = await this.#unlessLost(fetch(this.#url, { signal: this.abort.signal }));
+    if (response?.ok) this.response = response;
+    else if (response && !LATER.includes(response.status)) throw new IdleError(await reasonOf(response));
+    return response?.status !== 503;
   }
 
   /**
@@ -51,27 +67,27 @@ export class IdleCycle {
    * @param {(share: number) => void} [onProgress]
    */
   async load(onProgress = () => {}) {
-    const base = `avatars/${encodeURIComponent(this.id)}`;
-    const about = await this.#get(`${base}/avatar.json`).then((response) => response.json());
+    const file = `avatars/${encodeURIComponent(this.id)}/avatar.json`;
+    const about = await this.#get(file).then((response) => response.json());
     this.width = about.width;
     this.height = about.height;
     this.fps = about.fps;
     const tell = () => onProgress(this.pictures.length / about.frame_count);
-    while (!(await this.#read(`${base}/idle.bin${this.query}`, tell))) await pause();
+    while (!(await this.#read(tell))) await pause();
     this.count = this.pictures.length;
     if (!this.count) throw new IdleError(`${this.id} has no pictures.`);
   }
 
   /**
    * Read all pictures.
-   * @param {string} url
    * @param {() => void} tell  more are there
    * @returns {Promise<boolean>}  false: the connection broke
    */
-  async #read(url, tell) {
+  async #read(tell) {
     const reader = new MessageReader();
-    const body = /** @type {ReadableStream<Uint8Array>} */ ((await this.#get(url)).body);
-    const stream = body.getReader();
+    const response = this.response ?? (await this.#get(this.#url));
+    this.response = null;
+    const stream = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
     this.pictures = [];
     for (;;) {
       const part = await this.#unlessLost(stream.read());
@@ -88,6 +104,7 @@ export class IdleCycle {
       const response = await this.#unlessLost(fetch(url, { signal: this.abort.signal }));
       if (response?.ok) return response;
       if (response && !LATER.includes(response.status)) throw new IdleError(await reasonOf(response));
+      if (response?.status === 503) this.onWait(await progressOf(response));
       await pause();
     }
   }
@@ -201,6 +218,12 @@ export class IdleCycle {
 }
 
 const pause = () => new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+
+/** How far what is being made is; empty where that is not said. @param {Response} response */
+async function progressOf(response) {
+  const body = await response.json().catch(() => ({}));
+  return String(body.progress ?? "");
+}
 
 /** @param {Response} response */
 async function reasonOf(response) {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -110,6 +112,66 @@ def test_masks_are_made_once_and_kept_on_the_disk(tmp_path: Path) -> None:
     again = store_in(tmp_path, counted).get("ada", background="#112233")
     assert made == [COUNT]
     assert (again.pictures[1] == first.pictures[1]).all()
+
+
+def test_a_search_for_a_person_holds_nobody_up(tmp_path: Path) -> None:
+    """It has a thread of its own, of a low priority; who asks meanwhile gets the same search, and
+    avatars whose person is known are there at once."""
+    for name in ("ada", "bob"):
+        make_avatar(tmp_path / "avatars", name)
+    store_in(tmp_path).get("bob", background="#00b140")
+    begun, go, niceness = threading.Event(), threading.Event(), []
+
+    def slowly(pictures: Sequence[np.ndarray], landmarks: np.ndarray) -> Iterator[np.ndarray]:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        for number, mask in enumerate(heads(pictures, landmarks)):
+            if number == 2:
+                begun.set()
+                go.wait(20)
+            yield mask
+
+    store = store_in(tmp_path, slowly)
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert store.cut_out("ada", "original") is None
+    search = store.cut_out("ada", "#00b140")
+    assert search is not None and begun.wait(20)
+    assert store.cut_out("ada", "transparent") is search
+    assert store.finding("ada") == (2, COUNT) and store.finding("bob") is None
+    assert store.still("ada", "#00b140") is None
+    assert store.cut_out("bob", "#00b140") is None
+    assert store.get("bob", background="transparent").background == "transparent"
+    go.set()
+    search.result(20)
+    assert store.cut_out("ada", "#112233") is None and store.finding("ada") is None
+    assert niceness[0] > own or own > 0
+
+
+def test_a_person_that_was_not_found_is_not_looked_for_again(tmp_path: Path) -> None:
+    """Until the next start: each time would take as long, for the same answer."""
+    asked: list[int] = []
+
+    def nothing(pictures: Sequence[np.ndarray], landmarks: np.ndarray) -> Iterator[np.ndarray]:
+        asked.append(len(pictures))
+        return _empty(pictures, landmarks)
+
+    make_avatar(tmp_path / "avatars")
+    store = store_in(tmp_path, nothing)
+    for _ in range(2):
+        with pytest.raises(BackgroundError, match="cannot be told from it in frame 0"):
+            store.get("ada", background="transparent")
+    with pytest.raises(BackgroundError, match="cannot be told from it in frame 0"):
+        store.cut_out("ada", "#00b140")
+    assert asked == [COUNT]
+
+
+def test_a_still_is_the_first_picture_before_the_background(home: Path) -> None:
+    """For posters; without the avatar being prepared. Before its own there is nothing to make."""
+    shown = store_in(home).get("ada", background="#00b140").pictures[0]
+    settings = AvatarSettings(directory=home / "avatars", cache=home / "cache")
+    library = AvatarLibrary(settings, MaskMaker("drawn", _empty))  # which is not asked
+    still = library.still("ada", "#00b140")
+    assert still is not None and (still == shown).all()
+    assert library.still("ada") is None and library.still("ada", "original") is None
 
 
 def test_a_server_that_prepares_nothing_shows_the_same_pictures(home: Path) -> None:

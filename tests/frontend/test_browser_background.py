@@ -109,7 +109,10 @@ def test_an_avatar_that_cannot_be_cut_out_keeps_its_background(open_page: OpenPa
     """The page says why, in the server's words, and goes on."""
     page = open_page()
     why = "'ada' can have its original background only: the person cannot be told from it."
-    page.route("**/idle.bin?*", lambda route: route.fulfill(status=404, body=why))
+    page.route(
+        "**/idle.bin?*",
+        lambda route: route.fulfill(status=404, body=why, content_type="text/plain"),
+    )
     choose(page, "Green screen")
     expect(page.locator("#backdrop-problem")).to_have_text(why, timeout=WAIT_MS)
     expect(page.get_by_role("radio", name="Its own", exact=True)).to_be_checked()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from tests.fake_dialogue import FakeSpeech
 from tests.helpers import fake_engine, get, running, served_well, settings
 from wsavatar.avatars.format import AvatarError
 from wsavatar.dialogue.engine import EngineStatus
+from wsavatar.media import jpeg
+from wsavatar.media.video import open_video
+from wsavatar.serve.avatar_files import AvatarFiles
 from wsavatar.serve.server import AvatarServer
-from wsavatar.serve.site import AvatarFiles
 
 
 @pytest.fixture
@@ -32,7 +35,9 @@ async def site(tmp_path: Path) -> AsyncIterator[AvatarServer]:
     (page / ".hidden").write_text("secret")
     video = tmp_path / "idle.mp4"
     video.write_bytes(bytes(range(256)) * 40)
-    avatars = FakeAvatars("ada", "bob", video=video)
+    poster = tmp_path / "poster.jpg"
+    poster.write_bytes(jpeg.encode(np.zeros((32, 32, 3), np.uint8)))
+    avatars = FakeAvatars("ada", "bob", video=video, poster=poster)
     async with running(fake_engine(avatars=avatars), frontend=page) as started:
         yield started
 
@@ -233,6 +238,53 @@ async def test_the_idle_cycle_before_another_background(site: AvatarServer) -> N
         assert refused.status == 404 and says in refused.body
 
 
+async def test_the_idle_video_and_the_poster_have_the_background_too(
+    site: AvatarServer, tmp_path: Path
+) -> None:
+    """So nothing jumps between rest and speech. Where an MP4 or a JPEG cannot be transparent, a
+    WebM and a WebP come; parts can be asked for as of the avatar's own files."""
+    own = (await get(site, "/avatars/ada/idle.mp4")).body
+    assert own == (tmp_path / "idle.mp4").read_bytes()
+    for background, kind in {"%230000ff": "video/mp4", "transparent": "video/webm"}.items():
+        path = f"/avatars/ada/idle.mp4?background={background}"
+        video = await get(site, path)
+        while video.status == 503:  # on a busy machine
+            video = await get(site, path)
+        assert (video.status, video.headers["content-type"]) == (200, kind)
+        (tmp_path / "got").write_bytes(video.body)
+        with open_video(tmp_path / "got", alpha=True) as (info, shown):
+            corners = [picture[2, 2] for _, picture in shown]
+        assert (len(corners), info.fps) == (8, 25)
+        for corner in corners:
+            assert corner[-1] < 24 if kind == "video/webm" else corner[2] > 200 > 60 > corner[0]
+        part = await get(site, path, headers={"Range": "bytes=4-7"})
+        assert (part.status, part.body) == (206, video.body[4:8])
+        again = await get(site, path, headers={"If-None-Match": video.headers["etag"]})
+        assert again.status == 304
+    for background, kind in {"%230000ff": "image/jpeg", "transparent": "image/webp"}.items():
+        poster = await get(site, f"/avatars/ada/poster.jpg?background={background}")
+        assert poster.headers["content-type"] == kind
+        made = cv2.imdecode(np.frombuffer(poster.body, np.uint8), cv2.IMREAD_UNCHANGED)
+        corner = made[2, 2]  # OpenCV's blue is first
+        assert corner[3] == 0 if kind == "image/webp" else corner[0] > 200 > 60 > corner[2]
+
+
+async def test_what_waits_for_a_person_to_be_found_says_how_far_that_is(
+    site: AvatarServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: no request is held up by the search. A poster is the avatar's own until then."""
+    assert site._engine is not None
+    search: Future[Any] = Future()
+    for name, answer in {"cut_out": search, "finding": (45, 225), "still": None}.items():
+        monkeypatch.setattr(site._engine.avatars, name, lambda *_, answer=answer: answer)
+    for name in ("idle.bin", "idle.mp4"):
+        waiting = await get(site, f"/avatars/ada/{name}?background=transparent&codec=webp")
+        assert (waiting.status, waiting.headers["retry-after"]) == (503, "1")
+        assert waiting.json["progress"] == "finding the person: 45 of 225 pictures"
+    poster = await get(site, "/avatars/ada/poster.jpg?background=transparent")
+    assert (poster.status, poster.headers["content-type"]) == (200, "image/jpeg")
+
+
 async def test_pictures_that_take_long_are_to_be_asked_for_again(
     site: AvatarServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +297,7 @@ async def test_pictures_that_take_long_are_to_be_asked_for_again(
         return make(self, *args)
 
     monkeypatch.setattr(AvatarFiles, "_make", slow)
-    monkeypatch.setattr("wsavatar.serve.site._PATIENCE_S", 0.05)
+    monkeypatch.setattr("wsavatar.serve.avatar_files._PATIENCE_S", 0.05)
     mine, other = (f"/avatars/ada/idle.bin?background=%23{one}" for one in ("111111", "222222"))
     for path in (mine, other):
         answer = await get(site, path)

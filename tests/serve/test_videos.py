@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from tests.fake_avatars import FakeAvatars
 from tests.fake_dialogue import FakeSpeech, tone
 from tests.fake_model import FakeModel, make_avatar
-from tests.helpers import Client, client, fake_engine, running
+from tests.helpers import Client, client, fake_engine, running, settings
 from tests.serve.test_resume import calling
 from wsavatar.config import RenderSettings, VideoSettings
 from wsavatar.media.audio import encode

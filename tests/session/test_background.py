@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import Future
 from typing import Any
 
 import cv2
@@ -16,7 +17,7 @@ from wsavatar.avatars.background import BackgroundError
 from wsavatar.config import Settings
 from wsavatar.protocol import binary
 from wsavatar.protocol.events import ProtocolError, SessionConfig
-from wsavatar.session.configuration import check_video, first_codec
+from wsavatar.session.configuration import check_video, first_codec, may_wait
 
 
 def ask(held: Held, **video: Any) -> None:
@@ -106,6 +107,85 @@ async def test_what_cannot_be_is_refused_in_words(
         assert error["param"] == f"session.avatar.video.{param}"
         assert says in error["message"]
         assert (await first_frame(held))["codec"] == "jpeg"
+
+
+class Searched(FakeAvatars):
+    """The person of "ada" is found when ``search`` is over."""
+
+    def __init__(self) -> None:
+        super().__init__("ada", "bob")
+        self.search: Future[Any] = Future()
+
+    def cut_out(self, avatar_id: str, background: str | None = None) -> Future[Any] | None:
+        self.get(avatar_id, background=background)
+        is_own = background in (None, "original")
+        return None if is_own or avatar_id == "bob" or self.search.done() else self.search
+
+
+def shown(event: dict[str, Any]) -> str:
+    return event["session"]["avatar"]["video"]["background"]
+
+
+async def test_a_conversation_goes_on_while_the_person_is_looked_for() -> None:
+    """session.updated says what is shown until then, and comes again when the background is there;
+    whatever else was asked for holds at once."""
+    avatars = Searched()
+    async with holding(avatars=avatars) as held:
+        update = {"instructions": "Be brief.", "avatar": {"video": {"background": "#00b140"}}}
+        held.line.say("session.update", session=update)
+        first = await held.line.until("session.updated")
+        assert (shown(first), first["session"]["instructions"]) == ("original", "Be brief.")
+        corner = picture(base64.b64decode((await first_frame(held))["delta"]))[2, 2]
+        assert np.abs(corner.astype(int) - (0, 0xB1, 0x40)).max() > 60
+        await held.line.until("response.done")
+        ask(held, quality=70)  # which does not change the wish
+        assert shown(await held.line.until("session.updated", 2)) == "original"
+        avatars.search.set_result(None)
+        assert shown(await held.line.until("session.updated", 3)) == "#00b140"
+        held.line.say("avatar.speak", text="440 0.2")
+        await held.line.until("response.done", 2)
+        last = held.line.of("response.video.delta")[-1]
+        corner = picture(base64.b64decode(last["delta"]))[2, 2]
+        assert np.abs(corner.astype(int) - (0, 0xB1, 0x40)).max() < 12
+
+
+async def test_the_last_wish_for_a_background_counts() -> None:
+    """Who has gone back to the avatar's own, or to another avatar with the same wish."""
+    avatars = Searched()
+    async with holding(avatars=avatars) as held:
+        ask(held, background="#00b140")
+        await held.line.until("session.updated")
+        ask(held, background="original")
+        await held.line.until("session.updated", 2)
+        ask(held, background="#112233")
+        await held.line.until("session.updated", 3)
+        held.line.say("session.update", session={"avatar": {"id": "bob"}})
+        assert shown(await held.line.until("session.updated", 4)) == "#112233"
+        avatars.search.set_result(None)
+        await held.line.caught_up()
+        assert len(held.line.of("session.updated")) == 4
+
+
+async def test_a_background_that_cannot_be_after_all_is_an_error_of_its_event() -> None:
+    """The session keeps the one it has."""
+    avatars = Searched()
+    async with holding(avatars=avatars) as held:
+        video = {"video": {"background": "#00b140"}}
+        held.line.say("session.update", event_id="mine", session={"avatar": video})
+        await held.line.until("session.updated")
+        avatars.search.set_exception(BackgroundError("'ada' can have its original one only"))
+        error = (await held.line.until("error"))["error"]
+        assert (error["code"], error["event_id"]) == ("background_unavailable", "mine")
+        ask(held, quality=70)
+        assert shown(await held.line.until("session.updated", 2)) == "original"
+
+
+def test_the_operators_background_is_waited_for() -> None:
+    """In its place no other one is shown, not even for a while."""
+    chosen = Settings(avatars={"background": "#00b140"})  # type: ignore[arg-type]
+    assert may_wait("#112233", chosen) and not may_wait("#00b140", chosen)
+    fixed = Settings(avatars={"choose_background": False})  # type: ignore[arg-type]
+    assert not may_wait("#112233", fixed)
 
 
 async def test_a_person_that_cannot_be_cut_out_is_said_without_a_path() -> None:

@@ -11,12 +11,14 @@ import shutil
 import tempfile
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
-from wsavatar.avatars.background import Backgrounds, CutOut
+from wsavatar.avatars.background import BackgroundError, Backgrounds, CutOut
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import ID_PATTERN, AvatarError, AvatarFile, file_in, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
@@ -26,8 +28,10 @@ from wsavatar.avatars.writing import rename_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import Progress
 from wsavatar.faces.masks import Masks
+from wsavatar.machine import yield_to_others
 from wsavatar.media import jpeg
-from wsavatar.media.pictures import Pictures
+from wsavatar.media.pictures import DecodedPictures, Pictures
+from wsavatar.media.video import VideoError, open_video
 from wsavatar.resources import cache_directory, data_directory, resource_dir
 
 __all__ = ["AvatarEntry", "AvatarLibrary", "avatar_directory", "uploads_directory"]
@@ -94,9 +98,12 @@ class AvatarLibrary:
         self._changing = threading.Lock()
         self.backgrounds = Backgrounds(settings.background)
         self._mask_maker = mask_maker
-        self._masking = threading.Lock()  # one avatar at a time
+        # One avatar at a time, on a thread that yields to those that serve.
+        self._finder = ThreadPoolExecutor(1, "find person", initializer=yield_to_others)
         self._masks_guard = threading.Lock()  # over what follows; never held for long
         self._masks: OrderedDict[str, Masks] = OrderedDict()
+        self._searches: dict[str, Future[Masks]] = {}
+        self._not_found: dict[str, BackgroundError] = {}
         self._finding: tuple[str, int, int] | None = None
         self._deleted: set[str] = set()  # an id names one face: what was rendered of it stays known
 
@@ -190,13 +197,18 @@ class AvatarLibrary:
         self._files.forget(avatar_id)
         with self._masks_guard:
             self._masks.pop(avatar_id, None)
+            self._not_found.pop(avatar_id, None)
 
-    def is_cut_out(self, avatar_id: str) -> bool:
-        """Whether it is known where the person is, so that another background is at hand at once.
+    def cut_out(self, avatar_id: str, background: str | None = None) -> Future[Masks] | None:
+        """The search for the person in the avatar's pictures, begun now if it was not yet; None
+        where the background of this name needs none.
 
-        Raises AvatarError.
+        Raises AvatarError, and the search BackgroundError.
         """
-        return self._known_person(avatar_id) is not None
+        behind = self.backgrounds.named(background)
+        if behind is None or self._known_person(avatar_id) is not None:
+            return None
+        return self._search(avatar_id, None)
 
     def finding(self, avatar_id: str) -> tuple[int, int] | None:
         """In how many of the avatar's pictures, of how many, the person was found so far; None:
@@ -208,10 +220,27 @@ class AvatarLibrary:
         """The pictures of the idle cycle, before the configured background or another. Raises
         AvatarError."""
         behind = self.backgrounds.named(background)
-        pictures = self._open_pictures(self.read(avatar_id))
+        pictures = self._own_pictures(avatar_id)
         if behind is None:
             return pictures
-        return CutOut(pictures, self._person(avatar_id, pictures), behind)
+        return CutOut(pictures, self._person(avatar_id), behind)
+
+    def still(self, avatar_id: str, background: str | None = None) -> np.ndarray | None:
+        """The first picture of the idle cycle before another background than its own; None where
+        that is its own, or its person was never looked for. Cheap: nothing is prepared.
+
+        Raises AvatarError.
+        """
+        behind = self.backgrounds.named(background)
+        masks = None if behind is None else self._known_person(avatar_id)
+        if behind is None or masks is None:
+            return None
+        try:
+            with open_video(self.idle_video(avatar_id)) as (_, shown):
+                first = DecodedPictures(next(shown).picture[None])
+        except VideoError as error:
+            raise AvatarError(str(error)) from error
+        return CutOut(first, masks, behind).picture(0)
 
     def idle_video(self, avatar_id: str) -> Path:
         """The avatar's idle video, for a browser to loop. Raises AvatarError."""
@@ -257,21 +286,23 @@ class AvatarLibrary:
             folders += [path for path in children if path.name[0] != "." and path.is_dir()]
         return folders
 
-    def _person(
-        self, avatar_id: str, pictures: Pictures, progress: Progress | None = None
-    ) -> Masks:
+    def _person(self, avatar_id: str, progress: Progress | None = None) -> Masks:
         """Where the person is in the avatar's pictures. Raises BackgroundError."""
         masks = self._known_person(avatar_id)
-        if masks is None:
-            with self._masking:
-                masks = self._known_person(avatar_id)
-                if masks is None:
-                    masks = self._find_person(avatar_id, pictures, progress)
-                    self._remember_person(avatar_id, masks)
-        return masks
+        return masks if masks is not None else self._search(avatar_id, progress).result()
+
+    def _search(self, avatar_id: str, progress: Progress | None) -> Future[Masks]:
+        with self._masks_guard:
+            search = self._searches.get(avatar_id)
+            if avatar_id in self._not_found:  # it would be looked for in vain again
+                raise self._not_found[avatar_id]
+            if search is None:
+                search = self._finder.submit(self._find_person, avatar_id, progress)
+                self._searches[avatar_id] = search
+        return search
 
     def _known_person(self, avatar_id: str) -> Masks | None:
-        """In memory or on the disk; who asks waits for nobody who makes masks."""
+        """In memory or on the disk; who asks waits for no search."""
         with self._masks_guard:
             masks = self._masks.get(avatar_id)
         if masks is None:
@@ -288,20 +319,35 @@ class AvatarLibrary:
             while len(self._masks) > 1 and _bytes(self._masks) > _MASKS_KEPT_BYTES:
                 self._masks.popitem(last=False)
 
-    def _find_person(self, avatar_id: str, pictures: Pictures, progress: Progress | None) -> Masks:
+    def _find_person(self, avatar_id: str, progress: Progress | None) -> Masks:
         def report(done: int, total: int) -> None:
             self._finding = avatar_id, done, total
             if progress is not None:
                 progress(done, total)
 
-        avatar, folder = self.read(avatar_id), self._folder(avatar_id)
-        landmarks = read_landmarks(folder, avatar)
         try:
-            return made_masks(
+            known = self._known_person(avatar_id)
+            if known is not None:  # another search was just over when this one was begun
+                return known
+            avatar, folder = self.read(avatar_id), self._folder(avatar_id)
+            landmarks = read_landmarks(folder, avatar)
+            pictures = self._own_pictures(avatar_id)
+            masks = made_masks(
                 self._files, folder, avatar, pictures, landmarks, self._mask_maker, report
             )
+            self._remember_person(avatar_id, masks)
+            return masks
+        except BackgroundError as error:
+            self._not_found[avatar_id] = error
+            raise
         finally:
             self._finding = None
+            with self._masks_guard:
+                self._searches.pop(avatar_id, None)
+
+    def _own_pictures(self, avatar_id: str) -> Pictures:
+        """The avatar's pictures before its own background. Raises AvatarError."""
+        return self._open_pictures(self.read(avatar_id))
 
     def _open_pictures(self, avatar: AvatarFile) -> Pictures:
         video = file_in(self._folder(avatar.id), avatar.video)

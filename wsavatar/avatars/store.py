@@ -78,7 +78,7 @@ class AvatarStore(AvatarLibrary):
         with self._guard:
             shown = self._shown.get((avatar_id, behind.name))
         if shown is None:
-            made = original.before(behind, self._person(avatar_id, original.pictures, progress))
+            made = original.before(behind, self._person(avatar_id, progress))
             with self._guard:
                 shown = self._shown.setdefault((avatar_id, behind.name), made)
         return shown
@@ -118,6 +118,9 @@ class AvatarStore(AvatarLibrary):
         """The pictures of the idle cycle, before the configured background or another. Raises
         AvatarError."""
         return self.get(avatar_id, background=background).pictures
+
+    def _own_pictures(self, avatar_id: str) -> Pictures:
+        return self._original(avatar_id, None).pictures
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
         folder = self._folder(avatar.id)

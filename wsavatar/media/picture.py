@@ -86,7 +86,7 @@ def is_animated(path: Path) -> bool:
 def read_still(
     file: Path | BytesIO, *, max_side: int, max_pixels: int = MAX_PIXELS, alpha: bool = False
 ) -> np.ndarray:
-    """A picture, of a file or its content, upright, in sRGB, scaled to ``max_side``: uint8 [H, W, 3].
+    """A picture of a file, or its content, upright, sRGB, scaled to ``max_side``: uint8 [H, W, 3].
 
     Of an animated one, the first frame. ``alpha``: one with transparency is [H, W, 4], its colours
     before grey as without. Raises PictureError.

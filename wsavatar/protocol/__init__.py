@@ -186,7 +186,7 @@ Where the server allows it, a client has videos made, several at a time, beside 
 ==================================  ==============================================================
 client: ``avatar.render``           ``text``, or ``item_id`` of a user's item with audio; optional
                                     ``avatar``, ``voice`` and ``background`` (else the session's);
-                                    ``picture`` in place of the latter (base64 of a JPEG, PNG, WebP);
+                                    ``picture`` in place of the latter (base64 of JPEG, PNG, WebP);
                                     ``format`` ("mp4", "webm"; the latter may be transparent)
 ``avatar.render.created``           ``render_id``
 ``avatar.render.progress``          ``render_id``, ``frames_done``, ``frames_total`` (null: unknown,

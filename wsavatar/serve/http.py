@@ -7,6 +7,7 @@ give the content of JSON answers. It reads files, so the server calls it on a th
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -19,7 +20,16 @@ from urllib.parse import parse_qsl, unquote
 
 from wsavatar.errors import WsavatarError
 
-__all__ = ["MAX_RANGE_BYTES", "NotFound", "Reply", "Site", "file_reply", "json_reply"]
+__all__ = [
+    "MAX_RANGE_BYTES",
+    "NotFound",
+    "Reply",
+    "Site",
+    "data_reply",
+    "file_reply",
+    "json_reply",
+    "not_yet",
+]
 
 MAX_RANGE_BYTES = 4 * 1024 * 1024
 """Maximum bytes of a ranged answer; a player requests the rest."""
@@ -155,8 +165,22 @@ def json_reply(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Reply:
     return Reply(status, body, "application/json", {"Cache-Control": "no-store"})
 
 
+def not_yet(progress: str) -> Reply:
+    """It is to be asked for again soon; ``progress`` says why."""
+    body = {"error": "not ready", "progress": progress}
+    reply = json_reply(body, HTTPStatus.SERVICE_UNAVAILABLE)
+    headers = {**reply.headers, "Retry-After": "1"}
+    return Reply(reply.status, reply.body, reply.content_type, headers)
+
+
 def file_reply(file: Path, headers: Headers) -> Reply:
     """A file with an ETag, or the part that a Range asks for. Raises NotFound."""
+
+    def read(start: int, count: int) -> bytes:
+        with file.open("rb") as opened:
+            opened.seek(start)
+            return opened.read(count)
+
     try:
         status = file.stat()
         tag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
@@ -165,52 +189,72 @@ def file_reply(file: Path, headers: Headers) -> Reply:
             "Cache-Control": "no-cache",
             "ETag": tag,
             "Last-Modified": formatdate(status.st_mtime, usegmt=True),
-            "Accept-Ranges": "bytes",
         }
+        content = _Content(status.st_size, read, _content_type(file), caching)
         if _is_fresh(headers, tag, status.st_mtime):
-            return Reply(HTTPStatus.NOT_MODIFIED, b"", _content_type(file), caching)
-        wanted = headers.get("range")
-        if wanted is None or headers.get("if-range", tag) != tag:
-            return Reply(HTTPStatus.OK, file.read_bytes(), _content_type(file), caching)
-        return _ranged(file, wanted, status.st_size, caching)
+            return content.unchanged()
+        return content.asked_for(headers)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise NotFound(f"no such file: {file.name}") from error
 
 
-def _ranged(file: Path, wanted: str, size: int, caching: Headers) -> Reply:
-    match = _RANGE.fullmatch(wanted.strip())
-    if match is None:  # several ranges, or another unit: RFC 9110 lets a server ignore it
-        return Reply(HTTPStatus.OK, file.read_bytes(), _content_type(file), caching)
-    first, last = match.groups()
-    if first:
-        start, end = int(first), min(int(last or size - 1), size - 1)
-    elif last:
-        start, end = max(0, size - int(last)), size - 1
-    else:
-        start, end = size, size - 1
-    if start > end:
-        return Reply(
-            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-            b"",
-            _content_type(file),
-            {**caching, "Content-Range": f"bytes */{size}"},
-        )
-    end = min(end, start + MAX_RANGE_BYTES - 1)
-    with file.open("rb") as opened:
-        opened.seek(start)
-        body = opened.read(end - start + 1)
-    return Reply(
-        HTTPStatus.PARTIAL_CONTENT,
-        body,
-        _content_type(file),
-        {**caching, "Content-Range": f"bytes {start}-{end}/{size}"},
+def data_reply(data: bytes, content_type: str, headers: Headers) -> Reply:
+    """Bytes as `file_reply` answers with a file's."""
+    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    caching = {"Cache-Control": "no-cache", "ETag": tag}
+    content = _Content(
+        len(data), lambda start, count: data[start : start + count], content_type, caching
     )
+    if _is_fresh(headers, tag, None):
+        return content.unchanged()
+    return content.asked_for(headers)
 
 
-def _is_fresh(headers: Mapping[str, str], tag: str, modified_s: float) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What is at a path. ``read``: so many bytes from a place on."""
+
+    size: int
+    read: Callable[[int, int], bytes]
+    content_type: str
+    caching: Mapping[str, str]
+
+    def unchanged(self) -> Reply:
+        return self._reply(HTTPStatus.NOT_MODIFIED, b"")
+
+    def asked_for(self, headers: Headers) -> Reply:
+        """All of it, or the part that a Range asks for."""
+        tag, wanted = self.caching["ETag"], headers.get("range")
+        match = _RANGE.fullmatch(wanted.strip()) if wanted is not None else None
+        # Several ranges, or another unit: RFC 9110 lets a server ignore it.
+        if match is None or headers.get("if-range", tag) != tag:
+            return self._reply(HTTPStatus.OK, self.read(0, self.size))
+        first, last = match.groups()
+        if first:
+            start, end = int(first), min(int(last or self.size - 1), self.size - 1)
+        elif last:
+            start, end = max(0, self.size - int(last)), self.size - 1
+        else:
+            start, end = self.size, self.size - 1
+        if start > end:
+            status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+            return self._reply(status, b"", f"bytes */{self.size}")
+        end = min(end, start + MAX_RANGE_BYTES - 1)
+        part = self.read(start, end - start + 1)
+        return self._reply(HTTPStatus.PARTIAL_CONTENT, part, f"bytes {start}-{end}/{self.size}")
+
+    def _reply(self, status: HTTPStatus, body: bytes, range: str = "") -> Reply:
+        headers = {**self.caching, "Accept-Ranges": "bytes"}
+        if range:
+            headers["Content-Range"] = range
+        return Reply(status, body, self.content_type, headers)
+
+
+def _is_fresh(headers: Headers, tag: str, modified_s: float | None) -> bool:
     if (tags := headers.get("if-none-match")) is not None:
         return tags.strip() == "*" or tag in (t.strip().removeprefix("W/") for t in tags.split(","))
-    if (since := headers.get("if-modified-since")) is not None:
+    since = headers.get("if-modified-since")
+    if since is not None and modified_s is not None:
         try:
             return int(modified_s) <= parsedate_to_datetime(since).timestamp()
         except (ValueError, TypeError, OverflowError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from wsavatar.avatars.avatar import AvatarInfo
-from wsavatar.avatars.background import TRANSPARENT
+from wsavatar.avatars.background import TRANSPARENT, default_name
 from wsavatar.config import Codec, DialogueSettings, Mode, Settings
 from wsavatar.dialogue.base import DialogueConfig, Persona, TranscriptionRequest
 from wsavatar.protocol import events as wire
@@ -17,6 +18,8 @@ __all__ = [
     "dialogue_config",
     "first_codec",
     "initial_config",
+    "may_wait",
+    "names_background",
     "with_avatar",
 ]
 
@@ -77,11 +80,29 @@ def check_background(name: str, default: str, settings: Settings, where: str = "
         raise ProtocolError("unsupported_value", text, param=param)
 
 
+def names_background(patch: Mapping[str, Any]) -> bool:
+    """Whether a ``session.update`` says which background there is to be."""
+    avatar = patch.get("avatar")
+    video = avatar.get("video") if isinstance(avatar, dict) else None
+    return isinstance(video, dict) and video.get("background") is not None
+
+
+def may_wait(background: str, settings: Settings) -> bool:
+    """Whether another background may be shown until this one is at hand.
+
+    Not in place of the operator's.
+    """
+    chosen = settings.avatars
+    return chosen.choose_background and background != default_name(chosen.background)
+
+
 def with_avatar(config: SessionConfig, settings: Settings, avatar: AvatarInfo) -> SessionConfig:
-    """The configuration with an avatar, which brings its voice if nobody has chosen another."""
+    """The configuration with an avatar and what is behind it; it brings its voice if nobody has
+    chosen another."""
+    video = config.avatar.video.model_copy(update={"background": avatar.background})
     return config.model_copy(
         update={
-            "avatar": config.avatar.model_copy(update={"id": avatar.id}),
+            "avatar": config.avatar.model_copy(update={"id": avatar.id, "video": video}),
             "default_voice": _default_voice(settings, config.avatar.mode, avatar),
         }
     )

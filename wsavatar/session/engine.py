@@ -7,10 +7,13 @@ Implemented by `wsavatar.render.pool`, `wsavatar.avatars.store` and `wsavatar.di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.maker import AvatarMaker
@@ -20,6 +23,7 @@ from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.dialogue.tts import Voice, VoiceList
 from wsavatar.faces.base import Chunk, Progress, SpeechChunker
+from wsavatar.faces.masks import Masks
 from wsavatar.media.pictures import Pictures
 from wsavatar.render.jobs import FrameOutcome, VideoFormat
 from wsavatar.render.load import Capacity
@@ -109,12 +113,23 @@ class Avatars(Protocol):
     ) -> AvatarInfo:
         """Before the configured background, or the one of this name (BackgroundError)."""
 
+    def cut_out(self, avatar_id: str, background: str | None, /) -> Future[Masks] | None:
+        """What looks for the person in its pictures, which may take a minute, if `get` with this
+        background needs that; else None."""
+
+    def finding(self, avatar_id: str, /) -> tuple[int, int] | None:
+        """In how many of its pictures, of how many, the person was found; None: it is not looked
+        for now."""
+
     def idle_pictures(self, avatar_id: str, background: str | None = None, /) -> Pictures:
         """The pictures of the idle cycle."""
 
     def idle_video(self, avatar_id: str, /) -> Path: ...
 
     def poster(self, avatar_id: str, /) -> Path | None: ...
+
+    def still(self, avatar_id: str, background: str | None, /) -> np.ndarray | None:
+        """Its first picture before another background than its own, where that is at hand."""
 
 
 @dataclass(frozen=True, slots=True)

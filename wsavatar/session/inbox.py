@@ -1,4 +1,4 @@
-"""Bounded queue of a client's events, handled in one order.
+"""Bounded queue of a client's events, and of what else is handled in their order.
 
 Full: `put` waits, so the connection stops reading and the client's sending is blocked. Nothing is
 lost.
@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from wsavatar.protocol.events import AvatarSpeak, ClientEvent, ResponseCreate
+from wsavatar.session.later_background import BackgroundFound
 
 __all__ = ["MAX_EVENTS", "Inbox", "Pending"]
 
@@ -22,7 +23,7 @@ MAX_EVENTS = 16_384
 class Pending:
     """A queued event. ``audio_bytes``: size of its audio."""
 
-    event: ClientEvent | bytes
+    event: ClientEvent | bytes | BackgroundFound
     audio_bytes: int = 0
     revoked: bool = False
     """A cancel followed this request: its response is cancelled at its start."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from wsavatar.avatars.background import BackgroundError
 from wsavatar.avatars.format import AvatarError
@@ -11,9 +15,45 @@ from wsavatar.config import Mode, Settings
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.protocol.events import ProtocolError
-from wsavatar.session.engine import AvatarInfo, Engine
+from wsavatar.session.engine import AvatarInfo, Avatars, Engine
 
-__all__ = ["Selection"]
+__all__ = ["Selection", "prepared"]
+
+
+async def prepared(avatars: Avatars, avatar_id: str, background: str | None) -> AvatarInfo:
+    """The avatar before the background of this name; None: the configured one. Raises AvatarError.
+
+    No thread of the loop's waits while its person is looked for.
+    """
+    search = await asyncio.to_thread(avatars.cut_out, avatar_id, background)
+    if search is not None:
+        await _over(search)
+        search.result()
+    return await asyncio.to_thread(partial(avatars.get, avatar_id, background=background))
+
+
+async def _over(search: Future[Any]) -> None:
+    """Wait for a search, which goes on for others if this is cancelled."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+
+    def tell(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(over.set)
+
+    search.add_done_callback(tell)
+    await over.wait()
+
+
+@contextmanager
+def _refusals(param: str | None) -> Iterator[None]:
+    """What the store says of an avatar, as errors of the wire."""
+    try:
+        yield
+    except BackgroundError as error:
+        param = "session.avatar.video.background"
+        raise ProtocolError("background_unavailable", str(error), param=param) from error
+    except AvatarError as error:
+        raise ProtocolError("avatar_not_found", str(error), param=param) from error
 
 
 class Selection:
@@ -34,14 +74,15 @@ class Selection:
     ) -> AvatarInfo:
         """The avatar of this id, prepared, before the configured background or this one. Raises
         ProtocolError, about ``param`` if there is no such avatar."""
-        get = partial(self._engine.avatars.get, avatar_id, background=background)
-        try:
-            return await asyncio.to_thread(get)
-        except BackgroundError as error:
-            param = "session.avatar.video.background"
-            raise ProtocolError("background_unavailable", str(error), param=param) from error
-        except AvatarError as error:
-            raise ProtocolError("avatar_not_found", str(error), param=param) from error
+        with _refusals(param):
+            return await prepared(self._engine.avatars, avatar_id, background)
+
+    async def is_at_hand(self, avatar_id: str, background: str) -> bool:
+        """Whether the avatar can be had before this background without its person being looked for
+        first, which takes long and begins now. Raises ProtocolError."""
+        with _refusals("session.avatar.id"):
+            search = await asyncio.to_thread(self._engine.avatars.cut_out, avatar_id, background)
+        return search is None
 
     def dialogue(self, mode: Mode, session: DialogueSession, config: DialogueConfig) -> Dialogue:
         """A dialogue that was not started yet. Raises ProtocolError."""

@@ -28,6 +28,8 @@ from wsavatar.session.configuration import (
     check_video,
     dialogue_config,
     initial_config,
+    may_wait,
+    names_background,
     with_avatar,
 )
 from wsavatar.session.dependencies import Dependencies
@@ -35,6 +37,7 @@ from wsavatar.session.dialogue_access import DialogueAccess
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, Engine
 from wsavatar.session.inbox import Inbox, Pending
+from wsavatar.session.later_background import BackgroundFound, LaterBackground
 from wsavatar.session.microphone import Microphone
 from wsavatar.session.outbox import Outbox
 from wsavatar.session.requests import new_entry, response_request
@@ -87,6 +90,7 @@ class Session:
             clock=clock,
         )
         self._videos = VideoOrders(self._downlink, engine, settings.tts.voice, clock=clock)
+        self._later = LaterBackground(self._selection, self._background_found, self._downlink.error)
         self._conversation = Conversation()
         self._inbox = Inbox(int(settings.audio.max_buffer_s * _WIDEST_SAMPLE_RATE))
         self._microphone = Microphone(settings.audio.max_buffer_s)
@@ -184,7 +188,7 @@ class Session:
         while True:
             pending = await self._inbox.take()
             event = pending.event
-            event_id = None if isinstance(event, bytes) else event.event_id
+            event_id = getattr(event, "event_id", None)
             self.dialogue_access.event_id = event_id
             try:
                 await self._handle(pending)
@@ -199,6 +203,7 @@ class Session:
     async def close(self) -> None:
         """End the session: free the renderer, stop the dialogue."""
         self._responses.abandon()
+        await self._later.close()
         await self._videos.close()
         if not hasattr(self, "_dialogue"):
             return
@@ -268,6 +273,8 @@ class Session:
                 self._downlink.event(wire.InputAudioBufferCleared())
             case wire.SessionUpdate():
                 await self._update(event)
+            case BackgroundFound():
+                await self._show_background(event.name)
             case wire.ConversationItemCreate():
                 await self._create_item(event)
             case wire.ConversationItemDelete():
@@ -316,10 +323,7 @@ class Session:
         if problem := unmet(ResponseRequest(modality=new.output_modalities[0]), new.avatar.mode):
             raise ProtocolError("unsupported_value", problem, param="session.output_modalities")
         check_video(new, old, self._settings)
-        avatar_id = new.avatar.id or await self._selection.default_avatar()
-        avatar, background = self._avatar, new.avatar.video.background
-        if (avatar_id, background) != (avatar.id, avatar.background):
-            avatar = await self._selection.avatar(avatar_id, "session.avatar.id", background)
+        avatar = await self._wanted(new, event)
         new = with_avatar(new, self._settings, avatar)
         config = self._dialogue_config(new, avatar)
         if new.avatar.mode != old.avatar.mode:
@@ -340,6 +344,31 @@ class Session:
         self._downlink.event(wire.SessionUpdated.of(new, self.id))
         if "avatar" in event.session:
             await self._welcome()
+
+    async def _wanted(self, new: SessionConfig, event: wire.SessionUpdate) -> AvatarInfo:
+        """The avatar before the background of a new configuration, or, while its person is looked
+        for, before another one. Raises ProtocolError."""
+        shown = self._avatar
+        avatar_id = new.avatar.id or await self._selection.default_avatar()
+        background = new.avatar.video.background
+        if self._later.name and not names_background(event.session):
+            background = self._later.name  # as was asked before
+        if (avatar_id, background) == (shown.id, shown.background):
+            self._later.forget()
+            return shown
+        if may_wait(background, self._settings):
+            until_then = self._later.until_then
+            background = await until_then(avatar_id, background, shown, event.event_id)
+        return await self._selection.avatar(avatar_id, "session.avatar.id", background)
+
+    async def _background_found(self, event: BackgroundFound) -> None:
+        await self._inbox.put(Pending(event))
+
+    async def _show_background(self, name: str) -> None:
+        if name == self._later.name:  # else the client has changed its mind
+            video = {"video": {"background": name}}
+            update = wire.SessionUpdate(type="session.update", session={"avatar": video})
+            await self._update(update)
 
     async def _welcome(self) -> None:
         """Let the avatar greet a client that shows it, unless something was said."""

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 
 from wsavatar.avatars.background import ORIGINAL, TRANSPARENT, BackgroundError
 from wsavatar.avatars.format import AvatarError
@@ -23,6 +22,7 @@ from wsavatar.protocol import events as wire
 from wsavatar.protocol.events import ProtocolError, new_id
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.engine import AvatarInfo, Engine
+from wsavatar.session.selection import prepared
 from wsavatar.videos.jobs import Finished, VideoJob, VideoJobs, VideoRefused
 from wsavatar.videos.sources import SamplesSource, SoundSource, TextSource
 
@@ -139,9 +139,8 @@ class VideoOrders:
     ) -> None:
         """``background``: its name, or a picture's file."""
         name = TRANSPARENT if isinstance(background, bytes) else background
-        get = partial(self._engine.avatars.get, avatar_id, background=name)
         try:
-            avatar = await asyncio.to_thread(get)
+            avatar = await prepared(self._engine.avatars, avatar_id, name)
             sound = source(avatar.voice) if callable(source) else source
             progress = _Progress(self._downlink, render_id, self._clock)
             job = VideoJob(sound, avatar_id, kind, progress, background)

@@ -70,7 +70,7 @@ class RemoteAvatars(AvatarLibrary):
             is_prepared = key in self._prepared
         if not is_prepared:
             if behind is not None:  # here, where its progress is known; devices read the result
-                self._person(avatar_id, self._open_pictures(avatar), progress)
+                self._person(avatar_id, progress)
             self._ask(avatar_id, name)
             with self._guard:
                 self._prepared.add(key)
