@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -34,6 +35,28 @@ def test_only_the_eyes_change() -> None:
     assert (changed >= low - [12, 40]).all() and (changed <= high + [12, 12]).all()
 
 
+def test_a_lid_has_the_colour_of_the_skin() -> None:
+    """Also where a dark fold, or a brow, is right above the eye."""
+    picture, half = PICTURE.copy(), POINTS.astype(int)
+    for eye in (half[36:42], half[42:48]):
+        top = eye[1:3, 1].min()
+        picture[top - 16 : top - 8, eye[0, 0] : eye[3, 0]] = (60, 40, 30)
+    closed = EyeLids(picture, POINTS).closed(1)
+    skin = PICTURE[half[30, 1], half[30, 0] + 20].astype(int)
+    for eye in (POINTS[36:42], POINTS[42:48]):
+        x, y = eye.mean(axis=0).astype(int)
+        np.testing.assert_allclose(closed[y - 2 : y + 2, x - 5 : x + 5] - skin, 0, atol=16)
+
+
+def test_lids_of_a_tilted_head_follow_its_eyes() -> None:
+    """From corner to corner, by 25 degrees."""
+    turn = cv2.getRotationMatrix2D((W / 2, 180), 25, 1)
+    picture = cv2.warpAffine(PICTURE, turn, (W, H))
+    lids = EyeLids(picture, POINTS @ turn[:, :2].T + turn[:, 2])
+    assert lids.can_blink
+    assert white(lids.closed(1)) < 0.06 * white(picture)
+
+
 def test_landmarks_of_the_lids_close_too() -> None:
     """The upper points come down to the lower ones; the rest stays."""
     moved = EyeLids(PICTURE, POINTS).moved(POINTS, 1)
@@ -51,6 +74,8 @@ def test_eyes_that_cannot_blink_are_left(what: str) -> None:
         points[[37, 38, 43, 44]] = points[[41, 40, 47, 46]] - [0, 2]
     elif what == "tiny":
         points = face_landmarks((W / 2, 180), 40)
+    elif what == "profile":
+        points[36:42, 0] = points[39, 0] + (points[36:42, 0] - points[39, 0]) * 0.5
     elif what == "crossed":
         points[[37, 38, 43, 44]] = points[[38, 37, 44, 43]]
     else:
