@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from tests.avatars.drawn_avatar import COUNT, CountingModel, H, W, copy_avatar, edit, store_in
+from tests.drawn_faces import face_video
 from wsavatar.avatars.avatar import cycle_index
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.avatar_face import CELL, JAW_STEPS, in_cells
+from wsavatar.faces.colours import with_colours
 from wsavatar.media.video import read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, VideoPictures
 from wsavatar.media.video_writer import VideoWriter
@@ -104,11 +107,26 @@ def test_how_the_face_moves_with_its_jaw_is_kept(home: Path) -> None:
     assert face.jaw is not None and again.jaw is not None
     redrawn = CountingModel().redraw(face.inputs[3:4])[0]
     rows = face.jaw.away.shape[2] * CELL
-    assert (face.jaw.looks[3, JAW_STEPS.index(0)] == in_cells(redrawn[-rows:])).all()
+    assert face.colours is not None and again.colours is not None
+    looks = with_colours(in_cells(redrawn[-rows:]), face.colours)
+    assert (face.jaw.looks[3, JAW_STEPS.index(0)] == looks).all()
+    np.testing.assert_array_equal(face.colours, again.colours)
     for kept, restored in zip(face.jaw.arrays().values(), again.jaw.arrays().values(), strict=True):
         np.testing.assert_array_equal(kept, restored)
     plain = AvatarSettings(directory=home / "avatars", cache=home / "cache", detail=False)
-    assert AvatarStore(plain, CountingModel()).get("ada").face.jaw is None
+    without = AvatarStore(plain, CountingModel()).get("ada").face
+    assert without.jaw is None and without.colours is None
+
+
+def test_a_grey_video_has_a_grey_mouth(home: Path) -> None:
+    """Whatever colours the model draws it in."""
+    frames, landmarks = face_video(W, H, 3, size=70)
+    grey = [np.repeat(frame[..., 1:2], 3, axis=2) for frame in frames]
+    write_avatar(home / "avatars", "grey", "Grey", grey, 25, landmarks)
+    face = store_in(home).get("grey").face
+    assert face.colours is not None and face.jaw is not None
+    assert np.abs(face.colours).max() <= 1  # of the video's rounding
+    assert np.ptp(face.jaw.looks, axis=4).max() <= 2
 
 
 def test_pictures_of_a_large_avatar_are_decoded_when_wanted(home: Path) -> None:

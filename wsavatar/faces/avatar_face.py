@@ -100,6 +100,8 @@ class AvatarFace:
     inputs: np.ndarray  # [n, ...]
     jaw: Jaw | None = None
     """None: all that the mask names is the patch's."""
+    colours: np.ndarray | None = None  # int16 [2, 2], as `colours_of`
+    """Those of the face, which patches keep to; None: they may have any."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.masks, Masks):
@@ -154,7 +156,10 @@ class AvatarFace:
         if (shapes < 1).any():
             raise ValueError("its boxes are empty")
         masks = Masks.from_arrays(arrays, shapes)
-        return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], jaw)
+        colours = arrays.get("colours")
+        if colours is not None and (colours.shape != (2, 2) or colours.dtype != np.int16):
+            raise ValueError(f"its colours are {colours.dtype} {colours.shape}")
+        return cls(crop_boxes, paste_boxes, masks, arrays["inputs"], jaw, colours)
 
     @property
     def _packed_masks(self) -> Masks:
@@ -169,6 +174,8 @@ class AvatarFace:
         }
         if self.jaw is not None:
             arrays |= self.jaw.arrays()
+        if self.colours is not None:
+            arrays["colours"] = self.colours
         return arrays
 
 

@@ -10,11 +10,13 @@ import cv2
 import numpy as np
 
 from wsavatar.errors import WsavatarError
+from wsavatar.faces.colours import colours_of
 from wsavatar.faces.musetalk.spec import CropMargin
 
 __all__ = [
     "GeometryError",
     "crop_box",
+    "lower_face_colours",
     "lower_face_mask",
     "paste_box",
     "smooth_landmarks",
@@ -143,6 +145,17 @@ def lower_face_mask(
     down *= _fade_in(y2 - 1 - rows, feather if y2 < height else 0)
     alpha: np.ndarray = np.round(blurred * across * down[:, None])
     return alpha.astype(np.uint8)
+
+
+def lower_face_colours(landmarks: np.ndarray, crop: Box, picture: np.ndarray) -> np.ndarray:
+    """The `colours_of` what a model draws over: between jaw and nose, in the crop as it sees it."""
+    x1, y1, x2, y2 = crop
+    height, width = picture.shape[:2]
+    jaw = (landmarks[_JAW] - (x1, y1)) * (width / (x2 - x1), height / (y2 - y1))
+    inside = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(inside, np.round(cv2.convexHull(jaw.astype(np.float32))).astype(int), 1)
+    inside[: height // 2] = 0
+    return colours_of(picture[inside > 0])
 
 
 def _fade_in(distance: np.ndarray, length: float) -> np.ndarray:

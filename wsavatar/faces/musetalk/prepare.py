@@ -15,11 +15,13 @@ import numpy as np
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, Jaw
 from wsavatar.faces.base import Progress
+from wsavatar.faces.colours import all_of, with_colours
 from wsavatar.faces.masks import Box, Masks, PackedMask, trimmed
 from wsavatar.faces.musetalk.alike import AlikeFrames
 from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
+    lower_face_colours,
     lower_face_mask,
     paste_box,
     smooth_landmarks,
@@ -32,7 +34,7 @@ from wsavatar.faces.musetalk.tuning import Tuning, tuned
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
-PREPARE_VERSION = 4
+PREPARE_VERSION = 5
 """Raise it with any change to what `prepare_face` computes."""
 _ENCODE_BATCH = 8
 
@@ -86,7 +88,7 @@ def prepare_face(
             encoded.add(i, take_crop(picture, crop, spec.crop_size))
         if progress is not None:
             progress(i + 1, len(crops))
-    latents, jaw = encoded.of(np.array(first))
+    latents, jaw, colours = encoded.of(np.array(first))
     own = spec.latent_channels
     latents[:, own:] = latents[mouth_references(landmarks), own:]
     if tuning is not None:
@@ -97,11 +99,12 @@ def prepare_face(
         masks=Masks(masks),
         inputs=latents,
         jaw=jaw,
+        colours=colours,
     )
 
 
 class _Encoded:
-    """Latents and jaws of some of the frames, a few at a time."""
+    """Latents, jaws and colours of some of the frames, a few at a time."""
 
     def __init__(
         self, model: CropCoder, landmarks: np.ndarray, crops: list[Box], *, detail: bool
@@ -110,6 +113,7 @@ class _Encoded:
         spec, count = model.spec, len(crops)
         self._latents = np.empty((count, *_latent_shape(spec)), np.float16)
         self._jaw = Jaw(*(np.empty(*one) for one in _jaw_arrays(spec, count))) if detail else None
+        self._colours: list[np.ndarray] = []
         self._waiting: dict[int, np.ndarray] = {}
 
     def add(self, frame: int, crop: np.ndarray) -> None:
@@ -118,27 +122,32 @@ class _Encoded:
         if len(self._waiting) == _ENCODE_BATCH:
             self._encode()
 
-    def of(self, frames: np.ndarray) -> tuple[np.ndarray, Jaw | None]:
-        """Latents and jaws of all frames, int [n]: from which of them each is."""
+    def of(self, frames: np.ndarray) -> tuple[np.ndarray, Jaw | None, np.ndarray | None]:
+        """Latents and jaws of all frames, int [n]: from which of them each is; and the colours."""
         if self._waiting:
             self._encode()
-        jaw, spec = self._jaw, self._model.spec
+        jaw, spec, colours = self._jaw, self._model.spec, None
         if jaw is not None:
+            colours = all_of(self._colours)
+            for i in np.unique(frames):
+                jaw.looks[i] = [with_colours(look, colours) for look in jaw.looks[i]]
             jaw = jaw.of(frames)
             places = zip(self._landmarks, self._crops, strict=True)
             for i, (points, crop) in enumerate(places):  # its own, while its looks are shared
                 found = jaw_place(points, crop, spec.crop_size, spec.decoded_from_y)
                 jaw.boxes[i], jaw.down[i] = found
-        return self._latents[frames], jaw
+        return self._latents[frames], jaw, colours
 
     def _encode(self) -> None:
-        frames, first_row = list(self._waiting), self._model.spec.decoded_from_y
-        latents = self._model.encode_crops(np.stack(list(self._waiting.values())))
+        frames, crops = list(self._waiting), list(self._waiting.values())
+        first_row = self._model.spec.decoded_from_y
+        latents = self._model.encode_crops(np.stack(crops))
         self._latents[frames] = latents
         self._waiting.clear()
         if self._jaw is None:
             return
-        for i, redrawn in zip(frames, self._model.redraw(latents), strict=True):
+        for i, seen, redrawn in zip(frames, crops, self._model.redraw(latents), strict=True):
+            self._colours.append(lower_face_colours(self._landmarks[i], self._crops[i], seen))
             found = jaw_of_face(self._landmarks[i], self._crops[i], redrawn, first_row)
             arrays = zip(self._jaw.arrays().values(), found.arrays().values(), strict=True)
             for array, row in arrays:

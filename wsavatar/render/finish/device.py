@@ -24,6 +24,7 @@ from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.background import TRANSPARENT, Background
 from wsavatar.config import RenderSettings
 from wsavatar.faces.avatar_face import JAW_STEPS, AvatarFace, Jaw
+from wsavatar.faces.colours import ALL_COLOURS
 from wsavatar.faces.masks import Masks
 from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.finish import images
@@ -98,7 +99,7 @@ class DeviceFinisher:
                 f"{len(works)} frames need uint8 patches [{len(works)}, S, S, 3], "
                 f"not {patches.dtype} {list(patches.shape)}"
             )
-        plain = images.to_lines(patches)
+        plain = self._with_colours(works, images.to_lines(patches))
         lines = images.unsharp_lines(plain, self._sharpness)
         groups = _groups(works, patches.shape[1])
         crops = to_device(np.concatenate([g.crops for g in groups], axis=2), self._device)
@@ -168,6 +169,19 @@ class DeviceFinisher:
                     pictures, *size, interpolation="area", channels_last=False, dtype=dtype
                 )
             yield from zip((group.rows[member] for member in members), pictures, strict=True)
+
+    def _with_colours(self, works: Sequence[FrameWork], lines: Tensor) -> Tensor:
+        """`colours.with_colours` of the works' patches, as lines uint8 [b, S, 3, S]."""
+        faces = [work.spec.prepared.face for work in works]
+        if all(face.colours is None for face in faces):
+            return lines
+        limits = np.zeros((2, len(faces), 1, 3, 1), np.int16)  # of green less green: 0
+        for row, face in enumerate(faces):
+            limits[:, row, 0, ::2, 0] = ALL_COLOURS if face.colours is None else face.colours
+        least, greatest = to_device(limits, self._device).unbind(0)
+        green = lines[:, :, 1:2].short()
+        kept = (lines - green).clamp_(least, greatest).add_(green)
+        return kept.clamp_(0, 255).to(torch.uint8)
 
     def _paste(
         self, group: _Group, window: Tensor, plain: Tensor, lines: Tensor, crops: Tensor
@@ -354,6 +368,7 @@ def _small_batch() -> tuple[list[FrameWork], np.ndarray]:
         masks=(mask, mask),
         inputs=np.zeros((2, 8, 4, 4), np.float16),
         jaw=_random_jaw(random),
+        colours=np.array([[-40, -20], [60, 10]], np.int16),
     )
     region = face.region(64, 48)
     avatar = PreparedAvatar("check", "check", 64, 48, 25.0, pictures, region, face)

@@ -75,6 +75,7 @@ class HostFinisher:
             self._sharpness,
             self._colour_match,
             replace(jaw, boxes=jaw.boxes - offset) if jaw is not None else None,
+            face.colours,
         )
         size = work.spec.picture_size
         return (

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from wsavatar.faces.avatar_face import Jaw
+from wsavatar.faces.colours import with_colours
 from wsavatar.render.finish.jaw import move_pixels, read_jaw
 
 __all__ = ["COLOUR_MATCH_LEVELS", "colour_matched", "paste", "sharpened"]
@@ -28,6 +29,7 @@ def paste(
     sharpness: float = 0.0,
     colour_match: bool = False,
     jaw: Jaw | None = None,
+    colours: np.ndarray | None = None,
 ) -> np.ndarray:
     """Blend ``patch`` into a copy of ``frame``.
 
@@ -37,9 +39,11 @@ def paste(
     exceed it (for a frame cut to its mouth region): outside pixels are skipped. ``sharpness`` is
     the share of the patch's finest detail that `sharpened` adds; ``colour_match`` applies
     `colour_matched`. With the frame's ``jaw``, its own pixels move as the patch's jaw does, and the
-    patch is shown where it differs from them.
+    patch is shown where it differs from them. ``colours`` are `AvatarFace.colours`.
     """
     pasted = frame.copy()
+    if colours is not None:
+        patch = with_colours(patch, colours)
     read = read_jaw(patch, jaw) if jaw else None
     if jaw and read:
         move_pixels(pasted, jaw, read.opened)
