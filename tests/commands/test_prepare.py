@@ -181,7 +181,8 @@ def test_an_unreadable_video_is_not_said_to_be_unwritable(
     np.save(landmarks, np.concatenate([np.load(landmarks)] * 2))
     with pytest.raises(AvatarError) as caught:
         run(settings, *words(video, landmarks))
-    assert str(caught.value) == f"{video}: its picture size changes from 160x128 to 320x128"
+    said = f"{video}: its picture size changes from 160x128 to 320x128; cut it there"
+    assert str(caught.value) == said
 
 
 def test_a_landmarks_file_is_never_unpickled(tmp_path: Path) -> None:

@@ -77,6 +77,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "wall.png": (lambda path: Image.fromarray(GREY).save(path), "no face was found; take a"),
     "wall.mp4": (lambda path: write_film(path, [GREY] * 10), "no face was found; take a"),
     "wall.gif": (lambda path: animated(path, GREY), "no face was found; take a"),
+    "long.png": (
+        lambda path: Image.new("RGB", (5000, 200)).save(path),
+        "is 1280x51 pixels once it is scaled down; an avatar has at least 128",
+    ),
     "tiny.gif": (
         lambda path: animated(path, face()[:100, 100:220]),
         "is 120x100 pixels; an avatar has at least 128",

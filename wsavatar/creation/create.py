@@ -24,7 +24,7 @@ from wsavatar.creation.names import free_id, name_of
 from wsavatar.creation.notes import clock, face_notes, part_note
 from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
 from wsavatar.creation.resting import at_rest, resting
-from wsavatar.creation.source import Source, SourceLimits
+from wsavatar.creation.source import MAX_SIDE, Source, SourceLimits
 from wsavatar.creation.still import FPS, FRAME_COUNT, living
 from wsavatar.creation.tracking import FaceFollower, choose_face, filled, has_moved, whole
 from wsavatar.landmarks.base import Face, LandmarkDetector
@@ -72,8 +72,9 @@ class _Making:
     def check_size(self, width: int, height: int) -> None:
         """Raise AvatarError for a picture that is too small for an avatar."""
         if min(width, height) < MIN_SIDE:
+            scaled = " once it is scaled down" if max(width, height) == MAX_SIDE else ""
             raise AvatarError(
-                f"{self.source.path}: is {width}x{height} pixels; "
+                f"{self.source.path}: is {width}x{height} pixels{scaled}; "
                 f"an avatar has at least {MIN_SIDE} each way"
             )
 

@@ -93,7 +93,7 @@ class FrameConverter:
             width, height, _ = self._first
             raise VideoError(
                 f"{self._path}: its picture size changes from {width}x{height} to "
-                f"{frame.width}x{frame.height}"
+                f"{frame.width}x{frame.height}; cut it there"
             )
 
     def _measure(self, width: int, height: int, turns: int) -> None:
@@ -102,7 +102,8 @@ class FrameConverter:
         square = round(width * wider), round(height * higher)
         if max(square) > MAX_SIDE:
             raise VideoError(
-                f"{self._path}: {square[0]}x{square[1]} is over {MAX_SIDE} pixels a side"
+                f"{self._path}: {square[0]}x{square[1]} is over {MAX_SIDE} pixels a side; "
+                "scale it down"
             )
         self._first = (width, height, turns)
         self._lying = fitted(*square, self._max_side)

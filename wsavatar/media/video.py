@@ -167,7 +167,10 @@ def _converter(path: Path, stream: Any, max_side: int, *, alpha: bool) -> FrameC
     stream.thread_type = "AUTO"
     stream.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}
     if max(stream.width, stream.height) > MAX_SIDE:
-        raise VideoError(f"{path}: {stream.width}x{stream.height} is over {MAX_SIDE} pixels a side")
+        raise VideoError(
+            f"{path}: {stream.width}x{stream.height} is over {MAX_SIDE} pixels a side; "
+            "scale it down"
+        )
     return FrameConverter(path, _pixel_aspect(path, stream), max_side, alpha=alpha)
 
 
@@ -227,5 +230,8 @@ def _pixel_aspect(path: Path, stream: Any) -> Fraction:
         return Fraction(1)
     aspect = Fraction(ratio.numerator, ratio.denominator)
     if not 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT:
-        raise VideoError(f"{path}: its pixels are {aspect.numerator}:{aspect.denominator} wide")
+        raise VideoError(
+            f"{path}: its pixels are {aspect.numerator}:{aspect.denominator} wide; "
+            "write it with square ones"
+        )
     return aspect
