@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.fake_dialogue import FakeSpeech
 from tests.fake_renderer import FakeRenderer, label_of
 from tests.helpers import client, fake_engine, get, running, served_well, settings
 from wsavatar.serve.server import AvatarServer, ListenError, LoadError
@@ -279,6 +280,29 @@ async def test_a_model_that_cannot_be_loaded_is_reported() -> None:
         answer = await get(server, "/readyz")
         assert answer.status == 503
         assert "weights --download" in answer.text
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+async def test_a_start_that_does_not_succeed_leaves_nothing_running(is_stopped: bool) -> None:
+    """The speech engines fail, or the server is stopped while they are loaded."""
+    begun = asyncio.Event()
+
+    class Speech(FakeSpeech):
+        async def start(self) -> None:
+            assert renderer.is_open
+            begun.set()
+            if is_stopped:
+                await asyncio.Event().wait()
+            raise ValueError("the voice is broken")
+
+    renderer = FakeRenderer()
+    engine = fake_engine(renderer, speech=Speech())
+    async with AvatarServer(settings(), lambda *_: engine) as server:
+        await begun.wait()
+        if not is_stopped:
+            with pytest.raises(LoadError, match="the voice is broken"):
+                await server.ready()
+    assert not renderer.is_open
 
 
 async def test_a_port_in_use_says_what_to_do() -> None:

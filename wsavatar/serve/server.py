@@ -188,10 +188,7 @@ class AvatarServer:
 
         try:
             engine = await _on_daemon_thread(lambda: self._load(self._settings, progress))
-            await engine.renderer.start()
-            if engine.speech is not None:
-                self._report_progress("starting the speech engines")
-                await engine.speech.start()
+            await self._start(engine)
         except Exception as error:  # a model's files may raise anything
             if not isinstance(error, LoadError):
                 _log.debug("loading failed", exc_info=True)
@@ -209,6 +206,19 @@ class AvatarServer:
         gc.freeze()
         self._report_progress("ready")
         self._ready.set_result(engine)
+
+    async def _start(self, engine: Engine) -> None:
+        """Start what works for all sessions. Where that fails or is cancelled, nothing goes on."""
+        await engine.renderer.start()
+        if engine.speech is None:
+            return
+        self._report_progress("starting the speech engines")
+        try:
+            await engine.speech.start()
+        except BaseException:
+            await engine.renderer.close()
+            await engine.speech.close()
+            raise
 
     def _report_progress(self, text: str) -> None:
         self.progress = without_folders(text)  # clients read it
