@@ -1,10 +1,10 @@
-"""Sounds at 16 kHz in which nobody speaks."""
+"""Sounds at 16 kHz: a vowel, and those in which nobody speaks."""
 
 from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["RATE", "breath", "noise", "tone"]
+__all__ = ["RATE", "breath", "noise", "tone", "voice"]
 
 RATE = 16_000
 
@@ -27,4 +27,12 @@ def breath(seconds: float, db: float, seed: int = 0) -> np.ndarray:
     spectrum = np.fft.rfft(np.random.default_rng(seed).normal(size=count))
     spectrum *= ((hertz > 300) & (hertz < 3500)) / (1 + hertz / 800)
     made = np.fft.irfft(spectrum, count) * np.hanning(count)
+    return (made * 10 ** (db / 20) / np.sqrt(np.mean(made**2))).astype(np.float32)
+
+
+def voice(seconds: float, db: float) -> np.ndarray:
+    """A vowel: twenty harmonics of 130 Hz, of which the pitch sways."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    phase = 2 * np.pi * 130 * time + 2 * np.sin(2 * np.pi * 1.5 * time)
+    made = sum(np.sin(number * phase) / number for number in range(1, 21))
     return (made * 10 ** (db / 20) / np.sqrt(np.mean(made**2))).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.speech.sounds import RATE, breath
+from tests.speech.sounds import RATE, breath, voice
 from wsavatar.speech.noise_gate import NoiseGate
 
 
@@ -13,14 +13,6 @@ def sound(seconds: float, db: float, seed: int = 0) -> np.ndarray:
     """Noise whose RMS is ``db`` of full scale."""
     rng = np.random.default_rng(seed)
     return (10 ** (db / 20) * rng.normal(0, 1, round(seconds * RATE))).astype(np.float32)
-
-
-def voice(seconds: float, db: float) -> np.ndarray:
-    """A vowel: twenty harmonics of 130 Hz, of which the pitch sways."""
-    time = np.arange(round(seconds * RATE)) / RATE
-    phase = 2 * np.pi * 130 * time + 2 * np.sin(2 * np.pi * 1.5 * time)
-    made = sum(np.sin(number * phase) / number for number in range(1, 21))
-    return (made * 10 ** (db / 20) / np.sqrt(np.mean(made**2))).astype(np.float32)
 
 
 def level_db(samples: np.ndarray) -> float:
@@ -70,8 +62,28 @@ def test_a_whisper_opens_the_gate_by_its_loudness() -> None:
 
 def test_speech_comes_through_as_it_is() -> None:
     """Not one sample of speech and of its short gaps changes."""
-    speech = np.concatenate([sound(0.3, -20), sound(0.1, -60), sound(0.4, -46)] * 4)
+    speech = np.concatenate([sound(0.3, -20), sound(0.1, -60), voice(0.4, -46)] * 4)
     assert np.array_equal(gated(speech), speech)
+
+
+@pytest.mark.parametrize("db", [-42, -45, -50])
+def test_a_breath_between_words_is_turned_down(db: float) -> None:
+    """From a third of a second after the word, until a moment before the next."""
+    before, pause, after = voice(2, -23), np.zeros(RATE // 5, np.float32), voice(1, -23)
+    samples = np.concatenate([before, pause, breath(1.5, db), after])
+    made = gated(before, pause, breath(1.5, db), after)
+    assert np.array_equal(made[: len(before)], before)
+    assert np.array_equal(made[-len(after) :], after)
+    rest = slice(round(2.35 * RATE), round(3.5 * RATE))
+    assert level_db(made[rest]) < level_db(samples[rest]) - 25
+
+
+def test_weak_consonants_are_left_to_their_words() -> None:
+    """A word may begin and end with sound that is as weak as a breath, and not voiced."""
+    word = np.concatenate([sound(0.12, -46), voice(0.3, -20), sound(0.12, -46, seed=2)])
+    pause = np.zeros(RATE, np.float32)
+    made = gated(voice(1, -20), pause, word, pause)
+    assert np.array_equal(made[2 * RATE : 2 * RATE + len(word)], word)
 
 
 def test_speech_after_a_pause_is_there_from_before_its_onset() -> None:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.speech.sounds import RATE, breath, noise, tone
+from tests.speech.sounds import RATE, breath, noise, tone, voice
 from wsavatar.avatars.format import read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.faces.musetalk.model import MuseTalk
@@ -92,6 +92,13 @@ def test_noise_is_at_rest(openings: Openings, fps: Fraction) -> None:
 def test_a_breath_is_at_rest(openings: Openings, db: float) -> None:
     """Nobody has spoken yet: a breath is not taken for a soft word."""
     assert (openings(breath(2.0, db), every=4) < CLOSED_BELOW).all()
+
+
+@pytest.mark.parametrize("db", [-45, -50])
+def test_a_breath_after_a_word_is_at_rest(openings: Openings, db: float) -> None:
+    """From 0.4 s after the word on."""
+    spoken = np.concatenate([voice(1.0, -23), np.zeros(RATE // 5), breath(1.5, db)])
+    assert (openings(spoken, every=4)[:, 10:] < CLOSED_BELOW).all()
 
 
 @pytest.mark.slow

@@ -5,15 +5,16 @@ it hears of a pause the breath is the loudest sound. How loud somebody speaks is
 longer time; this module tracks it, and knows nothing else.
 
 Sound more than `THRESHOLD_DB` below the speech level is attenuated by `ATTENUATION_DB` after a
-hangover of `HANGOVER_S`: pauses between words, and the weak ends of words, stay as they are. Until
-somebody has surely spoken, sound must besides be voiced, or louder than a breath is. A second gain
-is for the lowest frequencies, where a voice has its fundamental and the mains hum: it is 1 only
-while there is voice, and 0 else.
+hangover of `HANGOVER_S`: pauses between words, and the weak ends of words, stay as they are. So is
+sound that may be a breath: it is not voiced, quieter than most speech, and not next to sound that
+is. A second gain is for the lowest frequencies, where a voice has its fundamental and the mains
+hum: it is 1 only while there is voice, and 0 else.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 
@@ -47,13 +48,17 @@ SPEECH_DECAY_DB_PER_S = 0.5
 """A quieter speaker is followed only slowly, because pauses are quiet too."""
 
 BREATH_DB = -36.0
-"""Until there is certain speech, what is not louder opens the gate only if it is voiced:"""
+"""Until there is certain speech, what is not louder is sure to be speech only if it is voiced;"""
+BREATH_BELOW_DB = 12.0
+"""from then on, what is so far below the speech level."""
 VOICED = 0.75
-"""if it is like itself one period of a voice earlier (a breath 0.6 at most, a vowel 0.9),"""
+"""Voiced: it is like itself one period of a voice earlier (a breath 0.6 at most, a vowel 0.9)."""
 VOICE_HZ = 80, 400
 VOICED_WINDOW_S = 0.025
-FIRST_LOOK_AHEAD_S = 0.15
-"""and then so long before it: its vowel may follow a consonant."""
+SURE_S = 0.1
+"""What is not sure opens the gate for so long after sure speech: words end in weak consonants."""
+SURE_LOOK_AHEAD_S = 0.15
+"""Sure speech opens it so long before: words begin with them."""
 
 _SAMPLES = 10
 """Of a block, for `VOICED`: what is above 1 kHz says nothing of a voice's period."""
@@ -65,9 +70,9 @@ class NoiseGate:
     def __init__(self, rate: int) -> None:
         self._block = max(1, round(BLOCK_S * rate))
         self._look_ahead = round(LOOK_AHEAD_S * rate / self._block)
-        self._first_look_ahead = round(FIRST_LOOK_AHEAD_S * rate / self._block)
+        self._sure_look_ahead = round(SURE_LOOK_AHEAD_S * rate / self._block)
         self._waiting = np.zeros(0, np.float32)  # samples of the block that is not complete
-        # Of complete blocks, from `_first` on: both gains; the first where speech begins, else 0.
+        # Of complete blocks, from `_first` on: both gains; the first where speech is sure, else 0.
         self._gains: list[tuple[float, float, float]] = []
         self._first = 0
         self._level = 0.0  # mean squares
@@ -83,7 +88,8 @@ class NoiseGate:
         self._release = -math.expm1(-block_s / RELEASE_S)
         self._decay = _power(-SPEECH_DECAY_DB_PER_S * block_s)
         self._threshold, self._certain = _power(-THRESHOLD_DB), _power(CERTAIN_SPEECH_DB)
-        self._breath = _power(BREATH_DB)
+        self._breath, self._below = _power(BREATH_DB), _power(-BREATH_BELOW_DB)
+        self._sure_blocks, self._sure = round(SURE_S / block_s), 0
         self._closed_gain = math.sqrt(_power(-ATTENUATION_DB))
         self._hangover_blocks = round(HANGOVER_S / block_s)
         self._low_share = -math.expm1(-block_s / LOW_LEVEL_S)
@@ -98,18 +104,17 @@ class NoiseGate:
         waiting = np.concatenate([self._waiting, samples])
         whole = len(waiting) - len(waiting) % self._block
         for block in waiting[:whole].reshape(-1, self._block):
-            first = not self._has_spoken
-            if first:
-                self._voice.push(block)
+            self._voice.push(block)
             self._update(float(np.dot(block, block)) / self._block)
-            self._gains.append((self._gain, self._low_gain, self._gain if first else 0.0))
+            is_sure = self._sure == self._sure_blocks
+            self._gains.append((self._gain, self._low_gain, self._gain if is_sure else 0.0))
         self._waiting = waiting[whole:]
 
     def gains(self, start: int, stop: int) -> np.ndarray:
         """float32 [2, stop - start], both gains of those samples; 1 before the first sample.
 
         They depend on the samples before ``stop`` alone: an onset opens the gate `LOOK_AHEAD_S`
-        before it, the first `FIRST_LOOK_AHEAD_S`. Both are multiples of a block, and no dropped
+        before it, sure speech `SURE_LOOK_AHEAD_S`. Both are multiples of a block, and no dropped
         block is between them. After the last complete block the gate stays as it is.
         """
         first, last = start // self._block, stop // self._block
@@ -121,7 +126,7 @@ class NoiseGate:
         opened = gains[:2].copy()
         for ahead in range(1, min(self._look_ahead + 1, len(blocks))):
             np.maximum(opened[:, :-ahead], gains[:2, ahead:], out=opened[:, :-ahead])
-        for ahead in range(1, min(self._first_look_ahead + 1, len(blocks))):
+        for ahead in range(1, min(self._sure_look_ahead + 1, len(blocks))):
             np.maximum(opened[0, :-ahead], gains[2, ahead:], out=opened[0, :-ahead])
         return np.repeat(opened, self._block, axis=1)
 
@@ -139,6 +144,7 @@ class NoiseGate:
         if not self._has_spoken and self._hangover and self._smooth_level > self._certain:
             self._has_spoken, self._speech_level = True, self._smooth_level
         self._speech_level = max(self._speech_level * self._decay, self._smooth_level)
+        self._sure -= self._sure > 0
         if self._level > self._speech_level * self._threshold and self._is_speech():
             self._hangover = self._hangover_blocks
         self._hangover -= self._hangover > 0
@@ -153,8 +159,11 @@ class NoiseGate:
         self._low_gain = 1.0 if self._low_hangover else self._low_gain * self._low_keep
 
     def _is_speech(self) -> bool:
-        """Of a present level that may be speech."""
-        return self._has_spoken or self._level > self._breath or self._voice.is_voiced()
+        """Of a present level that may be speech: whether it is, or follows some."""
+        breath = self._speech_level * self._below if self._has_spoken else self._breath
+        if self._level > breath or self._voice.is_voiced():
+            self._sure = self._sure_blocks
+        return self._sure > 0
 
 
 class _Voice:
@@ -164,18 +173,21 @@ class _Voice:
         rate = _SAMPLES / BLOCK_S
         self._lags = np.arange(round(rate / VOICE_HZ[1]), round(rate / VOICE_HZ[0]) + 1)
         self._count = round(rate * VOICED_WINDOW_S)
-        self._recent = np.zeros(self._count + int(self._lags[-1]), np.float32)
+        self._needed = self._count + int(self._lags[-1])
+        self._recent: deque[np.ndarray] = deque(maxlen=-(-self._needed // _SAMPLES))
 
     def push(self, block: np.ndarray) -> None:
         """The next block, [n]; of any rate from 2 kHz on."""
-        together = len(block) // _SAMPLES
-        means = block[: together * _SAMPLES].reshape(_SAMPLES, together).mean(axis=1)
-        self._recent = np.concatenate([self._recent[_SAMPLES:], means])
+        self._recent.append(block.copy())
 
     def is_voiced(self) -> bool:
         """Whether a shift by some period changes little, at the end of what was pushed."""
-        last = self._recent[-self._count :]
-        shifted = np.lib.stride_tricks.sliding_window_view(self._recent, self._count)
+        blocks = np.stack(self._recent)
+        together = blocks.shape[1] // _SAMPLES
+        known = blocks[:, : together * _SAMPLES].reshape(-1, together).mean(axis=1)
+        recent = np.concatenate([np.zeros(self._needed, np.float32), known])[-self._needed :]
+        last = recent[-self._count :]
+        shifted = np.lib.stride_tricks.sliding_window_view(recent, self._count)
         earlier = shifted[len(shifted) - 1 - self._lags]
         power = np.square(earlier).sum(axis=1) * np.dot(last, last)
         return bool((earlier @ last > VOICED * np.sqrt(power)).any())
