@@ -131,6 +131,25 @@ def test_making_can_be_cancelled(tmp_path: Path, name: str, step: tuple[str, int
     assert not list(tmp_path.glob("avatars/*"))
 
 
+class SetSoon(threading.Event):
+    """Set when it is looked at for the third time."""
+
+    looks = 0
+
+    def is_set(self) -> bool:
+        self.looks += 1
+        return self.looks > 2
+
+
+def test_a_long_animation_can_be_cancelled_while_it_is_opened(tmp_path: Path) -> None:
+    """It is decoded once to learn how long it is, before the first look at a face."""
+    detector = DrawnFaceDetector()
+    source = animation(tmp_path / "anna.gif")
+    with pytest.raises(CancelledError):
+        create_avatar(source, tmp_path / "avatars", detector, AvatarRequest(), cancelled=SetSoon())
+    assert detector.pictures == 0
+
+
 def test_a_person_who_talks_throughout_is_shown_at_rest(tmp_path: Path) -> None:
     """In the pictures and in the points, wherever the mouth is open; nothing else changes."""
     openings = ([0.0] * 5 + [0.1, 0.2, 0.25, 0.2, 0.1] * 2) * 5

@@ -47,14 +47,13 @@ class _Making:
     detector: LandmarkDetector
     request: AvatarRequest
     progress: Progress
-    cancelled: threading.Event
+    go_on: Callable[[], None]
     notes: list[str] = field(default_factory=list)
     most_faces: int = 0
 
     def step(self, what: str, done: int, total: int) -> None:
         """Report a step; raise CancelledError if nobody waits for the avatar any more."""
-        if self.cancelled.is_set():
-            raise CancelledError(f"{self.source.path}: cancelled")
+        self.go_on()
         self.progress(what, done, total)
 
     def choose(self, picture: np.ndarray) -> Face | None:
@@ -114,13 +113,18 @@ def create_avatar(
     id = request.id or free_id(source, directory)
     check_new_id(directory, id, overwrite=request.overwrite)
     limits = limits or SourceLimits()
+
+    def go_on() -> None:
+        if cancelled is not None and cancelled.is_set():
+            raise CancelledError(f"{source}: cancelled")
+
     making = _Making(
-        Source(source, limits),
+        Source(source, limits, go_on),
         limits,
         detector,
         request,
         progress or (lambda what, done, total: None),
-        cancelled or threading.Event(),
+        go_on,
     )
     make = _of_video if making.source.is_moving else _of_photo
     fps, frames, points = make(making)

@@ -6,7 +6,7 @@ Knows files and their kinds; neither faces nor avatars' folders.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -38,11 +38,17 @@ class SourceLimits:
 
 
 class Source:
-    """One file. Raises AvatarError, in one sentence, where it is unfit."""
+    """One file. Raises AvatarError, in one sentence, where it is unfit.
 
-    def __init__(self, path: Path, limits: SourceLimits) -> None:
+    ``go_on`` is called while a long file is opened, and may raise.
+    """
+
+    def __init__(
+        self, path: Path, limits: SourceLimits, go_on: Callable[[], None] = lambda: None
+    ) -> None:
         self.path = path
         self._limits = limits
+        self._go_on = go_on
         _check_file(path, limits)
         picture = is_picture(path)
         if not picture and _is_heic(path):
@@ -83,6 +89,7 @@ class Source:
                     max_side=MAX_SIDE,
                     max_pixels=self._limits.pixels,
                     alpha=alpha,
+                    go_on=self._go_on,
                 ) as (info, shown):
                     first, last = (round(at * info.fps) for at in part_s or (0, _FOREVER_S))
                     yield info, islice(shown, first, last)

@@ -7,7 +7,7 @@ that are checked before anything is decoded. It knows neither faces nor models.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache, partial
@@ -106,14 +106,16 @@ def open_animation(
     max_side: int,
     max_pixels: int = MAX_PIXELS,
     alpha: bool = False,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[VideoInfo, Iterator[Shown]]]:
     """An animated GIF, WebP, PNG or AVIF, as `wsavatar.media.video.open_video` gives a video.
 
-    Raises PictureError.
+    All of it is decoded once to learn how long it is, which may take minutes; ``go_on`` is called
+    before each frame, and may raise. Raises PictureError.
     """
     with _opened(path, max_pixels) as image:
+        times = _times_s(path, image, go_on)
         with _reading(path):
-            times = _times_s(image)
             image.seek(0)
             height, width = _rgb(image, max_side).shape[:2]
         count = len(times) - 1
@@ -131,13 +133,17 @@ def open_animation(
         yield info, at_constant_rate(frames(), fps)
 
 
-def _times_s(image: Image.Image) -> list[Fraction]:
+def _times_s(path: Path, image: Image.Image, go_on: Callable[[], None]) -> list[Fraction]:
     """When each frame begins, and when the last one ends."""
+    with _reading(path):
+        count = min(getattr(image, "n_frames", 1), MAX_FRAMES)
     times = [Fraction(0)]
-    for number in range(min(getattr(image, "n_frames", 1), MAX_FRAMES)):
-        image.seek(number)
-        image.load()  # a WebP says only now how long the frame is shown
-        times.append(times[-1] + _duration_s(image))
+    for number in range(count):
+        go_on()
+        with _reading(path):
+            image.seek(number)
+            image.load()  # a WebP says only now how long the frame is shown
+            times.append(times[-1] + _duration_s(image))
     return times
 
 
