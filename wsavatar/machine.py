@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import sys
@@ -19,6 +20,7 @@ __all__ = [
     "Machine",
     "cuda_devices",
     "describe",
+    "may_have_gpu",
     "one_torch_thread",
     "usable_cores",
     "yield_to_others",
@@ -74,6 +76,18 @@ def cuda_devices() -> list[CudaDevice]:
         title = torch.cuda.get_device_name(index)
         devices.append(CudaDevice(f"cuda:{index}", title, _gib(total), _gib(free)))
     return devices
+
+
+def may_have_gpu() -> bool:
+    """False where no driver of a GPU is installed, so that torch need not be asked: importing it
+    takes seconds."""
+    if sys.platform != "linux" or Path("/dev/kfd").exists():  # AMD's
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.avatar_jobs.fakes import FakeCreation, making
+from tests.fake_avatars import FakeAvatars
 from wsavatar.avatar_jobs import maker as maker_module
 from wsavatar.avatar_jobs.maker import AvatarMaker, BusyError, Listing, Step
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
+from wsavatar.config import AvatarSettings
 from wsavatar.creation import AvatarRequest, SourceLimits
+from wsavatar.faces.base import Progress
 
 
 def photo(tmp_path: Path, name: str = "Anna Smith.jpg", data: bytes = b"anna") -> Path:
@@ -231,3 +235,49 @@ async def test_renaming_and_deleting_are_told(tmp_path: Path) -> None:
         await maker.delete("ada")
     assert len(lists) == 2
     await maker.close()
+
+
+class SlowAvatars(FakeAvatars):
+    """Avatars of which none is prepared yet; ``old`` cannot be."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.prepared: list[str] = []
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+
+    def get(
+        self, avatar_id: str, progress: Progress | None = None, *, background: str | None = None
+    ) -> PreparedAvatar:
+        if avatar_id == "old":
+            raise AvatarError("old: frame 3: no lower face inside the picture")
+        self.begun.set()
+        while not self.go_on.wait(0.002):
+            assert progress is not None
+            progress(1, 2)
+        self.prepared.append(avatar_id)
+        return super().get(avatar_id)
+
+
+async def test_avatars_are_prepared_before_anybody_wants_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first so many of the list; one that cannot be is logged and stops no other."""
+    avatars = SlowAvatars("ada", "bob", "old", "eve", "zoe")
+    avatars.go_on.set()
+    maker = AvatarMaker(AvatarSettings(), avatars, FakeCreation())
+    await maker.prepare(4)
+    assert avatars.prepared == ["ada", "bob", "eve"]
+    assert "avatar old cannot be used: old: frame 3" in caplog.text
+    await maker.close()
+
+
+async def test_preparing_ends_with_the_server(tmp_path: Path) -> None:
+    """In the middle of an avatar, and without a word about it."""
+    avatars = SlowAvatars("ada", "bob")
+    maker = AvatarMaker(AvatarSettings(), avatars, FakeCreation())
+    preparing = asyncio.create_task(maker.prepare(8))
+    await asyncio.to_thread(avatars.begun.wait, 10)
+    await maker.close()
+    await preparing
+    assert avatars.prepared == []

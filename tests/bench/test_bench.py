@@ -335,7 +335,7 @@ def test_the_ceiling_is_measured_on_this_device(mini: MuseTalk, directory: Path)
     """Every shape has a rate, and cuDNN's setting is restored."""
     before = torch.backends.cudnn.benchmark
     load = ceiling.Load(1, ((64, 32), (32, 32)), 64, 2**16, groups=3, calls=2)
-    found = ceiling.measure_ceiling(directory, mini.spec, torch.device("cpu"), torch.float32, load)
+    found = ceiling.measure_ceiling(directory, mini.spec, "cpu", "float32", load)
     assert [(one.channels, one.side) for one in found.convolutions] == [(64, 32), (32, 32)]
     assert found.tflops > 0 and found.copy_gb_per_s > 0 and found.gflop_per_frame > 0
     assert torch.backends.cudnn.benchmark == before

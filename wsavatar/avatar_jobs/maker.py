@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -117,7 +118,7 @@ class Listing:
 
 
 class AvatarMaker:
-    """Makes avatars of files, renames and deletes them. `close` it once.
+    """Makes avatars of files, prepares, renames and deletes them. `close` it once.
 
     ``is_busy``: while it is true, the work rests for a moment after each step, for the sessions.
     """
@@ -175,6 +176,16 @@ class AvatarMaker:
             self._ids.discard(id)
         await self.changed()
         return made
+
+    async def prepare(self, most: int) -> None:
+        """Prepare the first ``most`` avatars of the list, so that no session waits for one. Those
+        that cannot be are logged."""
+        for entry in (await self.listing()).avatars[:most]:
+            async with self._turn:
+                if self._stopping.is_set():
+                    return
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._threads, self._prepare, entry.id)
 
     async def open_upload(self, file_name: str, size: int) -> Upload:
         """Begin to receive a client's file; give it back to `end_upload`. Raises AvatarError."""
@@ -326,6 +337,23 @@ class AvatarMaker:
                 "try another picture or video"
             ) from error
         return Made(entry, created.folder, created.notes, preview)
+
+    def _prepare(self, id: str) -> None:
+        def report(done: int, total: int) -> None:
+            if self._stopping.is_set():
+                raise CancelledError(f"{id}: cancelled")
+            if self._is_busy():
+                _rest(self._stopping)
+
+        started_s = time.monotonic()
+        try:
+            self._avatars.get(id, report)
+        except CancelledError:
+            return
+        except AvatarError as error:
+            _log.warning("avatar %s cannot be used: %s", id, error)
+            return
+        _log.info("avatar %s: prepared in %.1f s", id, time.monotonic() - started_s)
 
     def _list(self) -> Listing:
         avatars = self._avatars.list()

@@ -48,20 +48,21 @@ CPU_TEST = Load(1, DECODER_SHAPES, 2048, 2**26, groups=5, calls=1)
 def measure_ceiling(
     directory: Path,
     spec: ModelSpec,
-    device: torch.device,
-    dtype: torch.dtype,
+    device: torch.device | str,
+    dtype: str,
     load: Load,
     decoder: Decoder = "vae",
 ) -> Ceiling:
     """Rates of ``device`` in ``dtype``, and the operations of a frame of the model."""
+    kind = getattr(torch, dtype)
     with torch.inference_mode(), cudnn_benchmark(True):
         convolutions = tuple(
             ConvolutionRate(
-                channels, side, round(_convolution_tflops(channels, side, device, dtype, load), 6)
+                channels, side, round(_convolution_tflops(channels, side, device, kind, load), 6)
             )
             for channels, side in load.shapes
         )
-        matmul = _matmul_tflops(device, dtype, load)
+        matmul = _matmul_tflops(device, kind, load)
         copied = _copy_gb_per_s(device, load)
     return Ceiling(
         load.batch,
@@ -94,7 +95,7 @@ def frame_flops(directory: Path, spec: ModelSpec, decoder: Decoder = "vae") -> i
 
 
 def _convolution_tflops(
-    channels: int, side: int, device: torch.device, dtype: torch.dtype, load: Load
+    channels: int, side: int, device: torch.device | str, dtype: torch.dtype, load: Load
 ) -> float:
     pixels = _random((load.batch, channels, side, side), device, dtype)
     weight = _random((channels, channels, 3, 3), device, dtype)
@@ -104,24 +105,24 @@ def _convolution_tflops(
     return operations / _seconds(lambda: F.conv2d(pixels, weight, padding=1), device, load) / 1e12
 
 
-def _matmul_tflops(device: torch.device, dtype: torch.dtype, load: Load) -> float:
+def _matmul_tflops(device: torch.device | str, dtype: torch.dtype, load: Load) -> float:
     n = load.matmul_size
     left, right = (_random((n, n), device, dtype) for _ in range(2))
     return 2 * n**3 / _seconds(lambda: left @ right, device, load) / 1e12
 
 
-def _copy_gb_per_s(device: torch.device, load: Load) -> float:
+def _copy_gb_per_s(device: torch.device | str, load: Load) -> float:
     """Counts bytes read and bytes written."""
     source = torch.randint(0, 256, (load.copy_bytes,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * load.copy_bytes / _seconds(lambda: target.copy_(source), device, load) / 1e9
 
 
-def _random(shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def _random(shape: Sequence[int], device: torch.device | str, dtype: torch.dtype) -> torch.Tensor:
     return torch.randn(*shape, device=device).to(dtype)
 
 
-def _seconds(call: Callable[[], Any], device: torch.device, load: Load) -> float:
+def _seconds(call: Callable[[], Any], device: torch.device | str, load: Load) -> float:
     """Seconds of one call: the median of the groups. Launches within a group overlap."""
     elapsed_ms = stopwatch(device)
 

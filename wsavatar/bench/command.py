@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from wsavatar import machine
 from wsavatar.bench.report import BenchError, Report, as_json, compare, table
+from wsavatar.bench.timing import is_cuda
 from wsavatar.config import Settings
 
 if TYPE_CHECKING:
@@ -328,9 +329,8 @@ def _measure_precision(
 
     model = cast("MuseTalk", model)
     place = str(model.device)
-    name = str(model.dtype).removeprefix("torch.")
-    other = "bfloat16" if model.device.type == "cpu" else "float16"
-    models = [model, load(other)] if name == "float32" else [load("float32"), model]
+    other = "bfloat16" if place == "cpu" else "float16"
+    models = [model, load(other)] if model.dtype == "float32" else [load("float32"), model]
     speech = synthesised_speech()[: round(seconds * SPEECH_RATE)]
     rate = models[0].spec.grid.sample_rate
     avatars = [store.get(entry.id) for entry in store.list()]
@@ -395,7 +395,7 @@ def _measure_ceiling(model: MuseTalk, directory: Path, settings: Settings) -> An
     from wsavatar.faces.musetalk.configured import options
 
     _say("measuring the ceiling")
-    load = ceiling.CUDA_TEST if model.device.type == "cuda" else ceiling.CPU_TEST
+    load = ceiling.CUDA_TEST if is_cuda(model.device) else ceiling.CPU_TEST
     return ceiling.measure_ceiling(
         directory, model.spec, model.device, model.dtype, load, options(settings).decoder
     )
@@ -413,7 +413,7 @@ def _model(models: Sequence[LoadedFace], settings: Settings, directory: Path) ->
         "directory": str(directory),
         **(settings.model.model_extra or {}),
         "devices": [str(model.device) for model in models],
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype,
     }
 
 

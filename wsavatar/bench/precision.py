@@ -108,7 +108,7 @@ def _compare(made: np.ndarray, true: np.ndarray, from_y: int, figures: _Figures)
 
 def _row(model: MuseTalk, figures: _Figures) -> Precision:
     return Precision(
-        str(model.dtype).removeprefix("torch."),
+        model.dtype,
         len(figures.errors),
         round(statistics.median(figures.block_ms), 2),
         round(statistics.median(figures.frame_ms), 2),

@@ -40,10 +40,10 @@ class ReferencePath:
     """UNet and VAE, loaded from ``directory`` to one device. Raises CheckpointError."""
 
     def __init__(
-        self, directory: Path, version: Version, device: torch.device, dtype: torch.dtype
+        self, directory: Path, version: Version, device: torch.device | str, dtype: str
     ) -> None:
-        modules = load_modules(directory, version, dtype)
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype = device, getattr(torch, dtype)
+        modules = load_modules(directory, version, self._dtype)
         self._unet: Any = modules.unet.to(device)
         self._vae: Any = modules.vae.to(device)
         self._timestep = torch.tensor([0], device=device)

@@ -322,7 +322,7 @@ async def _make_all(
 def _loaded(settings: Settings) -> tuple[FacePool, AnyAvatars]:
     """What makes frames; a line on the terminal says meanwhile what it does."""
     with tqdm(bar_format="{desc}", leave=False, disable=None) as line:
-        return assembly.load_renderer(settings, line.set_description_str, prepared=1)
+        return assembly.load_renderer(settings, line.set_description_str)
 
 
 @lru_cache(maxsize=4)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.base import Face
 from wsavatar.landmarks.geometry import MIRROR, Place, crop, overlap, place_of
-from wsavatar.landmarks.running import Network, fill, on_device
-from wsavatar.resources import embedded_weights
+from wsavatar.landmarks.running import Network, Origin, fill, on_device
+from wsavatar.resources import cache_directory, embedded_weights
 
 __all__ = ["EmbeddedDetector", "LandmarkWeightsError", "Thresholds", "load"]
 
@@ -41,6 +42,8 @@ _CERTAIN = 0.98
 """A followed face with a lower score is looked at in the mirror too."""
 _MOVED = 0.12
 """A face that moved by more, in parts of its size, is looked at once more where it is now."""
+
+_CODE = Path(__file__).with_name("networks.py")
 
 
 class LandmarkWeightsError(WsavatarError):
@@ -213,30 +216,56 @@ def _check(picture: np.ndarray) -> None:
 
 def load(settings: Settings, device: str) -> EmbeddedDetector:
     """The detector with the weights of the package. Raises LandmarkWeightsError."""
-    return load_from(embedded_weights() / "landmarks", device, threads=settings.model.cpu_threads)
+    return load_from(
+        embedded_weights() / "landmarks",
+        device,
+        settings.avatars.cache,
+        threads=settings.model.cpu_threads,
+    )
 
 
-def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedDetector:
-    """The detector of a folder with ``landmarks.json`` and ``networks.safetensors``."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def load_from(
+    directory: Path, device: str, cache: Path | None = None, *, threads: int = 0
+) -> EmbeddedDetector:
+    """The detector of a folder with ``landmarks.json`` and ``networks.safetensors``.
 
-    from wsavatar.landmarks.networks import FaceFinder, PointFinder
-
+    ``cache`` (None: that of all programs of the user) keeps what was converted of it.
+    """
     try:
         values = json.loads((directory / "landmarks.json").read_text("utf-8"))
         thresholds = Thresholds(**{k: float(v) for k, v in values["thresholds"].items()})
         side = int(values["crop_side"])
-        tensors = load_file(directory / "networks.safetensors")
-        modules: dict[str, torch.nn.Module] = {"finder": FaceFinder(), "points": PointFinder()}
-        for name, module in modules.items():
-            fill(module, tensors, f"{name}.")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise LandmarkWeightsError(
-            f"{directory} has no usable landmark detector ({error}): install wsavatar again"
-        ) from error
-    finder = on_device(modules["finder"], device, (3, 64, 64), fixed=False, threads=threads)
+        weights = (directory / "networks.safetensors").read_bytes()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(directory, error) from error
+
+    def network(name: str, example: tuple[int, int, int], *, fixed: bool, threads: int) -> Network:
+        origin = Origin(name, weights, _CODE, cache or cache_directory())
+        make = partial(_module, name, directory, weights)
+        return on_device(make, device, example, origin, fixed=fixed, threads=threads)
+
+    finder = network("finder", (3, 64, 64), fixed=False, threads=threads)
     # So small that a second thread mostly waits: a fifth less time of all cores added up.
-    points = on_device(modules["points"], device, (3, side, side), fixed=True, threads=1)
+    points = network("points", (3, side, side), fixed=True, threads=1)
     return EmbeddedDetector(finder, points, side, thresholds)
+
+
+def _module(name: str, directory: Path, weights: bytes) -> Any:
+    """A network with its weights, in torch. Raises LandmarkWeightsError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from wsavatar.landmarks.networks import FaceFinder, PointFinder
+
+    module = FaceFinder() if name == "finder" else PointFinder()
+    try:
+        fill(module, load(weights), f"{name}.")
+    except (ValueError, RuntimeError, SafetensorError) as error:
+        raise _unusable(directory, error) from error
+    return module
+
+
+def _unusable(directory: Path, error: Exception) -> LandmarkWeightsError:
+    return LandmarkWeightsError(
+        f"{directory} has no usable landmark detector ({error}): install wsavatar again"
+    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.geometry import Place, place_of
-from wsavatar.landmarks.running import Network, fill, on_device
+from wsavatar.landmarks.running import Network, Origin, fill, on_device
 from wsavatar.person.refine import fitted
-from wsavatar.resources import embedded_weights
+from wsavatar.resources import cache_directory, embedded_weights
 
 __all__ = ["EmbeddedPersonMask", "PersonMask", "PersonMaskError", "face_hint", "load_person_mask"]
 
@@ -32,6 +33,8 @@ _HEAD_HALF, _HEAD_ABOVE = 0.8, 1.6
 """From the face's middle to the head's sides and above its top, in sizes of the face."""
 _HOLE = 0.03
 """Side of the smallest hole that is filled, and width of its rim: less shows through curls."""
+
+_CODE = Path(__file__).with_name("networks.py")
 
 
 class PersonMaskError(WsavatarError):
@@ -212,25 +215,51 @@ def _check(picture: np.ndarray, points: np.ndarray) -> None:
 def load_person_mask(settings: Settings, device: str | None = None) -> EmbeddedPersonMask:
     """Load the package's network on ``device`` (``cpu``, ``cuda:0``), by default the CPU.
 
-    Takes a second or two. Raises PersonMaskError.
+    Takes a second or two the first time. Raises PersonMaskError.
     """
-    directory = embedded_weights() / "person"
-    return load_from(directory, device or "cpu", threads=settings.model.cpu_threads)
+    return load_from(
+        embedded_weights() / "person",
+        device or "cpu",
+        settings.avatars.cache,
+        threads=settings.model.cpu_threads,
+    )
 
 
-def load_from(directory: Path, device: str, *, threads: int = 0) -> EmbeddedPersonMask:
-    """The mask of a folder with ``network.safetensors``."""
+def load_from(
+    directory: Path, device: str, cache: Path | None = None, *, threads: int = 0
+) -> EmbeddedPersonMask:
+    """The mask of a folder with ``network.safetensors``.
+
+    ``cache`` (None: that of all programs of the user) keeps what was converted of it.
+    """
+    try:
+        weights = (directory / "network.safetensors").read_bytes()
+    except OSError as error:
+        raise _unusable(directory, error) from error
+    example = (4, 2 * _MULTIPLE, 2 * _MULTIPLE)
+    origin = Origin("person", weights, _CODE, cache or cache_directory())
+    make = partial(_module, directory, weights)
+    return EmbeddedPersonMask(
+        on_device(make, device, example, origin, fixed=False, threads=threads)
+    )
+
+
+def _module(directory: Path, weights: bytes) -> Any:
+    """The network with its weights, in torch. Raises PersonMaskError."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from wsavatar.person.networks import PersonNetwork
 
     network = PersonNetwork()
     try:
-        fill(network, load_file(directory / "network.safetensors"))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise PersonMaskError(
-            f"{directory} has no usable person mask ({error}): install wsavatar again"
-        ) from error
-    example = (4, 2 * _MULTIPLE, 2 * _MULTIPLE)
-    return EmbeddedPersonMask(on_device(network, device, example, fixed=False, threads=threads))
+        fill(network, load(weights))
+    except (RuntimeError, SafetensorError) as error:
+        raise _unusable(directory, error) from error
+    return network
+
+
+def _unusable(directory: Path, error: Exception) -> PersonMaskError:
+    return PersonMaskError(
+        f"{directory} has no usable person mask ({error}): install wsavatar again"
+    )

@@ -17,10 +17,9 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
 from wsavatar.faces.registry import LoadedFace, load_face, speech_windows
-from wsavatar.machine import yield_to_others
+from wsavatar.machine import may_have_gpu, yield_to_others
 from wsavatar.serve.person import mask_maker
 from wsavatar.session.engine import Engine
 
@@ -47,9 +46,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-
-PREPARED_AT_START = 8
-"""Avatars prepared before the server is ready; others are prepared at first use."""
 
 SWITCH_INTERVAL_S = 0.0005
 """Time after which a thread must give Python's lock to another that waits for it.
@@ -87,23 +83,21 @@ def load_engine(settings: Settings, progress: Progress = lambda text: None) -> E
 
 
 def load_renderer(
-    settings: Settings,
-    progress: Progress = lambda text: None,
-    *,
-    prepared: int = PREPARED_AT_START,
+    settings: Settings, progress: Progress = lambda text: None
 ) -> tuple[FacePool, AnyAvatars]:
-    """Load what makes frames, with so many avatars prepared. Raises as `load_engine`."""
+    """Load what makes frames, with the default avatar prepared. Raises as `load_engine`."""
     from wsavatar.avatars.background import Backgrounds
     from wsavatar.avatars.store import AvatarStore
 
     Backgrounds(settings.avatars.background)  # a wrong one is said before the model is loaded
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    progress("looking for devices")
     if works_in_processes(settings):
-        return _in_processes(settings, progress, prepared)
+        return _in_processes(settings, progress)
     yield_to_others()  # inherited by the threads that OpenVINO and torch start
     models = load_models(settings, progress)
     avatars = AvatarStore(settings.avatars, models[0], mask_maker(settings))
-    default = _prepare_avatars(avatars, progress, prepared)
+    default = _default_avatar(avatars, progress)
     gc.collect()  # the server leaves all that is here now out of later collections
     return open_pool(settings, models, [default]), avatars
 
@@ -117,9 +111,7 @@ def _video_jobs(settings: Settings, pool: FacePool, avatars: AnyAvatars) -> Vide
     return VideoJobs(settings.videos, VideoMaker(pool, avatars, Fraction(settings.render.fps)))
 
 
-def _in_processes(
-    settings: Settings, progress: Progress, prepared: int
-) -> tuple[FacePool, RemoteAvatars]:
+def _in_processes(settings: Settings, progress: Progress) -> tuple[FacePool, RemoteAvatars]:
     """A pool of processes. This one loads no model: it knows the avatars' files alone."""
     from wsavatar.render.pool import FacePool
     from wsavatar.render.remote.avatars import RemoteAvatars
@@ -136,7 +128,7 @@ def _in_processes(
     pool = FacePool(
         (),
         settings.render,
-        workers=[partial(kept, make) for make in process_workers(settings, devices, prepared)],
+        workers=[partial(kept, make) for make in process_workers(settings, devices)],
         windows=speech_windows(settings),
     )
     ask = partial(prepare_avatar, workers)
@@ -147,7 +139,6 @@ def _in_processes(
 
 def load_models(settings: Settings, progress: Progress = lambda text: None) -> list[LoadedFace]:
     """One model a device; ``auto`` is every CUDA device, or the CPU where there is none."""
-    progress("loading torch")
     return _load_on(settings, configured_devices(settings), progress)
 
 
@@ -171,13 +162,8 @@ def open_pool(
     return FacePool(models, settings.render, at_hand=at_hand)
 
 
-def process_workers(
-    settings: Settings, devices: Sequence[str], prepared: int = PREPARED_AT_START
-) -> list[MakeProcess]:
-    """For `FacePool`: a worker in a process of its own for each device.
-
-    The first prepares so many avatars, for all: the others then read them from the disk.
-    """
+def process_workers(settings: Settings, devices: Sequence[str]) -> list[MakeProcess]:
+    """For `FacePool`: a worker in a process of its own for each device."""
     from wsavatar.render.pool import finisher_threads
     from wsavatar.render.remote.processes import ProcessWorker
 
@@ -186,13 +172,13 @@ def process_workers(
     share_of_cores = max(1, (os.cpu_count() or 1) // len(devices))
     seen: Counter[str] = Counter()
     workers: list[MakeProcess] = []
-    for number, device in enumerate(devices):
+    for device in devices:
         seen[device] += 1
         workers.append(
             partial(
                 ProcessWorker,
                 device if seen[device] == 1 else f"{device} ({seen[device]})",
-                partial(load_device, plain, device, share_of_cores, 1 if number else prepared),
+                partial(load_device, plain, device, share_of_cores),
                 settings.render,
                 finishers=finisher_threads(len(devices)),
             )
@@ -200,8 +186,8 @@ def process_workers(
     return workers
 
 
-def load_device(settings: Settings, device: str, threads: int, prepared: int) -> Loaded:
-    """In a device's process: load its model and ``prepared`` avatars, the default one first.
+def load_device(settings: Settings, device: str, threads: int) -> Loaded:
+    """In a device's process: load its model and the default avatar.
 
     ``threads``: how many of the machine's cores torch may load a GPU's model with.
     """
@@ -216,7 +202,7 @@ def load_device(settings: Settings, device: str, threads: int, prepared: int) ->
         torch.cuda.set_device(device)  # otherwise the first GPU is used too
     model = load_face(settings, device)
     store = AvatarStore(settings.avatars, model, mask_maker(settings))
-    _prepare_avatars(store, lambda text: _log.info("%s: %s", device, text), prepared)
+    _default_avatar(store, lambda text: _log.info("%s: %s", device, text))
     return Loaded(model, lambda key: store.get(key.id, background=key.background))
 
 
@@ -224,10 +210,16 @@ def configured_devices(settings: Settings) -> list[str]:
     """Their names; ``auto`` is every CUDA device, or the CPU where there is none."""
     devices = list(settings.model.devices)
     if devices == ["auto"]:
-        import torch  # takes seconds; where devices are named it is not needed to count them
-
-        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+        devices = _cuda_devices() or ["cpu"]
     return devices
+
+
+def _cuda_devices() -> list[str]:
+    if not may_have_gpu():
+        return []
+    import torch  # takes seconds
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
 
 
 def works_in_processes(settings: Settings) -> bool:
@@ -258,15 +250,5 @@ def _tenths(progress: Progress, what: str) -> Callable[[int, int], None]:
     return report
 
 
-def _prepare_avatars(store: AvatarStore, progress: Progress, most: int) -> PreparedAvatar:
-    """Prepare avatars, the default one first. Only its errors are fatal."""
-    others = [info.id for info in store.list() if info.id != store.default_id]
-    others = others[: most - 1]
-    count = 1 + len(others)
-    default = store.get(store.default_id, _tenths(progress, f"{store.default_id} (1 of {count})"))
-    for number, avatar_id in enumerate(others, start=2):
-        try:
-            store.get(avatar_id, _tenths(progress, f"{avatar_id} ({number} of {count})"))
-        except AvatarError as error:
-            _log.warning("avatar %s cannot be used: %s", avatar_id, error)
-    return default
+def _default_avatar(store: AvatarStore, progress: Progress) -> PreparedAvatar:
+    return store.get(store.default_id, _tenths(progress, store.default_id))

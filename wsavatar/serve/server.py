@@ -58,6 +58,9 @@ _OPEN_TIMEOUT_S = 60.0
 _WRITE_LIMIT = 64 * 1024
 """Bytes that may wait below the outbox. Small, so that late frames are dropped and not sent."""
 
+_PREPARED = 8
+"""Avatars that are prepared once the server is ready; others are prepared at first use."""
+
 LoadEngine = Callable[[Settings, Callable[[str], None]], Engine]
 
 
@@ -95,6 +98,7 @@ class AvatarServer:
         )
         self._closing = False
         self._dropped: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self.metrics.watch_queues(self._depths)
 
     @property
@@ -166,9 +170,9 @@ class AvatarServer:
         if self._engine is not None:
             if self._engine.maker is not None:
                 await self._engine.maker.close()
-            if self._dropped is not None:
-                self._dropped.cancel()
-                await asyncio.wait({self._dropped}, timeout=grace_s)
+            for task in filter(None, (self._preparing, self._dropped)):
+                task.cancel()
+                await asyncio.wait({task}, timeout=grace_s)
             if self._engine.videos is not None:
                 await self._engine.videos.close()
             await self._engine.renderer.close()
@@ -200,6 +204,8 @@ class AvatarServer:
         engine.renderer.capacity.on_change(self._tell_capacity)
         if engine.maker is not None:
             engine.maker.on_change(self._tell_avatars)
+            preparing = engine.maker.prepare(_PREPARED)
+            self._preparing = asyncio.create_task(preparing, name="prepare avatars")
         if engine.dropped is not None:
             self._dropped = asyncio.create_task(engine.dropped.run(), name="dropped files")
         # To collect garbage among all that the libraries made would stop every session for 0.3 s.

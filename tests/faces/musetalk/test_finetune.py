@@ -16,6 +16,7 @@ from tests.drawn_faces import face_landmarks
 from wsavatar.config import ModelSettings, Settings
 from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
 from wsavatar.faces.musetalk import finetune as finetuning
+from wsavatar.faces.musetalk.correction import tuned
 from wsavatar.faces.musetalk.finetune import (
     learn,
     mouth_quality,
@@ -25,7 +26,7 @@ from wsavatar.faces.musetalk.finetune import (
 )
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.talking import TalkingPairs, at_rest, drawn_rows, talking_pairs
-from wsavatar.faces.musetalk.tuning import read_tuning, tuned
+from wsavatar.faces.musetalk.tuning import read_tuning
 from wsavatar.faces.registry import FaceError, finetune
 
 W, H, RATE = 160, 160, 16000

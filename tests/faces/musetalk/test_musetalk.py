@@ -8,6 +8,7 @@ import shutil
 import threading
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,10 @@ from torch.overrides import TorchFunctionMode
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from wsavatar.faces.musetalk import model as model_module
-from wsavatar.faces.musetalk.features import (
-    AudioEncoder,
-    LogMel,
-    gather_conditions,
-    positional_encoding,
-)
+from wsavatar.faces.musetalk.features import AudioEncoder, LogMel
 from wsavatar.faces.musetalk.model import CpuBackend, DType, MuseTalk
 from wsavatar.faces.musetalk.networks import CropEncoder, FaceDecoder, FaceGenerator, fold_timestep
+from wsavatar.faces.musetalk.positions import gather_conditions, positional_encoding
 from wsavatar.faces.musetalk.random import _ARCHITECTURES, write_random_model
 from wsavatar.speech.chunker import Chunk, FeatureGrid
 
@@ -304,12 +300,12 @@ def test_half_precision_makes_the_same_face(mini: Path, model: MuseTalk, dtype: 
 @pytest.mark.parametrize(
     ("asked", "flagged", "processor", "backend", "chosen"),
     [
-        ("auto", True, True, "openvino", torch.bfloat16),
-        ("auto", True, False, "openvino", torch.float32),
-        ("auto", False, True, "openvino", torch.float32),
-        ("auto", True, True, "torch", torch.float32),
-        ("float32", True, True, "openvino", torch.float32),
-        ("bfloat16", False, False, "openvino", torch.bfloat16),
+        ("auto", True, True, "openvino", "bfloat16"),
+        ("auto", True, False, "openvino", "float32"),
+        ("auto", False, True, "openvino", "float32"),
+        ("auto", True, True, "torch", "float32"),
+        ("float32", True, True, "openvino", "float32"),
+        ("bfloat16", False, False, "openvino", "bfloat16"),
     ],
 )
 def test_bfloat16_is_taken_where_processor_and_files_allow_it(
@@ -320,17 +316,18 @@ def test_bfloat16_is_taken_where_processor_and_files_allow_it(
     flagged: bool,
     processor: bool,
     backend: CpuBackend,
-    chosen: torch.dtype,
+    chosen: str,
 ) -> None:
     """Only by OpenVINO, where its files say that pictures stay true; float32 can be asked for."""
-    pytest.importorskip("openvino")
+    openvino_backend = pytest.importorskip("wsavatar.faces.musetalk.openvino_backend")
     directory = shutil.copytree(mini, tmp_path / "model")
     extras = config_of(directory, "wsavatar.json") | {"bfloat16": flagged}
     (directory / "wsavatar.json").write_text(json.dumps(extras))
-    stages = dict.fromkeys(("audio", "crops", "redraw", "faces"), lambda *tensors: tensors[0])
-    monkeypatch.setattr(model_module, "_openvino_stages", lambda *args: stages)
-    monkeypatch.setattr(model_module, "_has_bfloat16", lambda: processor)
-    assert MuseTalk.load(directory, dtype=asked, cpu_backend=backend).dtype is chosen
+    compiled = SimpleNamespace(input_shapes=[(8, 16, 16), (30, 32)])
+    stages = dict.fromkeys(("mel", "encoder", "crops", "redraw", "faces"), compiled)
+    monkeypatch.setattr(openvino_backend, "compile_stages", lambda *args, **more: stages)
+    monkeypatch.setattr(openvino_backend, "has_bfloat16", lambda: processor)
+    assert MuseTalk.load(directory, dtype=asked, cpu_backend=backend).dtype == chosen
 
 
 def test_a_device_that_is_not_there_is_named(mini: Path) -> None:

@@ -7,7 +7,6 @@ it at once. This module knows no devices and runs no model.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,14 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from wsavatar.errors import WsavatarError
 from wsavatar.faces.musetalk.architecture import build, config_of
 from wsavatar.faces.musetalk.features import AudioEncoder
+from wsavatar.faces.musetalk.files import (
+    CheckpointError,
+    fingerprint,
+    one_line,
+    preprocessor_problems,
+)
 from wsavatar.faces.musetalk.layout import Part, PartFiles, find, missing, part_files
 from wsavatar.faces.musetalk.networks import patch_of
 from wsavatar.faces.musetalk.spec import (
@@ -34,19 +38,6 @@ from wsavatar.faces.musetalk.spec import (
 from wsavatar.machine import one_torch_thread
 
 __all__ = ["CheckpointError", "LoadedModules", "find_problems", "load_modules"]
-
-
-class CheckpointError(WsavatarError):
-    """A model directory is not usable. ``problems`` has one line for each problem."""
-
-    def __init__(self, directory: Path, problems: list[str]) -> None:
-        self.directory = directory
-        self.problems = problems
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            f"{directory} is not a usable model:\n{lines}\n"
-            f"`python run.py weights --check {directory}` checks it again"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +81,17 @@ def load_modules(
     parts, extras, problems = _open(directory, version, decoder)
     if problems or extras is None:
         raise CheckpointError(directory, problems)
-    fingerprint = _fingerprint(directory, version, parts)
+    known = fingerprint(directory, version, decoder)
     for opened in parts.values():
         try:
             with one_torch_thread():
                 _fill(opened, dtype)
         except (OSError, RuntimeError, SafetensorError, ValueError) as error:
-            problems.append(f"{opened.weights.relative_to(directory)}: {_one_line(error)}")
-    if not problems and _fingerprint(directory, version, parts) != fingerprint:
+            problems.append(f"{opened.weights.relative_to(directory)}: {one_line(error)}")
+    if not problems and (known is None or fingerprint(directory, version, decoder) != known):
         # Caches are keyed by the fingerprint, so it must be that of these weights.
         problems.append("its files changed while they were read: try again")
-    if problems:
+    if problems or known is None:
         raise CheckpointError(directory, problems)
     unet, vae, audio = (parts[part].module for part in ("unet", "vae", "whisper"))
     assert isinstance(unet, UNet2DConditionModel)
@@ -117,7 +108,7 @@ def load_modules(
         dim=audio.config.d_model,
         grid=extras.grid,
         extra_margin=extras.extra_margin,
-        fingerprint=fingerprint,
+        fingerprint=known,
         decode_from_row=extras.decode_from_row,
     )
     return LoadedModules(spec, extras, unet, vae, audio, tiny)
@@ -140,7 +131,7 @@ def _open(
         extras = read_extras(directory, version)
     except SpecError as error:
         problems.append(str(error))
-    problems += _preprocessor_problems(directory)
+    problems += preprocessor_problems(directory)
     if extras is not None and len(parts) == len(wanted):
         problems += _misfits(parts, extras)
     return parts, extras, problems
@@ -160,13 +151,13 @@ def _open_part(directory: Path, files: PartFiles, problems: list[str]) -> _Opene
         with torch.device("meta"):
             module = build(files.part, values)
     except Exception as error:  # a config can fail in any way that diffusers can
-        problems.append(f"{files.config}: does not describe a {files.part} ({_one_line(error)})")
+        problems.append(f"{files.config}: does not describe a {files.part} ({one_line(error)})")
         return None
     name = str(weights.relative_to(directory))
     try:
         shapes = _shapes(weights)
     except Exception as error:  # so can a damaged file
-        problems.append(f"{name}: cannot be read, download it again ({_one_line(error)})")
+        problems.append(f"{name}: cannot be read, download it again ({one_line(error)})")
         return None
     names = _our_names(files.part, shapes)
     found = {ours: shapes[theirs] for ours, theirs in names.items()}
@@ -315,52 +306,3 @@ def _pixels_per_latent(vae: nn.Module) -> int:
 
 def _latent_size(vae: nn.Module, extras: ModelExtras) -> int:
     return extras.crop_size // _pixels_per_latent(vae)
-
-
-def _preprocessor_problems(directory: Path) -> list[str]:
-    """The log-mel is fixed in code; a file that asks for another must not be ignored."""
-    name = "whisper/preprocessor_config.json"
-    path = find(directory, (name,))
-    if path is None:
-        return []
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        fixed = {"sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
-        wrong = {key: values[key] for key in fixed if values.get(key, fixed[key]) != fixed[key]}
-    except (OSError, ValueError, AttributeError) as error:
-        return [f"{name}: cannot be read as JSON ({_one_line(error)})"]
-    return [f"{name}: {key} must be {fixed[key]}, not {value}" for key, value in wrong.items()]
-
-
-_WHOLE_FILE_BYTES = 64 * 1024 * 1024
-_SAMPLES, _SAMPLE_BYTES = 64, 64 * 1024
-
-
-def _fingerprint(directory: Path, version: Version, parts: dict[Part, _Opened]) -> str:
-    """Hex digits that change with the configs and the weights.
-
-    Small files count whole. Of large ones the size and 64 evenly spread samples do: training
-    changes every tensor, and reading gigabytes twice would double the start.
-    """
-    digest = hashlib.sha256(version.encode())
-    paths = [directory / "wsavatar.json"]
-    for opened in parts.values():
-        paths += [directory / opened.files.config, opened.weights]
-    for path in paths:
-        if not path.is_file():
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(directory).as_posix()} {size}\n".encode())
-        with path.open("rb") as file:
-            if size <= _WHOLE_FILE_BYTES:
-                digest.update(file.read())
-                continue
-            for sample in range(_SAMPLES + 1):
-                file.seek((size - _SAMPLE_BYTES) * sample // _SAMPLES)
-                digest.update(file.read(_SAMPLE_BYTES))
-    return digest.hexdigest()[:16]
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,7 +1,7 @@
-"""Audio to what conditions a frame: log-mel, Whisper's encoder, positions, positional encoding.
+"""Windows of audio to features: log-mel and Whisper's encoder, as torch modules.
 
-This module knows windows and positions. It does not know how windows are cut
-(`wsavatar.speech.chunker` does) or what a frame looks like.
+This module does not know how windows are cut (`wsavatar.speech.chunker` does) or which features
+condition a frame (`wsavatar.faces.musetalk.positions` does).
 """
 
 from __future__ import annotations
@@ -9,23 +9,18 @@ from __future__ import annotations
 import math
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder, WhisperEncoderLayer
 
-from wsavatar.speech.chunker import Chunk, FeatureGrid
-
 __all__ = [
     "AudioEncoder",
     "AudioFeatures",
     "LogMel",
-    "gather_conditions",
     "given_states",
     "hidden_states",
-    "positional_encoding",
 ]
 
 SAMPLE_RATE = 16_000
@@ -141,47 +136,3 @@ class AudioFeatures(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         mel = self.mel(audio)
         return cast("Tensor", self.encoder(mel.to(self.encoder.conv1.weight.dtype)))
-
-
-def positional_encoding(length: int, dim: int) -> Tensor:
-    """The sinusoids of "Attention is all you need" as MuseTalk adds them: float32 [length, dim].
-
-    Even columns are sines, odd ones cosines, of position * 10000 ** (-2k / dim).
-    """
-    position = torch.arange(length, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, dim, 2).float() * (-math.log(10_000.0) / dim))
-    encoding = torch.zeros(length, dim)
-    encoding[:, 0::2] = torch.sin(position * rate)
-    encoding[:, 1::2] = torch.cos(position * rate)
-    return encoding
-
-
-def gather_conditions(
-    features: np.ndarray | Tensor, chunk: Chunk, grid: FeatureGrid
-) -> np.ndarray | Tensor:
-    """Lay out what conditions each frame of ``chunk``: [frames, 10 * layers, dim].
-
-    ``features`` is [blocks * block_positions, layers, dim], from ``chunk.first_block`` on. Rows run
-    position by position, and within a position layer by layer ("b c h w -> b (c h) w" in MuseTalk,
-    with 10 positions and 5 layers). Positions before the audio and after its end are zeros.
-    """
-    frames = range(chunk.first_frame, chunk.first_frame + chunk.frame_count)
-    starts = np.array([grid.first_position(frame, chunk.fps) for frame in frames], np.int64)
-    positions = starts[:, None] + np.arange(grid.frame_positions)
-    silent = positions < 0
-    if chunk.end_position is not None:
-        silent |= positions >= chunk.end_position
-    rows = positions - chunk.first_block * grid.block_positions
-    zero_row = len(features)
-    if ((rows < 0) | (rows >= zero_row))[~silent].any():
-        raise ValueError(
-            f"frames from {chunk.first_frame} need positions that {len(features)} features from "
-            f"block {chunk.first_block} do not hold"
-        )
-    rows[silent] = zero_row
-    shape = (len(rows), grid.frame_positions * features.shape[1], features.shape[2])
-    if isinstance(features, np.ndarray):
-        zeros = np.zeros((1, *features.shape[1:]), features.dtype)
-        return np.asarray(np.concatenate([features, zeros])[rows].reshape(shape))
-    padded = torch.cat([features, features.new_zeros(1, *features.shape[1:])])
-    return padded[torch.from_numpy(rows).to(features.device)].reshape(shape)

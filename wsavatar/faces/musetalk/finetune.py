@@ -26,11 +26,12 @@ from wsavatar.faces.finetuning import (
 )
 from wsavatar.faces.musetalk.checkpoint import load_modules
 from wsavatar.faces.musetalk.configured import load_configured, model_directory, options
+from wsavatar.faces.musetalk.correction import LatentCorrection, tuned
 from wsavatar.faces.musetalk.losses import energy_loss, picture_loss
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.networks import FaceGenerator, fold_timestep
 from wsavatar.faces.musetalk.talking import TalkingPairs, drawn_rows, talking_pairs
-from wsavatar.faces.musetalk.tuning import LatentCorrection, Tuning, tuned
+from wsavatar.faces.musetalk.tuning import Tuning
 
 __all__ = ["finetune", "learn", "mouth_quality"]
 
@@ -93,7 +94,7 @@ def part(pairs: TalkingPairs, start: int, stop: int) -> TalkingPairs:
     )
 
 
-def _generator(settings: Settings, device: torch.device) -> FaceGenerator:
+def _generator(settings: Settings, device: torch.device | str) -> FaceGenerator:
     """The networks in float32, for gradients."""
     chosen = options(settings)
     modules = load_modules(model_directory(settings), chosen.version, torch.float32, chosen.decoder)

@@ -35,10 +35,10 @@ class _Captured:
 class GraphedStage:
     """``stage(*inputs) -> Tensor``, captured for fixed batch sizes on one device.
 
-    ``sizes`` are those that may be captured, ascending; ``examples`` are inputs of one row each:
-    they say shapes and types. Any thread may call; calls take turns. The result is the caller's
-    own. A batch beyond the greatest captured size goes in pieces; before anything is captured, the
-    stage runs as it is.
+    ``known_sizes`` are those that may be captured, ascending; ``examples`` are inputs of one row
+    each: they say shapes and types. Any thread may call; calls take turns. The result is the
+    caller's own. A batch beyond the greatest captured size goes in pieces; before anything is
+    captured, the stage runs as it is.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class GraphedStage:
         name: str,
         stage: Callable[..., Tensor],
         examples: Sequence[Tensor],
-        sizes: Sequence[int] = GRAPH_SIZES,
+        known_sizes: Sequence[int] = GRAPH_SIZES,
     ) -> None:
         self._name = name
-        self._known_sizes = tuple(sizes)
+        self.known_sizes = tuple(known_sizes)
         self._stage = stage
         self._examples = tuple(examples)
         self._device = examples[0].device
@@ -65,7 +65,7 @@ class GraphedStage:
 
     def specialise(self, size: int) -> None:
         """Capture the smallest of the sizes that holds ``size`` rows, if it is not yet."""
-        size = next((n for n in self._known_sizes if n >= size), self._known_sizes[-1])
+        size = next((n for n in self.known_sizes if n >= size), self.known_sizes[-1])
         with self._turn, torch.cuda.device(self._device):
             if size not in self._captured:
                 self._captured[size] = self._capture(size)

@@ -5,6 +5,8 @@ Pure arithmetic on iBUG-68 landmarks and pictures; it knows no files, no model a
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -47,7 +49,8 @@ def jaw_of_face(landmarks: np.ndarray, crop: Box, redrawn: np.ndarray, first_row
     columns, rows = size // CELL, (size - first_row) // CELL
     reach = _reach(points, columns, rows, first_row)
     down = _down(points)
-    share = reach[:rows, GRID_MARGIN:-GRID_MARGIN].astype(np.float32) / 255
+    in_patch = reach[:rows, GRID_MARGIN:-GRID_MARGIN].astype(np.float32) / 255
+    share = cv2.resize(in_patch, (size, size - first_row))
     moved = [step * CELL * down for step in JAW_STEPS]
     looks = [in_cells(_moved(redrawn[first_row:], share, by)) for by in moved]
     away = [_away_from_lips(points - (0, first_row), by, columns, rows) for by in moved]
@@ -128,12 +131,17 @@ def _known_movements(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _moved(picture: np.ndarray, share: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """The picture with every pixel moved by its share, given in cells, of ``by`` pixels."""
-    height, width = picture.shape[:2]
-    whole = cv2.resize(share, (width, height))
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    x, y = (columns - np.float32(by[0]) * whole), (rows - np.float32(by[1]) * whole)
+    """The picture with every pixel moved by its share of ``by`` pixels."""
+    columns, rows = _grid(*picture.shape[:2])
+    x, y = columns - np.float32(by[0]) * share, rows - np.float32(by[1]) * share
     return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@lru_cache(maxsize=4)
+def _grid(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """x [1, width] and y [height, 1] of every pixel."""
+    y, x = np.ogrid[:height, :width]
+    return x.astype(np.float32), y.astype(np.float32)
 
 
 def _away_from_lips(points: np.ndarray, by: np.ndarray, columns: int, rows: int) -> np.ndarray:

@@ -30,7 +30,7 @@ from wsavatar.faces.musetalk.geometry import (
 from wsavatar.faces.musetalk.jaw import GRID_MARGIN, jaw_of_face, jaw_place
 from wsavatar.faces.musetalk.reference import mouth_references
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
-from wsavatar.faces.musetalk.tuning import Tuning, tuned
+from wsavatar.faces.musetalk.tuning import Tuning
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
@@ -92,6 +92,8 @@ def prepare_face(
     own = spec.latent_channels
     latents[:, own:] = latents[mouth_references(landmarks), own:]
     if tuning is not None:
+        from wsavatar.faces.musetalk.correction import tuned  # torch: seconds to import
+
         latents = tuned(latents, tuning, spec)
     return AvatarFace(
         crop_boxes=np.array(crops, dtype=np.int32),

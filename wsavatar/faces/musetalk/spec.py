@@ -16,6 +16,7 @@ from wsavatar.errors import WsavatarError
 from wsavatar.speech.chunker import FeatureGrid
 
 __all__ = [
+    "EXTRAS_FILE",
     "CropMargin",
     "Decoder",
     "ModelExtras",

@@ -1,0 +1,85 @@
+"""What a start costs: where everything was converted before, no library of networks is imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.drawn_faces import face_video
+from wsavatar import machine
+from wsavatar.avatars.writing import write_avatar
+from wsavatar.config import load_settings
+from wsavatar.faces.musetalk.random import write_random_model
+from wsavatar.serve.assembly import configured_devices, load_engine
+
+pytest.importorskip("openvino")
+
+ROOT = Path(__file__).parents[2]
+
+START = """
+import asyncio, json, sys
+from wsavatar.config import load_settings
+from wsavatar.serve.assembly import load_engine
+
+async def start():
+    engine = load_engine(load_settings(None, json.loads(sys.argv[1])))
+    await engine.renderer.start()
+    await engine.renderer.close()
+    heavy = ("torch", "diffusers", "transformers")
+    print(json.dumps([name for name in heavy if name in sys.modules]))
+
+asyncio.run(start())
+"""
+
+
+def overrides(folder: Path) -> dict[str, Any]:
+    """A server with the smallest model and one avatar, which keeps all it makes in ``folder``."""
+    write_random_model(folder / "model", size="mini")
+    frames, landmarks = face_video(160, 160, 6, size=90)
+    write_avatar(folder / "avatars", "ada", "Ada", frames, 25, landmarks)
+    return {
+        "model.path": str(folder / "model"),
+        "model.cpu_threads": 1,
+        "avatars.directory": str(folder / "avatars"),
+        "avatars.uploads_directory": str(folder / "uploads"),
+        "avatars.cache": str(folder / "cache"),
+        "tts.engines": ["espeak"],
+    }
+
+
+def test_a_second_start_imports_no_library_of_networks(tmp_path: Path) -> None:
+    """Torch, diffusers and transformers take seconds and memory: they only convert the model."""
+    settings = overrides(tmp_path)
+    load_engine(load_settings(None, settings))
+    done = subprocess.run(
+        [sys.executable, "-c", START, json.dumps(settings)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch is always asked")
+def test_torch_is_asked_for_devices_only_where_a_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``auto`` is the CPU without one, and with one the devices that torch sees."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    settings = load_settings(None, {"model.devices": "auto"})
+
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(machine, "ctypes", SimpleNamespace(CDLL=absent))
+    if not Path("/dev/kfd").exists():
+        assert configured_devices(settings) == ["cpu"]
+    monkeypatch.setattr(machine, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
+    assert configured_devices(settings) == ["cuda:0", "cuda:1"]
