@@ -35,6 +35,7 @@ def measured(picture: np.ndarray, codec: str, quality: int) -> tuple[float, int]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("picture", type=Path)
     parser.add_argument("--quality", type=int, default=85)

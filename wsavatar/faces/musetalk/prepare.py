@@ -36,7 +36,8 @@ __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
 PREPARE_VERSION = 5
 """Raise it with any change to what `prepare_face` computes."""
-_ENCODE_BATCH = 8
+_AT_ONCE = 8
+"""Crops that are encoded together."""
 
 
 class CropCoder(Protocol):
@@ -121,7 +122,7 @@ class _Encoded:
     def add(self, frame: int, crop: np.ndarray) -> None:
         """Encode a frame's crop, uint8 [S, S, 3], now or later."""
         self._waiting[frame] = crop
-        if len(self._waiting) == _ENCODE_BATCH:
+        if len(self._waiting) == _AT_ONCE:
             self._encode()
 
     def of(self, frames: np.ndarray) -> tuple[np.ndarray, Jaw | None, np.ndarray | None]:

@@ -38,11 +38,11 @@ NEAR_CELLS = 3
 """Side of the squares of cells over which differences are averaged: one may be alike by chance."""
 SUBPIXELS = 32
 """Pixels are moved by whole numbers of this part of a pixel, as ``cv2.remap`` does."""
+LEAST_BEND = 1e-6
+"""Of a parabola: a straight line's lowest point is at its end."""
 
 _MEAN = np.full((1, 3), 1 / 3, np.float32)
 _Box = Sequence[int] | np.ndarray
-LEAST_BEND = 1e-6
-"""Of a parabola: a straight line's lowest point is at its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def read_jaw(patch: np.ndarray, jaw: Jaw) -> JawRead:
 def move_pixels(picture: np.ndarray, jaw: Jaw, cells: float) -> None:
     """Move the pixels of ``picture`` as the jaw does when its lip moves by so many cells.
 
-    ``picture`` uint8 [h, w, 3] or [h, w, 4]. Only the part that moves is
-    touched. ``jaw`` is of one frame, its box in the picture's pixels.
+    ``picture`` uint8 [h, w, 3] or [h, w, 4]. Only the part that moves is touched. ``jaw`` is of one
+    frame, its box in the picture's pixels.
     """
     by = np.float32(cells) * jaw.down
     steps = by * np.float32(SUBPIXELS / 255)
