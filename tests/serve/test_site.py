@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import pytest
 
 from tests.fake_avatars import PERSON, FakeAvatars, avatar
 from tests.fake_dialogue import FakeSpeech
-from tests.helpers import fake_engine, get, running, served_well, settings
+from tests.helpers import client, fake_engine, get, running, served_well, settings
+from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.format import AvatarError
 from wsavatar.dialogue.engine import EngineStatus
 from wsavatar.media import jpeg
@@ -339,6 +340,38 @@ async def test_only_who_began_them_waits_for_pictures(
     assert not first.done()
     gate.set()
     assert (await first).status == 200
+
+
+async def test_pages_are_served_while_avatars_are_prepared() -> None:
+    """However many sessions wait for one."""
+    gate = threading.Event()
+    waiting: list[str] = []
+
+    class Slow(FakeAvatars):
+        def get(self, avatar_id: str, *args: Any, **named: Any) -> PreparedAvatar:
+            if avatar_id == "bob":
+                waiting.append(avatar_id)
+                assert gate.wait(30)
+            return super().get(avatar_id, *args, **named)
+
+        def cut_out(self, *_: Any) -> None:
+            """No person is to be looked for."""
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    async with running(fake_engine(avatars=Slow("ada", "bob"))) as server:
+        async with client(server) as one, client(server) as two:
+            for me in (one, two):
+                await me.send("session.update", session={"avatar": {"id": "bob"}})
+            async with asyncio.timeout(20):
+                while len(waiting) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 20)
+            writer.close()
+            gate.set()
+            for me in (one, two):
+                await me.until("session.updated")
 
 
 async def test_an_avatar_made_anew_shows_its_new_pictures(

@@ -175,6 +175,7 @@ class AvatarServer:
                 await asyncio.wait({task}, timeout=grace_s)
             if self._engine.videos is not None:
                 await self._engine.videos.close()
+            self._engine.preparing.shutdown(wait=False, cancel_futures=True)
             await self._engine.renderer.close()
             if self._engine.speech is not None:
                 await self._engine.speech.close()

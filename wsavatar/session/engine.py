@@ -7,9 +7,10 @@ Implemented by `wsavatar.render.pool`, `wsavatar.avatars.store` and `wsavatar.di
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -147,3 +148,8 @@ class Engine:
     """Makes videos that clients order; None: it does not."""
     dropped: DroppedFiles | None = None
     """Makes avatars of files that are put into the avatars' directories."""
+    preparing: Executor = field(
+        default_factory=partial(ThreadPoolExecutor, thread_name_prefix="prepare avatar")
+    )
+    """Threads apart from the event loop's own: an avatar may take long to prepare, and neither
+    pages nor uploads wait for that."""

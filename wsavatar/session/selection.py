@@ -15,21 +15,23 @@ from wsavatar.config import Mode, Settings
 from wsavatar.dialogue.base import Dialogue, DialogueConfig, DialogueSession
 from wsavatar.dialogue.registry import DialogueError
 from wsavatar.protocol.events import ProtocolError
-from wsavatar.session.engine import AvatarInfo, Avatars, Engine
+from wsavatar.session.engine import AvatarInfo, Engine
 
 __all__ = ["Selection", "prepared"]
 
 
-async def prepared(avatars: Avatars, avatar_id: str, background: str | None) -> AvatarInfo:
+async def prepared(engine: Engine, avatar_id: str, background: str | None) -> AvatarInfo:
     """The avatar before the background of this name; None: the configured one. Raises AvatarError.
 
     No thread of the loop's waits while its person is looked for.
     """
+    avatars = engine.avatars
     search = await asyncio.to_thread(avatars.cut_out, avatar_id, background)
     if search is not None:
         await _over(search)
         search.result()
-    return await asyncio.to_thread(partial(avatars.get, avatar_id, background=background))
+    get = partial(avatars.get, avatar_id, background=background)
+    return await asyncio.get_running_loop().run_in_executor(engine.preparing, get)
 
 
 async def _over(search: Future[Any]) -> None:
@@ -75,7 +77,7 @@ class Selection:
         """The avatar of this id, prepared, before the configured background or this one. Raises
         ProtocolError, about ``param`` if there is no such avatar."""
         with _refusals(param):
-            return await prepared(self._engine.avatars, avatar_id, background)
+            return await prepared(self._engine, avatar_id, background)
 
     async def is_at_hand(self, avatar_id: str, background: str) -> bool:
         """Whether the avatar can be had before this background without its person being looked for

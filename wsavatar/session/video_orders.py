@@ -140,7 +140,7 @@ class VideoOrders:
         """``background``: its name, or a picture's file."""
         name = TRANSPARENT if isinstance(background, bytes) else background
         try:
-            avatar = await prepared(self._engine.avatars, avatar_id, name)
+            avatar = await prepared(self._engine, avatar_id, name)
             sound = source(avatar.voice) if callable(source) else source
             progress = _Progress(self._downlink, render_id, self._clock)
             job = VideoJob(sound, avatar_id, kind, progress, background)
