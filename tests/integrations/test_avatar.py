@@ -146,7 +146,7 @@ async def test_where_there_is_no_server() -> None:
     """The error names the address and the reason."""
     avatar = Avatar("ws://127.0.0.1:1/v1/realtime")
     with pytest.raises(AvatarUnavailable, match=r"ws://127\.0\.0\.1:1/v1/realtime: .*Connect"):
-        await avatar.start(timeout_s=0.5)
+        await avatar.start(timeout_s=2)
 
 
 async def test_what_the_server_refuses_is_told() -> None:
@@ -156,7 +156,7 @@ async def test_what_the_server_refuses_is_told() -> None:
         with pytest.raises(AvatarUnavailable, match="no avatar 'nobody'"):
             await Avatar(url, id="nobody", token="secret").start()
         with pytest.raises(AvatarUnavailable, match="401"):
-            await Avatar(url, token="wrong").start(timeout_s=0.5)
+            await Avatar(url, token="wrong").start(timeout_s=2)
 
 
 async def test_pictures_have_the_size_that_is_asked_for() -> None:

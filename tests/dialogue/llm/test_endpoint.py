@@ -143,7 +143,7 @@ async def test_what_goes_wrong_is_said_in_words(answer: Answer, code: str, words
     """Each failure has a code and a sentence that says what to do."""
     async with scripted_endpoint(chat=[answer]) as endpoint:
         with pytest.raises(EngineError, match=words) as caught:
-            await answered(endpoint, timeout_s=0.3 if code == "engine_timeout" else 20)
+            await answered(endpoint, timeout_s=1 if code == "engine_timeout" else 20)
     assert caught.value.code == code and "Hi" not in str(caught.value).split()
 
 

@@ -240,7 +240,8 @@ async def test_a_connection_that_never_opens_is_unreachable() -> None:
     """Something listens, and does not answer the TLS handshake."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        engine = EndpointEngine(TtsSettings(base_url=f"https://127.0.0.1:{port}/v1"), audio_s=0.2)
+        # Half of it is for the connection; the other half is what a slow machine may need.
+        engine = EndpointEngine(TtsSettings(base_url=f"https://127.0.0.1:{port}/v1"), audio_s=2)
         with pytest.raises(VoiceUnreachable, match="cannot be reached"):
             await spoken(engine.synthesizer(""))
         await engine.close()
@@ -252,7 +253,7 @@ async def test_a_server_that_stalls_is_a_timeout(
 ) -> None:
     """Before the first sound, or in the middle of a phrase."""
     endpoint.speech = [Answer(*steps)]
-    engine = EndpointEngine(TtsSettings(base_url=endpoint.url), audio_s=0.2)
+    engine = EndpointEngine(TtsSettings(base_url=endpoint.url), audio_s=1.0)
     with pytest.raises(VoiceTimeout, match="in time"):
         await spoken(engine.synthesizer(""))
     await engine.close()
