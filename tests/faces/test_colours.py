@@ -64,3 +64,10 @@ def test_frames_of_a_clip_share_their_colours() -> None:
     np.testing.assert_array_equal(all_of([one, two]), [[-5, -30], [40, 3]])
     picture = random_picture(1)
     np.testing.assert_array_equal(with_colours(picture, ALL_COLOURS), picture)
+
+
+def test_a_face_of_which_nothing_is_seen_keeps_no_patch_from_its_colours() -> None:
+    """Tilted in a corner, all that lies between jaw and nose may be beyond the picture."""
+    drawn = random_picture()
+    colours = colours_of(np.empty((0, 3), np.uint8))
+    np.testing.assert_array_equal(with_colours(drawn, colours), drawn)

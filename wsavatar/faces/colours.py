@@ -24,8 +24,11 @@ _REDDER = np.array([0.3, 0.0])
 def colours_of(pixels: np.ndarray) -> np.ndarray:
     """The colours of a face's uint8 [n, 3] RGB: int16 [2, 2], least and greatest of red and blue.
 
-    Grey is always among them: teeth have hardly any colour.
+    Grey is always among them: teeth have hardly any colour. Of a face without pixels, which lies
+    beyond the picture, all colours may be.
     """
+    if not len(pixels):
+        return ALL_COLOURS
     whole = pixels.astype(np.int16)
     over_green = whole[:, ::2] - whole[:, 1:2]
     least, greatest = np.percentile(over_green, (_RARE_PERCENT, 100 - _RARE_PERCENT), axis=0)
