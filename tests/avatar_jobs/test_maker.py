@@ -140,12 +140,12 @@ class Gate:
     def __call__(self, *args: object) -> object:
         result = self.function(*args)
         self.begun.set()
-        assert self.open.wait(10)
+        assert self.open.wait(30)
         return result
 
     async def cancel(self, task: asyncio.Task[object]) -> None:
         """Cancel who waits for it."""
-        assert await asyncio.to_thread(self.begun.wait, 10)
+        assert await asyncio.to_thread(self.begun.wait, 30)
         task.cancel()
         await asyncio.sleep(0)
         self.open.set()
@@ -277,7 +277,7 @@ async def test_preparing_ends_with_the_server(tmp_path: Path) -> None:
     avatars = SlowAvatars("ada", "bob")
     maker = AvatarMaker(AvatarSettings(), avatars, FakeCreation())
     preparing = asyncio.create_task(maker.prepare(8))
-    await asyncio.to_thread(avatars.begun.wait, 10)
+    await asyncio.to_thread(avatars.begun.wait, 30)
     await maker.close()
     await preparing
     assert avatars.prepared == []

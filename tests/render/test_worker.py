@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 from collections import Counter
+from typing import Any
 from unittest.mock import patch
 
 import cv2
@@ -211,6 +212,24 @@ def test_a_device_that_hangs_is_given_up_and_loses_no_frame(bench: Bench, caplog
     assert bench.reasons() == {"failed": 13}
     bench.end()  # the device wakes up: what it made had its outcome
     assert len(bench.posted) == 13
+
+
+def test_what_waited_for_a_device_that_is_given_up_has_failed(bench: Bench) -> None:
+    """Also where the worker's thread is the first to drop it."""
+    bench.model.finisher.gate.clear()
+    bench.submit(*12 * [math.inf])
+    bench.model.finisher.wait_until_held(2)
+    bench.clock.now_s += 61
+    drop, watching = bench.worker._drop_works, threading.current_thread()
+
+    def drop_last(*how: Any) -> None:
+        if threading.current_thread() is watching:
+            bench.wait_for(4)
+        drop(*how)
+
+    with patch.object(bench.worker, "_drop_works", drop_last):
+        bench.worker.watch()
+    assert bench.reasons() == {"failed": 12}
 
 
 def test_an_error_of_its_own_ends_a_worker_and_loses_no_frame(bench: Bench, caplog) -> None:

@@ -324,18 +324,19 @@ async def test_only_who_began_them_waits_for_pictures(
     site: AvatarServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many ask for them, other requests find a thread."""
+    monkeypatch.setattr("wsavatar.serve.avatar_files._PATIENCE_S", 60)
     gate, begun = threading.Event(), threading.Event()
     make = AvatarFiles._make
 
     def slow(self: AvatarFiles, *args: Any) -> Any:
         begun.set()
-        assert gate.wait(10)
+        assert gate.wait(30)
         return make(self, *args)
 
     monkeypatch.setattr(AvatarFiles, "_make", slow)
     path = "/avatars/ada/idle.bin?background=%23111111"
     first = asyncio.create_task(get(site, path))
-    assert await asyncio.to_thread(begun.wait, 10)
+    assert await asyncio.to_thread(begun.wait, 30)
     assert (await get(site, path)).status == 503
     assert not first.done()
     gate.set()

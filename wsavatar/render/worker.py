@@ -193,10 +193,8 @@ class FaceWorker:
         with self._wake:
             self._unsettled.update((id(job.work), job.work) for job in jobs)
             dropped: Sequence[FrameJob[FrameWork]] = jobs
-            if self._problem:
-                reason = "failed"
-            elif self._closing:
-                reason = "cancelled"
+            if self._closing:
+                reason = self._reason
             else:
                 dropped = self._queue.push(jobs)
                 self._wake.notify()
@@ -389,13 +387,18 @@ class FaceWorker:
         self._model.release()
 
     def _end(self) -> None:
-        """Post waiting frames and retries as cancelled."""
+        """Post waiting frames and retries: as cancelled, or as failed where it was given up."""
         with self._wake:
-            self._drop(self._queue.clear(), "cancelled")
+            self._drop(self._queue.clear(), self._reason)
             while self._passes:
                 self._wake.wait()
             for batch in self._again:
-                self._drop_works(batch.works, "cancelled")
+                self._drop_works(batch.works, self._reason)
+
+    @property
+    def _reason(self) -> DropReason:
+        """Why frames are dropped once it is closing."""
+        return "failed" if self._problem else "cancelled"
 
     def _break(self, problem: str) -> None:
         """Stop for good, and post all frames without an outcome as failed."""
