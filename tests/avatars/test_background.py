@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from tests.avatars.drawn_avatar import COUNT, CountingModel, H, W, make_avatar
+from tests.drawn_faces import face_video
 from wsavatar.avatars.background import BackgroundError, Backgrounds
-from wsavatar.avatars.format import read_avatar_file
+from wsavatar.avatars.format import AvatarError, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.avatars.library import AvatarLibrary
 from wsavatar.avatars.person_masks import MaskMaker
 from wsavatar.avatars.store import AvatarStore
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings, Settings
 from wsavatar.serve.assembly import load_renderer
 
@@ -162,6 +164,65 @@ def test_a_person_that_was_not_found_is_not_looked_for_again(tmp_path: Path) -> 
     with pytest.raises(BackgroundError, match="cannot be told from it in frame 0"):
         store.cut_out("ada", "#00b140")
     assert asked == [COUNT]
+
+
+def test_an_avatar_that_was_replaced_has_no_masks_of_the_old_one(tmp_path: Path) -> None:
+    """A server that runs on shows the old pictures: the person in the new ones is somewhere else.
+    One that reads the files at each use has the new pictures, and their masks."""
+    make_avatar(tmp_path / "avatars")
+    running = store_in(tmp_path)
+    running.get("ada")
+    settings = AvatarSettings(directory=tmp_path / "avatars", cache=tmp_path / "cache")
+    library = AvatarLibrary(settings, MaskMaker("drawn", heads))
+    before = library.idle_pictures("ada", "transparent")[0][..., 3]
+    replace_avatar(tmp_path / "avatars", size=50)
+    with pytest.raises(BackgroundError, match="was changed while .* from the next start"):
+        running.get("ada", background="transparent")
+    search = running.cut_out("ada", "transparent")
+    assert search is not None
+    with pytest.raises(BackgroundError, match="was changed while"):
+        search.result(20)
+    other = store_in(tmp_path / "other", directory=tmp_path / "avatars")
+    wanted = other.get("ada", background="transparent").pictures[0]
+    assert (library.idle_pictures("ada", "transparent")[0] == wanted).all()
+    assert wanted[..., 3].sum() < 0.8 * before.sum()
+    assert (store_in(tmp_path).get("ada", background="transparent").pictures[0] == wanted).all()
+
+
+def test_a_person_is_looked_for_in_the_pictures_that_are_there_now(tmp_path: Path) -> None:
+    """Where it was not found, a better picture is another search."""
+    make_avatar(tmp_path / "avatars")
+    found: list[Callable[..., Iterator[np.ndarray]]] = [_empty, heads]
+    settings = AvatarSettings(directory=tmp_path / "avatars", cache=tmp_path / "cache")
+    maker = MaskMaker("drawn", lambda pictures, landmarks: found.pop(0)(pictures, landmarks))
+    library = AvatarLibrary(settings, maker)
+    for _ in range(2):
+        with pytest.raises(BackgroundError, match="cannot be told"):
+            library.idle_pictures("ada", "transparent")
+    replace_avatar(tmp_path / "avatars", size=60)
+    assert library.idle_pictures("ada", "transparent")[0].shape == (H, W, 4)
+
+
+def test_an_avatar_may_be_deleted_while_its_person_is_looked_for(tmp_path: Path) -> None:
+    """Nothing of the face stays, neither in memory nor on the disk."""
+    make_avatar(tmp_path / "uploads")
+    make_avatar(tmp_path / "avatars", "bob")
+
+    def interrupted(pictures: Sequence[np.ndarray], landmarks: np.ndarray) -> list[np.ndarray]:
+        made = list(heads(pictures, landmarks))
+        store.delete("ada")
+        return made
+
+    store = store_in(tmp_path, interrupted, uploads_directory=tmp_path / "uploads")
+    store.get("ada")
+    with pytest.raises(AvatarError, match="'ada' was deleted"):
+        store.get("ada", background="transparent")
+    assert not list((tmp_path / "cache").rglob("ada*"))
+
+
+def replace_avatar(directory: Path, *, size: float) -> None:
+    frames, landmarks = face_video(W, H, COUNT, size=size)
+    write_avatar(directory, "ada", "Ada", frames, 25, landmarks, overwrite=True)
 
 
 def test_a_still_is_the_first_picture_before_the_background(home: Path) -> None:

@@ -79,9 +79,13 @@ class PreparedAvatar:
     instructions: str = ""
     greeting: str = ""
     background: str = ORIGINAL
+    digest: str = ""
+    """Of its files as they were when it was prepared (`wsavatar.avatars.cache.cache_key`)."""
 
     @classmethod
-    def of(cls, avatar: AvatarFile, pictures: Pictures, face: AvatarFace) -> PreparedAvatar:
+    def of(
+        cls, avatar: AvatarFile, pictures: Pictures, face: AvatarFace, digest: str = ""
+    ) -> PreparedAvatar:
         """Put an avatar's file, its pictures and its face together."""
         return cls(
             avatar.id,
@@ -96,6 +100,7 @@ class PreparedAvatar:
             avatar.language,
             avatar.instructions,
             avatar.greeting,
+            digest=digest,
         )
 
     @property

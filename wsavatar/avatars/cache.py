@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from wsavatar.avatars.format import AvatarFile, file_in
+from wsavatar.avatars.format import AvatarError, AvatarFile, file_in
 from wsavatar.avatars.whole_file import written_whole
 from wsavatar.errors import WsavatarError
 
@@ -51,9 +52,23 @@ def cache_key(folder: Path, avatar: AvatarFile, model_key: str) -> str:
     names = [avatar.video, *([avatar.alpha] if avatar.alpha else [])]
     names += [avatar.landmarks] if isinstance(avatar.landmarks, str) else []
     for name in names:
-        with file_in(folder, name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(_digest_of(file_in(folder, name)))
     return digest.hexdigest()[:32]
+
+
+def _digest_of(path: Path) -> bytes:
+    try:
+        stat = path.stat()
+        return _digest_as_of(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    except OSError as error:
+        raise AvatarError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@lru_cache(maxsize=256)
+def _digest_as_of(path: Path, stamp: tuple[int, int, int]) -> bytes:
+    """Of a file that has this ``stamp``: it is read only if it has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 class FaceCache:

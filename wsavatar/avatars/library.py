@@ -10,25 +10,24 @@ import re
 import shutil
 import tempfile
 import threading
-from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from wsavatar.avatars.background import BackgroundError, Backgrounds, CutOut
+from wsavatar.avatars.background import Backgrounds, CutOut
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import ID_PATTERN, AvatarError, AvatarFile, file_in, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
-from wsavatar.avatars.person_masks import MaskMaker, kept_masks, made_masks
+from wsavatar.avatars.person_masks import MaskMaker, PersonSearch
 from wsavatar.avatars.pictures import open_pictures
 from wsavatar.avatars.writing import rename_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.base import Progress
 from wsavatar.faces.masks import Masks
-from wsavatar.machine import yield_to_others
 from wsavatar.media import jpeg
 from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.media.video import VideoError, open_video
@@ -41,7 +40,6 @@ _log = logging.getLogger(__name__)
 _PREVIEW = 192  # pixels a side
 _BUNDLED = "leo"
 """The default of the bundled ones: a man, as is the one natural voice that needs no network."""
-_MASKS_KEPT_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +95,7 @@ class AvatarLibrary:
         self._reported: dict[str, str] = {}
         self._changing = threading.Lock()
         self.backgrounds = Backgrounds(settings.background)
-        self._mask_maker = mask_maker
-        # One avatar at a time, on a thread that yields to those that serve.
-        self._finder = ThreadPoolExecutor(1, "find person", initializer=yield_to_others)
-        self._masks_guard = threading.Lock()  # over what follows; never held for long
-        self._masks: OrderedDict[str, Masks] = OrderedDict()
-        self._searches: dict[str, Future[Masks]] = {}
-        self._not_found: dict[str, BackgroundError] = {}
-        self._finding: tuple[str, int, int] | None = None
+        self._persons = PersonSearch(self._files, mask_maker)
         self._deleted: set[str] = set()  # an id names one face: what was rendered of it stays known
 
     @property
@@ -195,9 +186,7 @@ class AvatarLibrary:
             except OSError as error:
                 raise AvatarError(f"{avatar_id!r} cannot be deleted ({error.strerror})") from error
         self._files.forget(avatar_id)
-        with self._masks_guard:
-            self._masks.pop(avatar_id, None)
-            self._not_found.pop(avatar_id, None)
+        self._persons.forget(avatar_id)
 
     def cut_out(self, avatar_id: str, background: str | None = None) -> Future[Masks] | None:
         """The search for the person in the avatar's pictures, begun now if it was not yet; None
@@ -205,16 +194,15 @@ class AvatarLibrary:
 
         Raises AvatarError, and the search BackgroundError.
         """
-        behind = self.backgrounds.named(background)
-        if behind is None or self._known_person(avatar_id) is not None:
+        if self.backgrounds.named(background) is None:
             return None
-        return self._search(avatar_id, None)
+        found = self._person_or_search(avatar_id)
+        return found if isinstance(found, Future) else None
 
     def finding(self, avatar_id: str) -> tuple[int, int] | None:
         """In how many of the avatar's pictures, of how many, the person was found so far; None:
         nobody looks for it now."""
-        finding = self._finding
-        return finding[1:] if finding is not None and finding[0] == avatar_id else None
+        return self._persons.finding(avatar_id)
 
     def idle_pictures(self, avatar_id: str, background: str | None = None) -> Pictures:
         """The pictures of the idle cycle, before the configured background or another. Raises
@@ -232,8 +220,10 @@ class AvatarLibrary:
         Raises AvatarError.
         """
         behind = self.backgrounds.named(background)
-        masks = None if behind is None else self._known_person(avatar_id)
-        if behind is None or masks is None:
+        if behind is None:
+            return None
+        masks = self._persons.known(self._folder(avatar_id), self.read(avatar_id))
+        if masks is None:
             return None
         try:
             with open_video(self.idle_video(avatar_id)) as (_, shown):
@@ -287,63 +277,20 @@ class AvatarLibrary:
         return folders
 
     def _person(self, avatar_id: str, progress: Progress | None = None) -> Masks:
-        """Where the person is in the avatar's pictures. Raises BackgroundError."""
-        masks = self._known_person(avatar_id)
-        return masks if masks is not None else self._search(avatar_id, progress).result()
+        """Where the person is in the avatar's pictures. Raises AvatarError."""
+        found = self._person_or_search(avatar_id, progress)
+        return found.result() if isinstance(found, Future) else found
 
-    def _search(self, avatar_id: str, progress: Progress | None) -> Future[Masks]:
-        with self._masks_guard:
-            search = self._searches.get(avatar_id)
-            if avatar_id in self._not_found:  # it would be looked for in vain again
-                raise self._not_found[avatar_id]
-            if search is None:
-                search = self._finder.submit(self._find_person, avatar_id, progress)
-                self._searches[avatar_id] = search
-        return search
-
-    def _known_person(self, avatar_id: str) -> Masks | None:
-        """In memory or on the disk; who asks waits for no search."""
-        with self._masks_guard:
-            masks = self._masks.get(avatar_id)
-        if masks is None:
-            avatar = self.read(avatar_id)
-            masks = kept_masks(self._files, self._folder(avatar_id), avatar, self._mask_maker)
+    def _person_or_search(
+        self, avatar_id: str, progress: Progress | None = None
+    ) -> Masks | Future[Masks]:
+        folder, avatar = self._folder(avatar_id), self.read(avatar_id)
+        masks = self._persons.known(folder, avatar)
         if masks is not None:
-            self._remember_person(avatar_id, masks)
-        return masks
-
-    def _remember_person(self, avatar_id: str, masks: Masks) -> None:
-        with self._masks_guard:
-            self._masks[avatar_id] = masks
-            self._masks.move_to_end(avatar_id)
-            while len(self._masks) > 1 and _bytes(self._masks) > _MASKS_KEPT_BYTES:
-                self._masks.popitem(last=False)
-
-    def _find_person(self, avatar_id: str, progress: Progress | None) -> Masks:
-        def report(done: int, total: int) -> None:
-            self._finding = avatar_id, done, total
-            if progress is not None:
-                progress(done, total)
-
-        try:
-            known = self._known_person(avatar_id)
-            if known is not None:  # another search was just over when this one was begun
-                return known
-            avatar, folder = self.read(avatar_id), self._folder(avatar_id)
-            landmarks = read_landmarks(folder, avatar)
-            pictures = self._own_pictures(avatar_id)
-            masks = made_masks(
-                self._files, folder, avatar, pictures, landmarks, self._mask_maker, report
-            )
-            self._remember_person(avatar_id, masks)
             return masks
-        except BackgroundError as error:
-            self._not_found[avatar_id] = error
-            raise
-        finally:
-            self._finding = None
-            with self._masks_guard:
-                self._searches.pop(avatar_id, None)
+        return self._persons.search(
+            folder, avatar, partial(self._own_pictures, avatar_id), progress
+        )
 
     def _own_pictures(self, avatar_id: str) -> Pictures:
         """The avatar's pictures before its own background. Raises AvatarError."""
@@ -359,10 +306,6 @@ class AvatarLibrary:
                 return
             self._reported[name] = fault
         _log.warning("avatar left out: %s", fault)
-
-
-def _bytes(masks: OrderedDict[str, Masks]) -> int:
-    return sum(kept.nbytes for kept in masks.values())
 
 
 def _info(folder: Path, avatar: AvatarFile, removable: bool) -> AvatarEntry:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wsavatar.avatars.avatar import PreparedAvatar
+from wsavatar.avatars.background import BackgroundError
 from wsavatar.avatars.cache import cache_key
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.avatars.landmarks import read_landmarks
@@ -78,6 +79,7 @@ class AvatarStore(AvatarLibrary):
         with self._guard:
             shown = self._shown.get((avatar_id, behind.name))
         if shown is None:
+            self._check_unchanged(original)
             made = original.before(behind, self._person(avatar_id, progress))
             with self._guard:
                 shown = self._shown.setdefault((avatar_id, behind.name), made)
@@ -120,13 +122,26 @@ class AvatarStore(AvatarLibrary):
         return self.get(avatar_id, background=background).pictures
 
     def _own_pictures(self, avatar_id: str) -> Pictures:
-        return self._original(avatar_id, None).pictures
+        prepared = self._original(avatar_id, None)
+        self._check_unchanged(prepared)
+        return prepared.pictures
+
+    def _check_unchanged(self, prepared: PreparedAvatar) -> None:
+        """Raise BackgroundError where the files are no longer those that were prepared: the person
+        in them is somewhere else."""
+        folder, avatar = self._folder(prepared.id), self.read(prepared.id)
+        if cache_key(folder, avatar, "") != prepared.digest:
+            raise BackgroundError(
+                f"{avatar.id!r} was changed while the server runs: it can have another background "
+                "from the next start on"
+            )
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
         folder = self._folder(avatar.id)
         model, detail = self._model, self._detail
         learned, tuning = self._tuning(avatar.id, folder)
         # First, so that nothing of files that are replaced meanwhile gets the key of the new ones.
+        digest = cache_key(folder, avatar, "")
         key = cache_key(folder, avatar, model.prepared_key(detail=detail) + learned)
         landmarks = read_landmarks(folder, avatar)
         pictures = self._open_pictures(avatar)
@@ -142,7 +157,7 @@ class AvatarStore(AvatarLibrary):
         if not folder.exists():  # a client deleted it meanwhile: nothing of the face stays
             self._files.forget(avatar.id)
             raise AvatarError(f"{avatar.id!r} was deleted")
-        return PreparedAvatar.of(avatar, pictures, face)
+        return PreparedAvatar.of(avatar, pictures, face, digest)
 
     def _tuning(self, avatar_id: str, folder: Path) -> tuple[str, Any]:
         """What the model learned of the person, after its digest; or "" and None."""
