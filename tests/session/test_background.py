@@ -119,7 +119,8 @@ class Searched(FakeAvatars):
     def cut_out(self, avatar_id: str, background: str | None = None) -> Future[Any] | None:
         self.get(avatar_id, background=background)
         is_own = background in (None, "original")
-        return None if is_own or avatar_id == "bob" or self.search.done() else self.search
+        is_found = self.search.done() and self.search.exception() is None
+        return None if is_own or avatar_id == "bob" or is_found else self.search
 
 
 def shown(event: dict[str, Any]) -> str:
