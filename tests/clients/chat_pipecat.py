@@ -7,7 +7,6 @@ from typing import Any
 import scenario
 from pipecat.frames.frames import (
     FunctionCallResultFrame,
-    InterruptionFrame,
     LLMContextUserTurnFrame,
     LLMRunFrame,
     TTSTextFrame,
@@ -42,8 +41,7 @@ async def a_voice_is_understood_and_answered(visit: scenario.Visit) -> None:
         input=events.AudioInput(transcription=events.InputAudioTranscription())
     )
     async with _pipe(visit, audio=transcription) as pipe:
-        for packet in visit.packets():
-            await pipe.say(packet)
+        await pipe.speak(visit)
         await pipe.after.until(lambda: _answers(pipe) > 0)
         await pipe.before.until(lambda: bool(pipe.before.all(LLMContextUserTurnFrame)))
         [told] = pipe.before.all(LLMContextUserTurnFrame)
@@ -56,9 +54,7 @@ async def speech_interrupts_an_answer(visit: scenario.Visit) -> None:
     async with _pipe(visit, [{"role": "user", "content": "Speak at length, please."}]) as pipe:
         await pipe.send(LLMRunFrame())
         await pipe.after.until(lambda: pipe.after.audio_s > 3.0)
-        for packet in visit.packets():
-            await pipe.say(packet)
-        await pipe.after.until(lambda: bool(pipe.after.all(InterruptionFrame)))
+        await pipe.speak(visit)
         await pipe.after.until(lambda: "How do you do" in _said(pipe))
 
 
