@@ -9,7 +9,6 @@ import { Connection } from "./connection.js";
 import { chatState } from "./engines.js";
 import { Face } from "./face.js";
 import { letGo, onHold } from "./hold.js";
-import { IdleCycle, IdleError } from "./idle.js";
 import { Log } from "./log.js";
 import { Making } from "./making.js";
 import { Microphone, MicrophoneError, listMicrophones } from "./microphone.js";
@@ -21,6 +20,7 @@ import * as server from "./server.js";
 import { Session } from "./session.js";
 import { chosen, remember, remembered } from "./settings.js";
 import { atEachGesture, whatIsMissing } from "./sound.js";
+import { Stage } from "./stage.js";
 import { Talk } from "./talk.js";
 import { VideoMaker } from "./video.js";
 import { View } from "./view.js";
@@ -41,10 +41,10 @@ const query = new URLSearchParams(location.search);
 const view = new View();
 const face = new Face(view.canvas);
 const panel = new Panel();
-const connection = new Connection((resumption) => realtimeUrl({ avatar: avatarId, ...resumption }));
+const connection = new Connection((resumption) => realtimeUrl({ avatar: stage.avatarId, ...resumption }));
 const output = new Output();
 const player = new Player(output, RATE);
-const idle = () => /** @type {IdleCycle} */ (face.idle); // there is one before a session begins
+const idle = () => /** @type {import("./idle.js").IdleCycle} */ (face.idle); // there is one before a session begins
 const session = new Session({ connection, player, decode, idle, wishes });
 const talk = new Talk({
   send: (block) => session.hear(block),
@@ -54,15 +54,16 @@ const talk = new Talk({
 
 const avatars = new Avatars({
   making: new Making(realtimeUrl, () => connection.token),
-  use: ({ id }) => void useAvatar(id).catch(fail),
+  use: ({ id }) => void stage.show(id).catch(fail),
 });
 const log = new Log(session.transcript, () => avatars.name);
-const backdrop = new Backdrop({ canvas: view.canvas, use: () => void useBackground().catch(fail) });
+const backdrop = new Backdrop({ canvas: view.canvas, use: () => void stage.changeBackground().catch(fail) });
+const stage = new Stage({ face, backdrop, decode });
 const saving = new Saving({
   maker: new VideoMaker(realtimeUrl, () => connection.token),
   order: () => ({
     text: view.speakText.value.trim(),
-    avatar: avatarId,
+    avatar: stage.avatarId,
     voice: view.voice.value,
     ...backdrop.ofVideos,
   }),
@@ -72,7 +73,6 @@ const saving = new Saving({
 let microphone = null;
 /** The user started a session. */
 let live = false;
-let avatarId = "";
 let serverReady = false;
 let chat = chatState(null);
 /** @type {number | null} since when the connection is lost */
@@ -96,7 +96,7 @@ function wishes() {
   const foreign = view.mode === "upstream"; // the voices are this server's, not the upstream's
   const voice = view.voice.options.length ? { voice: foreign ? "" : view.voice.value } : {};
   return {
-    avatar: avatarId,
+    avatar: stage.avatarId,
     mode: view.mode,
     ...voice,
     region: query.get("region") === "full" ? "full" : "mouth",
@@ -144,7 +144,7 @@ async function prepare() {
   avatars.begin(listing, id);
   saving.offer(listing.makesVideos);
   backdrop.begin(listing.background);
-  await useAvatar(id);
+  await stage.show(id);
   view.listMicrophones(await listMicrophones(), remembered("microphone"));
   serverReady = true;
   view.start.disabled = view.speakSend.disabled = false;
@@ -158,84 +158,15 @@ async function askForAvatars() {
   avatars.update(list, fallback);
 }
 
-/** @type {IdleCycle | null} the cycle that is on its way */
-let coming = null;
-
-/** The only one that is on its way from now on. @param {IdleCycle} cycle */
-function expected(cycle) {
-  if (coming !== face.idle) coming?.close();
-  return (coming = cycle);
-}
-
-/**
- * Show an avatar; a session in progress changes with it. Where it cannot be had before the chosen
- * background at once, it is shown before its own until then.
- * @param {string} id
- */
-async function useAvatar(id) {
-  avatarId = id;
-  session.interrupt();
-  view.progress(0);
-  let cycle = expected(new IdleCycle(id, decode, backdrop.query));
-  const isAtHand = await isThere(cycle, () => cycle.open());
-  if (isAtHand === undefined) return;
-  if (!isAtHand) cycle = expected(new IdleCycle(id, decode));
-  cycle.onWait = (progress) => {
-    if (!serverReady) view.phase("loading", progress);
-  };
-  const loaded = cycle.load((share) => view.progress(share));
-  face.setIdle(cycle);
-  if (!(await isThere(cycle, () => loaded))) return;
-  view.progress(1);
-  remember("avatar", id);
-  face.restart(performance.now());
+stage.onProgress = (share) => view.progress(share);
+stage.onWait = (progress) => {
+  if (!serverReady) view.phase("loading", progress);
+};
+stage.onLeave = () => session.interrupt();
+stage.onShown = () => {
+  remember("avatar", stage.avatarId);
   if (live) session.configure();
-  if (cycle.query !== backdrop.query) void useBackground().catch(fail);
-}
-
-/** Show the same avatar before what was chosen; the picture stays until that is there. */
-async function useBackground() {
-  if (face.idle?.id !== avatarId || !face.idle.ready) return useAvatar(avatarId); // it is on its way
-  const cycle = expected(new IdleCycle(avatarId, decode, backdrop.query));
-  let waited = false;
-  cycle.onWait = (progress) => {
-    waited = true;
-    backdrop.waiting(progress);
-  };
-  if (!(await isThere(cycle, () => cycle.load()))) return;
-  // Who has just chosen it wants to see it; later it may wait until nothing is said.
-  while (waited && face.speech) await new Promise((resolve) => resting.push(resolve));
-  if (coming !== cycle) return;
-  session.interrupt();
-  face.exchangeIdle(cycle);
-  if (live) session.configure();
-}
-
-/** @type {((value?: unknown) => void)[]} who wait until nothing is said */
-const resting = [];
-
-/**
- * What is asked of a cycle, or undefined where another one was chosen meanwhile. Where the
- * background is not available, the avatar's own is shown.
- * @template T
- * @param {IdleCycle} cycle
- * @param {() => Promise<T>} ask
- */
-async function isThere(cycle, ask) {
-  backdrop.loading();
-  try {
-    const answer = await ask();
-    if (coming !== cycle) return undefined;
-    backdrop.loaded();
-    return answer ?? true;
-  } catch (error) {
-    if (coming !== cycle) return undefined;
-    if (!(error instanceof IdleError) || !cycle.query) throw error;
-    backdrop.refuse(error.message);
-    if (face.idle?.id !== cycle.id) await useAvatar(cycle.id);
-    return undefined;
-  }
-}
+};
 
 // -- a session -----------------------------------------------------------------------------------
 
@@ -415,7 +346,7 @@ face.onFrame = (_frame, errorMs, paintMs) => {
 face.onRest = (/** @type {import("./speech.js").Speech} */ speech) => {
   panel.end(speech);
   session.finished(speech);
-  for (const go of resting.splice(0)) go();
+  stage.rested();
 };
 
 /** @param {number} timestampMs */

@@ -6,7 +6,7 @@
  */
 
 import { remember, remembered } from "./settings.js";
-import { element } from "./view.js";
+import { element, Problem } from "./view.js";
 
 /** Longest side of the user's picture, as it is kept. */
 const MAX_SIDE = 1280;
@@ -43,6 +43,7 @@ export class Backdrop {
     this.codec = "";
     this.picture = storedPicture();
     this.box = element("backdrops");
+    this.problem = new Problem("backdrop-problem");
     this.file = /** @type {HTMLInputElement} */ (element("backdrop-file"));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.uncovering = undefined;
@@ -100,7 +101,7 @@ export class Backdrop {
   /** The server's pictures are on their way. */
   loading() {
     this.#say("");
-    if (!this.isOwn) this.#problem("");
+    if (!this.isOwn) this.problem.say("");
   }
 
   /** They are being made. @param {string} progress */
@@ -121,7 +122,7 @@ export class Backdrop {
     remember("background", "own");
     this.#say("");
     this.#show();
-    this.#problem(why);
+    this.problem.say(why);
   }
 
   /** @param {string} choice */
@@ -134,7 +135,7 @@ export class Backdrop {
     const before = this.query;
     this.choice = choice;
     remember("background", choice);
-    this.#problem("");
+    this.problem.say("");
     if (this.query === before) this.#show();
     else this.use();
   }
@@ -146,7 +147,7 @@ export class Backdrop {
     try {
       this.picture = await scaled(file);
     } catch {
-      return this.#problem(`${file.name} is no picture that this browser can read. Choose another one.`);
+      return this.problem.say(`${file.name} is no picture that this browser can read. Choose another one.`);
     }
     try {
       localStorage.setItem(STORED, this.picture);
@@ -178,12 +179,6 @@ export class Backdrop {
   #say(text) {
     element("backdrop-text").textContent = text;
   }
-
-  /** @param {string} text */
-  #problem(text) {
-    element("backdrop-problem").textContent = text;
-    element("backdrop-problem").hidden = !text;
-  }
 }
 
 function storedPicture() {
@@ -206,6 +201,8 @@ async function scaled(file) {
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.fillStyle = "white"; // behind what is transparent, which would be black
+  context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   bitmap.close();
   return canvas.toDataURL("image/jpeg", 0.85);

@@ -8,7 +8,7 @@
  */
 
 import { cycleIndex } from "./frames.js";
-import { MessageReader } from "./protocol.js";
+import { MessageReader, sentence } from "./protocol.js";
 
 const AHEAD = 6;
 const WINDOW = 16;
@@ -228,5 +228,6 @@ async function progressOf(response) {
 /** @param {Response} response */
 async function reasonOf(response) {
   const isSentence = response.headers.get("content-type")?.startsWith("text/plain");
-  return (isSentence && (await response.text()).trim()) || `${response.url}: ${response.status}`;
+  const said = isSentence ? (await response.text()).trim() : "";
+  return sentence({ message: said || `${response.url}: ${response.status}` });
 }

@@ -93,6 +93,21 @@ def test_a_picture_of_ones_own_is_remembered(open_page: OpenPage, tmp_path: Path
     expect(page.get_by_role("radio", name="Picture", exact=True)).to_be_checked()
     wait_until_cut_out(page)
     assert "data:image/jpeg" in page.evaluate(BACKDROP)
+    Image.new("RGBA", (60, 40)).save(tmp_path / "clear.png")
+    kept = page.evaluate("localStorage['wsavatar.backdrop']")
+    page.set_input_files("#backdrop-file", tmp_path / "clear.png")
+    page.wait_for_function("kept => localStorage['wsavatar.backdrop'] !== kept", arg=kept)
+    pixel = page.evaluate(
+        """async () => {
+          const picture = new Image();
+          picture.src = localStorage["wsavatar.backdrop"];
+          await picture.decode();
+          const context = document.createElement("canvas").getContext("2d");
+          context.drawImage(picture, 0, 0);
+          return [...context.getImageData(5, 5, 1, 1).data];
+        }"""
+    )
+    assert min(pixel) > 250  # white, where a JPEG would be black
 
 
 def test_the_keyboard_chooses_too(open_page: OpenPage) -> None:

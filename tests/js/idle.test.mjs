@@ -68,13 +68,13 @@ test("a server that is restarted meanwhile is waited for, and a broken line begi
 test("pictures that there are not are an error in the server's words", async () => {
   const asked = answers(about(), plain("JPEG pictures cannot be transparent\n", 404));
   const loaded = cycle("?background=transparent").load();
-  await assert.rejects(loaded, (error) => error instanceof IdleError && error.message === "JPEG pictures cannot be transparent");
+  await assert.rejects(loaded, (error) => error instanceof IdleError && error.message === "JPEG pictures cannot be transparent.");
   assert.deepEqual(asked, ["avatars/ada/avatar.json", "avatars/ada/idle.bin?background=transparent"]);
 });
 
 test("a page of a proxy is not shown as a sentence", async () => {
   answers(page(500));
-  await assert.rejects(cycle().load(), (error) => error instanceof IdleError && /: 500$/.test(error.message));
+  await assert.rejects(cycle().load(), (error) => error instanceof IdleError && /: 500\.$/.test(error.message));
 });
 
 test("a cycle that is not wanted any more asks no longer", async () => {
