@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tests.fake_dialogue import FakeSpeech, tone
 from tests.fake_renderer import GRID, FakeRenderer
+from tests.helpers import fake_engine, settings
 from tests.session.held import holding
 from wsavatar.dialogue.conversation import (
     MAX_AUDIO_BYTES,
@@ -31,6 +33,7 @@ from wsavatar.serve.websocket import Goodbye
 from wsavatar.session.downlink import Downlink
 from wsavatar.session.inbox import Inbox, Pending
 from wsavatar.session.outbox import Outbox
+from wsavatar.session.session import Session
 from wsavatar.session.timeline import (
     PATIENCE_S,
     PREROLL_S,
@@ -347,19 +350,36 @@ def test_items_are_bounded_by_what_is_in_them() -> None:
 
 async def test_a_full_inbox_makes_the_reader_wait_and_loses_nothing() -> None:
     """Past its bound `put` waits until the session has taken something."""
-    inbox, taken = Inbox(max_audio_bytes=100), []
+    inbox, taken = Inbox(max_size=100), []
 
     async def fill() -> None:
         for number in range(10):
-            await inbox.put(Pending(bytes([number] * 50), audio_bytes=50))
+            await inbox.put(Pending(bytes([number] * 50), size=50))
 
     filling = asyncio.create_task(fill())
     await asyncio.sleep(0)
     for _ in range(10):
-        assert inbox.audio_bytes <= 100
+        assert inbox.size <= 100
         taken.append((await asyncio.wait_for(inbox.take(), 30)).event)
     await filling
     assert taken == [bytes([number] * 50) for number in range(10)]
+
+
+async def test_a_busy_session_does_not_collect_a_clients_large_events() -> None:
+    """Of texts and pictures too no more is taken than of audio: then its socket is not read."""
+    session = Session(fake_engine(), settings(), Metrics())  # nothing is worked through
+    part = {"type": "input_text", "text": "x" * 2_000_000}
+    item = {"type": "message", "role": "user", "content": [part]}
+    message = json.dumps({"type": "conversation.item.create", "item": item})
+    taken = 0
+    while not session.is_full:
+        await session.receive(message)
+        taken += 1
+        assert taken < 20
+    waiting = asyncio.create_task(session.receive(message))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
 
 
 # -- clocks ---------------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ MAX_EVENTS = 16_384
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """A queued event. ``audio_bytes``: size of its audio."""
+    """A queued event. ``size``: its bytes, or those of its audio."""
 
     event: ClientEvent | bytes | BackgroundFound
-    audio_bytes: int = 0
+    size: int = 0
     revoked: bool = False
     """A cancel followed this request: its response is cancelled at its start."""
     done: bool = False
@@ -32,18 +32,18 @@ class Pending:
 
 
 class Inbox:
-    """A queue bounded by its audio and by its number of events."""
+    """A queue bounded by its bytes and by its number of events."""
 
-    def __init__(self, max_audio_bytes: int) -> None:
-        self._max_audio_bytes = max_audio_bytes
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
         self._pending: deque[Pending] = deque()
-        self._audio_bytes = 0
+        self._size = 0
         self._changed = asyncio.Condition()
 
     @property
-    def audio_bytes(self) -> int:
-        """Bytes of queued audio."""
-        return self._audio_bytes
+    def size(self) -> int:
+        """Bytes of all that is queued."""
+        return self._size
 
     @property
     def is_full(self) -> bool:
@@ -54,7 +54,7 @@ class Inbox:
         async with self._changed:
             await self._changed.wait_for(self._has_space)
             self._pending.append(pending)
-            self._audio_bytes += pending.audio_bytes
+            self._size += pending.size
             self._changed.notify_all()
 
     async def take(self) -> Pending:
@@ -62,7 +62,7 @@ class Inbox:
         async with self._changed:
             await self._changed.wait_for(lambda: bool(self._pending))
             pending = self._pending.popleft()
-            self._audio_bytes -= pending.audio_bytes
+            self._size -= pending.size
             self._changed.notify_all()
             return pending
 
@@ -78,4 +78,4 @@ class Inbox:
         return len(waiting)
 
     def _has_space(self) -> bool:
-        return self._audio_bytes < self._max_audio_bytes and len(self._pending) < MAX_EVENTS
+        return self._size < self._max_size and len(self._pending) < MAX_EVENTS

@@ -159,7 +159,7 @@ class Session:
         except ProtocolError as error:
             self._downlink.error(error)
             return
-        pending = Pending(event)
+        pending = Pending(event, len(message))
         match event:
             case wire.AvatarPlayback():
                 self._use_extension()
@@ -172,9 +172,7 @@ class Session:
             case wire.ResponseCancel():
                 pending.done = self._cancel_ahead(event.response_id)
             case wire.InputAudioBufferAppend():
-                pending.audio_bytes = len(event.audio)
-            case bytes():
-                pending.audio_bytes = len(event)
+                pending.size = len(event.audio)
         await self._inbox.put(pending)
 
     async def run(self) -> None:
@@ -238,7 +236,7 @@ class Session:
             "outbox_frames": self.outbox.frame_count,
             "outbox_frame_bytes": self.outbox.frame_bytes,
             "outbox_message_bytes": self.outbox.message_bytes,
-            "inbox_audio_bytes": self._inbox.audio_bytes,
+            "inbox_bytes": self._inbox.size,
         }
 
     def tell(self, event: wire.ServerEvent) -> None:
