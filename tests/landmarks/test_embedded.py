@@ -109,6 +109,15 @@ def test_a_simple_drawing_is_a_face(detector: EmbeddedDetector, size: float) -> 
     assert errors_of(face.points, points)["mouth"] < 8
 
 
+@pytest.mark.parametrize("name", PEOPLE)
+def test_a_blurred_face_is_found(detector: EmbeddedDetector, name: str) -> None:
+    """Out of focus by a twentieth of the face: its mirror image gives other points, but each of
+    them stays where it is when the crop moves."""
+    picture, points = person(name)
+    face = only(detector.find(cv2.GaussianBlur(picture, (0, 0), 14)))
+    assert errors_of(face.points, points)["all"] < 7
+
+
 def test_no_face_in_what_is_none(detector: EmbeddedDetector) -> None:
     """Plain, shaded, noise, stripes, a face upside down in pieces: nothing is found."""
     rng = np.random.default_rng(5)
