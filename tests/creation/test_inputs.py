@@ -87,7 +87,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "half.png": (
         lambda path: Image.fromarray(face()[120:]).save(path),
-        "with the whole face in it",
+        "the head is tilted too far, or hardly in the picture; turn the picture until",
     ),
     "tiny.png": (
         lambda path: Image.fromarray(face()[:100, 100:220]).save(path),
@@ -107,6 +107,22 @@ def test_unfit_files_are_one_sentence(tmp_path: Path, name: str) -> None:
     assert text.startswith(str(tmp_path / name)) and text.count(name) == 1
     assert message in text and "\n" not in text
     assert not [path for path in tmp_path.glob("avatars/*")]
+
+
+class WideOnly(DrawnFaceDetector):
+    """Sees nothing in a picture that stands on its side."""
+
+    def find(self, picture: np.ndarray, /) -> list[Face]:
+        return super().find(picture) if picture.shape[1] > picture.shape[0] else []
+
+
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_photo_that_lies_on_its_side_is_not_without_a_face(tmp_path: Path, quarters: int) -> None:
+    """The error says to turn it."""
+    source = tmp_path / "anna.png"
+    Image.fromarray(np.rot90(face(), quarters)).save(source)
+    with pytest.raises(AvatarError, match="turn the picture upright"):
+        create_avatar(source, tmp_path / "avatars", WideOnly(), AvatarRequest())
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
@@ -201,6 +217,13 @@ def test_what_to_expect_of_a_small_open_mouth(tmp_path: Path) -> None:
     Image.fromarray(face(size=70, opening=0.12)).save(path)
     notes = " ".join(create(path).notes)
     assert "pixels wide and will look soft" in notes and "The mouth is open" in notes
+
+
+def test_what_to_expect_of_a_smile(tmp_path: Path) -> None:
+    """Teeth between the lips are an open mouth; lips that touch are not."""
+    for opening, is_open in ((0.02, True), (0.0, False)):
+        Image.fromarray(face(size=110, opening=opening)).save(tmp_path / "a.png")
+        assert any("mouth is open" in note for note in create(tmp_path / "a.png").notes) == is_open
 
 
 def test_a_face_at_the_border(tmp_path: Path) -> None:

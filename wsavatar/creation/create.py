@@ -26,7 +26,14 @@ from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Pr
 from wsavatar.creation.resting import at_rest, resting
 from wsavatar.creation.source import MAX_SIDE, Source, SourceLimits
 from wsavatar.creation.still import FPS, FRAME_COUNT, living
-from wsavatar.creation.tracking import FaceFollower, choose_face, filled, has_moved, whole
+from wsavatar.creation.tracking import (
+    FaceFollower,
+    choose_face,
+    filled,
+    has_moved,
+    is_turned,
+    whole,
+)
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
 __all__ = ["create_avatar"]
@@ -50,6 +57,8 @@ class _Making:
     go_on: Callable[[], None]
     notes: list[str] = field(default_factory=list)
     most_faces: int = 0
+    has_others: bool = False
+    """Whether a face was seen that is not upright, or hardly in the picture."""
 
     def step(self, what: str, done: int, total: int) -> None:
         """Report a step; raise CancelledError if nobody waits for the avatar any more."""
@@ -59,7 +68,9 @@ class _Making:
     def choose(self, picture: np.ndarray) -> Face | None:
         """The wanted face of a picture; None: it has none, or not so many."""
         picture = picture[..., :3]
-        faces = whole(self.detector.find(picture), picture)
+        found = self.detector.find(picture)
+        faces = whole(found, picture)
+        self.has_others |= len(found) > len(faces)
         self.most_faces = max(self.most_faces, len(faces))
         if len(faces) < (self.request.face or 1):
             return None
@@ -77,17 +88,24 @@ class _Making:
                 f"an avatar has at least {MIN_SIDE} each way"
             )
 
-    def no_face(self) -> AvatarError:
-        """Why there is nothing to make."""
+    def no_face(self, picture: np.ndarray | None = None) -> AvatarError:
+        """Why there is nothing to make. ``picture``: that of a photo, which may lie on its side."""
         path, count, wanted = self.source.path, self.most_faces, self.request.face or 1
         if 0 < count < wanted:
             return AvatarError(
                 f"{path}: there {'is 1 face' if count == 1 else f'are {count} faces'} in it, so "
                 f"--face {wanted} is not there"
             )
+        if self.has_others:
+            return AvatarError(
+                f"{path}: the head is tilted too far, or hardly in the picture; turn the picture "
+                "until the head is upright, or take another one"
+            )
+        if picture is not None and is_turned(self.detector, picture[..., :3]):
+            return AvatarError(f"{path}: the person lies on the side; turn the picture upright")
         return AvatarError(
             f"{path}: no face was found; take a picture of a person who looks at the camera, in "
-            "good light, with the whole face in it"
+            "good light, with the whole face in it and nothing in front of it"
         )
 
 
@@ -163,7 +181,7 @@ def _of_still(making: _Making, picture: np.ndarray) -> _Made:
     making.check_size(width, height)
     face = making.choose(picture)
     if face is None:
-        raise making.no_face()
+        raise making.no_face(picture)
     points: list[np.ndarray] = []
 
     def frames() -> _Pictures:
@@ -189,7 +207,7 @@ def _of_video(making: _Making) -> _Made:
     opened = making.source.moving(part_s=(part.start_s, part.end_s))
     points: list[np.ndarray] = []
     with opened as (info, _):
-        making.notes += face_notes(part.first, info.width, info.height)
+        making.notes += face_notes(part.first, info.width, info.height, is_closed=part.talks)
     frames = _rested(making, part, points) if part.talks else _written(making, part, points)
     return info.fps, frames, points
 

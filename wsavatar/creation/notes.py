@@ -12,7 +12,7 @@ from wsavatar.landmarks.base import Face
 __all__ = ["clock", "face_notes", "part_note"]
 
 _SMALL_MOUTH = 40  # pixels: below, what the model draws is visibly softer than the picture
-_OPEN_MOUTH = 0.12
+_OPEN_MOUTH = 0.06
 _UNSURE = 0.5
 _TURNED = 3.0  # one side of the face is so many times as wide as the other: about 45 degrees
 _WHOLE_SLACK_S = 0.5
@@ -36,8 +36,9 @@ def part_note(part: Part, total_s: float) -> str:
     return "" if is_whole else f"{taken}: the mouth and the head are calmest there."
 
 
-def face_notes(face: Face, width: int, height: int) -> Iterator[str]:
-    """Of the face as it is seen first, in a picture of that size."""
+def face_notes(face: Face, width: int, height: int, *, is_closed: bool = False) -> Iterator[str]:
+    """Of the face as it is seen first, in a picture of that size. ``is_closed``: its mouth will be
+    shown closed."""
     points = face.points
     mouth = float(np.ptp(points[48:60, 0]))
     if mouth < _SMALL_MOUTH:
@@ -51,11 +52,11 @@ def face_notes(face: Face, width: int, height: int) -> Iterator[str]:
         yield "The face reaches out of the picture; one that is wholly in it speaks better."
     if face.score < _UNSURE:
         yield (
-            "The face is hard to see, or something is in front of it; check how it speaks, "
-            "or take a picture without."
+            "The face is hard to see, something is in front of it, or it is no person's; check how "
+            "it speaks, or take another picture."
         )
-    if float(mouth_opening(points)) > _OPEN_MOUTH:
-        yield "The mouth is open; a picture in which it is closed looks better in silence."
+    if not is_closed and float(mouth_opening(points)) > _OPEN_MOUTH:
+        yield "The mouth is open; a picture in which it is closed looks and speaks better."
 
 
 def _asymmetry(points: np.ndarray) -> float:

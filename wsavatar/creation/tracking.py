@@ -13,7 +13,7 @@ from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.landmarks import check_landmarks
 from wsavatar.landmarks.base import Face, LandmarkDetector
 
-__all__ = ["FaceFollower", "choose_face", "filled", "has_moved", "whole"]
+__all__ = ["FaceFollower", "choose_face", "filled", "has_moved", "is_turned", "whole"]
 
 _STILL = 0.015
 """Of the face's size. Two frames apart, points that move less are where their mean says, to 0.3 %
@@ -47,6 +47,15 @@ def _is_whole(face: Face, width: int, height: int) -> bool:
     except AvatarError:
         return False
     return True
+
+
+def is_turned(detector: LandmarkDetector, picture: np.ndarray) -> bool:
+    """Whether there is a whole face in the picture once it is turned by quarters."""
+    for quarters in (1, 3, 2):
+        turned = np.ascontiguousarray(np.rot90(picture, quarters))
+        if whole(detector.find(turned), turned):
+            return True
+    return False
 
 
 class FaceFollower:
