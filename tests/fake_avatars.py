@@ -82,6 +82,7 @@ class FakeAvatars:
         self._poster = poster
         self._uploads = uploads
         self._names: dict[str, str] = {}
+        self.is_closed = False
 
     @property
     def default_id(self) -> str:
@@ -114,6 +115,9 @@ class FakeAvatars:
     def cut_out(self, avatar_id: str, background: str | None = None) -> Future[Masks] | None:
         self.get(avatar_id, background=background)
         return None
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def finding(self, avatar_id: str) -> tuple[int, int] | None:
         return None

@@ -148,6 +148,28 @@ def test_a_search_for_a_person_holds_nobody_up(tmp_path: Path) -> None:
     assert niceness[0] > own or own > 0
 
 
+def test_a_server_that_stops_does_not_wait_for_searches(tmp_path: Path) -> None:
+    """The one that runs ends at its next picture, those that wait do not begin."""
+    for name in ("ada", "bob"):
+        make_avatar(tmp_path / "avatars", name)
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(pictures: Sequence[np.ndarray], landmarks: np.ndarray) -> Iterator[np.ndarray]:
+        for mask in heads(pictures, landmarks):
+            begun.set()
+            assert go.wait(20)
+            yield mask
+
+    store = store_in(tmp_path, slowly)
+    running, waiting = store.cut_out("ada", "#00b140"), store.cut_out("bob", "#00b140")
+    assert running is not None and waiting is not None and begun.wait(20)
+    store.close()
+    go.set()
+    with pytest.raises(AvatarError, match="stopped"):
+        running.result(20)
+    assert waiting.cancelled()
+
+
 def test_a_person_that_was_not_found_is_not_looked_for_again(tmp_path: Path) -> None:
     """Until the next start: each time would take as long, for the same answer."""
     asked: list[int] = []

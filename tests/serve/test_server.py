@@ -15,6 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests.fake_avatars import FakeAvatars
 from tests.fake_dialogue import FakeSpeech
 from tests.fake_renderer import FakeRenderer, label_of
 from tests.helpers import client, fake_engine, get, running, served_well, settings
@@ -367,6 +368,14 @@ async def test_shutdown_closes_every_socket() -> None:
     assert not face.is_open
     with pytest.raises(OSError):
         await connect(f"ws://127.0.0.1:{port}/v1/realtime")
+
+
+async def test_shutdown_stops_what_is_looked_for_in_avatars() -> None:
+    """A search for a person takes up to a minute, and a process that ends waits for its threads."""
+    avatars = FakeAvatars("ada")
+    async with running(fake_engine(avatars=avatars)):
+        assert not avatars.is_closed
+    assert avatars.is_closed
 
 
 async def test_shutdown_does_not_wait_for_a_client_that_does_not_answer() -> None:

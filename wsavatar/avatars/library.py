@@ -79,7 +79,7 @@ class AvatarLibrary:
     """Lists avatars and reads their files. Changes on the disk take effect at once.
 
     Of two avatars with one id, the one of the configured directory counts. ``mask_maker``: None:
-    only avatars with an alpha channel can have other backgrounds. Raises
+    only avatars with an alpha channel can have other backgrounds. `close` it once. Raises
     BackgroundError for ``settings.background``.
     """
 
@@ -198,6 +198,10 @@ class AvatarLibrary:
             return None
         found = self._person_or_search(avatar_id)
         return found if isinstance(found, Future) else None
+
+    def close(self) -> None:
+        """Stop what is computed of avatars beside the calls that wait for it."""
+        self._persons.close()
 
     def finding(self, avatar_id: str) -> tuple[int, int] | None:
         """In how many of the avatar's pictures, of how many, the person was found so far; None:

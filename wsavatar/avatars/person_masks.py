@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class PersonSearch:
-    """Finds the person in avatars' pictures, or knows where it is. Thread-safe.
+    """Finds the person in avatars' pictures, or knows where it is. Thread-safe. `close` it once.
 
     One avatar at a time, on a thread that yields to those that serve. What is found is kept in
     ``cache``, and in memory what was used last; each version of an avatar's files is another
@@ -68,6 +68,7 @@ class PersonSearch:
         self._searches: dict[_Key, Future[Masks]] = {}
         self._in_vain: dict[_Key, str] = {}
         self._finding: tuple[str, int, int] | None = None
+        self._stopping = threading.Event()
 
     def known(self, folder: Path, avatar: AvatarFile) -> Masks | None:
         """The masks in memory or on the disk; None: they are to be found. Raises AvatarError."""
@@ -107,6 +108,12 @@ class PersonSearch:
                 for key in [key for key in kept if key[0] == avatar_id]:
                     del kept[key]
 
+    def close(self) -> None:
+        """Stop the search at its next picture, and those that wait. A process that ends waits for
+        its threads."""
+        self._stopping.set()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     def _key(self, folder: Path, avatar: AvatarFile) -> _Key:
         made = "none" if self._maker is None else self._maker.key
         way = "its alpha channel" if avatar.alpha else made
@@ -137,6 +144,8 @@ class PersonSearch:
         progress: Progress | None,
     ) -> Masks:
         def report(done: int, total: int) -> None:
+            if self._stopping.is_set():
+                raise AvatarError("the search for the person was stopped")
             self._finding = avatar.id, done, total
             if progress is not None:
                 progress(done, total)

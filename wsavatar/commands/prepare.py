@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -287,7 +288,11 @@ def read_landmarks_file(path: Path) -> np.ndarray:
 
 def _prepare_all(settings: Settings) -> int:
     face, masks = load_face(settings), assembly.mask_maker(settings)
-    store = AvatarStore(settings.avatars, face, masks, memory_bytes=0)
+    with closing(AvatarStore(settings.avatars, face, masks, memory_bytes=0)) as store:
+        return _prepare_each(store, settings)
+
+
+def _prepare_each(store: AvatarStore, settings: Settings) -> int:
     ids = [info.id for info in store.list()]
     if not ids:
         raise AvatarError(f"{avatar_directory(settings.avatars)} holds no avatar")

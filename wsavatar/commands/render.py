@@ -315,6 +315,7 @@ async def _make_all(
             results = await work.several(orders, at_once)
         return Summary(results, time.monotonic() - begun_s, _stages_s(renderer.stats()))
     finally:
+        avatars.close()
         await renderer.close()
         await voices.close()
 

@@ -176,6 +176,7 @@ class AvatarServer:
             if self._engine.videos is not None:
                 await self._engine.videos.close()
             self._engine.preparing.shutdown(wait=False, cancel_futures=True)
+            self._engine.avatars.close()
             await self._engine.renderer.close()
             if self._engine.speech is not None:
                 await self._engine.speech.close()

@@ -132,6 +132,9 @@ class Avatars(Protocol):
     def still(self, avatar_id: str, background: str | None, /) -> np.ndarray | None:
         """Its first picture before another background than its own, where that is at hand."""
 
+    def close(self) -> None:
+        """Stop what `cut_out` has begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
