@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 
 from wsavatar.faces.musetalk import checkpoint
 from wsavatar.faces.musetalk.files import CheckpointError, fingerprint, read_files
+from wsavatar.faces.musetalk.loading import LoadedStages
 from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.torch_backend import DeviceMemory, device_stages
 
 pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,6 +67,29 @@ def test_what_was_converted_draws_as_torch_does(
     conditions = rng.normal(size=(2, 30, 32)).astype(np.float32)
     made, expected = (np.asarray(one.generate(rows, conditions), int) for one in (model, true))
     assert np.abs(made - expected).max() <= 1
+
+
+def test_a_devices_memory_gives_what_numpy_gives(mini: Path) -> None:
+    """What a GPU takes and gives, here on torch's CPU: rows in numpy or there, in parts or not."""
+    modules, place = checkpoint.load_modules(mini, "v15", torch.float32), torch.device("cpu")
+    stages, memory = device_stages(modules, place), DeviceMemory(place, "float32")
+    there = MuseTalk(LoadedStages(modules.spec, "float32", stages, memory))
+    here = MuseTalk.load(mini, cpu_backend="torch")
+    rng = np.random.default_rng(1)
+    chunker = here.windows.open_chunker(Fraction(25), 500)
+    chunk, *_ = chunker.push(rng.normal(0, 0.1, 2 * chunker.sample_rate).astype(np.float32))
+    heard = there.encode_audio(chunk.windows)
+    assert isinstance(heard, torch.Tensor) and not len(there.encode_audio(chunk.windows[:0]))
+    conditions = there.condition([heard[:5], heard[5:]], chunk)
+    expected = here.condition(here.encode_audio(chunk.windows), chunk)
+    assert np.array_equal(np.asarray(conditions), expected)
+    crops = rng.integers(0, 256, (5, 256, 256, 3), np.uint8)
+    latents = here.encode_crops(crops)
+    assert np.array_equal(there.encode_crops(crops), latents)
+    assert np.array_equal(there.redraw(latents), here.redraw(latents))
+    faces = here.generate(latents, expected[:5])
+    assert np.array_equal(np.asarray(there.generate(latents, conditions[:5])), faces)
+    assert np.array_equal(np.asarray(there.generate(list(latents), list(conditions[:5]))), faces)
 
 
 @pytest.mark.parametrize(
