@@ -9,7 +9,7 @@ const UNTIL = "Until then you see the avatar speak without its voice.";
 /** Why there is no sound, and what to do. */
 export function whatIsMissing() {
   if (!window.isSecureContext) {
-    return `Browsers play its voice only on pages from https or localhost. ${UNTIL}`;
+    return "Browsers play its voice only on pages from https or localhost. Here you see it speak in silence.";
   }
   const policy = /** @type {any} */ (navigator).getAutoplayPolicy?.("audiocontext");
   if (policy === "disallowed") {
