@@ -13,7 +13,13 @@ from wsavatar.avatars.format import AvatarError, read_avatar_file
 from wsavatar.avatars.tuning import TUNING_FILE
 from wsavatar.commands import finetune
 from wsavatar.config import AvatarSettings, Settings
-from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
+from wsavatar.faces.finetuning import (
+    Finetuned,
+    FinetuneError,
+    FinetuneWatch,
+    MouthQuality,
+    TalkingClip,
+)
 
 BEFORE = MouthQuality(24.0, 0.5, 0.8)
 BETTER = Finetuned(b"learned", BEFORE, MouthQuality(25.5, 0.75, 0.9), 40)
@@ -38,14 +44,16 @@ def run(
 ) -> int:
     """The command with a drawn face's detector, and a model that learns ``made``."""
 
-    def learn(settings: Settings, clip: TalkingClip, device: str | None, seconds: float, steps):
+    def learn(clip: TalkingClip, seconds: float, watch: FinetuneWatch) -> Finetuned:
         assert len(clip.audio) == 12 * 16000 and clip.seen.all()
-        steps("learn", 1, 2)
+        watch.progress("learn", 1, 2)
+        watch.checked(BEFORE, MouthQuality(24.25, 0.5, 0.8))
+        watch.checked(BEFORE, MouthQuality(24.75, 0.5, 0.8))
         if isinstance(made, BaseException):
             raise made
         return made
 
-    monkeypatch.setattr(finetune, "finetune", learn)
+    monkeypatch.setattr(finetune, "load_finetuner", lambda settings, device: learn)
     monkeypatch.setattr(finetune, "load_landmarks", lambda settings: DrawnFaceDetector())
     parser = argparse.ArgumentParser()
     finetune.add_arguments(parser)
@@ -64,6 +72,7 @@ def test_a_gain_is_written_beside_the_avatar(
     assert (folder / TUNING_FILE).read_bytes() == b"learned"
     said = capsys.readouterr().out
     assert "24.00 dB  0.50" in said and "25.50 dB  0.75" in said and "40 frames" in said
+    assert "eve: mouths at 24.75 dB, from 24.00 dB" in said and said.count("Ctrl-C") == 1
     again = Finetuned(b"more", BEFORE, BETTER.after, 40)
     assert run(monkeypatch, settings, again, clip, "--id", "eve") == 0
     assert (folder / TUNING_FILE).read_bytes() == b"more"

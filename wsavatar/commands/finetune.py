@@ -7,8 +7,8 @@ model learns.
 from __future__ import annotations
 
 import argparse
+import os
 import re
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,8 +21,14 @@ from wsavatar.commands.progress import StepBar
 from wsavatar.config import Settings
 from wsavatar.creation import AvatarRequest, create_avatar
 from wsavatar.creation.talking import TalkingSource, read_talking
-from wsavatar.faces.finetuning import Finetuned, FinetuneError, TalkingClip
-from wsavatar.faces.registry import finetune, speech_windows
+from wsavatar.faces.finetuning import (
+    Finetuned,
+    FinetuneError,
+    FinetuneWatch,
+    MouthQuality,
+    TalkingClip,
+)
+from wsavatar.faces.registry import load_finetuner, speech_windows
 from wsavatar.landmarks.base import LandmarkDetector
 from wsavatar.landmarks.registry import load_landmarks
 
@@ -75,14 +81,14 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise FinetuneError(f"--seconds {args.seconds:g}: must be more than 0")
     if not args.clip.exists():  # said before the models are loaded
         raise AvatarError(f"{args.clip}: no such file")
+    learn = load_finetuner(settings, args.device)  # before the clip is read, which takes minutes
     detector = load_landmarks(settings)
-    with tqdm(leave=False) as bar:
+    with tqdm(leave=False, disable=None) as bar:
         steps = StepBar(bar, args.id, _DOING)
         clip = _read(args, settings, detector, steps)
         folder = _folder(args, settings, detector, steps)
-        started = time.monotonic()
-        made = finetune(settings, clip, args.device, args.seconds, steps)
-    _report(args.id, made, time.monotonic() - started)
+        made = learn(clip, args.seconds, FinetuneWatch(steps, _Checked(args.id)))
+    _report(args.id, made)
     if not made.is_better:
         print(
             f"{args.id}: nothing was written, because that is no clear gain; give a longer clip, "
@@ -120,6 +126,8 @@ def _folder(
     places = [avatar_directory(settings.avatars), uploads_directory(settings.avatars)]
     for place in places:
         if (place / args.id / "avatar.json").is_file():
+            if not os.access(place / args.id, os.W_OK):
+                raise AvatarError(f"{place / args.id}: nothing can be written there")
             return Path(place / args.id)
     request = AvatarRequest(id=args.id, face=args.face)
     created = create_avatar(args.clip, places[0], detector, request, steps)
@@ -129,10 +137,22 @@ def _folder(
     return created.folder
 
 
-def _report(id: str, made: Finetuned, seconds: float) -> None:
+class _Checked:
+    """Prints how learning goes, for people who wait and for logs."""
+
+    def __init__(self, id: str) -> None:
+        self._id = id
+        self._hint = "; Ctrl-C ends learning and keeps the best so far"
+
+    def __call__(self, before: MouthQuality, now: MouthQuality) -> None:
+        said = f"{self._id}: mouths at {now.psnr_db:.2f} dB, from {before.psnr_db:.2f} dB"
+        tqdm.write(said + self._hint)
+        self._hint = ""
+
+
+def _report(id: str, made: Finetuned) -> None:
     print(f"{id}: mouths of {made.held_out_frames} frames that were not learned from")
     print("          PSNR      sharpness, movement (1: as the person's)")
     for name, quality in (("before", made.before), ("after", made.after)):
         figures = f"{quality.psnr_db:.2f} dB  {quality.sharpness:.2f}       {quality.movement:.2f}"
         print(f"  {name:<7} {figures}")
-    print(f"  learned in {seconds:.0f} s")

@@ -8,12 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
 from wsavatar.errors import WsavatarError
 
-__all__ = ["FinetuneError", "FinetuneProgress", "Finetuned", "MouthQuality", "TalkingClip"]
+__all__ = [
+    "FinetuneError",
+    "FinetuneProgress",
+    "FinetuneWatch",
+    "Finetuned",
+    "Finetuner",
+    "MouthQuality",
+    "TalkingClip",
+]
 
 FinetuneProgress = Callable[[str, int, int], None]
 """Called with (what is done: "encode", "listen", "draw" or "learn"; steps done; steps in all)."""
@@ -49,6 +58,22 @@ class MouthQuality:
     sharpness: float  # gradient energy over the true one's, median: 1 is as sharp as the person
     movement: float  # of the mouth's pixels over time, over the true one: 1 is as lively
 
+    def keeps(self, before: MouthQuality) -> bool:
+        """Whether it is neither blurred nor moves less than before, or than the person."""
+        return self.sharpness >= LEAST_SHARPNESS * min(
+            before.sharpness, 1.0
+        ) and self.movement >= LEAST_MOVEMENT * min(before.movement, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneWatch:
+    """Who is told how learning goes."""
+
+    progress: FinetuneProgress
+    checked: Callable[[MouthQuality, MouthQuality], None]
+    """Called now and then with (before, now): of a few frames that are not learned from, and are
+    not those of `Finetuned`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finetuned:
@@ -62,9 +87,17 @@ class Finetuned:
     @property
     def is_better(self) -> bool:
         """Nearer to the truth, and neither by blur nor by moving less."""
-        before, after = self.before, self.after
-        return (
-            after.psnr_db - before.psnr_db >= LEAST_GAIN_DB
-            and after.sharpness >= LEAST_SHARPNESS * min(before.sharpness, 1.0)
-            and after.movement >= LEAST_MOVEMENT * min(before.movement, 1.0)
-        )
+        gain = self.after.psnr_db - self.before.psnr_db
+        return gain >= LEAST_GAIN_DB and self.after.keeps(self.before)
+
+
+class Finetuner(Protocol):
+    """A loaded model that can learn a person."""
+
+    def __call__(self, clip: TalkingClip, seconds: float, watch: FinetuneWatch, /) -> Finetuned:
+        """Learn the clip's person in about ``seconds``, or until Ctrl-C. Blocks.
+
+        KeyboardInterrupt, once something was learned, ends learning: the best so far is judged and
+        given. Raises FinetuneError.
+        """
+        ...

@@ -12,15 +12,15 @@ from typing import Protocol, cast
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.faces.base import AvatarPreparer, FaceModel, SpeechWindows
-from wsavatar.faces.finetuning import Finetuned, FinetuneProgress, TalkingClip
+from wsavatar.faces.finetuning import Finetuner
 
 __all__ = [
     "FACES",
     "FaceError",
     "LoadedFace",
     "find_problems",
-    "finetune",
     "load_face",
+    "load_finetuner",
     "model_directory",
     "speech_windows",
 ]
@@ -77,23 +77,16 @@ def load_face(settings: Settings, device: str | None = None) -> LoadedFace:
     return _configured(settings).load_configured(settings, device)
 
 
-def finetune(
-    settings: Settings,
-    clip: TalkingClip,
-    device: str | None,
-    seconds: float,
-    progress: FinetuneProgress,
-) -> Finetuned:
-    """Learn a clip's person, for the configured model, in about ``seconds``. Blocks.
+def load_finetuner(settings: Settings, device: str | None = None) -> Finetuner:
+    """Load the configured model so that it can learn a person, on the first configured device.
 
-    ``device`` None: the first configured one. Raises FinetuneError, FaceError where the model
-    cannot be tuned, and errors of the model's loader.
+    Raises FaceError where the model cannot be tuned, and errors of the model's loader.
     """
     module = _configured(settings)
-    if not hasattr(module, "finetune"):
+    if not hasattr(module, "load_finetuner"):
         raise FaceError(f"model.name = {settings.model.name!r}: this model cannot be finetuned")
-    made: Finetuned = module.finetune(settings, clip, device, seconds, progress)
-    return made
+    loaded: Finetuner = module.load_finetuner(settings, device)
+    return loaded
 
 
 def _configured(settings: Settings) -> _Configured:

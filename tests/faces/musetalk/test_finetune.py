@@ -14,20 +14,21 @@ import torch
 from tests.creation.drawn import drawn, speaking
 from tests.drawn_faces import face_landmarks
 from wsavatar.config import ModelSettings, Settings
-from wsavatar.faces.finetuning import Finetuned, FinetuneError, MouthQuality, TalkingClip
+from wsavatar.faces.finetuning import (
+    Finetuned,
+    FinetuneError,
+    FinetuneWatch,
+    MouthQuality,
+    TalkingClip,
+)
 from wsavatar.faces.musetalk import finetune as finetuning
 from wsavatar.faces.musetalk.correction import tuned
-from wsavatar.faces.musetalk.finetune import (
-    learn,
-    mouth_quality,
-    movement_loss,
-    part,
-    trusted_pairs,
-)
+from wsavatar.faces.musetalk.finetune import learn, movement_loss
 from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.mouths import mouth_quality, trusted_pairs
 from wsavatar.faces.musetalk.talking import TalkingPairs, at_rest, drawn_rows, talking_pairs
 from wsavatar.faces.musetalk.tuning import read_tuning
-from wsavatar.faces.registry import FaceError, finetune
+from wsavatar.faces.registry import FaceError, load_finetuner
 
 W, H, RATE = 160, 160, 16000
 
@@ -49,6 +50,9 @@ def model(settings: Settings) -> MuseTalk:
 
 def quiet(doing: str, done: int, total: int) -> None:
     """Nobody watches."""
+
+
+UNSEEN = FinetuneWatch(quiet, lambda before, now: None)
 
 
 def clip(count: int, size: float = 90.0) -> TalkingClip:
@@ -116,8 +120,12 @@ def test_a_person_is_learned(model: MuseTalk, settings: Settings, pairs: Talking
     hidden = pairs.latents + rng.normal(0, 0.5, pairs.latents.shape[1:]).astype(np.float16)
     truth = drawn_rows(model, hidden, pairs.conditions, quiet)
     known = replace(pairs, truth=truth)
-    tuning = learn(generator, model, part(known, 0, 90), seconds=600, steps=20, progress=quiet)
-    held = part(known, 96, 110)
+    learned, checked, held = (
+        known.at(slice(0, 80)),
+        known.at(slice(86, 90)),
+        known.at(slice(96, 110)),
+    )
+    tuning = learn(generator, model.spec, learned, checked, seconds=600, steps=20, watch=UNSEEN)
     latents = tuned(held.latents, read_tuning(tuning.to_bytes(), model.spec), model.spec)
     after = replace(held, drawn=drawn_rows(model, latents, held.conditions, quiet))
     assert mouth_quality(after).psnr_db > mouth_quality(held).psnr_db + 0.5
@@ -128,13 +136,13 @@ def test_pairs_whose_sound_misleads_are_not_learned_from(pairs: TalkingPairs) ->
     paler = (pairs.truth // 2 + 90).astype(np.uint8)
     wrong = np.arange(len(pairs)) % 2 == 0
     paler[wrong] = np.roll(paler[wrong], 1, axis=0)  # another frame's mouth
-    trusted = trusted_pairs(replace(pairs, drawn=paler))
+    trusted = trusted_pairs(replace(pairs, drawn=paler), least=8)
     assert len(trusted) == len(pairs) // 2
     assert wrong[trusted].mean() < 0.35
 
 
 def test_a_mouth_that_moves_less_costs() -> None:
-    """Other colours cost nothing, nor does more movement."""
+    """Other colours cost nothing, nor does more movement, nor less where the person moves less."""
     rng = np.random.default_rng(4)
     usual = torch.from_numpy(rng.normal(0, 0.3, (8, 3, 48, 64)).astype(np.float32))
     mouth = torch.zeros(8, 1, 48, 64)
@@ -142,7 +150,8 @@ def test_a_mouth_that_moves_less_costs() -> None:
     mean = usual.mean(dim=0)
     for scale, lost in ((1.0, 0.0), (1.5, 0.0), (0.6, 0.4), (0.0, 1.0)):
         made = mean + scale * (usual - mean) + 0.2
-        assert float(movement_loss(made, usual, mouth)) == pytest.approx(lost, abs=1e-3)
+        assert float(movement_loss(made, usual, mouth, 1.0)) == pytest.approx(lost, abs=1e-3)
+    assert float(movement_loss(mean + 0.6 * (usual - mean), usual, mouth, 0.6)) < 1e-3
 
 
 def test_learning_ends_in_time(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:
@@ -155,16 +164,50 @@ def test_learning_ends_in_time(model: MuseTalk, settings: Settings, pairs: Talki
         return now
 
     seen: list[int] = []
-    generator = finetuning._generator(settings, model.device)
     learn(
-        generator,
-        model,
-        part(pairs, 0, 20),
+        finetuning._generator(settings, model.device),
+        model.spec,
+        pairs.at(slice(0, 20)),
+        pairs.at(slice(20, 24)),
         seconds=5,
-        progress=lambda _, done, total: seen.append(done),
+        watch=FinetuneWatch(lambda _, done, total: seen.append(done), lambda before, now: None),
         clock=clock,
     )
     assert seen == [200, 400, 600, 800, 1000]
+
+
+def stopped(pairs: TalkingPairs, model: MuseTalk, settings: Settings, step: int) -> list[float]:
+    """Ctrl-C is pressed before that of 20 steps. PSNR of what was checked; last, what is given."""
+    known = replace(pairs, truth=np.clip(pairs.drawn + 20.0, 0, 255).astype(np.uint8))
+    checked = known.at(slice(60, 64))
+    seen: list[float] = []
+    count = 0
+
+    def progress(doing: str, done: int, total: int) -> None:
+        nonlocal count
+        count += 1
+        if count == step + 1:
+            raise KeyboardInterrupt
+
+    generator = finetuning._generator(settings, model.device)
+    watch = FinetuneWatch(progress, lambda before, now: seen.append(now.psnr_db))
+    tuning = learn(
+        generator, model.spec, known.at(slice(0, 40)), checked, seconds=600, steps=20, watch=watch
+    )
+    latents = tuned(checked.latents, tuning, model.spec)
+    drawn = drawn_rows(model, latents, checked.conditions, quiet)
+    return [*seen, mouth_quality(replace(checked, drawn=drawn)).psnr_db]
+
+
+def test_ctrl_c_keeps_the_best_so_far(
+    model: MuseTalk, settings: Settings, pairs: TalkingPairs
+) -> None:
+    """Learning for an hour is not lost; before anything is known to be of use, it just ends."""
+    *seen, given = stopped(pairs, model, settings, 7)
+    assert len(seen) == 4
+    assert given == pytest.approx(max(seen), abs=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        stopped(pairs, model, settings, 1)
 
 
 def test_the_whole_tool(
@@ -173,7 +216,12 @@ def test_the_whole_tool(
     """From a clip to bytes that fit the model, and figures of frames that were not learned from."""
     monkeypatch.setattr(finetuning, "STEPS", 3)
     steps: set[str] = set()
-    made = finetune(settings, clip(110), "cpu", 60, lambda doing, done, total: steps.add(doing))
+    checked: list[MouthQuality] = []
+    watch = FinetuneWatch(
+        lambda doing, done, total: steps.add(doing), lambda before, now: checked.append(now)
+    )
+    made = load_finetuner(settings, "cpu")(clip(110), 60, watch)
+    assert len(checked) == 3
     assert steps == {"encode", "listen", "draw", "learn"}
     assert made.held_out_frames == 16
     assert 0 < made.before.psnr_db < 100 and made.before.sharpness > 0
@@ -183,7 +231,7 @@ def test_the_whole_tool(
 def test_too_few_frames_are_refused(settings: Settings) -> None:
     """The reason is said."""
     with pytest.raises(FinetuneError, match="only 30 frames"):
-        finetune(settings, clip(30), "cpu", 60, quiet)
+        load_finetuner(settings, "cpu")(clip(30), 60, UNSEEN)
 
 
 def test_a_face_that_is_too_small_is_refused(model: MuseTalk) -> None:
@@ -198,7 +246,7 @@ def test_a_model_without_the_tool_says_so(
     """A face model need not have it."""
     monkeypatch.setattr("wsavatar.faces.registry.FACES", {"other": "tests.faces.drawn_mouth"})
     with pytest.raises(FaceError, match="cannot be finetuned"):
-        finetune(Settings(), clip(10), "cpu", 1, quiet)
+        load_finetuner(Settings(), "cpu")
 
 
 @pytest.mark.parametrize(

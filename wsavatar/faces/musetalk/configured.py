@@ -13,14 +13,14 @@ from wsavatar.resources import embedded_weights
 from wsavatar.speech.chunker import FeatureGrid
 
 if TYPE_CHECKING:
-    from wsavatar.faces.finetuning import Finetuned, FinetuneProgress, TalkingClip
+    from wsavatar.faces.finetuning import Finetuner
     from wsavatar.faces.musetalk.model import MuseTalk
 
 __all__ = [
     "Options",
     "find_problems",
-    "finetune",
     "load_configured",
+    "load_finetuner",
     "model_directory",
     "options",
     "speech_windows",
@@ -81,14 +81,8 @@ def load_configured(settings: Settings, device: str | None = None) -> MuseTalk:
     )
 
 
-def finetune(
-    settings: Settings,
-    clip: TalkingClip,
-    device: str | None,
-    seconds: float,
-    progress: FinetuneProgress,
-) -> Finetuned:
-    """See `wsavatar.faces.registry.finetune`."""
-    from wsavatar.faces.musetalk import finetune as tool  # torch and diffusers: seconds to import
+def load_finetuner(settings: Settings, device: str | None) -> Finetuner:
+    """See `wsavatar.faces.registry.load_finetuner`."""
+    from wsavatar.faces.musetalk import finetune  # torch and diffusers: seconds to import
 
-    return tool.finetune(settings, clip, device, seconds, progress)
+    return finetune.load_finetuner(settings, device)

@@ -7,10 +7,10 @@ anyway, because there an avatar shows its own pixels, moved as far as the drawn 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from wsavatar.config import Settings
 from wsavatar.faces.finetuning import (
     Finetuned,
     FinetuneError,
-    FinetuneProgress,
+    Finetuner,
+    FinetuneWatch,
     MouthQuality,
     TalkingClip,
 )
@@ -29,68 +30,66 @@ from wsavatar.faces.musetalk.configured import load_configured, model_directory,
 from wsavatar.faces.musetalk.correction import LatentCorrection, tuned
 from wsavatar.faces.musetalk.losses import energy_loss, picture_loss
 from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.faces.musetalk.mouths import mouth_quality, trusted_pairs
 from wsavatar.faces.musetalk.networks import FaceGenerator, fold_timestep
+from wsavatar.faces.musetalk.spec import ModelSpec
 from wsavatar.faces.musetalk.talking import TalkingPairs, drawn_rows, talking_pairs
 from wsavatar.faces.musetalk.tuning import Tuning
 
-__all__ = ["finetune", "learn", "mouth_quality"]
+__all__ = ["learn", "load_finetuner"]
 
-STEPS = 2500
+STEPS = 1000
 _BATCH = 8
-_RATE = 4e-3
+_RATE = 1e-2
 _WARM_UP = 20
 _LAST_RATE = 0.02
 _ENERGY = 0.15
 """Weight of sharpness: without it the mean of all mouths, which is soft, is the best guess."""
 _MOVEMENT = 1.0
 """Weight of movement: a mouth that hardly moves is the best guess where the sound misleads."""
+_LEAST_MOVEMENT = 0.95
+"""Of the usual movement, or of the person's if they move less."""
 _ELSEWHERE = 0.05
 """Weight of what is around the mouth."""
-HELD_OUT = 0.15
+HELD_OUT, CHECKED = 0.15, 0.1
+"""The clip's last part judges the result; the part before it chooses among what was learned."""
 _GAP = 6
 """Frames between what is learned from and what is held out: neighbours are nearly equal."""
 LEAST_PAIRS = 100
-_TRUSTED = 0.5
-"""Part of the pairs that is learned from: where drawn and true mouth move alike. Elsewhere the
-sound misled the model, or is not the mouth's; from those it would learn to move less."""
-_SMALL = (24, 16)  # pixels of a mouth that are compared
+_CHECKS = 10
+_CHECKED_PAIRS = 32
 
 
-def finetune(
-    settings: Settings,
-    clip: TalkingClip,
-    device: str | None,
-    seconds: float,
-    progress: FinetuneProgress,
+def load_finetuner(settings: Settings, device: str | None) -> Finetuner:
+    """See `wsavatar.faces.registry.load_finetuner`."""
+    return partial(_finetune, settings, load_configured(settings, device))
+
+
+def _finetune(
+    settings: Settings, model: MuseTalk, clip: TalkingClip, seconds: float, watch: FinetuneWatch
 ) -> Finetuned:
-    """See `wsavatar.faces.registry.finetune`."""
-    model = load_configured(settings, device)
-    pairs = talking_pairs(model, clip, progress)
+    pairs = talking_pairs(model, clip, watch.progress)
     if len(pairs) < LEAST_PAIRS:
         raise FinetuneError(
             f"only {len(pairs)} frames of the clip can be used, and {LEAST_PAIRS} are needed: "
             "film the face whole and from the front"
         )
-    first = round(len(pairs) * (1 - HELD_OUT))
+    learned, checked, held = parts(pairs)
     generator = _generator(settings, model.device)
-    tuning = learn(
-        generator, model, part(pairs, 0, first - _GAP), seconds=seconds, progress=progress
-    )
-    held = part(pairs, first, len(pairs))
+    tuning = learn(generator, model.spec, learned, checked, seconds=seconds, watch=watch)
     latents = tuned(held.latents, tuning, model.spec)
-    after = replace(held, drawn=drawn_rows(model, latents, held.conditions, progress))
+    after = replace(held, drawn=drawn_rows(model, latents, held.conditions, watch.progress))
     return Finetuned(tuning.to_bytes(), mouth_quality(held), mouth_quality(after), len(held))
 
 
-def part(pairs: TalkingPairs, start: int, stop: int) -> TalkingPairs:
-    """Some consecutive pairs."""
-    rows = slice(start, stop)
-    return TalkingPairs(
-        pairs.latents[rows],
-        pairs.conditions[rows],
-        pairs.drawn[rows],
-        pairs.truth[rows],
-        pairs.mouths[rows],
+def parts(pairs: TalkingPairs) -> tuple[TalkingPairs, TalkingPairs, TalkingPairs]:
+    """Consecutive parts: to learn from, to choose by, and to judge by."""
+    held = round(len(pairs) * (1 - HELD_OUT))
+    checked = round(len(pairs) * (1 - HELD_OUT - CHECKED))
+    return (
+        pairs.at(slice(0, checked - _GAP)),
+        pairs.at(slice(checked, held - _GAP)),
+        pairs.at(slice(held, len(pairs))),
     )
 
 
@@ -105,42 +104,99 @@ def _generator(settings: Settings, device: torch.device | str) -> FaceGenerator:
 
 def learn(
     generator: FaceGenerator,
-    model: MuseTalk,
+    spec: ModelSpec,
     pairs: TalkingPairs,
+    checked: TalkingPairs,
     *,
     seconds: float,
-    progress: FinetuneProgress,
+    watch: FinetuneWatch,
     steps: int | None = None,
     seed: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Tuning:
-    """Learn for so many steps, or so many seconds if they end before."""
+    """Learn for so many steps, or so many seconds if they end before, or until Ctrl-C.
+
+    Of what was learned now and then, that is given which draws ``checked`` best.
+    """
     device = next(generator.parameters()).device
-    rng = np.random.default_rng(seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        correction = LatentCorrection(model.spec).to(device)
+        correction = LatentCorrection(spec).to(device)
     optimiser = torch.optim.Adam(correction.parameters(), lr=_RATE, betas=(0.9, 0.99))
-    trusted = trusted_pairs(pairs)
+    least = _LEAST_MOVEMENT * min(1.0, 1 / max(mouth_quality(pairs).movement, 1e-3))
+    batches = _batches(trusted_pairs(pairs, least=_BATCH), seed)
+    best = _Best(generator, spec, checked)
+    checks = 0
+    try:
+        for step, gone in _steps(STEPS if steps is None else steps, seconds, clock):
+            watch.progress("learn", round(1000 * gone), 1000)
+            if round(1000 * gone) * _CHECKS // 1000 > checks:
+                checks = round(1000 * gone) * _CHECKS // 1000
+                watch.checked(best.before, best.offer(correction))
+            for group in optimiser.param_groups:
+                group["lr"] = _RATE * min(1, (step + 1) / _WARM_UP) * max(1 - gone, _LAST_RATE)
+            loss = _loss(generator, correction, pairs, next(batches), least)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    except KeyboardInterrupt:
+        if best.tuning is None:
+            raise
+    watch.checked(best.before, best.offer(correction))
+    watch.progress("learn", 1000, 1000)
+    if best.tuning is None:
+        raise FinetuneError("learning did not converge: try another clip")
+    return best.tuning
+
+
+def _steps(steps: int, seconds: float, clock: Callable[[], float]) -> Iterator[tuple[int, float]]:
+    """Step numbers, and the part of the steps or of the time that is gone, whichever is more."""
     started = clock()
-    steps = STEPS if steps is None else steps
     for step in range(steps):
         gone = max(step / steps, (clock() - started) / max(seconds, 1e-3))
         if gone >= 1:
-            break
-        progress("learn", round(1000 * gone), 1000)
-        for group in optimiser.param_groups:
-            group["lr"] = _RATE * min(1, (step + 1) / _WARM_UP) * max(1 - gone, _LAST_RATE)
-        pick = np.sort(rng.choice(trusted, min(_BATCH, len(trusted)), replace=False))
-        loss = _loss(generator, correction, pairs, pick, device)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    progress("learn", 1000, 1000)
-    tuning = correction.tuning(model.spec.fingerprint)
-    if not all(np.isfinite(array).all() for array in tuning.arrays().values()):
-        raise FinetuneError("learning did not converge: try another clip")
-    return tuning
+            return
+        yield step, gone
+
+
+def _batches(trusted: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield np.sort(rng.choice(trusted, min(_BATCH, len(trusted)), replace=False))
+
+
+class _Best:
+    """The best of the corrections that are offered: they draw some pairs, seen nowhere else."""
+
+    def __init__(self, generator: FaceGenerator, spec: ModelSpec, pairs: TalkingPairs) -> None:
+        some = np.unique(np.linspace(0, len(pairs) - 1, _CHECKED_PAIRS).astype(int))
+        self._generator, self._spec, self._pairs = generator, spec, pairs.at(some)
+        self.before = mouth_quality(self._pairs)
+        self.tuning: Tuning | None = None
+        self._score = (False, -np.inf)
+
+    def offer(self, correction: LatentCorrection) -> MouthQuality:
+        """Judge it, and take it if it is the best so far."""
+        quality = mouth_quality(replace(self._pairs, drawn=self._drawn(correction)))
+        score = quality.keeps(self.before), quality.psnr_db
+        tuning = correction.tuning(self._spec.fingerprint)
+        if score > self._score and tuning.is_finite:
+            self.tuning, self._score = tuning, score
+        return quality
+
+    @torch.no_grad()
+    def _drawn(self, correction: LatentCorrection) -> np.ndarray:
+        """uint8 [n, rows, S, 3], without the serving networks."""
+        device = correction.offset.device
+        made = []
+        for start in range(0, len(self._pairs), _BATCH):
+            latents, conditions = (
+                torch.from_numpy(array[start : start + _BATCH]).to(device).float()
+                for array in (self._pairs.latents, self._pairs.conditions)
+            )
+            pictures = self._generator(correction(latents), conditions)
+            made.append(pictures[:, self._spec.decoded_from_y :].cpu().numpy())
+        return np.concatenate(made)
 
 
 def _loss(
@@ -148,8 +204,10 @@ def _loss(
     correction: LatentCorrection,
     pairs: TalkingPairs,
     pick: np.ndarray,
-    device: torch.device,
+    least: float,
 ) -> Tensor:
+    device = correction.offset.device
+
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array[pick]).to(device).float()
 
@@ -161,11 +219,11 @@ def _loss(
     made = generator.drawn(correction(tensor(pairs.latents)), tensor(pairs.conditions))
     weight = _ELSEWHERE + mouth
     loss = picture_loss(made, target, weight) + _ENERGY * energy_loss(made, target, weight)
-    return loss + _MOVEMENT * movement_loss(made, usual, mouth)
+    return loss + _MOVEMENT * movement_loss(made, usual, mouth, least)
 
 
-def movement_loss(made: Tensor, usual: Tensor, mouth: Tensor) -> Tensor:
-    """The part of the usual movement that is lost: 0 none or less, 1 all of it.
+def movement_loss(made: Tensor, usual: Tensor, mouth: Tensor, least: float) -> Tensor:
+    """What is lacking to ``least`` of the usual movement, as a part of all of it; 0 none.
 
     Movement is how the mouths of a batch [b, 3, rows, S] differ from their mean, in grey squares
     of 8 pixels, where the mean of the masks ``mouth`` [b, 1, rows, S] is.
@@ -173,54 +231,4 @@ def movement_loss(made: Tensor, usual: Tensor, mouth: Tensor) -> Tensor:
     place = mouth.mean(dim=0, keepdim=True)
     squares = [F.avg_pool2d(p.mean(dim=1, keepdim=True) * place, 8) for p in (made, usual)]
     moved, usually = (values - values.mean(dim=0) for values in squares)
-    return F.relu(1 - (moved * usually).sum() / usually.square().sum().clamp(min=1e-6))
-
-
-def trusted_pairs(pairs: TalkingPairs) -> np.ndarray:
-    """Indices of the pairs whose drawn mouth is most like the true one, apart from its looks.
-
-    Both are compared as they differ from the mean of their kind, by correlation.
-    """
-    drawn, true = (_movements(pictures, pairs.mouths) for pictures in (pairs.drawn, pairs.truth))
-    lengths = np.linalg.norm(drawn, axis=1) * np.linalg.norm(true, axis=1)
-    alike = (drawn * true).sum(axis=1) / np.maximum(lengths, 1e-6)
-    count = max(round(_TRUSTED * len(pairs)), min(_BATCH, len(pairs)))
-    return np.sort(np.argsort(-alike, kind="stable")[:count])
-
-
-def _movements(pictures: np.ndarray, mouths: np.ndarray) -> np.ndarray:
-    """Each mouth's difference from their mean, in grey and few pixels: float32 [n, pixels]."""
-    place = _rectangle(mouths.mean(axis=0))
-    grey = [cv2.cvtColor(picture[place], cv2.COLOR_RGB2GRAY) for picture in pictures]
-    small = [cv2.resize(one, _SMALL, interpolation=cv2.INTER_AREA) for one in grey]
-    flat = np.stack(small).reshape(len(small), -1).astype(np.float32)
-    moved: np.ndarray = flat - flat.mean(axis=0)
-    return moved
-
-
-def _rectangle(mouth: np.ndarray) -> tuple[slice, slice]:
-    """Around the part of a mask that is over the middle between 0 and its maximum."""
-    inside = mouth > mouth.max() / 2
-    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def mouth_quality(pairs: TalkingPairs) -> MouthQuality:
-    """Of what is drawn against the truth, in the rectangle around the mouth's mask."""
-    errors, sharpness = [], []
-    for made, true, mouth in zip(pairs.drawn, pairs.truth, pairs.mouths, strict=True):
-        place = _rectangle(mouth)
-        a, b = made[place].astype(np.float32), true[place].astype(np.float32)
-        errors.append(10 * np.log10(255**2 / max(float(np.square(a - b).mean()), 1e-3)))
-        sharpness.append(_gradient(a) / max(_gradient(b), 1e-9))
-    moved, truly = (
-        float(np.square(_movements(pictures, pairs.mouths)).mean())
-        for pictures in (pairs.drawn, pairs.truth)
-    )
-    return MouthQuality(
-        float(np.mean(errors)), float(np.median(sharpness)), (moved / max(truly, 1e-9)) ** 0.5
-    )
-
-
-def _gradient(picture: np.ndarray) -> float:
-    return float(sum(np.square(np.diff(picture, axis=axis)).sum() for axis in (0, 1)))
+    return F.relu(least - (moved * usually).sum() / usually.square().sum().clamp(min=1e-6))

@@ -8,7 +8,7 @@ cannot be guessed from the crop. This module knows no training.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
@@ -48,6 +48,10 @@ class TalkingPairs:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def at(self, rows: slice | np.ndarray) -> TalkingPairs:
+        """Some of the pairs."""
+        return TalkingPairs(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def talking_pairs(model: MuseTalk, clip: TalkingClip, progress: FinetuneProgress) -> TalkingPairs:

@@ -44,6 +44,11 @@ class Tuning:
         """The arrays by name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "fingerprint"}
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is one that can be used."""
+        return all(np.isfinite(array).all() for array in self.arrays().values())
+
     def to_bytes(self) -> bytes:
         """As a safetensors file."""
         said = {"version": FORMAT_VERSION, "model": self.fingerprint}
