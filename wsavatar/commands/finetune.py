@@ -65,8 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds",
         type=float,
         default=480.0,
-        help="longest time for learning, after the clip was read; on a slow or busy CPU give it "
-        "hours: --seconds 20000 (default: 480)",
+        help="longest time for learning, after the clip was read (default: 480); a CPU core that "
+        "does nothing else needs that long, a busy one more: --seconds 20000. Ctrl-C ends learning "
+        "and keeps the best so far",
     )
     parser.add_argument(
         "--device", help="cpu, cuda:0, … (default: the first of the configured devices)"
