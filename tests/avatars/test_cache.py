@@ -147,6 +147,17 @@ def test_concurrent_preparers_do_not_clash(home: Path) -> None:
     assert model.frames_seen == 0
 
 
+def test_old_files_that_another_process_deletes_are_no_error(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One is gone between two looks at it; what was prepared is kept all the same."""
+    store_in(home, CountingModel(fingerprint="1")).get("ada")
+    (home / "cache" / "avatars" / "ada.gone.safetensors").symlink_to("nowhere")
+    with caplog.at_level(logging.WARNING):
+        store_in(home, CountingModel(fingerprint="2")).get("ada")
+    assert caplog.records == []
+
+
 def test_the_cache_is_in_the_xdg_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """XDG_CACHE_HOME where it is an absolute path, else ~/.cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")

@@ -117,7 +117,10 @@ class FaceCache:
     def _forget_old(self, avatar_id: str, newest: Path) -> None:
         """Keep the newest few files of an avatar, so that models may alternate."""
         others = [p for p in self.directory.glob(f"{avatar_id}.*.safetensors") if p != newest]
-        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        try:
+            others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        except FileNotFoundError:  # another process deletes them
+            return
         for path in others[_KEPT_PER_AVATAR - 1 :]:
             path.unlink(missing_ok=True)
 
