@@ -100,8 +100,8 @@ def _is_covered(picture: np.ndarray, eye: np.ndarray) -> bool:
 
 
 class _Lid:
-    """The upper lid of one eye, float [6, 2], in coordinates of that eye: u from the outer corner
-    of the picture's left to the other, 0 to ``width``, and v down from the line between them."""
+    """The upper lid of one eye, float [6, 2], in coordinates of that eye: u from its left corner to
+    the other, and v down from the line between them, in pixels."""
 
     def __init__(self, picture: np.ndarray, eye: np.ndarray) -> None:
         along = eye[3] - eye[0]
