@@ -26,6 +26,13 @@ def choose(page: Any, name: str) -> None:
     page.get_by_role("radio", name=name, exact=True).check(force=True)
 
 
+def say(page: Any, text: str) -> None:
+    page.fill("#speak-text", text)
+    page.click("#speak-send")
+    page.wait_for_function("watch.events.includes('response.done')", timeout=WAIT_MS)
+    page.wait_for_function("watch.draws.length > 0", timeout=WAIT_MS)
+
+
 def alpha_at(page: Any, place: tuple[int, int]) -> int:
     """How opaque a pixel of the canvas is."""
     return page.evaluate(
@@ -64,10 +71,7 @@ def test_a_colour_is_behind_the_avatar_at_rest_and_in_speech(open_page: OpenPage
           look();
         }"""
     )
-    page.fill("#speak-text", "Hello there, and welcome to this page.")
-    page.click("#speak-send")
-    page.wait_for_function("watch.events.includes('response.done')", timeout=WAIT_MS)
-    page.wait_for_function("watch.draws.length > 0", timeout=WAIT_MS)
+    say(page, "Hello there, and welcome to this page.")
     assert generations(report_of(page))
     assert page.evaluate("[...window.corners]") == [0]
     choose(page, "Night")  # nothing is asked of the server for that
@@ -118,6 +122,62 @@ def test_the_keyboard_chooses_too(open_page: OpenPage) -> None:
     expect(page.get_by_role("radio", name="None", exact=True)).to_be_checked()
     wait_until_cut_out(page)
     assert "conic-gradient" in page.evaluate(BACKDROP)
+
+
+def test_until_its_person_is_cut_out_an_avatar_has_its_own_background(open_page: OpenPage) -> None:
+    """The page is ready, speaks, and says how far the search is; then all has the colour."""
+    page = open_page("?mode=parrot")
+    choose(page, "Teal")
+    wait_until_cut_out(page)
+    found: list[int] = []
+
+    def answer(route: Any) -> None:
+        if found:
+            return route.fallback()
+        progress = {"error": "not ready", "progress": "finding the person: 45 of 225 pictures"}
+        return route.fulfill(status=503, json=progress)
+
+    page.route("**/idle.bin?background=*", answer)
+    page.reload()
+    page.wait_for_selector("#start:enabled", timeout=WAIT_MS)
+    assert alpha_at(page, CORNER) == 255
+    expect(page.get_by_role("radio", name="Teal", exact=True)).to_be_checked()
+    text = page.locator("#backdrop-text")
+    expect(text).to_contain_text("Finding the person: 45 of 225 pictures.", timeout=WAIT_MS)
+    say(page, "Hello.")
+    assert generations(report_of(page))
+    found.append(1)
+    wait_until_cut_out(page)
+    expect(text).to_have_text("")
+    assert "rgb(15, 110, 104)" in page.evaluate(BACKDROP)
+    assert page.complaints == []
+
+
+def test_no_change_of_background_shows_nothing_in_between(open_page: OpenPage) -> None:
+    """At no paint is the canvas transparent with nothing behind it."""
+    page = open_page()
+    choose(page, "Teal")
+    wait_until_cut_out(page)
+    page.evaluate(
+        """() => {
+          const canvas = document.getElementById("face");
+          const context = canvas.getContext("2d");
+          window.bare = 0;
+          const look = () => {
+            const isBehind = canvas.style.background !== "";
+            if (context.getImageData(10, 10, 1, 1).data[3] < 250 && !isBehind) window.bare += 1;
+            requestAnimationFrame(look);
+          };
+          look();
+        }"""
+    )
+    choose(page, "Its own")
+    wait_until_cut_out(page, 255)
+    page.wait_for_function("document.getElementById('face').style.background === ''")
+    choose(page, "Night")
+    wait_until_cut_out(page)
+    assert page.evaluate("window.bare") == 0
+    assert page.complaints == []
 
 
 def test_an_avatar_that_cannot_be_cut_out_keeps_its_background(open_page: OpenPage) -> None:
