@@ -337,7 +337,11 @@ def test_files_as_avatars_and_backgrounds(
     render: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A photo speaks, before a picture beside the list; nothing of the photo's avatar is left."""
+    """A photo speaks, before a picture beside the list; nothing of the photo's avatar is left, and
+    what is kept of an avatar of that name in another directory stays."""
+    other = home / "cache" / "avatars" / "me.0123.safetensors"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_bytes(b"of another directory")
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     save_tone(tmp_path / "a.wav", 0.2)
@@ -368,7 +372,8 @@ def test_files_as_avatars_and_backgrounds(
     assert len(play(tmp_path / "five.mp4").frame_times) == 5
     with pytest.raises(AvatarError, match=r"nobody\.jpg: no such file"):
         render("--avatar", "nobody.jpg", "--audio", tmp_path / "a.wav", "-o", tmp_path / "6.mp4")
-    assert not list((home / "cache").rglob("me*"))
+    assert list((home / "cache").rglob("me*")) == [other]
+    other.unlink()
     assert not list((tmp_path / "temporary").glob("wsavatar-avatars-*"))
 
 

@@ -108,6 +108,10 @@ class FaceCache:
                 "cache %s cannot be written (%s): the next start prepares again", path, error
             )
 
+    def ids(self) -> set[str]:
+        """Of the avatars of which something is kept, of whatever directories."""
+        return {path.name.partition(".")[0] for path in self.directory.glob("[!.]*.*")}
+
     def forget(self, avatar_id: str) -> None:
         """Delete everything that is kept of an avatar."""
         for suffix in ("safetensors", "mp4"):

@@ -76,7 +76,8 @@ class AvatarsOfFiles:
     def _make(self, path: Path) -> str:
         if self._detector is None:
             self._detector = load_landmarks(self.settings)
-        taken = AvatarLibrary(self.settings.avatars).taken()
+        # In the end all that is kept of the id is deleted: it must be nobody's, here or elsewhere.
+        taken = AvatarLibrary(self.settings.avatars).taken() | self._cache.ids()
         request = AvatarRequest(id=free_id(path, self._folder, taken))
         with tqdm(desc=path.name, leave=False, unit="frame", disable=None) as bar:
             steps = StepBar(bar, path.name, AVATAR_STEPS)
