@@ -28,6 +28,17 @@ def test_one_slow_batch_is_not_believed() -> None:
     assert costs.estimate(4) == pytest.approx(0.2)
 
 
+def test_one_quick_batch_ends_a_slow_time() -> None:
+    """It took far less than each that is remembered; a little less changes nothing."""
+    costs = BatchCosts([4])
+    for _ in range(8):
+        costs.observe(4, 1.0)
+    costs.observe(4, 0.5)
+    assert costs.estimate(4) == pytest.approx(1.0)
+    costs.observe(4, 0.1)
+    assert costs.estimate(4) == pytest.approx(0.1)
+
+
 def test_a_size_never_seen_is_estimated_from_its_neighbours() -> None:
     """In proportion to the next smaller, else as the next larger."""
     costs = BatchCosts([1, 4, 8])

@@ -16,7 +16,7 @@ import pytest
 from tests.simulated_device import SimulatedDevice, Streamer
 from wsavatar.render import chunks, costs, scheduler
 from wsavatar.render.chunks import ChunkCost
-from wsavatar.render.costs import BatchCosts
+from wsavatar.render.costs import RECENT, BatchCosts
 from wsavatar.render.scheduler import (
     HEAD_START_S,
     LOOKAHEAD,
@@ -326,6 +326,17 @@ def test_a_slow_estimate_cannot_drop_everything_for_ever() -> None:
     device.play([Streamer("a", fps=25, slack_s=0.5)], seconds=20)
     lost = device.lost("a")
     assert costs.estimate(4) == pytest.approx(0.01)
+    assert lost and lost[-1] < 25 * (PROBE_S + 1)
+
+
+def test_a_device_that_was_slow_for_long_is_trusted_again_at_once() -> None:
+    """All batches that are remembered took a second, as beside other work; one shows it is over."""
+    costs = BatchCosts([4])
+    for _ in range(RECENT):
+        costs.observe(4, 1.0)
+    device = SimulatedDevice(make(lateness_s=0.02), {4: 0.01}, costs=costs)
+    device.play([Streamer("a", fps=25, slack_s=0.5)], seconds=20)
+    lost = device.lost("a")
     assert lost and lost[-1] < 25 * (PROBE_S + 1)
 
 

@@ -13,6 +13,9 @@ __all__ = ["FORGET_AFTER", "BatchCosts", "doublings"]
 RECENT = 8
 OUTLIERS = 2
 """The slowest of the last `RECENT` batches are ignored: a compilation, a page fault."""
+QUICKER = 0.4
+"""A batch that takes so much less than each of the last ends what slowed those: they are forgotten.
+Else a device that was slow for seconds would for more seconds be given nothing to do, or little."""
 FORGET_AFTER = 256
 """Batches after which a size that was not run is unknown again; it may have seemed slow once."""
 
@@ -59,6 +62,8 @@ class BatchCosts:
         size, recent = self._size(frames), self._recent
         self._count += 1
         self._seen[size] = self._count
+        if recent[size] and seconds < QUICKER * min(recent[size]):
+            recent[size].clear()
         recent[size].append(seconds)
         learnt = dict(self._learnt)
         learnt[size] = sorted(recent[size])[max(0, len(recent[size]) - 1 - OUTLIERS)]
