@@ -100,18 +100,19 @@ class AvatarLibrary:
 
     @property
     def default_id(self) -> str:
-        """The configured avatar, the bundled ones' `_BUNDLED`, or the first by name. Raises
+        """The configured avatar; else the first by name, and of the bundled ones `_BUNDLED`. Raises
         AvatarError if there is none.
 
         Those of other directories than the configured one only where that has none.
         """
         if self._default:
             return self.read(self._default).id
-        avatars = sorted(self.list(), key=lambda info: not (self._directory / info.id).is_dir())
+        avatars = self.list()
+        avatars = [one for one in avatars if (self._directory / one.id).is_dir()] or avatars
         if not avatars:
             raise AvatarError(f"{self._directory} has no avatar")
-        is_bundled = self._directory == resource_dir("avatars")
-        return next((i.id for i in avatars if is_bundled and i.id == _BUNDLED), avatars[0].id)
+        bundled = resource_dir("avatars") / _BUNDLED
+        return next((i.id for i in avatars if self._folder(i.id) == bundled), avatars[0].id)
 
     def list(self) -> _Infos:
         """All valid avatars by name. An invalid folder is left out and logged once."""

@@ -158,7 +158,7 @@ class AvatarSettings(_Section):
     """Folders of avatars and of prepared avatars."""
 
     directory: Path | None = None
-    """None: the bundled ``avatars/``."""
+    """None: the bundled ``avatars/``, which are there too where this one has none at the start."""
     cache: Path | None = None
     """None: ``$XDG_CACHE_HOME/wsavatar`` or ``~/.cache/wsavatar``."""
     default: str = ""

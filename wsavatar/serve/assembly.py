@@ -17,9 +17,11 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
 from wsavatar.faces.registry import LoadedFace, load_face, speech_windows
 from wsavatar.machine import may_have_gpu, yield_to_others
+from wsavatar.resources import resource_dir
 from wsavatar.serve.person import mask_maker
 from wsavatar.session.engine import Engine
 
@@ -86,10 +88,9 @@ def load_renderer(
     settings: Settings, progress: Progress = lambda text: None
 ) -> tuple[FacePool, AnyAvatars]:
     """Load what makes frames, with the default avatar prepared. Raises as `load_engine`."""
-    from wsavatar.avatars.background import Backgrounds
     from wsavatar.avatars.store import AvatarStore
 
-    Backgrounds(settings.avatars.background)  # a wrong one is said before the model is loaded
+    settings = _with_an_avatar(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     progress("looking for devices")
     if works_in_processes(settings):
@@ -248,6 +249,28 @@ def _tenths(progress: Progress, what: str) -> Callable[[int, int], None]:
             progress(f"preparing avatar {what}: {10 * told} %")
 
     return report
+
+
+def _with_an_avatar(settings: Settings) -> Settings:
+    """The settings, with the bundled avatars where there are no others yet.
+
+    What is wrong with the avatars is said before a model is loaded. Raises AvatarError.
+    """
+    from wsavatar.avatars.library import AvatarLibrary
+
+    given = settings.avatars
+    if given.directory is not None and not given.directory.is_dir():
+        raise AvatarError(
+            f"avatars.directory: there is no folder {given.directory}: make it, for photos and "
+            "videos of faces; or leave the setting out, for the bundled avatars"
+        )
+    if not AvatarLibrary(given).list():
+        _log.warning("%s has no avatar yet: those of the package are there too", given.directory)
+        places = (*given.more_directories, resource_dir("avatars"))
+        given = given.model_copy(update={"more_directories": places})
+    library = AvatarLibrary(given)
+    library.read(library.default_id)
+    return settings.model_copy(update={"avatars": given})
 
 
 def _default_avatar(store: AvatarStore, progress: Progress) -> PreparedAvatar:

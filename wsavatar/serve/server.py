@@ -16,6 +16,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -60,6 +61,9 @@ _WRITE_LIMIT = 64 * 1024
 
 _PREPARED = 8
 """Avatars that are prepared once the server is ready; others are prepared at first use."""
+
+LOADING = "load"
+"""What the names of threads begin with that load something, for which an end does not wait."""
 
 LoadEngine = Callable[[Settings, Callable[[str], None]], Engine]
 
@@ -342,7 +346,7 @@ async def _on_daemon_thread(work: Callable[[], Engine]) -> Engine:
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(settle, engine, failure)
 
-    threading.Thread(target=run_work, name="load", daemon=True).start()
+    threading.Thread(target=run_work, name=LOADING, daemon=True).start()
     return await result
 
 
@@ -415,10 +419,22 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print(f"wsavatar: --port must be from 0 to 65535, not {server.port}", file=sys.stderr)
         return 2
     try:
-        return asyncio.run(_serve(settings.model_copy(update={"server": server})))
+        status = asyncio.run(_serve(settings.model_copy(update={"server": server})))
     except (ListenError, LoadError, TlsError) as error:
         print(f"wsavatar: {error}", file=sys.stderr)
-        return 1 if isinstance(error, LoadError) else 2
+        status = 1 if isinstance(error, LoadError) else 2
+    _end_while_loading(status)
+    return status
+
+
+def _end_while_loading(status: int) -> None:
+    """End the process here where something is still being loaded: libraries of C++ abort where the
+    interpreter ends while a thread is in them."""
+    if any(thread.name.startswith(LOADING) for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 async def _serve(settings: Settings) -> int:
