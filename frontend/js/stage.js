@@ -33,7 +33,7 @@ export class Stage {
   }
 
   /**
-   * Show an avatar. Where it cannot be had before the chosen background at once, it is shown before
+   * Show an avatar. Where the chosen background takes time to be made ready, it is shown before
    * its own until then.
    * @param {string} id
    */

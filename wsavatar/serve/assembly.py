@@ -134,7 +134,6 @@ def _in_processes(settings: Settings, progress: Progress) -> tuple[FacePool, Rem
     )
     ask = partial(prepare_avatar, workers)
     avatars = RemoteAvatars(settings.avatars, ask, mask_maker(settings))
-    avatars.read(avatars.default_id)  # without one no process would start
     return pool, avatars
 
 
@@ -264,13 +263,15 @@ def _with_an_avatar(settings: Settings) -> Settings:
             f"avatars.directory: there is no folder {given.directory}: make it, for photos and "
             "videos of faces; or leave the setting out, for the bundled avatars"
         )
-    if not AvatarLibrary(given).list():
+    library = AvatarLibrary(given)
+    if not library.list():
         _log.warning("%s has no avatar yet: those of the package are there too", given.directory)
         places = (*given.more_directories, resource_dir("avatars"))
         given = given.model_copy(update={"more_directories": places})
-    library = AvatarLibrary(given)
+        settings = settings.model_copy(update={"avatars": given})
+        library = AvatarLibrary(given)
     library.read(library.default_id)
-    return settings.model_copy(update={"avatars": given})
+    return settings
 
 
 def _default_avatar(store: AvatarStore, progress: Progress) -> PreparedAvatar:
