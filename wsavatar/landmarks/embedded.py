@@ -19,7 +19,7 @@ import numpy as np
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.base import Face
-from wsavatar.landmarks.geometry import MIRROR, Place, crop, overlap, place_of
+from wsavatar.landmarks.geometry import MIRROR, Place, check_picture, crop, overlap, place_of
 from wsavatar.landmarks.running import Network, Origin, fill, on_device
 from wsavatar.resources import cache_directory, embedded_weights
 
@@ -80,7 +80,7 @@ class EmbeddedDetector:
 
     def find(self, picture: np.ndarray, /) -> list[Face]:
         """All faces of a picture, the largest first."""
-        _check(picture)
+        check_picture(picture)
         faces = self._faces_at(picture, _LONG_SIDES)
         if not faces and max(picture.shape[:2]) > _LONG_SIDES[0]:
             faces = self._faces_at(picture, (_FINER_SIDE,))
@@ -90,7 +90,7 @@ class EmbeddedDetector:
 
     def follow(self, picture: np.ndarray, face: Face, /) -> Face | None:
         """``face`` of the picture before, in this one; None: it is lost."""
-        _check(picture)
+        check_picture(picture)
         before = place_of(face.points)
         if before.size < _SMALLEST:
             return None
@@ -238,11 +238,6 @@ def _batch(picture: np.ndarray) -> np.ndarray:
 
 def _sigmoid(x: Any) -> Any:
     return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
-
-
-def _check(picture: np.ndarray) -> None:
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise ValueError(f"a picture is uint8 [h, w, 3], not {picture.dtype} {picture.shape}")
 
 
 def load(settings: Settings, device: str) -> EmbeddedDetector:

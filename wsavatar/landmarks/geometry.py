@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-__all__ = ["CROP_SIDE", "MEAN_FACE", "MIRROR", "Place", "crop", "overlap", "place_of"]
+__all__ = [
+    "CROP_SIDE",
+    "MEAN_FACE",
+    "MIRROR",
+    "Place",
+    "check_picture",
+    "crop",
+    "overlap",
+    "place_of",
+]
 
 CROP_SIDE = 1.6
 """The crop's side in sizes of the face: some of the hair and all of the chin of any face."""
@@ -53,6 +62,12 @@ class Place:
     y: float
     size: float
     roll: float
+
+
+def check_picture(picture: np.ndarray) -> None:
+    """Raise ValueError unless the picture is uint8 [h, w, 3], with a pixel."""
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise ValueError(f"a picture is uint8 [h, w, 3], not {picture.dtype} {picture.shape}")
 
 
 def place_of(points: np.ndarray) -> Place:

@@ -12,7 +12,7 @@ import numpy as np
 
 from wsavatar.config import Settings
 from wsavatar.errors import WsavatarError
-from wsavatar.landmarks.geometry import Place, place_of
+from wsavatar.landmarks.geometry import Place, check_picture, place_of
 from wsavatar.landmarks.running import Network, Origin, fill, on_device
 from wsavatar.person.refine import fitted
 from wsavatar.resources import cache_directory, embedded_weights
@@ -206,8 +206,7 @@ def _only(alpha: np.ndarray, place: Place, width: int, height: int) -> np.ndarra
 
 
 def _check(picture: np.ndarray, points: np.ndarray) -> None:
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise ValueError(f"a picture is uint8 [h, w, 3], not {picture.dtype} {picture.shape}")
+    check_picture(picture)
     if points.shape != (68, 2) or not np.isfinite(points).all() or place_of(points).size <= 0:
         raise ValueError(f"a face is 68 points [68, 2] in pixels, not {points.shape}")
 
