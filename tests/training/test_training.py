@@ -363,7 +363,7 @@ def test_a_misspelt_rate_is_refused() -> None:
 
 def test_processes_train_one_model(tmp_path: Path) -> None:
     """Two processes begin alike, end at the same step however fast each is, and with one model,
-    which has learnt from both."""
+    which has learnt from both; the group is gone then: its threads could abort Python's end."""
     address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()), WORLD_SIZE="2")
     running = [
         subprocess.Popen(
@@ -376,6 +376,7 @@ def test_processes_train_one_model(tmp_path: Path) -> None:
     assert [process.wait(120) for process in running] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second and first["steps"] % 50 == 0
+    assert first["group_is_gone"]
     assert first["weight"] == pytest.approx(1.5, abs=0.3)  # one alone learns 1, the other 2
 
 

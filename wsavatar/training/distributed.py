@@ -13,6 +13,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Imported before any group exists: its functions' defaults would keep the group of that moment (an
+# optimizer imports it too), and the threads of a group that lives on can abort Python's end.
+import torch.distributed.nn
 from torch import Tensor
 
 __all__ = ["SINGLE_PROCESS", "Ranks"]
@@ -40,7 +44,7 @@ class Ranks:
         return cls(dist.get_rank(), size)
 
     def leave(self) -> None:
-        """Leave the process group."""
+        """Leave the process group; its threads have ended then."""
         if self.size > 1:
             dist.destroy_process_group()
 
