@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.avatars.drawn_avatar import full_disk
 from wsavatar import resources
-from wsavatar.resources import embedded_weights, resource_dir
+from wsavatar.resources import cache_fault, embedded_weights, resource_dir
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,3 +43,15 @@ def test_the_wheel_has_every_resource_folder() -> None:
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included == {name: f"wsavatar/_bundle/{name}" for name in included}
     assert set(included) == {"frontend", "configs", "avatars"}
+
+
+def test_a_cache_that_cannot_be_used_is_found_by_writing_into_it(tmp_path: Path) -> None:
+    """A file in its place, a place where nobody may write and a full disk each have their words."""
+    (tmp_path / "file").touch()
+    assert cache_fault(tmp_path / "file") == "File exists"
+    assert cache_fault(tmp_path / "file" / "avatars") == "Not a directory"
+    assert cache_fault(Path("/proc/nowhere")) == "No such file or directory"
+    with full_disk():
+        assert cache_fault(tmp_path / "full") == "File too large"
+    assert cache_fault(tmp_path / "cache") == ""
+    assert not list((tmp_path / "cache").iterdir())

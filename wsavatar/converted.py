@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import openvino as ov
 
 from wsavatar.machine import one_torch_thread
+from wsavatar.resources import cache_fault
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,12 +31,24 @@ _log = logging.getLogger(__name__)
 
 
 class ConvertedNetworks:
-    """Networks by name, in one folder. One that cannot be written costs the next start its time,
-    nothing else."""
+    """Networks by name, of one ``version``. One that cannot be written costs the next start its
+    time, nothing else.
 
-    def __init__(self, core: ov.Core, folder: Path) -> None:
+    ``cache``: the folder of caches. Nothing is logged where it cannot be used at all
+    (`wsavatar.resources.cache_fault`).
+    """
+
+    def __init__(self, core: ov.Core, cache: Path, version: str) -> None:
         self._core = core
-        self.folder = folder
+        self._place = cache / "openvino"
+        self.folder = self._place / version
+
+    @property
+    def where(self) -> str:
+        """For the log: what becomes of a network that is converted now."""
+        if cache_fault(self._place):
+            return "at every start"
+        return f"once, and kept in {self.folder}"
 
     def read(self, name: str) -> ov.Model | None:
         """The network, or None where there is none that can be trusted."""
@@ -49,11 +62,14 @@ class ConvertedNetworks:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            _log.warning("%s cannot be used and is built again: %s", manifest, error)
+            if not (isinstance(error, OSError) and cache_fault(self._place)):
+                _log.warning("%s cannot be used and is built again: %s", manifest, error)
             return None
 
     def write(self, name: str, graph: ov.Model) -> None:
         """Keep a network; logs disk errors."""
+        if cache_fault(self._place):
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=f".{name}-") as made:

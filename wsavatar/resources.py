@@ -7,11 +7,14 @@ not know their contents.
 from __future__ import annotations
 
 import os
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["cache_directory", "data_directory", "embedded_weights", "resource_dir"]
+__all__ = ["cache_directory", "cache_fault", "data_directory", "embedded_weights", "resource_dir"]
 
 _PACKAGE = Path(__file__).resolve().parent
+_PROBE_BYTES = 1 << 20
 
 
 def resource_dir(name: str) -> Path:
@@ -31,6 +34,22 @@ def resource_dir(name: str) -> Path:
 def cache_directory() -> Path:
     """``$XDG_CACHE_HOME/wsavatar``, or ``~/.cache/wsavatar``. May be deleted at any time."""
     return _user_directory("XDG_CACHE_HOME", ".cache")
+
+
+@lru_cache(maxsize=64)
+def cache_fault(folder: Path) -> str:
+    """Why nothing can be kept in a folder of a cache, in a few words; empty: it can.
+
+    Tried once in a process, by writing. Who keeps files asks this first: a fault is said at the
+    start, not for each file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def data_directory() -> Path:

@@ -17,7 +17,7 @@ from tests.avatars.drawn_avatar import COUNT, CountingModel, cache_files, edit, 
 from wsavatar.avatars.cache import FaceCache
 from wsavatar.avatars.format import read_avatar_file
 from wsavatar.faces.musetalk.prepare import restore_face
-from wsavatar.resources import cache_directory
+from wsavatar.resources import cache_directory, cache_fault
 
 
 def test_the_second_start_computes_nothing(home: Path) -> None:
@@ -119,16 +119,32 @@ def test_a_cache_under_a_wrong_name_is_not_believed(home: Path, drawn: Path) -> 
     assert cache.load("ada", key, other) is None
 
 
-def test_disk_errors_cost_time_only(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a writable cache the avatar is prepared all the same, and the log says so."""
+def test_an_unusable_cache_costs_time_only(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a usable cache the avatar is prepared all the same. Nothing is said here: the start
+    has said it."""
     (home / "cache").write_text("a file where a directory should be")
     with caplog.at_level(logging.WARNING):
         assert store_in(home).get("ada").frame_count == COUNT
-    assert any("cannot be written" in record.message for record in caplog.records)
+    assert not caplog.records
+
+
+def test_files_that_cannot_be_read_are_not_called_damaged(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a cache that can be used, a file that cannot be opened is said, and prepared again."""
+    store_in(home).get("ada")
+    (path,) = cache_files(home)
+    path.unlink()
+    path.mkdir()
+    with caplog.at_level(logging.WARNING):
+        assert store_in(home).get("ada").frame_count == COUNT
+    assert "cannot be read" in caplog.text
 
 
 def test_a_full_disk_costs_time_only(home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What does not fit into the cache is prepared at each start; nothing half written stays."""
+    """Of a disk that was not full at the start it is said what does not fit; nothing half written
+    stays."""
+    assert not cache_fault(home / "cache" / "avatars")
     with full_disk(), caplog.at_level(logging.WARNING):
         assert store_in(home).get("ada").frame_count == COUNT
     assert any("cannot be written" in record.message for record in caplog.records)

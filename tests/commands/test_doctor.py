@@ -115,6 +115,15 @@ def test_a_directory_without_avatars_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_a_cache_that_cannot_be_used_is_found(tmp_path: Path) -> None:
+    """Everything works without one; starts take longer, which the remedy says."""
+    (tmp_path / "cache").touch()
+    settings = load_settings(None, {"avatars.cache": str(tmp_path / "cache")})
+    finding = found(doctor._avatars, settings)[0]
+    assert (finding.topic, finding.status) == ("cache", "optional")
+    assert "Not a directory" in finding.detail and "avatars.cache" in finding.remedy
+
+
 def test_a_configured_device_that_does_not_exist_is_found(monkeypatch) -> None:
     """`model.devices` may only name devices that exist; the remedy names one that does."""
     monkeypatch.setattr(machine, "cuda_devices", lambda: [])

@@ -17,6 +17,7 @@ from wsavatar import machine
 from wsavatar.avatars.format import AvatarError
 from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import load_settings
+from wsavatar.faces.musetalk.files import CheckpointError
 from wsavatar.faces.musetalk.random import write_random_model
 from wsavatar.serve import assembly
 from wsavatar.serve.assembly import configured_devices, load_engine
@@ -103,6 +104,18 @@ def test_what_is_wrong_with_the_avatars_is_said_before_the_model_is_loaded(
     with pytest.raises(AvatarError, match=says):
         load_engine(load_settings(None, settings), progress.append)
     assert not progress
+
+
+def test_an_unusable_cache_is_said_before_the_model_is_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning, which names the setting and the reason; what keeps files says nothing then."""
+    settings = overrides(tmp_path) | {"model.path": str(tmp_path)}
+    (tmp_path / "cache").write_text("a file where a directory should be")
+    with pytest.raises(CheckpointError):
+        load_engine(load_settings(None, settings))
+    (warning,) = caplog.messages
+    assert f"avatars.cache: {tmp_path / 'cache'} cannot be used (Not a directory)" in warning
 
 
 STOPPED = """

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from wsavatar.avatars.format import AvatarError, AvatarFile, file_in
 from wsavatar.avatars.whole_file import written_whole
 from wsavatar.errors import WsavatarError
+from wsavatar.resources import cache_fault
 
 __all__ = ["FaceCache", "cache_key"]
 
@@ -72,7 +73,10 @@ def _digest_as_of(path: Path, stamp: tuple[int, int, int]) -> bytes:
 
 
 class FaceCache:
-    """Loads and saves faces' arrays in ``directory``. Disk errors only cost time."""
+    """Loads and saves faces' arrays in ``directory``. Disk errors only cost time.
+
+    Nothing is logged where the directory cannot be used at all (`wsavatar.resources.cache_fault`).
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory / "avatars"
@@ -92,12 +96,20 @@ class FaceCache:
             return restore(_read(path, key))
         except FileNotFoundError:
             return None
-        except (_DamagedError, SafetensorError, OSError, ValueError, KeyError) as error:
+        except OSError as error:
+            if not cache_fault(self.directory):
+                _log.warning(
+                    "cache %s cannot be read (%s): preparing %r again", path, error, avatar_id
+                )
+            return None
+        except (_DamagedError, SafetensorError, ValueError, KeyError) as error:
             _log.warning("cache %s is damaged (%s): preparing %r again", path, error, avatar_id)
             return None
 
     def save(self, avatar_id: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Save a face's arrays for the next start; logs disk errors."""
+        if cache_fault(self.directory):
+            return
         path = self.path(avatar_id, key)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)

@@ -279,10 +279,13 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 def _avatars(settings: Settings) -> Iterator[Finding]:
     from wsavatar.avatars.format import AvatarError, read_avatar_file
     from wsavatar.avatars.library import avatar_directory
-    from wsavatar.resources import cache_directory
+    from wsavatar.resources import cache_directory, cache_fault
 
     directory = avatar_directory(settings.avatars)
     cache = (settings.avatars.cache or cache_directory()) / "avatars"
+    if fault := cache_fault(cache):
+        remedy = "set avatars.cache to a folder that can be written to; else starts take longer"
+        yield Finding("cache", "optional", f"{cache} cannot be used ({fault})", remedy)
     folders = [path for path in sorted(directory.glob("[!.]*")) if path.is_dir()]
     fit = 0
     for folder in folders:

@@ -95,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Make and prepare avatars. Returns 1 if one could not be, else 0."""
+    assembly.warn_of_cache(settings)
     if not args.files:
         given = [name for name in ("id", "name", "landmarks") if getattr(args, name) is not None]
         if given:

@@ -127,10 +127,12 @@ def _converted(
 
     weights = hashlib.sha256(origin.weights).hexdigest()[:16]
     version = version_of(("openvino", "torch"), (origin.code, _BLOCKS))
-    kept = ConvertedNetworks(core, origin.cache / "openvino" / f"{weights}-{version}")
+    kept = ConvertedNetworks(core, origin.cache, f"{weights}-{version}")
     graph = kept.read(origin.name)
     if graph is None:
-        _log.info("converting a network (%s) for OpenVINO; this is done once", origin.name)
+        _log.info(
+            "converting a network (%s) for OpenVINO; this is done %s", origin.name, kept.where
+        )
         import torch
 
         sides = example[1:] if fixed else (-1, -1)

@@ -21,7 +21,7 @@ from wsavatar.avatars.format import AvatarError
 from wsavatar.config import Settings
 from wsavatar.faces.registry import LoadedFace, load_face, speech_windows
 from wsavatar.machine import may_have_gpu, yield_to_others
-from wsavatar.resources import resource_dir
+from wsavatar.resources import cache_directory, cache_fault, resource_dir
 from wsavatar.serve.person import mask_maker
 from wsavatar.session.engine import Engine
 
@@ -42,6 +42,7 @@ __all__ = [
     "load_models",
     "mask_maker",
     "load_renderer",
+    "warn_of_cache",
     "open_pool",
     "process_workers",
     "works_in_processes",
@@ -91,6 +92,7 @@ def load_renderer(
     from wsavatar.avatars.store import AvatarStore
 
     settings = _with_an_avatar(settings)
+    warn_of_cache(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     progress("looking for devices")
     if works_in_processes(settings):
@@ -272,6 +274,19 @@ def _with_an_avatar(settings: Settings) -> Settings:
         library = AvatarLibrary(given)
     library.read(library.default_id)
     return settings
+
+
+def warn_of_cache(settings: Settings) -> None:
+    """Log one warning where nothing can be kept in the cache: starts only take longer then."""
+    cache = settings.avatars.cache or cache_directory()
+    fault = cache_fault(cache / "avatars") or cache_fault(cache / "openvino")
+    if fault:
+        _log.warning(
+            "avatars.cache: %s cannot be used (%s): every start converts and prepares again what "
+            "is not in it; choose a folder that can be written to",
+            cache,
+            fault,
+        )
 
 
 def _default_avatar(store: AvatarStore, progress: Progress) -> PreparedAvatar:

@@ -176,11 +176,11 @@ def compile_stages(
     A cache that cannot be written costs the next start its time, nothing else.
     """
     core = ov.Core()
-    kept = ConvertedNetworks(core, cache / "openvino" / f"{key}-{_code_version()}")
+    kept = ConvertedNetworks(core, cache, f"{key}-{_code_version()}")
     graphs = {name: kept.read(name) for name in stages}
     stale = [name for name in stages if graphs[name] is None]
     if stale:
-        log.info("converting the model for OpenVINO; this is done once and kept in %s", kept.folder)
+        log.info("converting the model for OpenVINO; this is done %s", kept.where)
         stages_left = tqdm(
             sources(), desc="preparing the model", unit="stage", delay=2, disable=None
         )
