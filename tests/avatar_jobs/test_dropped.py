@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +15,8 @@ import pytest
 
 from tests.avatar_jobs.fakes import FakeCreation, making
 from tests.session.held import Clock
+from wsavatar.avatar_jobs import claim
+from wsavatar.avatar_jobs.claim import claimed
 from wsavatar.avatar_jobs.dropped import DroppedFiles
 from wsavatar.avatar_jobs.watch import SETTLED_S, FolderWatch
 
@@ -191,3 +196,96 @@ async def test_a_stopping_server_gives_up_what_it_makes(tmp_path: Path) -> None:
         await steps.look()
         await until(lambda: create.at_once == 1)
     assert file.exists() and not (tmp_path / "uploads" / "anna").exists()
+
+
+# -- several servers ------------------------------------------------------------------------------
+
+
+async def test_one_of_two_servers_makes_the_avatar_and_both_show_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may watch the same directory: nothing is made twice, and neither complains."""
+    caplog.set_level(logging.WARNING)
+    one, other, steps, later = FakeCreation(), FakeCreation(), Steps(), Steps()
+    one.held.set()
+    file = drop(tmp_path / "uploads", "anna.jpg")
+    async with watching(tmp_path, one, steps), watching(tmp_path, other, later) as second:
+        lists: list[list[str]] = []
+        second._maker.on_change(lambda listing: lists.append([one.id for one in listing.avatars]))
+        await steps.look()
+        await until(lambda: one.at_once == 1)
+        await later.look(4)
+        assert other.made == [] and second.failures == {}
+        one.held.clear()
+        await until(lambda: not file.exists())
+        await later.look(3)
+    assert one.made == [b"anna"] and other.made == []
+    assert lists[-1] == ["ada", "anna"]
+    assert caplog.text == ""
+    assert [path.name for path in (tmp_path / "uploads").iterdir()] == ["anna"]
+
+
+async def test_a_server_takes_what_another_gave_up(tmp_path: Path) -> None:
+    """The file of a server that was stopped is found by the one that goes on."""
+    one, other, steps, later = FakeCreation(), FakeCreation(), Steps(), Steps()
+    one.held.set()
+    drop(tmp_path / "uploads", "anna.jpg")
+    async with watching(tmp_path, other, later):
+        async with watching(tmp_path, one, steps):
+            await steps.look()
+            await until(lambda: one.at_once == 1)
+            await later.look(3)
+        await later.look(1)
+        await until((tmp_path / "uploads" / "anna" / "source.jpg").exists)
+    assert other.made == [b"anna"]
+
+
+CLAIM = """
+import os, sys
+from pathlib import Path
+from wsavatar.avatar_jobs.claim import claimed
+
+with claimed(Path(sys.argv[1])) as is_mine:
+    print(is_mine, flush=True)
+    sys.stdin.read()
+    os.abort()
+"""
+
+
+def test_a_crash_leaves_no_claim(tmp_path: Path) -> None:
+    """Another process has the file; once it was killed anybody may have it."""
+    file = drop(tmp_path, "a" * 250 + ".jpg")
+    command = [sys.executable, "-c", CLAIM, str(file)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        with claimed(file) as is_mine:
+            assert not is_mine
+        process.communicate("")
+    with claimed(file) as is_mine:
+        assert is_mine
+        with claimed(file) as is_mine_too:
+            assert not is_mine_too
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_without_locks_everybody_has_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On such a disk a server works as if it were alone."""
+
+    def fails(handle: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(claim, "_lock", fails)
+    file = drop(tmp_path, "anna.jpg")
+    with claimed(file) as is_mine, claimed(file) as is_mine_too:
+        assert is_mine and is_mine_too
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_another_server_moved_is_nobodys(tmp_path: Path) -> None:
+    """It was found before it became an avatar, and claimed after that."""
+    with claimed(tmp_path / "anna.jpg") as is_mine:
+        assert not is_mine

@@ -1,7 +1,8 @@
 """Makes avatars of the photos and videos that someone puts into the avatars' directories.
 
 A file that has become an avatar is moved into its folder, as ``source.jpg``. One of which none can
-be made stays, and is tried again when it changes. It knows neither sessions nor clients.
+be made stays, and is tried again when it changes. Of several servers that watch a directory one
+takes a file; the others find the avatar in the list. It knows neither sessions nor clients.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from wsavatar.avatar_jobs.claim import claimed
 from wsavatar.avatar_jobs.maker import MAX_WAITING, AvatarMaker, Made
 from wsavatar.avatar_jobs.watch import FolderWatch
 from wsavatar.avatars.format import AvatarError
@@ -73,6 +75,16 @@ class DroppedFiles:
             tasks.create_task(self._take(file), name=f"make avatar of {file.name}")
 
     async def _take(self, file: Path) -> None:
+        try:
+            with claimed(file) as is_mine:
+                if is_mine:
+                    await self._make(file)
+                else:  # another server has it, and may fail
+                    self._watch.put_back(file)
+        finally:
+            self._begun -= 1
+
+    async def _make(self, file: Path) -> None:
         started_s = time.monotonic()
         self._failures.pop(file, None)
         _log.info("%s: an avatar is made of it", file)
@@ -85,8 +97,6 @@ class DroppedFiles:
             self._failures[file] = without_folders(str(error))
             _log.warning("no avatar: %s", error)
             return
-        finally:
-            self._begun -= 1
         for note in made.notes:
             _log.info("avatar %s: %s", made.entry.id, note)
         seconds = time.monotonic() - started_s

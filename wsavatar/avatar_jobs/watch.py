@@ -51,6 +51,11 @@ class FolderWatch:
                 ready.append(path)
         return ready
 
+    def put_back(self, path: Path) -> None:
+        """Give the file again at a later look, if it is still there."""
+        if path in self._seen:
+            self._seen[path].is_given = False
+
     def is_there(self, path: Path) -> bool:
         """Whether the file was there at the last look, as it was given."""
         seen = self._seen.get(path)

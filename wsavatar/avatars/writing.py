@@ -50,7 +50,7 @@ def check_new_id(directory: Path, id: str, *, overwrite: bool = False) -> None:
         raise AvatarError(f"id {id[:64]!r}: small letters, digits, - and _ only, 64 at most")
     if (directory / id).exists() and not overwrite:
         raise AvatarError(
-            f"{directory / id}: exists already; choose another id, or replace it (--force)"
+            f"{directory / id}: exists already; choose another id, or replace it (prepare --force)"
         )
 
 
