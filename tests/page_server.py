@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from wsavatar.avatars.writing import write_avatar
+from wsavatar.bench.server_process import free_port
 from wsavatar.resources import embedded_weights
 
 __all__ = ["OTHER_ORIGIN", "PageServer", "light_settings", "product_settings"]
@@ -28,13 +29,13 @@ _START_S = 180.0
 
 
 class PageServer:
-    """``python run.py serve``; started again, it takes the same port."""
+    """``python run.py serve``; started again, it takes the same port: nobody else is given it."""
 
     def __init__(self, settings: list[str], log: Path) -> None:
         self._settings = settings
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -66,12 +67,6 @@ class PageServer:
         self._process = None
 
     def _is_ready(self) -> bool:
-        if not self.port:
-            marker = "http://127.0.0.1:"
-            text = self._log.read_text(errors="replace")
-            if marker not in text:
-                return False
-            self.port = int(text.split(marker)[1].split()[0])
         try:
             with urllib.request.urlopen(f"{self.url}readyz", timeout=5) as reply:
                 return bool(reply.status == 200)

@@ -19,6 +19,7 @@ from tests.fake_avatars import FakeAvatars
 from tests.fake_dialogue import FakeSpeech
 from tests.fake_renderer import FakeRenderer, label_of
 from tests.helpers import client, fake_engine, get, running, served_well, settings
+from wsavatar.bench.server_process import free_port
 from wsavatar.serve.server import AvatarServer, ListenError, LoadError
 
 
@@ -358,10 +359,11 @@ async def test_an_idle_session_is_closed() -> None:
 async def test_shutdown_closes_every_socket() -> None:
     """Stopping closes every socket with 1001 and the renderer, and accepts no new sockets."""
     face = FakeRenderer()
-    async with AvatarServer(settings(), lambda *_: fake_engine(face)) as server:
+    port = free_port()  # nobody else is given it once the server has ended
+    chosen = settings(server={"port": port})
+    async with AvatarServer(chosen, lambda *_: fake_engine(face)) as server:
         await server.ready()
         assert face.is_open
-        port = server.port
         staying = await connect(f"ws://127.0.0.1:{port}/v1/realtime")
         await staying.recv()
     assert (await closed(staying))[0] == 1001

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -210,12 +211,21 @@ async def test_two_sessions_never_see_each_others_data(server: AvatarServer) -> 
         assert len(me.frames()) == 75
 
 
+def narrow_socket(port: int) -> socket.socket:
+    """A connection that holds little of what is not read, however much the system would let it."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    narrow.connect(("127.0.0.1", port))
+    narrow.setblocking(False)
+    return narrow
+
+
 async def test_a_slow_client_loses_its_oldest_frames_and_no_audio() -> None:
     """A client that stops reading gets all its audio and the newest frames; the rest counts."""
     face = FakeRenderer(padding=100_000, held=True)
     limits = settings(server={"outbox_bytes": 1_000_000})
     async with running(fake_engine(face), limits) as server:
-        async with client(server, max_queue=1) as slow:
+        async with client(server, max_queue=1, sock=narrow_socket(server.port)) as slow:
             binary = {"avatar": {"video": {"encoding": "binary"}}}
             await slow.send("session.update", session=binary)
             await slow.until("session.updated")

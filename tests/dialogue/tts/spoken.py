@@ -1,14 +1,31 @@
-"""What the tests of voices share: texts that are said, as one piece of audio."""
+"""What the tests of voices share: texts that are said, as one piece of audio; a missing host."""
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import numpy as np
+import pytest
 
 from wsavatar.dialogue.tts.base import Synthesizer, Voice, WordTime
 
-__all__ = ["PANGRAM", "rms", "spoken", "timed"]
+__all__ = ["NOWHERE", "PANGRAM", "forget_nowhere", "rms", "spoken", "timed"]
 
+NOWHERE = "nowhere.invalid"
 PANGRAM = "The quick brown fox jumps over the lazy dog."
+
+
+def forget_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`NOWHERE` is not found, and no resolver is asked: it may be slow, or not there."""
+    look_up = socket.getaddrinfo
+
+    def look_up_others(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host in (NOWHERE, NOWHERE.encode()):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_others)
 
 
 async def spoken(voice: Voice | Synthesizer, text: str = PANGRAM) -> np.ndarray:

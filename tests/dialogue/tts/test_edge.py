@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.dialogue.tts.edge_service import EdgeService, edge_service, mp3_tone
-from tests.dialogue.tts.spoken import rms, spoken, timed
+from tests.dialogue.tts.spoken import NOWHERE, forget_nowhere, rms, spoken, timed
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.base import VOICE_RATE, VoiceTimeout, VoiceUnreachable, WordTime
 from wsavatar.dialogue.tts.edge import EdgeVoice
@@ -111,7 +111,8 @@ async def test_a_refused_handshake_is_unreachable(service: EdgeService, status: 
 
 async def test_edge_without_a_network_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection and a host name that is not found."""
-    for address in ("ws://127.0.0.1:9/edge/v1?x=1", "ws://nowhere.invalid/edge/v1?x=1"):
+    forget_nowhere(monkeypatch)
+    for address in ("ws://127.0.0.1:9/edge/v1?x=1", f"ws://{NOWHERE}/edge/v1?x=1"):
         monkeypatch.setattr(edge_tts.communicate, "WSS_URL", address)
         with pytest.raises(VoiceUnreachable, match="cannot be reached") as raised:
             await spoken(EdgeVoice())

@@ -23,7 +23,7 @@ from tests.dialogue.scripted_endpoint import (
     scripted_endpoint,
 )
 from tests.dialogue.tts.edge_service import mp3_tone
-from tests.dialogue.tts.spoken import rms, spoken
+from tests.dialogue.tts.spoken import NOWHERE, forget_nowhere, rms, spoken
 from wsavatar.config import TtsSettings
 from wsavatar.dialogue.tts import VoiceError
 from wsavatar.dialogue.tts.base import VOICE_RATE, VoiceTimeout, VoiceUnreachable
@@ -227,9 +227,10 @@ async def test_a_voice_that_is_refused_is_the_default_voice(
     assert voices == ["nobody", "alloy", "alloy", "alloy"]
 
 
-async def test_a_server_that_is_not_there_is_unreachable() -> None:
+async def test_a_server_that_is_not_there_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection, a name that is not found: every session waits for another."""
-    for base_url in ("http://127.0.0.1:9/v1", "http://nowhere.invalid/v1"):
+    forget_nowhere(monkeypatch)
+    for base_url in ("http://127.0.0.1:9/v1", f"http://{NOWHERE}/v1"):
         engine = EndpointEngine(TtsSettings(base_url=base_url), audio_s=5)
         with pytest.raises(VoiceUnreachable, match="cannot be reached"):
             await spoken(engine.synthesizer(""))
