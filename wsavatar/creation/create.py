@@ -20,8 +20,9 @@ from wsavatar.avatars.format import MAX_FRAMES, MIN_SIDE, AvatarError
 from wsavatar.avatars.writing import check_new_id, write_avatar
 from wsavatar.creation.ahead import made_ahead
 from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
+from wsavatar.creation.closing import can_close, with_closed_mouth
 from wsavatar.creation.names import free_id, name_of
-from wsavatar.creation.notes import clock, face_notes, part_note
+from wsavatar.creation.notes import clock, face_notes, is_seen_well, part_note
 from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
 from wsavatar.creation.resting import at_rest, resting
 from wsavatar.creation.source import MAX_SIDE, Source, SourceLimits
@@ -182,16 +183,18 @@ def _of_still(making: _Making, picture: np.ndarray) -> _Made:
     face = making.choose(picture)
     if face is None:
         raise making.no_face(picture)
+    closes = is_seen_well(face) and can_close(face.points)
+    making.notes += face_notes(face, width, height, closes=closes)
+    start = with_closed_mouth(picture, face.points) if closes else (picture, face.points)
     points: list[np.ndarray] = []
 
     def frames() -> _Pictures:
-        for number, (shown, moved) in enumerate(living(picture, face.points)):
+        for number, (shown, moved) in enumerate(living(*start)):
             making.step("write", number, FRAME_COUNT)
             points.append(moved)
             yield shown
         making.step("write", FRAME_COUNT, FRAME_COUNT)
 
-    making.notes += face_notes(face, width, height)
     return Fraction(FPS), frames(), points
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from wsavatar.creation.calm import Part, mouth_opening
+from wsavatar.creation.closing import OPEN_MOUTH
 from wsavatar.landmarks.base import Face
 
-__all__ = ["clock", "face_notes", "part_note"]
+__all__ = ["clock", "face_notes", "is_seen_well", "part_note"]
 
 _SMALL_MOUTH = 40  # pixels: below, what the model draws is visibly softer than the picture
-_OPEN_MOUTH = 0.06
 _UNSURE = 0.5
 _TURNED = 3.0  # one side of the face is so many times as wide as the other: about 45 degrees
 _WHOLE_SLACK_S = 0.5
@@ -36,9 +36,16 @@ def part_note(part: Part, total_s: float) -> str:
     return "" if is_whole else f"{taken}: the mouth and the head are calmest there."
 
 
-def face_notes(face: Face, width: int, height: int, *, is_closed: bool = False) -> Iterator[str]:
+def is_seen_well(face: Face) -> bool:
+    """Whether its points are certain and both its sides are seen."""
+    return face.score >= _UNSURE and _asymmetry(face.points) <= _TURNED
+
+
+def face_notes(
+    face: Face, width: int, height: int, *, is_closed: bool = False, closes: bool = False
+) -> Iterator[str]:
     """Of the face as it is seen first, in a picture of that size. ``is_closed``: its mouth will be
-    shown closed."""
+    shown closed, as it was in other pictures; ``closes``: because its lips are moved together."""
     points = face.points
     mouth = float(np.ptp(points[48:60, 0]))
     if mouth < _SMALL_MOUTH:
@@ -55,7 +62,12 @@ def face_notes(face: Face, width: int, height: int, *, is_closed: bool = False) 
             "The face is hard to see, something is in front of it, or it is no person's; check how "
             "it speaks, or take another picture."
         )
-    if not is_closed and float(mouth_opening(points)) > _OPEN_MOUTH:
+    if closes:
+        yield (
+            "The mouth is open, so its lips are moved together; a picture in which it is closed "
+            "looks better."
+        )
+    elif not is_closed and float(mouth_opening(points)) > OPEN_MOUTH:
         yield "The mouth is open; a picture in which it is closed looks and speaks better."
 
 
