@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -179,6 +180,20 @@ def test_frames_with_unknown_side_data_are_read() -> None:
     converter = FrameConverter(Path("a.mp4"), Fraction(1), 4096)
     converter.check(Frame())
     assert converter.size == (H, W)
+
+
+def test_frames_that_were_shown_are_freed_at_once(tmp_path: Path) -> None:
+    """Not when the garbage collector comes: a hundred frames of 1080p are 300 MB."""
+    path = write(tmp_path / "a.mp4", [40 * number for number in range(25)])
+    gc.collect()
+    gc.disable()
+    try:
+        with open_video(path) as (_, shown):
+            shown_count = sum(1 for _ in shown)
+        alive = sum(type(one) is av.VideoFrame for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert shown_count == 25 and alive <= 4
 
 
 def test_an_absurd_pixel_aspect_is_refused(tmp_path: Path) -> None:

@@ -80,15 +80,16 @@ class FrameConverter:
         self._max_side = max_side
         self._keeps_alpha = alpha
         self._first: tuple[int, int, int] | None = None
+        self._turns, self._is_mirrored = 0, False
         self._lying = (0, 0)
         self.size = self.decoded_size = (0, 0)
 
     def check(self, frame: Any) -> None:
         """Raise VideoError for a frame that is too large, or not as large as the first."""
-        turns, _ = _orientation(frame)
-        this = (frame.width, frame.height, turns)
+        this = (frame.width, frame.height, _quarter_turns(frame))
         if self._first is None:
-            self._measure(*this)
+            self._first = this
+            self._measure(frame)
         elif this != self._first:
             width, height, _ = self._first
             raise VideoError(
@@ -96,7 +97,9 @@ class FrameConverter:
                 f"{frame.width}x{frame.height}; cut it there"
             )
 
-    def _measure(self, width: int, height: int, turns: int) -> None:
+    def _measure(self, frame: Any) -> None:
+        width, height = frame.width, frame.height
+        self._turns, self._is_mirrored = _orientation(frame)
         # Square pixels by enlarging, so that no detail is lost.
         wider, higher = max(self._aspect, Fraction(1)), max(1 / self._aspect, Fraction(1))
         square = round(width * wider), round(height * higher)
@@ -105,19 +108,17 @@ class FrameConverter:
                 f"{self._path}: {square[0]}x{square[1]} is over {MAX_SIDE} pixels a side; "
                 "scale it down"
             )
-        self._first = (width, height, turns)
         self._lying = fitted(*square, self._max_side)
         lying, decoded = self._lying, (width, height)
-        self.size = (lying[1], lying[0]) if turns % 2 else lying
-        self.decoded_size = (height, width) if turns % 2 else decoded
+        self.size = (lying[1], lying[0]) if self._turns % 2 else lying
+        self.decoded_size = (height, width) if self._turns % 2 else decoded
 
     def picture(self, frame: Any) -> np.ndarray:
         """A frame that was checked, uint8 [H, W, 3] RGB, or [H, W, 4] with its alpha."""
         picture = self._converted(frame)
-        turns, is_mirrored = _orientation(frame)
-        if is_mirrored:
+        if self._is_mirrored:
             picture = picture[:, ::-1]
-        return np.ascontiguousarray(np.rot90(picture, turns))
+        return np.ascontiguousarray(np.rot90(picture, self._turns))
 
     def _converted(self, frame: Any) -> np.ndarray:
         transfer = int(getattr(frame, "color_trc", 0) or 0)
@@ -135,9 +136,10 @@ class FrameConverter:
 def _orientation(frame: Any) -> tuple[int, bool]:
     """Quarter turns counter-clockwise, and whether the frame is mirrored sideways before them.
 
-    Phones store portrait video lying down, and some what a front camera sees in a mirror.
+    Phones store portrait video lying down, and some what a front camera sees in a mirror. A frame
+    that was asked for its side data is freed by the garbage collector alone, so ask one of a video.
     """
-    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    turns = _quarter_turns(frame)
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know every kind that its FFmpeg has
@@ -147,3 +149,8 @@ def _orientation(frame: Any) -> tuple[int, bool]:
         if a * d < b * c:
             return round(-math.atan2(-b, -a) / (math.pi / 2)) % 4, True
     return turns, False
+
+
+def _quarter_turns(frame: Any) -> int:
+    """Those of a frame that is not mirrored, counter-clockwise."""
+    return round(getattr(frame, "rotation", 0) / 90) % 4
