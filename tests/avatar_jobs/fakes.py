@@ -8,9 +8,14 @@ from pathlib import Path
 
 from tests.fake_avatars import FakeAvatars
 from wsavatar.avatar_jobs.maker import AvatarMaker
-from wsavatar.avatars.format import AvatarError
 from wsavatar.config import AvatarSettings
-from wsavatar.creation import AvatarRequest, CancelledError, Created, SourceLimits
+from wsavatar.creation import (
+    AvatarRequest,
+    CancelledError,
+    Created,
+    SourceLimits,
+    UnfitFileError,
+)
 
 __all__ = ["FakeCreation", "making"]
 
@@ -47,7 +52,7 @@ class FakeCreation:
             progress("look", 0, 1)
             data = source.read_bytes()
             if data == b"no face":
-                raise AvatarError(f"{source}: no face was found; --face 2 does not help")
+                raise UnfitFileError(f"{source}: no face was found; --face 2 does not help")
             if data == b"crash":
                 raise ZeroDivisionError
             while self.held.is_set() and not self.go_on.wait(0.002):

@@ -18,6 +18,7 @@ from tests.session.held import Clock
 from wsavatar.avatar_jobs import claim
 from wsavatar.avatar_jobs.claim import claimed
 from wsavatar.avatar_jobs.dropped import DroppedFiles
+from wsavatar.avatar_jobs.failures import KnownFailures
 from wsavatar.avatar_jobs.watch import SETTLED_S, FolderWatch
 
 
@@ -98,13 +99,14 @@ class Steps:
 
 @contextlib.asynccontextmanager
 async def watching(
-    tmp_path: Path, create: FakeCreation, steps: Steps
+    tmp_path: Path, create: FakeCreation, steps: Steps, version: str = "1"
 ) -> AsyncIterator[DroppedFiles]:
     maker, _, _ = making(tmp_path, create, parallel=2)
     dropped = DroppedFiles(
         maker,
         [tmp_path / "avatars", tmp_path / "uploads"],
         lambda: steps.busy,
+        KnownFailures(tmp_path / "cache", version),
         clock=steps.clock,
         pause=steps.pause,
     )
@@ -160,6 +162,43 @@ async def test_a_failure_is_named_once(tmp_path: Path, caplog: pytest.LogCapture
         await until((tmp_path / "uploads" / "cat" / "source.jpg").exists)
         await steps.look()
         assert dropped.failures == {}
+
+
+async def test_a_failure_is_not_tried_again_at_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its reason is there at once. A changed file is tried again, and all by another detector."""
+    caplog.set_level(logging.INFO)
+    file = drop(tmp_path / "uploads", "cat.jpg", b"no face")
+    told = {"cat.jpg": "cat.jpg: no face was found; --face 2 does not help"}
+    for version, tries in (("1", 1), ("1", 1), ("2", 2), ("2", 2)):
+        steps = Steps()
+        async with watching(tmp_path, FakeCreation(), steps, version) as dropped:
+            await steps.look()
+            await until(lambda: dropped.failures)  # noqa: B023 - awaited here
+            assert dropped.failures == told
+        assert caplog.text.count("an avatar is made of it") == tries
+    assert caplog.text.count("no face was found") == 4
+    file.write_bytes(b"a face")
+    steps = Steps()
+    async with watching(tmp_path, FakeCreation(), steps, "2"):
+        await steps.look()
+        await until((tmp_path / "uploads" / "cat" / "source.jpg").exists)
+    steps = Steps()
+    async with watching(tmp_path, FakeCreation(), steps, "2"):
+        await steps.look()
+    assert not list((tmp_path / "cache" / "failures").iterdir()), "the file is gone"
+
+
+async def test_a_fault_that_may_pass_is_tried_again(tmp_path: Path) -> None:
+    """Such as one of the server, which is not the file's."""
+    drop(tmp_path / "uploads", "cat.jpg", b"crash")
+    for _ in range(2):
+        steps, create = Steps(), FakeCreation()
+        async with watching(tmp_path, create, steps) as dropped:
+            await steps.look()
+            await until(lambda: dropped.failures)  # noqa: B023 - awaited here
+        assert create.limits, "it was tried"
 
 
 async def test_sessions_come_first(tmp_path: Path) -> None:

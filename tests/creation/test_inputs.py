@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,17 @@ from PIL import Image
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
 from wsavatar.avatars.format import AvatarError, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
-from wsavatar.creation import AvatarRequest, Created, SourceLimits, create_avatar
+from wsavatar.creation import (
+    AvatarRequest,
+    Created,
+    SourceLimits,
+    UnfitFileError,
+    create_avatar,
+)
+from wsavatar.creation import source as source_module
 from wsavatar.creation.source import Source
 from wsavatar.landmarks.base import Face
-from wsavatar.media.video import read_video
+from wsavatar.media.video import VideoError, read_video
 
 W, H = 320, 256
 GREY = np.full((H, W, 3), 90, np.uint8)
@@ -98,7 +106,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_unfit_files_are_one_sentence(tmp_path: Path, name: str) -> None:
-    """It names the file, once; and nothing is left in the directory."""
+    """It names the file, once; and nothing is left in the directory. What is in the file never
+    becomes an avatar; other faults may pass."""
     make, message = BAD[name]
     make(tmp_path / name)
     with pytest.raises(AvatarError) as caught:
@@ -106,7 +115,24 @@ def test_unfit_files_are_one_sentence(tmp_path: Path, name: str) -> None:
     text = str(caught.value)
     assert text.startswith(str(tmp_path / name)) and text.count(name) == 1
     assert message in text and "\n" not in text
+    may_pass = name in ("phone.jpg", "folder.png", "missing.png")
+    assert isinstance(caught.value, UnfitFileError) is not may_pass
     assert not [path for path in tmp_path.glob("avatars/*")]
+
+
+def test_a_fault_of_the_system_is_not_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files, for one, pass: the file may be tried again."""
+
+    def fails(path: Path, **options: object) -> None:
+        raise VideoError(f"{path}: cannot be read") from OSError(errno.EMFILE, "Too many files")
+
+    path = write_film(tmp_path / "a.mp4", [face()] * 4)
+    monkeypatch.setattr(source_module, "open_video", fails)
+    with pytest.raises(AvatarError, match="cannot be read") as caught:
+        create(path)
+    assert not isinstance(caught.value, UnfitFileError)
 
 
 class WideOnly(DrawnFaceDetector):

@@ -19,6 +19,7 @@ from tests.faces.drawn_mouth import DrawnMouth
 from tests.fake_renderer import FakeRenderer
 from tests.helpers import fake_engine, settings
 from wsavatar.avatar_jobs.dropped import DroppedFiles
+from wsavatar.avatar_jobs.failures import KnownFailures
 from wsavatar.avatar_jobs.maker import AvatarMaker
 from wsavatar.avatars.store import AvatarStore
 from wsavatar.avatars.writing import write_avatar
@@ -73,7 +74,8 @@ class MakingServer:
         store = AvatarStore(places, DrawnMouth(widest=1.0))
         create = partial(create_avatar, detector=DrawnFaceDetector())
         maker = AvatarMaker(places, store, create)
-        dropped = DroppedFiles(maker, [places.directory], lambda: False)
+        known = KnownFailures(places.directory, "")
+        dropped = DroppedFiles(maker, [places.directory], lambda: False, known)
         return fake_engine(FakeRenderer(), store, maker=maker, dropped=dropped)  # type: ignore[arg-type]
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -17,7 +17,9 @@ from tests.helpers import Client, client, fake_engine, get, running, settings
 from tests.serve.test_resume import calling
 from tests.session.held import Clock
 from wsavatar.avatar_jobs.dropped import DroppedFiles
+from wsavatar.avatar_jobs.failures import KnownFailures
 from wsavatar.protocol.avatar_events import MAX_PIECE_BYTES, WINDOW_BYTES
+from wsavatar.serve.avatar_making import _version
 from wsavatar.serve.server import AvatarServer
 from wsavatar.session import avatar_making
 
@@ -351,6 +353,12 @@ async def test_configured_avatars_cannot_be_changed(tmp_path: Path, id: str) -> 
             assert (error["code"], error["event_id"]) == ("avatar_refused", "mine")
 
 
+def test_another_detector_tries_all_files_again() -> None:
+    """What is remembered of files depends on what finds faces, and on nothing that changes."""
+    embedded, dwpose = settings(), settings(avatars={"landmarks": "dwpose"})
+    assert _version(embedded) == _version(embedded) != _version(dwpose)
+
+
 async def test_files_in_the_folder_are_told_to_clients(tmp_path: Path) -> None:
     """The new list to every session that knows avatars; over HTTP also what could not be made."""
     maker, avatars, places = making(tmp_path)
@@ -360,7 +368,10 @@ async def test_files_in_the_folder_are_told_to_clients(tmp_path: Path) -> None:
         clock.now_s += 10
         await asyncio.sleep(0)
 
-    dropped = DroppedFiles(maker, [tmp_path / "uploads"], lambda: False, clock=clock, pause=pause)
+    known = KnownFailures(tmp_path / "cache", "")
+    dropped = DroppedFiles(
+        maker, [tmp_path / "uploads"], lambda: False, known, clock=clock, pause=pause
+    )
     (tmp_path / "uploads").mkdir()
     (tmp_path / "uploads" / "cat.jpg").write_bytes(b"no face")
     engine = fake_engine(avatars=avatars, maker=maker, dropped=dropped)

@@ -6,7 +6,13 @@ picture some life, and writes the folder. It does not know who asks, nor a face 
 
 from wsavatar.creation.create import create_avatar
 from wsavatar.creation.names import free_id
-from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
+from wsavatar.creation.request import (
+    AvatarRequest,
+    CancelledError,
+    Created,
+    Progress,
+    UnfitFileError,
+)
 from wsavatar.creation.source import SourceLimits
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "Created",
     "Progress",
     "SourceLimits",
+    "UnfitFileError",
     "create_avatar",
     "free_id",
 ]

@@ -23,7 +23,13 @@ from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
 from wsavatar.creation.closing import can_close, with_closed_mouth
 from wsavatar.creation.names import free_id, name_of
 from wsavatar.creation.notes import clock, face_notes, is_seen_well, part_note
-from wsavatar.creation.request import AvatarRequest, CancelledError, Created, Progress
+from wsavatar.creation.request import (
+    AvatarRequest,
+    CancelledError,
+    Created,
+    Progress,
+    UnfitFileError,
+)
 from wsavatar.creation.resting import at_rest, resting
 from wsavatar.creation.source import MAX_SIDE, Source, SourceLimits
 from wsavatar.creation.still import FPS, FRAME_COUNT, living
@@ -81,30 +87,30 @@ class _Making:
         return face
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise AvatarError for a picture that is too small for an avatar."""
+        """Raise UnfitFileError for a picture that is too small for an avatar."""
         if min(width, height) < MIN_SIDE:
             scaled = " once it is scaled down" if max(width, height) == MAX_SIDE else ""
-            raise AvatarError(
+            raise UnfitFileError(
                 f"{self.source.path}: is {width}x{height} pixels{scaled}; "
                 f"an avatar has at least {MIN_SIDE} each way"
             )
 
-    def no_face(self, picture: np.ndarray | None = None) -> AvatarError:
+    def no_face(self, picture: np.ndarray | None = None) -> UnfitFileError:
         """Why there is nothing to make. ``picture``: that of a photo, which may lie on its side."""
         path, count, wanted = self.source.path, self.most_faces, self.request.face or 1
         if 0 < count < wanted:
-            return AvatarError(
+            return UnfitFileError(
                 f"{path}: there {'is 1 face' if count == 1 else f'are {count} faces'} in it, so "
                 f"--face {wanted} is not there"
             )
         if self.has_others:
-            return AvatarError(
+            return UnfitFileError(
                 f"{path}: the head is tilted too far, or hardly in the picture; turn the picture "
                 "until the head is upright, or take another one"
             )
         if picture is not None and is_turned(self.detector, picture[..., :3]):
-            return AvatarError(f"{path}: the person lies on the side; turn the picture upright")
-        return AvatarError(
+            return UnfitFileError(f"{path}: the person lies on the side; turn the picture upright")
+        return UnfitFileError(
             f"{path}: no face was found; take a picture of a person who looks at the camera, in "
             "good light, with the whole face in it and nothing in front of it"
         )
@@ -228,7 +234,7 @@ def _survey(making: _Making) -> tuple[list[Look], np.ndarray | None]:
             last = in_file
             if max(number, total) / _LOOKS_PER_S > seconds:
                 limit = f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:.3g} minutes"
-                raise AvatarError(f"{making.source.path}: is longer than {limit}; cut it")
+                raise UnfitFileError(f"{making.source.path}: is longer than {limit}; cut it")
             making.step("look", number, total)
             face = making.choose(picture) if follower is None else follower.find(picture[..., :3])
             if face is not None and follower is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsavatar.avatars.format import AvatarError
 
-__all__ = ["AvatarRequest", "CancelledError", "Created", "Progress"]
+__all__ = ["AvatarRequest", "CancelledError", "Created", "Progress", "UnfitFileError"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is done: "look" or "write"; steps done; steps in all, 0: unknown)."""
@@ -16,6 +16,10 @@ Progress = Callable[[str, int, int], None]
 
 class CancelledError(AvatarError):
     """The making of an avatar was cancelled by whom it was made for."""
+
+
+class UnfitFileError(AvatarError):
+    """No avatar can be made of a file, however often it is tried."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from wsavatar.avatars.format import AvatarError
+from wsavatar.creation.request import UnfitFileError
 from wsavatar.media.constant_rate import Shown
 from wsavatar.media.picture import PictureError, is_animated, is_picture, open_animation, read_still
 from wsavatar.media.video import VideoError, VideoInfo, open_video
@@ -38,7 +39,7 @@ class SourceLimits:
 
 
 class Source:
-    """One file. Raises AvatarError, in one sentence, where it is unfit.
+    """One file. Raises UnfitFileError, in one sentence, for what is in it; else AvatarError.
 
     ``go_on`` is called while a long file is opened, and may raise.
     """
@@ -120,7 +121,10 @@ def _said() -> Iterator[None]:
     except (PictureError, VideoError) as error:
         # What is not a picture was tried as a video.
         told = str(error).replace("be read as video", "be read as a photo or a video")
-        raise AvatarError(told) from error
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno is not None:  # the system's: it may pass
+            raise AvatarError(told) from error
+        raise UnfitFileError(told) from error
 
 
 def _check_file(path: Path, limits: SourceLimits) -> None:
@@ -134,9 +138,9 @@ def _check_file(path: Path, limits: SourceLimits) -> None:
         raise AvatarError(f"{path}: may not be read; change its permissions (chmod +r)")
     size = path.stat().st_size
     if size == 0:
-        raise AvatarError(f"{path}: is empty")
+        raise UnfitFileError(f"{path}: is empty")
     if size > limits.file_bytes:
-        raise AvatarError(
+        raise UnfitFileError(
             f"{path}: has {size / 1e6:.4g} MB, over {limits.file_bytes / 1e6:.4g} MB; "
             "cut it shorter or write it smaller"
         )

@@ -5,13 +5,17 @@ A part of `wsavatar.serve.assembly`.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 
 from wsavatar.avatar_jobs.dropped import DroppedFiles
+from wsavatar.avatar_jobs.failures import KnownFailures
 from wsavatar.avatar_jobs.maker import AvatarMaker, Avatars
 from wsavatar.avatar_jobs.upload import clean_up
 from wsavatar.avatars.format import AvatarError
@@ -21,8 +25,11 @@ from wsavatar.creation import create_avatar
 from wsavatar.errors import WsavatarError
 from wsavatar.landmarks.base import Face, LandmarkDetector
 from wsavatar.landmarks.registry import load_landmarks
+from wsavatar.resources import cache_directory, embedded_weights
 
 __all__ = ["avatar_making"]
+
+_READERS = ("av", "pillow")
 
 
 def avatar_making(
@@ -38,7 +45,25 @@ def avatar_making(
         clean_up(place)
     create = partial(create_avatar, detector=_LazyDetector(settings))
     maker = AvatarMaker(settings.avatars, avatars, create, is_busy)
-    return maker, DroppedFiles(maker, places, is_busy) if settings.avatars.watch else None
+    if not settings.avatars.watch:
+        return maker, None
+    cache = settings.avatars.cache or cache_directory()
+    known = KnownFailures(cache, _version(settings))
+    return maker, DroppedFiles(maker, places, is_busy, known)
+
+
+def _version(settings: Settings) -> str:
+    """Changes with whatever decides of which files avatars can be made."""
+    chosen = settings.avatars
+    digest = hashlib.sha256(f"{chosen.landmarks} {chosen.dwpose}".encode())
+    for library in _READERS:
+        digest.update(f"{library} {metadata.version(library)}".encode())
+    package = Path(__file__).parents[1]
+    folders = [package / name for name in ("creation", "landmarks", "media")]
+    folders.append(embedded_weights() / "landmarks")
+    for path in sorted(path for folder in folders for path in folder.glob("[!_.]*.*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class _LazyDetector:
