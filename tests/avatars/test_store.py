@@ -173,6 +173,26 @@ def test_a_large_video_with_few_key_frames_is_written_anew(
     assert not copies[0].exists()
 
 
+def test_an_avatar_that_is_replaced_is_prepared_anew(home: Path) -> None:
+    """`prepare --force` while a server runs: new sessions have the new one, others go on with the
+    old; a folder that cannot be read for a moment changes nothing."""
+    store = store_in(home)
+    old = store.get("ada")
+    still = old.pictures[0].copy()
+    description = home / "avatars" / "ada" / "avatar.json"
+    whole = description.read_text()
+    description.write_text("{")
+    assert store.get("ada") is old
+    description.write_text(whole)
+    assert store.get("ada") is old
+    frames, landmarks = face_video(W, H, COUNT, size=50)
+    write_avatar(home / "avatars", "ada", "Ada", frames, 25, landmarks, overwrite=True)
+    new = store.get("ada")
+    assert new is store.get("ada") is not old
+    assert (new.face.crop_boxes != old.face.crop_boxes).any()
+    assert (old.pictures[0] == still).all() and (new.pictures[0] != still).any()
+
+
 def test_memory_holds_what_was_used_last(home: Path, drawn: Path) -> None:
     """Beyond its budget the store forgets the least recently used, and can load it again."""
     for name in ("bob", "zoe"):

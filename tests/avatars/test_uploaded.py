@@ -160,7 +160,7 @@ def test_the_default_avatar_cannot_be_deleted(places: AvatarSettings) -> None:
 def test_a_server_of_processes_forgets_it_too(places: AvatarSettings) -> None:
     """It is not said to be prepared any more."""
     asked: list[str] = []
-    avatars = RemoteAvatars(places, lambda avatar_id, background: asked.append(avatar_id))
+    avatars = RemoteAvatars(places, lambda avatar: asked.append(avatar.id))
     avatars.get("ada")
     avatars.delete("ada")
     with pytest.raises(AvatarError):

@@ -23,8 +23,9 @@ __all__ = ["AvatarInfo", "PreparedAvatar", "cycle_index"]
 class AvatarInfo(Protocol):
     """A prepared avatar as a session knows it. ``fps``: of its idle cycle.
 
-    ``background``: the name of what is behind it (`wsavatar.avatars.background`). The last four are
-    as its ``avatar.json`` says (docs/avatars.md); empty: it does not.
+    ``background``: the name of what is behind it (`wsavatar.avatars.background`). ``digest``: of
+    its files as they were when it was prepared (`wsavatar.avatars.cache.cache_key`). The last four
+    are as its ``avatar.json`` says (docs/avatars.md); empty: it does not.
     """
 
     @property
@@ -44,6 +45,9 @@ class AvatarInfo(Protocol):
 
     @property
     def background(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
 
     @property
     def voice(self) -> str: ...
@@ -80,7 +84,6 @@ class PreparedAvatar:
     greeting: str = ""
     background: str = ORIGINAL
     digest: str = ""
-    """Of its files as they were when it was prepared (`wsavatar.avatars.cache.cache_key`)."""
 
     @classmethod
     def of(

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from wsavatar.avatars.background import Backgrounds, CutOut
-from wsavatar.avatars.cache import FaceCache
+from wsavatar.avatars.cache import FaceCache, cache_key
 from wsavatar.avatars.format import ID_PATTERN, AvatarError, AvatarFile, file_in, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.avatars.person_masks import MaskMaker, PersonSearch
@@ -142,6 +142,11 @@ class AvatarLibrary:
     def read(self, avatar_id: str) -> AvatarFile:
         """The avatar's ``avatar.json``. Raises AvatarError, which names the known avatars."""
         return read_avatar_file(self._folder(avatar_id))
+
+    def digest(self, avatar_id: str) -> str:
+        """Of its files as they are: another one for other pictures, whatever it is called. Raises
+        AvatarError."""
+        return cache_key(self._folder(avatar_id), self.read(avatar_id), "")
 
     def taken(self) -> set[str]:
         """Ids that a new avatar may not have: of those that are, or were since the start."""

@@ -41,8 +41,8 @@ class AvatarStore(AvatarLibrary):
     """The avatars, prepared for one model.
 
     Prepared avatars stay in memory up to ``memory_bytes``; above it the least recently used are
-    removed (a session that uses one keeps it alive). An avatar changed on the disk takes effect at
-    the next start.
+    removed (a session that uses one keeps it alive). One whose files were replaced is prepared anew
+    when it is next asked for; who has the old one goes on with it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AvatarStore(AvatarLibrary):
         self._detail = settings.detail
         self._guard = threading.Lock()  # over what is below; never held while preparing
         # Before other backgrounds, while they are used: sessions share what devices keep of them.
-        self._shown: weakref.WeakValueDictionary[tuple[str, str], PreparedAvatar]
+        self._shown: weakref.WeakValueDictionary[tuple[str, str, str], PreparedAvatar]
         self._shown = weakref.WeakValueDictionary()
         self._ready: OrderedDict[str, PreparedAvatar] = OrderedDict()
         self._locks: dict[str, threading.Lock] = {}  # one an avatar that exists: bounded by them
@@ -76,26 +76,25 @@ class AvatarStore(AvatarLibrary):
         original = self._original(avatar_id, progress)
         if behind is None:
             return original
+        key = avatar_id, behind.name, original.digest
         with self._guard:
-            shown = self._shown.get((avatar_id, behind.name))
+            shown = self._shown.get(key)
         if shown is None:
             self._check_unchanged(original)
             made = original.before(behind, self._person(avatar_id, progress))
             with self._guard:
-                shown = self._shown.setdefault((avatar_id, behind.name), made)
+                shown = self._shown.setdefault(key, made)
         return shown
 
     def _original(self, avatar_id: str, progress: Progress | None) -> PreparedAvatar:
-        with self._guard:
-            prepared = self._recall(avatar_id)
+        prepared = self._at_hand(avatar_id)
         if prepared is not None:
             return prepared
         avatar = self.read(avatar_id)
         with self._guard:
             lock = self._locks.setdefault(avatar_id, threading.Lock())
         with lock:
-            with self._guard:
-                prepared = self._recall(avatar_id)
+            prepared = self._at_hand(avatar_id)
             if prepared is None:
                 prepared = self._prepare(avatar, progress)
                 with self._guard:
@@ -127,14 +126,10 @@ class AvatarStore(AvatarLibrary):
         return prepared.pictures
 
     def _check_unchanged(self, prepared: PreparedAvatar) -> None:
-        """Raise BackgroundError where the files are no longer those that were prepared: the person
-        in them is somewhere else."""
-        folder, avatar = self._folder(prepared.id), self.read(prepared.id)
-        if cache_key(folder, avatar, "") != prepared.digest:
-            raise BackgroundError(
-                f"{avatar.id!r} was changed while the server runs: it can have another background "
-                "from the next start on"
-            )
+        """Raise BackgroundError where the files were replaced meanwhile: the person in them is
+        somewhere else."""
+        if self.digest(prepared.id) != prepared.digest:
+            raise BackgroundError(f"{prepared.id!r} was replaced just now: choose it again")
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
         folder = self._folder(avatar.id)
@@ -169,6 +164,19 @@ class AvatarStore(AvatarLibrary):
         except ValueError as error:
             _log.warning("avatar %s: %s is not used: %s", avatar_id, TUNING_FILE, error)
             return "", None
+
+    def _at_hand(self, avatar_id: str) -> PreparedAvatar | None:
+        """The avatar in memory, unless its files were replaced; those that cannot be read were
+        not."""
+        with self._guard:
+            prepared = self._recall(avatar_id)
+        if prepared is None:
+            return None
+        try:
+            is_same = self.digest(avatar_id) == prepared.digest
+        except AvatarError:
+            return prepared
+        return prepared if is_same else None
 
     def _recall(self, avatar_id: str) -> PreparedAvatar | None:
         if avatar_id in self._ready:

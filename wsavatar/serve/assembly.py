@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wsavatar.avatars.store import AvatarStore
     from wsavatar.render.pool import FacePool
     from wsavatar.render.remote.avatars import RemoteAvatars
+    from wsavatar.render.remote.device_channel import AvatarKey
     from wsavatar.render.remote.device_process import Loaded
     from wsavatar.render.remote.processes import ProcessWorker
     from wsavatar.render.worker import Post
@@ -205,7 +206,14 @@ def load_device(settings: Settings, device: str, threads: int) -> Loaded:
     model = load_face(settings, device)
     store = AvatarStore(settings.avatars, model, mask_maker(settings))
     _default_avatar(store, lambda text: _log.info("%s: %s", device, text))
-    return Loaded(model, lambda key: store.get(key.id, background=key.background))
+
+    def get(key: AvatarKey) -> PreparedAvatar:
+        avatar = store.get(key.id, background=key.background)
+        if avatar.digest != key.digest:
+            raise AvatarError(f"{key.id!r} was replaced: choose it again")
+        return avatar
+
+    return Loaded(model, get)
 
 
 def configured_devices(settings: Settings) -> list[str]:

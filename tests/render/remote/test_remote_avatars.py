@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 
 from tests.avatars.drawn_avatar import make_avatar as write_ada
 from tests.device_processes import load, load_waiting, processes, spawn
+from tests.drawn_faces import face_video
 from tests.fake_model import LIVE, SIZE, Collector, chunks, picture
 from wsavatar.avatars.background import ORIGINAL
 from wsavatar.avatars.format import AvatarError, AvatarFile
+from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.remote.avatars import RemoteAvatar, RemoteAvatars
@@ -47,12 +50,12 @@ async def test_a_process_prepares_an_avatar_and_reports_it() -> None:
     """Who asks waits until it is ready, or learns why it cannot be used."""
     async with processes(load) as pool:
         prepare = partial(prepare_avatar, pool._workers)
-        await asyncio.to_thread(prepare, "a", ORIGINAL)
-        await asyncio.to_thread(prepare, "a", ORIGINAL)  # it is at hand now
+        await asyncio.to_thread(prepare, described())
+        await asyncio.to_thread(prepare, described())  # it is at hand now
         with pytest.raises(AvatarError, match="nobody"):
-            await asyncio.to_thread(prepare, "nobody", ORIGINAL)
+            await asyncio.to_thread(prepare, replace(described(), id="nobody"))
     with pytest.raises(AvatarError, match="no device is up"):
-        prepare("a", ORIGINAL)
+        prepare(described())
 
 
 async def test_a_call_waiting_for_a_process_that_dies_is_an_error() -> None:
@@ -72,7 +75,7 @@ def test_an_avatar_is_asked_for_once_and_read_from_its_file(tmp_path: Path) -> N
     write_ada(tmp_path)
     asked: list[str] = []
     avatars = RemoteAvatars(
-        AvatarSettings(directory=tmp_path), lambda avatar_id, background: asked.append(avatar_id)
+        AvatarSettings(directory=tmp_path), lambda avatar: asked.append(avatar.id)
     )
     assert avatars.default_id == "ada"
     for _ in range(2):
@@ -84,13 +87,27 @@ def test_an_avatar_is_asked_for_once_and_read_from_its_file(tmp_path: Path) -> N
     assert asked == ["ada"]
 
 
+def test_an_avatar_that_is_replaced_is_prepared_anew(tmp_path: Path) -> None:
+    """Its files' digest names the version that is asked for, for devices too."""
+    write_ada(tmp_path)
+    asked: list[str] = []
+    settings = AvatarSettings(directory=tmp_path)
+    avatars = RemoteAvatars(settings, lambda avatar: asked.append(avatar.digest))
+    old = avatars.get("ada")
+    frames, landmarks = face_video(160, 128, 6, size=50)
+    write_avatar(tmp_path, "ada", "Ada", frames, 25, landmarks, overwrite=True)
+    new = avatars.get("ada")
+    assert asked == [old.digest, new.digest] and old.digest != new.digest
+    assert AvatarKey.of(old) != AvatarKey.of(new)
+
+
 def test_an_avatar_that_could_not_be_prepared_is_asked_for_again(tmp_path: Path) -> None:
     """The next session tries anew."""
     write_ada(tmp_path)
     asked: list[str] = []
 
-    def prepare(avatar_id: str, background: str) -> None:
-        asked.append(avatar_id)
+    def prepare(avatar: RemoteAvatar) -> None:
+        asked.append(avatar.id)
         if len(asked) == 1:
             raise AvatarError("no face in frame 0")
 

@@ -33,27 +33,28 @@ class RemoteAvatar:
     instructions: str
     greeting: str
     background: str = ORIGINAL
+    digest: str = ""
 
     @classmethod
-    def of(cls, avatar: AvatarFile, background: str) -> RemoteAvatar:
+    def of(cls, avatar: AvatarFile, background: str, digest: str = "") -> RemoteAvatar:
         said = {field.name for field in fields(cls)} & avatar.__class__.model_fields.keys()
-        return cls(**{name: getattr(avatar, name) for name in said}, background=background)
+        words = {name: getattr(avatar, name) for name in said}
+        return cls(**words, background=background, digest=digest)
 
 
 class RemoteAvatars(AvatarLibrary):
-    """``prepare(id, background)``: a device's process prepares the avatar; blocks; may raise
-    AvatarError."""
+    """``prepare``: a device's process prepares the avatar; blocks; may raise AvatarError."""
 
     def __init__(
         self,
         settings: AvatarSettings,
-        prepare: Callable[[str, str], None],
+        prepare: Callable[[RemoteAvatar], None],
         mask_maker: MaskMaker | None = None,
     ) -> None:
         super().__init__(settings, mask_maker)
         self._ask = prepare
         self._guard = threading.Lock()
-        self._prepared: set[tuple[str, bool]] = set()  # (id, with masks)
+        self._prepared: dict[tuple[str, bool], str] = {}  # (id, with masks): digest
 
     def get(
         self, avatar_id: str, progress: Progress | None = None, *, background: str | None = None
@@ -65,19 +66,21 @@ class RemoteAvatars(AvatarLibrary):
         avatar = self.read(avatar_id)
         behind = self.backgrounds.named(background)
         name = ORIGINAL if behind is None else behind.name
+        made = RemoteAvatar.of(avatar, name, self.digest(avatar_id))
         key = avatar_id, behind is not None
         with self._guard:
-            is_prepared = key in self._prepared
+            is_prepared = self._prepared.get(key) == made.digest
         if not is_prepared:
             if behind is not None:  # here, where its progress is known; devices read the result
                 self._person(avatar_id, progress)
-            self._ask(avatar_id, name)
+            self._ask(made)
             with self._guard:
-                self._prepared.add(key)
-        return RemoteAvatar.of(avatar, name)
+                self._prepared[key] = made.digest
+        return made
 
     def delete(self, avatar_id: str) -> None:
         """Delete an avatar that a client made. Raises AvatarError."""
         super().delete(avatar_id)
         with self._guard:
-            self._prepared -= {(avatar_id, True), (avatar_id, False)}
+            for with_masks in (True, False):
+                self._prepared.pop((avatar_id, with_masks), None)

@@ -47,14 +47,16 @@ Blob = bytes | memoryview
 
 
 class AvatarKey(NamedTuple):
-    """Which avatar, before which background: names, as avatars' stores take them."""
+    """Which avatar, before which background: names, as avatars' stores take them. ``digest``: of
+    its files, which may be replaced."""
 
     id: str
     background: str
+    digest: str = ""
 
     @classmethod
     def of(cls, avatar: AvatarInfo) -> AvatarKey:
-        return cls(avatar.id, avatar.background)
+        return cls(avatar.id, avatar.background, avatar.digest)
 
 
 # -- messages to the process ----------------------------------------------------------------------

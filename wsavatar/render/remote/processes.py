@@ -369,12 +369,12 @@ class ProcessWorker:
             self._post(work.spec.number, work.spec.dropped(work.frame_index, reason))
 
 
-def prepare_avatar(workers: Sequence[ProcessWorker], avatar_id: str, background: str) -> None:
+def prepare_avatar(workers: Sequence[ProcessWorker], avatar: AvatarInfo) -> None:
     """Have the first process that is up prepare an avatar, and wait for it. Raises AvatarError."""
     up = [worker for worker in workers if not worker.problem]
     if not up:
-        raise AvatarError(f"{avatar_id}: no device is up to prepare it; try again")
-    up[0].ask_for(AvatarKey(avatar_id, background)).result()
+        raise AvatarError(f"{avatar.id}: no device is up to prepare it; try again")
+    up[0].ask_for(AvatarKey.of(avatar)).result()
 
 
 def _rendered(work: FrameWork, done: Done, data: bytes) -> RenderedFrame:
