@@ -143,7 +143,7 @@ def _served(python: Path, directory: Path) -> Iterator[str]:
         yield address[0]
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)  # it ends once the avatar is prepared that it was at
 
 
 def _json(url: str) -> Any:

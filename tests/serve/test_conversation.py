@@ -265,10 +265,10 @@ async def test_three_thousand_words_are_bounded(question: np.ndarray) -> None:
 
 async def test_other_sessions_notice_nothing(question: np.ndarray) -> None:
     """While one session's model hangs, another converses."""
-    scripts = {"chat": [Answer(Pause(10)), Answer("Fine.")]}
+    scripts = {"chat": [Answer(HANG), Answer("Fine.")]}
     async with (
         scripted_endpoint(**scripts) as endpoint,
-        conversing(endpoint, timeout_s=8) as server,
+        conversing(endpoint, timeout_s=60) as server,
         client(server) as stuck,
         client(server) as fine,
     ):

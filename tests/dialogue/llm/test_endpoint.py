@@ -169,10 +169,10 @@ async def test_an_answer_that_is_not_wanted_any_more_stops_the_model() -> None:
 async def test_a_reader_that_takes_its_time_is_no_timeout() -> None:
     """The limit is the endpoint's, not that of who reads."""
     async with scripted_endpoint(chat=[Answer("a", "b")]) as endpoint:
-        model = EndpointModel(LlmSettings(base_url=endpoint.url, timeout_s=1))
+        model = EndpointModel(LlmSettings(base_url=endpoint.url, timeout_s=3))
         async with aclosing(model.answer(ASKED)) as answer:
             parts = [await anext(answer)]
-            await asyncio.sleep(1.1)
+            await asyncio.sleep(3.1)
             parts += [part async for part in answer]
         await model.close()
         assert parts[-1] == Finished("stop")

@@ -93,7 +93,7 @@ async def test_what_is_no_ollama_is_passed_over(monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{ports.get(how, other.port)}")
         monkeypatch.setattr(ollama_module, "FIND_S", 0.1)
         model = OllamaModel(LlmSettings())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert not await model.is_there()
         await model.close()
         silent.close()
