@@ -154,6 +154,48 @@ def test_bad_input_is_a_clear_error(text: str | bytes, code: str, param: str | N
 
 
 @pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ({"type": "avatar.rename", "avatar_id": "a", "name": ""}, "name: Should not be empty."),
+        (
+            {"type": "avatar.rename", "avatar_id": "a", "name": "a" * 101},
+            "name: Should have at most 100 characters.",
+        ),
+        ({"type": "avatar.rename", "name": "a"}, "avatar_id: Is missing."),
+        ({"type": "avatar.rename", "avatar_id": 3, "name": "a"}, "avatar_id: Should be a string."),
+        ({"type": "avatar.create", "file_name": "a", "size": 0}, "size: Should be at least 1."),
+        (
+            {"type": "avatar.create", "file_name": "a", "size": 1.5},
+            "size: Should be a whole number.",
+        ),
+        (
+            {"type": "avatar.create", "file_name": "a", "size": 1, "face": 100},
+            "face: Should be at most 99.",
+        ),
+        (
+            {"type": "response.create", "response": {"metadata": {str(i): "" for i in range(17)}}},
+            "response.metadata: Should have at most 16 items.",
+        ),
+        (
+            {"type": "response.create", "response": {"output_modalities": []}},
+            "response.output_modalities: Should not be empty.",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {"type": "message", "role": "user"}},
+            "item.content: Is missing.",
+        ),
+        (
+            {"type": "conversation.item.create", "item": {"type": "message", "role": "bob"}},
+            "item.role: Should be 'user', 'system' or 'assistant'.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_field_is_a_sentence(event: dict[str, Any], message: str) -> None:
+    """The field is its subject, and nobody needs to know what checks it."""
+    assert refused(**event).message == message
+
+
+@pytest.mark.parametrize(
     ("response", "expected"),
     [
         ({"conversation": "none"}, {"conversation": "none"}),
