@@ -335,6 +335,31 @@ async def test_an_avatar_is_renamed_and_deleted(tmp_path: Path) -> None:
         assert [one["id"] for one in (await me.until("avatar.list.updated"))["avatars"]] == ["ada"]
 
 
+async def test_who_shows_a_deleted_avatar_may_say_its_id_again(tmp_path: Path) -> None:
+    """A present value changes nothing. Another background can no longer be had, which is said of
+    the background."""
+    async with serving(tmp_path) as server, client(server) as me:
+        await upload(me, b"anna")
+        await me.until("avatar.created")
+        await me.send("session.update", session={"avatar": {"id": "anna"}})
+        await me.until("session.updated")
+        await me.send("avatar.delete", avatar_id="anna")
+        await me.until("avatar.deleted")
+        for asked in ({"id": "anna"}, {"id": "anna", "video": {"background": "original"}}, {}):
+            await me.send("session.update", session={"avatar": asked})
+            updated = await me.until("session.updated")
+            assert updated["session"]["avatar"]["id"] == "anna"
+        for asked in ({"id": "anna"}, {}):
+            video = {"background": "#ff0000"}
+            await me.send("session.update", session={"avatar": asked | {"video": video}})
+            error = await me.error()
+            assert error["code"] == "background_unavailable"
+            assert error["param"] == "session.avatar.video.background"
+            assert error["message"].startswith("'anna' was deleted: it can have only the backgr")
+        await me.send("session.update", session={"avatar": {"id": "eve"}})
+        assert (await me.error())["code"] == "avatar_not_found"
+
+
 @pytest.mark.parametrize("name", ["", " ", "\u202e", "x" * 101])
 async def test_a_name_can_be_read(tmp_path: Path, name: str) -> None:
     """Blank names and invisible characters would leave people without a name to choose."""

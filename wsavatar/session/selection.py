@@ -17,7 +17,7 @@ from wsavatar.dialogue.registry import DialogueError
 from wsavatar.protocol.events import ProtocolError
 from wsavatar.session.engine import AvatarInfo, Engine
 
-__all__ = ["Selection", "prepared"]
+__all__ = ["Selection", "only_as_shown", "prepared"]
 
 
 async def prepared(engine: Engine, avatar_id: str, background: str | None) -> AvatarInfo:
@@ -46,14 +46,22 @@ async def _over(search: Future[Any]) -> None:
     await over.wait()
 
 
+_BACKGROUND = "session.avatar.video.background"
+
+
+def only_as_shown(avatar_id: str) -> ProtocolError:
+    """For another background of an avatar that is shown, whose files are gone."""
+    message = f"{avatar_id!r} was deleted: it can have only the background that is shown now"
+    return ProtocolError("background_unavailable", message, param=_BACKGROUND)
+
+
 @contextmanager
 def _refusals(param: str | None) -> Iterator[None]:
     """What the store says of an avatar, as errors of the wire."""
     try:
         yield
     except BackgroundError as error:
-        param = "session.avatar.video.background"
-        raise ProtocolError("background_unavailable", str(error), param=param) from error
+        raise ProtocolError("background_unavailable", str(error), param=_BACKGROUND) from error
     except AvatarError as error:
         raise ProtocolError("avatar_not_found", str(error), param=param) from error
 

@@ -43,7 +43,7 @@ from wsavatar.session.outbox import Outbox
 from wsavatar.session.requests import new_entry, response_request
 from wsavatar.session.responses import Responses
 from wsavatar.session.resumption import Resumption
-from wsavatar.session.selection import Selection
+from wsavatar.session.selection import Selection, only_as_shown
 from wsavatar.session.transcription import Transcription
 from wsavatar.session.user_items import UserItems
 from wsavatar.session.video_orders import VideoOrders
@@ -354,10 +354,15 @@ class Session:
         if (avatar_id, background) == (shown.id, shown.background):
             self._later.forget()
             return shown
-        if may_wait(background, self._settings):
-            until_then = self._later.until_then
-            background = await until_then(avatar_id, background, shown, event.event_id)
-        return await self._selection.avatar(avatar_id, "session.avatar.id", background)
+        try:
+            if may_wait(background, self._settings):
+                until_then = self._later.until_then
+                background = await until_then(avatar_id, background, shown, event.event_id)
+            return await self._selection.avatar(avatar_id, "session.avatar.id", background)
+        except ProtocolError as error:
+            if avatar_id == shown.id and error.code == "avatar_not_found":  # it was deleted
+                raise only_as_shown(avatar_id) from error
+            raise
 
     async def _background_found(self, event: BackgroundFound) -> None:
         await self._inbox.put(Pending(event))
