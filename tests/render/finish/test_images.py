@@ -11,13 +11,6 @@ from tests.drawn_faces import draw_face, face_landmarks
 from wsavatar.render.finish import images
 from wsavatar.render.finish.paste import sharpened
 
-DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> torch.device:
-    return torch.device(request.param)
-
 
 @pytest.fixture(params=["face", "noise"])
 def picture(request: pytest.FixtureRequest) -> np.ndarray:

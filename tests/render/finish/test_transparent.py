@@ -10,13 +10,7 @@ import pytest
 import torch
 
 from tests.drawn_faces import face_landmarks
-from tests.render.finish.test_device import (
-    assert_close,
-    batch,
-    compose_both,
-    device,
-    drawn,
-)
+from tests.render.finish.on_device import assert_close, batch, compose_both, drawn
 from wsavatar.avatars.avatar import PreparedAvatar
 from wsavatar.avatars.background import Backgrounds
 from wsavatar.config import RenderSettings
@@ -28,8 +22,6 @@ from wsavatar.render.finish.device_jpeg import DeviceEncoder
 from wsavatar.render.finish.host import HostFinisher
 from wsavatar.render.jobs import VideoFormat
 from wsavatar.render.work import FrameWork
-
-__all__ = ["device"]
 
 ANY = Backgrounds("original")
 
