@@ -48,6 +48,20 @@ def test_a_lid_has_the_colour_of_the_skin() -> None:
         np.testing.assert_allclose(closed[y - 2 : y + 2, x - 5 : x + 5] - skin, 0, atol=16)
 
 
+def test_a_lid_has_the_grain_of_the_skin() -> None:
+    """A grainy photo's lids are not flat; a smooth picture's are."""
+    noise = np.random.default_rng(3).normal(0, 6, (H, W, 1))
+    grainy = np.clip(PICTURE + noise, 0, 255).astype(np.uint8)
+    found = {}
+    for name, picture in (("grainy", grainy), ("smooth", PICTURE)):
+        closed = EyeLids(picture, POINTS).closed(1)
+        for eye in (POINTS[36:42], POINTS[42:48]):
+            x, y = eye.mean(axis=0).astype(int)
+            part = closed[y - 6 : y + 3, x - 12 : x + 12].mean(axis=2)
+            found[name] = float((part - cv2.GaussianBlur(part, (0, 0), 2)).std())
+    assert found["smooth"] < 1 < 2.5 < found["grainy"] < 6  # the noise itself: 5
+
+
 def test_lids_of_a_tilted_head_follow_its_eyes() -> None:
     """From corner to corner, by 25 degrees."""
     turn = cv2.getRotationMatrix2D((W / 2, 180), 25, 1)

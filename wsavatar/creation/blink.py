@@ -1,8 +1,8 @@
 """Blinks of a still picture: the upper lids come down over the eyes.
 
 Pure arithmetic on a picture and its iBUG-68 landmarks. A closed lid has the colour of the skin
-around the eye, as it is in each column from one corner to the other, and ends in a line as dark as
-the lashes were. Brows, glasses and what is below the eye stay.
+around the eye, as it is in each column from one corner to the other, with the grain of the skin
+below, and ends in a line as dark as the lashes were. Brows, glasses and what is below the eye stay.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ _BELOW = 0.03  # below the lower points: where the closed lid ends
 _SMOOTH = 0.12  # along the lid
 _LINE = 0.035  # half thickness of the line of lashes
 _DARK = 0.85  # opacity of that line
+_GRAIN = (0.12, 0.3)  # below the lower points: skin without folds
+_FINEST = 0.03  # what is coarser is no grain
+_MOST_GRAIN = 8.0  # levels: more is a lash, a rim or a wrinkle
 _SAMPLES = 12  # of each side's skin in a column
 _BRIGHT = (0.5, 0.85)  # of them, by brightness: without folds, shadows, lashes and gleams
 
@@ -114,6 +117,7 @@ class _Lid:
         self._reach = float(np.abs(points[:, 1]).max()) + _MARGIN * self._width
         columns = np.arange(np.ceil(1.2 * self._width)) - 0.1 * self._width
         self._skin = self._skin_of(picture, columns)
+        self._grain = self._grain_of(picture, columns)
         edge = np.linspace(-_LASHES / 2, _LASHES / 2, _SAMPLES) * self._width
         lashes = self._sampled(picture, columns, self._upper, edge).reshape(-1, 1, 3)
         self._lashes = _mean_of(lashes, 0, 0.1)[0]
@@ -130,6 +134,14 @@ class _Lid:
         skin = _mean_of(np.concatenate(bands), *_BRIGHT)[None].astype(np.float32)
         sigma = _SMOOTH * self._width
         return cv2.GaussianBlur(skin, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+    def _grain_of(self, picture: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """float32 [m, n, 3]: how pixels below the eye, m rows and n columns, differ from those near
+        them."""
+        rows = np.arange(_GRAIN[0] * self._width, _GRAIN[1] * self._width)
+        seen = self._sampled(picture, columns, self._lower, rows).astype(np.float32)
+        grain = seen - cv2.GaussianBlur(seen, (0, 0), max(_FINEST * self._width, 1.0))
+        return np.asarray(np.clip(grain, -_MOST_GRAIN, _MOST_GRAIN))
 
     def _sampled(
         self, picture: np.ndarray, columns: np.ndarray, curve: _Curve, offsets: np.ndarray
@@ -167,10 +179,17 @@ class _Lid:
         lid = cv2.remap(
             self._skin, at, np.zeros_like(at), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        mixed = under + (lid - under) * covers[:, :, None]
+        grain = cv2.remap(  # it moves with the edge
+            self._grain,
+            at,
+            (edge - v).astype(np.float32),
+            cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_REFLECT,
+        )
+        mixed = under + (lid + grain - under) * covers[:, :, None]
         line = np.exp(-(((v - edge) / max(_LINE * width, 0.7)) ** 2)) * _DARK * begun
         mixed += (self._lashes - mixed) * line[:, :, None]
-        shown[y1:y2, x1:x2] = np.round(mixed).astype(np.uint8)
+        shown[y1:y2, x1:x2] = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
 
 
 def _mean_of(pixels: np.ndarray, darkest: float, brightest: float) -> np.ndarray:
