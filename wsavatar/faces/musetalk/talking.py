@@ -64,29 +64,23 @@ def talking_pairs(model: MuseTalk, clip: TalkingClip, progress: FinetuneProgress
         [at_rest(now, landmarks[ref]) for now, ref in zip(landmarks, references, strict=True)]
     )
     boxes = _boxes(clip, smooth_landmarks(rest, float(clip.fps)), model)
-    stride = -(-len(chosen) // MAX_PAIRS)
-    taken = np.zeros(len(chosen), bool)
-    taken[::stride] = True
-    wanted = np.zeros(len(chosen), bool)
-    wanted[taken] = True
-    wanted[references[taken]] = True
     usable = np.array([box is not None for box in boxes])
-    wanted &= usable
-    taken &= usable & usable[references]
-    if not taken.any():
+    taken = np.arange(len(chosen)) % -(-len(chosen) // MAX_PAIRS) == 0
+    frames = np.flatnonzero(taken & usable & usable[references])
+    if not len(frames):
         raise FinetuneError("the face is too small in the clip, or out of the picture")
-    own, lower = _crops(model, clip, chosen, boxes, wanted, progress)
-    frames = np.flatnonzero(taken)
     mouths = np.stack([_mouth(model, _box(boxes, int(i)), landmarks[i], rest[i]) for i in frames])
     are_inside = (mouths > 127).any(axis=(1, 2))
     frames, mouths = frames[are_inside], mouths[are_inside]
-    index = np.cumsum(wanted) - 1
-    latents = own[index[frames]]
+    wanted = np.union1d(frames, references[frames])
+    places = {int(chosen[i]): _box(boxes, int(i)) for i in wanted}
+    own, truth = _crops(model, clip, places, chosen[frames], progress)
+    latents = own[np.searchsorted(wanted, frames)]
     half = spec.latent_channels
-    latents[:, half:] = own[index[references[frames]], half:]
+    latents[:, half:] = own[np.searchsorted(wanted, references[frames]), half:]
     conditions = _conditions(model, clip, progress)[chosen[frames]]
     drawn = drawn_rows(model, latents, conditions, progress)
-    return TalkingPairs(latents, conditions, drawn, lower[index[frames]], mouths)
+    return TalkingPairs(latents, conditions, drawn, truth, mouths)
 
 
 def at_rest(now: np.ndarray, resting: np.ndarray) -> np.ndarray:
@@ -121,30 +115,35 @@ def _box(boxes: list[Box | None], index: int) -> Box:
 def _crops(
     model: MuseTalk,
     clip: TalkingClip,
-    chosen: np.ndarray,
-    boxes: list[Box | None],
-    wanted: np.ndarray,
+    places: dict[int, Box],
+    shown: np.ndarray,
     progress: FinetuneProgress,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Latents, float16, and drawn rows, uint8, of the crops that are wanted."""
+    """Latents, float16, of all crops; rows that are drawn, uint8, of the frames ``shown``."""
     spec = model.spec
-    places = {int(chosen[i]): _box(boxes, int(i)) for i in np.flatnonzero(wanted)}
-    latents: list[np.ndarray] = []
-    rows: list[np.ndarray] = []
+    size, first = spec.crop_size, spec.decoded_from_y
+    latents = np.empty(
+        (len(places), 2 * spec.latent_channels, spec.latent_size, spec.latent_size), np.float16
+    )
+    rows = np.empty((len(shown), size - first, size, 3), np.uint8)
+    row_of = {int(frame): row for row, frame in enumerate(shown)}
 
     def crops() -> Iterator[np.ndarray]:
         for number, picture in enumerate(clip.pictures()):
             if number in places:
-                yield take_crop(picture, places[number], spec.crop_size)
+                crop = take_crop(picture, places[number], size)
+                if number in row_of:
+                    rows[row_of[number]] = crop[first:]
+                yield crop
 
+    done = 0
     for batch in _batches(crops()):
-        latents.append(model.encode_crops(batch))
-        rows.append(batch[:, spec.decoded_from_y :].copy())
-        progress("encode", sum(map(len, rows)), len(places))
-    made = np.concatenate(latents)
-    if len(made) != len(places):
+        latents[done : done + len(batch)] = model.encode_crops(batch)
+        done += len(batch)
+        progress("encode", done, len(places))
+    if done != len(places):
         raise FinetuneError("the clip gave other frames when it was read again")
-    return made, np.concatenate(rows)
+    return latents, rows
 
 
 def _batches(crops: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
