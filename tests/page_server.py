@@ -25,7 +25,7 @@ __all__ = ["OTHER_ORIGIN", "PageServer", "light_settings", "product_settings"]
 
 ROOT = Path(__file__).parents[1]
 OTHER_ORIGIN = "http://localhost:9"
-_START_S = 180.0
+_START_S = 600.0
 
 
 class PageServer:

@@ -373,7 +373,7 @@ def test_processes_train_one_model(tmp_path: Path) -> None:
         )
         for rank in range(2)
     ]
-    assert [process.wait(120) for process in running] == [0, 0]
+    assert [process.wait(300) for process in running] == [0, 0]
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second and first["steps"] % 50 == 0
     assert first["group_is_gone"]
