@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from wsavatar.render.chunks import ChunkCost
 from wsavatar.render.costs import BatchCosts
@@ -15,10 +16,10 @@ from wsavatar.render.scheduler import FrameJob, FrameScheduler
 
 @dataclass(slots=True)
 class Streamer:
-    """A session that speaks without end: a chunk of frames as soon as it has heard it.
+    """A session that speaks: a chunk of frames as soon as it has heard it.
 
     A chunk's first frame is due ``slack_s`` later. ``speed``: how many times faster than they are
-    shown its frames come.
+    shown its frames come. ``frames``: of all that it says; None: it speaks without end.
     """
 
     name: str
@@ -27,14 +28,19 @@ class Streamer:
     chunk: int = 13
     start_s: float = 0.0
     speed: float = 1.0
+    frames: int | None = None
     sent: int = 0
 
     @property
     def next_s(self) -> float:
+        if self.sent == self.frames:
+            return math.inf
         return self.start_s + self.sent / self.fps / self.speed
 
     def speak(self) -> list[FrameJob[int]]:
         first, self.sent = self.sent, self.sent + self.chunk
+        if self.frames is not None:
+            self.sent = min(self.sent, self.frames)
         begin_s = self.start_s + self.slack_s
         # A frame conditions on positions -4 to 6 around its own, 50 a second, in blocks of five.
         first_position, stop_position = (50 * n / self.fps for n in (first, self.sent - 1))
@@ -89,7 +95,7 @@ class SimulatedDevice:
             if len(self.queue):
                 self._step()
             else:
-                self.now_s = min(streamer.next_s for streamer in streamers)
+                self.now_s = min(end_s, *(streamer.next_s for streamer in streamers))
 
     def run_until_empty(self) -> None:
         while len(self.queue):
@@ -110,6 +116,11 @@ class SimulatedDevice:
             run = run + 1 if number in lost else 0
             longest = max(longest, run)
         return longest
+
+    def longest_still(self, name: str, frames: int) -> int:
+        """How many of so many frames in a row were not shown at worst, at the end too."""
+        shown = [-1, *self._made[name], frames]
+        return max(later - earlier - 1 for earlier, later in pairwise(shown))
 
     def _step(self) -> None:
         batch = self.queue.next_batch(self.now_s, self._costs, self.queue.max_batch_size)

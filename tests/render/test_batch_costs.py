@@ -39,6 +39,27 @@ def test_one_quick_batch_ends_a_slow_time() -> None:
     assert costs.estimate(4) == pytest.approx(0.1)
 
 
+def test_the_end_of_a_slow_time_holds_for_all_sizes() -> None:
+    """One quick batch shows it: what other sizes took before is forgotten too."""
+    costs = BatchCosts([1, 4])
+    for _ in range(8):
+        costs.observe(1, 0.4)
+        costs.observe(4, 1.0)
+    costs.observe(4, 0.04)
+    assert costs.estimate(1) == pytest.approx(0.04)
+
+
+def test_one_quick_window_ends_a_slow_time() -> None:
+    """Features are learnt anew as batches are; a little less changes nothing."""
+    costs = BatchCosts([4])
+    for _ in range(8):
+        costs.observe_windows(2, 0.2)
+    costs.observe_windows(1, 0.06)
+    assert costs.window_s == pytest.approx(0.1)
+    costs.observe_windows(4, 0.04)
+    assert costs.window_s == pytest.approx(0.01)
+
+
 def test_a_size_never_seen_is_estimated_from_its_neighbours() -> None:
     """In proportion to the next smaller, else as the next larger."""
     costs = BatchCosts([1, 4, 8])

@@ -384,7 +384,7 @@ def test_a_slow_device_shows_fewer_frames_evenly_and_in_time() -> None:
     device.play([Streamer("a", fps=25, slack_s=0.5)], seconds=60)
     assert len(device.made("a")) >= 0.95 * 60 * 12.5
     assert max(device.lateness_s) <= 0.02 + 1e-9
-    assert device.longest_loss("a") <= 4
+    assert device.longest_loss("a") <= 5
 
 
 # -- many sessions --------------------------------------------------------------------------------

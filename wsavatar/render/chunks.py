@@ -1,26 +1,22 @@
-"""Chooses chunks to drop as a whole when a device is overloaded.
+"""Plans an overload: which share of the frames is made, and which chunks are dropped as a whole.
 
 Before the first frame of a chunk, the features of its audio are computed: some windows, fewer if
 the chunk before was rendered, because neighbours share some. The cost is the same for one frame of
-the chunk as for all. So an overload must not be spread over all chunks: with enough sessions,
-features alone would take all the time. Pure policy, like the scheduler that uses it: no clock, no
-threads, no model.
+the chunk as for all. So with enough sessions, features alone would take all the time. Pure policy,
+like the scheduler that uses it: no clock, no threads, no model.
 
 The rule:
 
-* A chunk is *worth its features* if so many of its frames are rendered that a device which always
-  worked like this would show at least `EFFICIENCY` of the frames that it shows with whole chunks.
-  That number follows from the costs: most frames if features are expensive, few if they are cheap,
-  none if they cost nothing.
-* A plan takes all waiting chunks, the first to end first, each with its features and the frames
-  that make it worth them. If one cannot be finished by its end, a chunk without features is dropped
-  with all its frames, until the rest fits or one such chunk is left: a slow device always has
-  something to do. The scheduler then drops single frames of the rest, evenly. So a light overload
-  costs every session some frames, and a heavy one stops each session's mouth for a second or more
-  at a time.
+* *Everyone gets fewer frames.* A plan takes all waiting chunks, the first to end first. Of all of
+  them the same share of frames is made: as many as fit beside the features.
+* *Down to every fifth.* If not even `LEAST_SHARE` fits, a chunk without features is dropped with
+  all its frames, until the rest fits or one such chunk is left: a slow device always has something
+  to do.
 * *Streams take turns.* The chunk dropped is of the stream with most of its speech rendered, not
   counting `TURN_S` of it if the chunk before was rendered too, because it shares features.
 * A chunk that has lost most of its frames is dropped before others, one that opens a stream last.
+* *Not before its time.* A chunk is dropped when it begins within `SOON_S`: what the device takes
+  may change until then.
 
 Chunks due at infinity (finished videos) are never dropped, and not counted.
 """
@@ -28,13 +24,25 @@ Chunks due at infinity (finished videos) are never dropped, and not counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["EFFICIENCY", "TURN_S", "ChunkChoice", "ChunkCost", "WaitingChunk"]
+__all__ = [
+    "LEAST_SHARE",
+    "SOON_S",
+    "TURN_S",
+    "ChunkChoice",
+    "ChunkCost",
+    "ChunkPlan",
+    "WaitingChunk",
+]
 
-EFFICIENCY = 0.97
-"""Minimum share of the frames that whole chunks would give."""
+LEAST_SHARE = 0.2
+"""Fewer frames of a chunk are not worth its features: at 25 a second, a new picture every 0.2 s."""
+SOON_S = 0.5
+"""What is due later is not given up yet."""
+RESERVE_S = 0.25
+"""How much sooner than needed all is planned to be done: some batches take longer than others."""
 TURN_S = 0.5
 """Lead over other streams with which a stream may continue after its last chunk."""
 PRESENT_S = 1.0
@@ -65,8 +73,6 @@ class _Turns:
     """Seconds of its speech that were rendered; None until compared with others."""
     known_to: int = 0
     """The block after the last one with features."""
-    pushed_to: int = 0
-    """The block after the last one of a chunk."""
     ends_s: float = -math.inf
     planned_s: float = 0.0
     """``made_s`` including the current plan."""
@@ -79,8 +85,6 @@ class WaitingChunk:
     stream: Hashable
     cost: ChunkCost
     turns: _Turns
-    own: int
-    """Blocks that the chunk before does not have."""
     frames: int = 0
     """Its arrival."""
     waiting: int = 0
@@ -91,8 +95,6 @@ class WaitingChunk:
     ends_s: float = -math.inf
     features_s: float = 0.0
     """Time of its features, updated in a plan; 0.0 once they were started."""
-    worth: int = 0
-    """Frames that must be rendered for it to be worth its features."""
     before_s: float = 0.0
     """Speech of its stream that is rendered before it, in a plan."""
 
@@ -100,15 +102,10 @@ class WaitingChunk:
     def span_s(self) -> float:
         return self.ends_s - self.begins_s
 
-    def estimate(self, frame_s: float, window_s: float) -> None:
-        """Update ``features_s`` and ``worth``."""
-        if self.has_features:
-            return
-        self.features_s = self.cost.behind(self.turns.known_to) * window_s
-        if self.features_s:
-            spare_s = (1 - EFFICIENCY) * self.frames * frame_s
-            share = EFFICIENCY * self.features_s / (self.own * window_s + spare_s)
-            self.worth = math.ceil(min(1.0, share) * self.frames)
+    @property
+    def worth(self) -> int:
+        """Frames that must be rendered for it to be worth its features."""
+        return math.ceil(LEAST_SHARE * self.frames)
 
     def needed_s(self, frame_s: float) -> float:
         """Device time of its features and of the frames still needed to be worth them."""
@@ -120,6 +117,14 @@ class WaitingChunk:
         goes_on = self.turns.known_to > self.cost.first
         made_s = self.before_s - TURN_S if goes_on else self.before_s
         return not self.opens, 2 * self.waiting < self.worth, made_s
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """Result of `ChunkChoice.plan`: the share of frames to make, and chunks to drop now."""
+
+    share: float
+    given_up: Sequence[WaitingChunk]
 
 
 class ChunkChoice:
@@ -138,9 +143,7 @@ class ChunkChoice:
         chunk = self._chunks.get(cost)
         if chunk is None:
             turns = self._turns.setdefault(stream, _Turns())
-            own = cost.behind(turns.pushed_to)
-            turns.pushed_to = cost.stop
-            chunk = self._chunks[cost] = WaitingChunk(stream, cost, turns, own)
+            chunk = self._chunks[cost] = WaitingChunk(stream, cost, turns)
         chunk.frames += 1
         chunk.waiting += 1
         chunk.opens |= opens
@@ -165,30 +168,22 @@ class ChunkChoice:
         if not chunk.waiting:
             del self._chunks[chunk.cost]
 
-    def plan(self, now_s: float, frame_s: float, window_s: float) -> list[WaitingChunk]:
-        """The chunks to drop; their features were not started.
+    def plan(self, now_s: float, frame_s: float, window_s: float) -> ChunkPlan:
+        """What to make of all that waits.
 
         ``frame_s``: time of a frame at the best rate; ``window_s``: time of an audio window.
         """
         self._take_turns(now_s)
-        for chunk in self._chunks.values():
-            chunk.estimate(frame_s, window_s)
-        if not window_s:
-            return []
-        done_s, begun, given_up = now_s, list[WaitingChunk](), list[WaitingChunk]()
-        for chunk in sorted(self._chunks.values(), key=lambda chunk: chunk.ends_s):
-            done_s += chunk.needed_s(frame_s)
+        chunks = sorted(self._chunks.values(), key=lambda chunk: chunk.ends_s)
+        for chunk in chunks:
             if not chunk.has_features:
-                chunk.before_s = chunk.turns.planned_s
-                chunk.turns.planned_s += chunk.span_s
-                begun.append(chunk)
-            while done_s > chunk.ends_s and len(begun) > 1:
-                victim = max(begun, key=WaitingChunk.standing)
-                begun.remove(victim)
-                given_up.append(victim)
-                victim.turns.planned_s -= victim.span_s
-                done_s -= victim.needed_s(frame_s)
-        return given_up
+                chunk.features_s = chunk.cost.behind(chunk.turns.known_to) * window_s
+        if not window_s:
+            return ChunkPlan(1.0, ())
+        unfit = _unfit(chunks, now_s, frame_s)
+        share = _share([chunk for chunk in chunks if chunk not in unfit], now_s, frame_s)
+        soon = tuple(c for c in chunks if c in unfit and c.begins_s <= now_s + SOON_S)
+        return ChunkPlan(min(1.0, max(LEAST_SHARE, share)), soon)
 
     def _take_turns(self, now_s: float) -> None:
         """Let a new stream start with the least share of the others."""
@@ -205,3 +200,35 @@ class ChunkChoice:
                 for name, turns in self._turns.items()
                 if name in waiting or turns.ends_s >= now_s - PRESENT_S
             }
+
+
+def _unfit(chunks: Sequence[WaitingChunk], now_s: float, frame_s: float) -> set[WaitingChunk]:
+    """Those whose loss leaves the rest worth their features. ``chunks``: the first to end first.
+
+    Those with features, and one more, are never among them.
+    """
+    done_s, begun, given_up = now_s, list[WaitingChunk](), set[WaitingChunk]()
+    for chunk in chunks:
+        done_s += chunk.needed_s(frame_s)
+        if not chunk.has_features:
+            chunk.before_s = chunk.turns.planned_s
+            chunk.turns.planned_s += chunk.span_s
+            begun.append(chunk)
+        while done_s > chunk.ends_s and len(begun) > 1:
+            victim = max(begun, key=WaitingChunk.standing)
+            begun.remove(victim)
+            given_up.add(victim)
+            victim.turns.planned_s -= victim.span_s
+            done_s -= victim.needed_s(frame_s)
+    return given_up
+
+
+def _share(chunks: Sequence[WaitingChunk], now_s: float, frame_s: float) -> float:
+    """The share of their frames that can be made beside their features, each chunk by its end."""
+    share, features_s, frames = math.inf, 0.0, 0
+    for chunk in chunks:
+        features_s += chunk.features_s
+        frames += chunk.waiting
+        left_s = max(chunk.ends_s - now_s, SOON_S) - RESERVE_S - features_s
+        share = min(share, left_s / max(frames * frame_s, 1e-9))
+    return share

@@ -6,7 +6,7 @@ Pure: it reads no clock and knows no frames.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 __all__ = ["FORGET_AFTER", "BatchCosts", "doublings"]
 
@@ -14,7 +14,7 @@ RECENT = 8
 OUTLIERS = 2
 """The slowest of the last `RECENT` batches are ignored: a compilation, a page fault."""
 QUICKER = 0.4
-"""A batch that takes so much less than each of the last ends what slowed those: they are forgotten.
+"""What takes so much less than each of the last ends what slowed those: all are forgotten.
 Else a device that was slow for seconds would for more seconds be given nothing to do, or little."""
 FORGET_AFTER = 256
 """Batches after which a size that was not run is unknown again; it may have seemed slow once."""
@@ -49,7 +49,10 @@ class BatchCosts:
 
     def observe_windows(self, windows: int, seconds: float) -> None:
         """The features of so many audio windows, one or more, took ``seconds`` of the device."""
-        self._windows_s.append(seconds / windows)
+        window_s = seconds / windows
+        if _is_over(self._windows_s, window_s):
+            self._windows_s.clear()
+        self._windows_s.append(window_s)
         self._window_s = sorted(self._windows_s)[len(self._windows_s) // 2]
 
     @property
@@ -62,10 +65,12 @@ class BatchCosts:
         size, recent = self._size(frames), self._recent
         self._count += 1
         self._seen[size] = self._count
-        if recent[size] and seconds < QUICKER * min(recent[size]):
-            recent[size].clear()
-        recent[size].append(seconds)
         learnt = dict(self._learnt)
+        if _is_over(recent[size], seconds):
+            learnt.clear()
+            for batches in recent.values():
+                batches.clear()
+        recent[size].append(seconds)
         learnt[size] = sorted(recent[size])[max(0, len(recent[size]) - 1 - OUTLIERS)]
         for other, seen in self._seen.items():
             if self._count - seen >= FORGET_AFTER:
@@ -99,3 +104,8 @@ class BatchCosts:
 
     def _size(self, frames: int) -> int:
         return next((size for size in self.sizes if size >= frames), self.sizes[-1])
+
+
+def _is_over(slow: Collection[float], seconds: float) -> bool:
+    """Whether what slowed the last ones has ended."""
+    return bool(slow) and seconds < QUICKER * min(slow)

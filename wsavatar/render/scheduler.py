@@ -20,16 +20,19 @@ Guarantees:
 
 Rules for dropping:
 
+* **Shares.** In an overload the same share of each session's frames is made, at regular distances:
+  frames between them are skipped, and dropped once a later one of their stream is made. So every
+  face moves on, down to a fifth of its frames; only beyond that whole chunks are dropped, of each
+  session in turn (`wsavatar.render.chunks`). This is planned where audio features cost time.
 * **Late.** Before each batch the most urgent frames (`LOOKAHEAD` of the largest batch) are
   simulated with the measured times of batches. If not all can be ready at their due times, the
   fewest whose loss lets the rest be in time are dropped at once, before they cost anything (Moore
   and Hodgson's rule; all frames cost the same, so there is a choice). The first frame of a chunk
   also costs the chunk's audio features. The frame chosen is the least visible loss: its neighbours
-  are shown, and its stream has lost nothing for longest. So an overload costs every session single
-  frames and does not make all late. Batches grow if that loses fewer frames, so an overloaded
-  device runs at its best rate.
-* **Chunks.** If that would leave so few frames of each chunk that features take most of the time,
-  whole chunks are dropped, of each session in turn (`wsavatar.render.chunks`).
+  are shown, and its stream has lost nothing for longest. Batches grow if that loses fewer frames,
+  so an overloaded device runs at its best rate.
+* **Not before its time.** Only what is due within `SOON_S` is given up: measured times may be those
+  of a device that did other work as well.
 * **Tolerance.** A frame that even the next batch cannot render in time is still rendered if it will
   be at most ``lateness_s`` late: a short stall costs no frames. Later ones are dropped.
 * **Nothing in time.** If no waiting frame would be in time, one batch in `PROBE_S` is rendered
@@ -48,7 +51,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from wsavatar.render.chunks import ChunkChoice, ChunkCost, WaitingChunk
+from wsavatar.render.chunks import SOON_S, ChunkChoice, ChunkCost, WaitingChunk
 from wsavatar.render.costs import BatchCosts, doublings
 
 __all__ = ["Batch", "FrameJob", "FrameScheduler"]
@@ -93,6 +96,8 @@ class _Waiting(Generic[Work]):
     stream: _Stream[Work]
     gap: int
     """Frames lost directly before it."""
+    number: int
+    """In its stream, from 0."""
     before: _Waiting[Work] | None
     chunk: WaitingChunk | None
     after: _Waiting[Work] | None = None
@@ -102,6 +107,10 @@ class _Waiting(Generic[Work]):
     def visibility(self) -> tuple[int, int]:
         """How much its loss would show: the gap it makes, then how lately its stream lost one."""
         return self.gap + 1 + (self.after.gap if self.after else self.stream.gap), -self.since
+
+    def next_after(self, number: float, step: float) -> float:
+        """The number of the frame to make behind it, where it was ``number`` for this one."""
+        return max(number, self.number + 1 - step) + step
 
 
 @dataclass(slots=True, eq=False)
@@ -117,17 +126,27 @@ class _Stream(Generic[Work]):
     """Frames lost directly behind the last."""
     since: int = 0
     """Frames made since the last gap."""
+    count: int = 0
+    """Frames that came."""
+    next: float = 0.0
+    """The number of the frame to make next; those before it are skipped."""
 
     def append(self, job: FrameJob[Work], chunk: WaitingChunk | None) -> None:
-        waiting = _Waiting(job, self, self.gap, self.last, chunk)
+        waiting = _Waiting(job, self, self.gap, self.count, self.last, chunk)
+        self.count += 1
         if self.last is None:
             self.first = waiting
         else:
             self.last.after = waiting
         self.last, self.gap, self.depth = waiting, 0, self.depth + 1
 
-    def made(self, waiting: _Waiting[Work]) -> None:
-        """Remove the first frame: it will be shown."""
+    def to_make(self) -> _Waiting[Work] | None:
+        """The first frame that is not skipped."""
+        return _unskipped(self.first, self.next)
+
+    def made(self, waiting: _Waiting[Work], step: float) -> None:
+        """Remove the first frame: it will be shown; of those behind it, one in ``step``."""
+        self.next = waiting.next_after(self.next, step)
         self.since = 0 if waiting.gap else self.since + 1
         self._unlink(waiting)
 
@@ -159,6 +178,13 @@ class _Stream(Generic[Work]):
         else:
             waiting.after.before = waiting.before
         self.depth -= 1
+
+
+def _unskipped(waiting: _Waiting[Work] | None, number: float) -> _Waiting[Work] | None:
+    """The first from here on with this number at least; one without a chunk is never skipped."""
+    while waiting is not None and waiting.chunk and waiting.number < number - 1e-6:
+        waiting = waiting.after
+    return waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,55 +325,55 @@ class FrameScheduler(Generic[Work]):
         if not self._count:
             return Batch((), ())
         ceiling = max(1, min(ceiling, self.max_batch_size))
-        late = self._give_up_chunks(now_s, costs, ceiling)
-        drawn = self._draw(LOOKAHEAD * ceiling)
-        pace = self._pace(drawn, now_s, costs, ceiling)
-        late += self._thin(drawn, pace)
-        jobs = [self._make(waiting) for waiting in drawn[: pace.first]]
-        if not jobs and now_s - self._probed_s >= PROBE_S:
-            bearable = [job for job in late if job.due_s + self.lateness_s >= now_s]
-            jobs = bearable[-min(self.batch_size, ceiling) :]  # the least late
-            if jobs:
-                self._probed_s = now_s
-                probing = set(map(id, jobs))
-                late = [job for job in late if id(job) not in probing]
-        return Batch(tuple(jobs), tuple(late))
-
-    def _give_up_chunks(
-        self, now_s: float, costs: BatchCosts, ceiling: int
-    ) -> list[FrameJob[Work]]:
-        """All frames of the chunks that are not worth their features now."""
         size = self._best_size(self._sizes(ceiling), costs)
-        given_up = self._chunks.plan(now_s, costs.typical(size) / size, costs.window_s)
-        lost = []
-        for chunk in given_up:
-            waiting = self._streams[chunk.stream].first
-            while waiting is not None:
-                follower = waiting.after
-                if waiting.chunk is chunk:
-                    lost.append(self._lose(waiting))
-                waiting = follower
+        plan = self._chunks.plan(now_s, costs.typical(size) / size, costs.window_s)
+        late = [job for chunk in plan.given_up for job in self._give_up(chunk)]
+        late += self._skipped_until(now_s - self.lateness_s)
+        drawn = self._draw(LOOKAHEAD * ceiling, 1 / plan.share)
+        pace = self._pace(drawn, now_s, costs, ceiling)
+        kept, lost = self._thin(drawn, pace, now_s + SOON_S)
+        for waiting in (taken := self._first(kept, pace)):
+            late += self._skip_to(waiting)
+            self._make(waiting, 1 / plan.share)
+        if not kept:
+            taken = self._probe(lost, now_s, min(self.batch_size, ceiling))
+        late += [waiting.job for waiting in lost if waiting not in taken]
+        return Batch(tuple(waiting.job for waiting in taken), tuple(late))
+
+    def _give_up(self, chunk: WaitingChunk) -> list[FrameJob[Work]]:
+        """All frames of a chunk."""
+        lost, waiting = [], self._streams[chunk.stream].first
+        while waiting is not None:
+            follower = waiting.after
+            if waiting.chunk is chunk:
+                lost.append(self._lose(waiting))
+            waiting = follower
         return lost
 
-    def _draw(self, limit: int) -> list[_Waiting[Work]]:
-        """The most urgent frames, in the order in which they would be made."""
+    def _draw(self, limit: int, step: float) -> list[_Waiting[Work]]:
+        """The most urgent frames, in the order in which they would be made; one in ``step``."""
+        if all(stream.to_make() is None for stream in self._streams.values()):
+            for stream in self._streams.values():  # nothing is to be made but what was skipped
+                stream.next = 0.0
         heads = []
         for stream in self._streams.values():
-            assert stream.first is not None  # a stream without frames leaves no trace
-            stream.first.since = 0 if stream.first.gap else stream.since + 1
-            heads.append((stream.first.job.urgency, stream.served, stream.number, stream.first))
+            if (waiting := stream.to_make()) is not None:
+                waiting.since = 0 if waiting.gap else stream.since + 1
+                urgency = waiting.job.urgency
+                heads.append((urgency, stream.served, stream.number, waiting, stream.next))
         heapq.heapify(heads)
         drawn: list[_Waiting[Work]] = []
         while heads and len(drawn) < limit:
-            waiting = heads[0][-1]
+            *_, number, waiting, due = heads[0]
             drawn.append(waiting)
-            follower = waiting.after
+            due = waiting.next_after(due, step)
+            follower = _unskipped(waiting.after, due)
             if follower is None:
                 heapq.heappop(heads)
                 continue
             follower.since = 0 if follower.gap else waiting.since + 1
             turn = self._turn + len(drawn)
-            heapq.heapreplace(heads, (follower.job.urgency, turn, waiting.stream.number, follower))
+            heapq.heapreplace(heads, (follower.job.urgency, turn, number, follower, due))
         return drawn
 
     def _pace(
@@ -380,30 +406,77 @@ class FrameScheduler(Generic[Work]):
     def _best_size(sizes: Sequence[int], costs: BatchCosts) -> int:
         return max(sizes, key=lambda size: size / max(costs.estimate(size), 1e-9))
 
-    def _thin(self, drawn: list[_Waiting[Work]], pace: _Pace) -> list[FrameJob[Work]]:
-        """Remove the fewest frames that let the rest be in time, with the least visible loss."""
-        lost = []
-        kept = _Kept[Work](pace)
+    def _thin(
+        self, drawn: Sequence[_Waiting[Work]], pace: _Pace, soon_s: float
+    ) -> tuple[list[_Waiting[Work]], list[_Waiting[Work]]]:
+        """Lose the fewest frames that let the rest be in time, with the least visible loss.
+
+        Of those due after ``soon_s`` none is lost; one is kept if nothing else is. Returns the
+        frames kept and those lost.
+        """
+        kept, lost = _Kept[Work](pace), list[_Waiting[Work]]()
         for waiting in drawn:
             kept.add(waiting)
             if kept.is_in_time():
                 continue
+            if waiting.job.due_s > soon_s:
+                if len(kept.frames) > 1:
+                    kept.remove(waiting)
+                break
             victim = waiting
             if len(kept.frames) > 1 and kept.is_in_time(less=1):  # it can take a place
                 victim = min(kept.frames, key=_Waiting.visibility)
             kept.remove(victim)
-            lost.append(self._lose(victim))
-        drawn[:] = kept.frames
-        return lost
+            self._lose(victim)
+            lost.append(victim)
+        return kept.frames, lost
 
-    def _make(self, waiting: _Waiting[Work]) -> FrameJob[Work]:
+    @staticmethod
+    def _first(kept: Sequence[_Waiting[Work]], pace: _Pace) -> list[_Waiting[Work]]:
+        """The next batch of these: without features that would make its other frames late."""
+        batch = _Kept[Work](pace)
+        for waiting in kept[: pace.first]:
+            batch.add(waiting)
+            if len(batch.frames) > 1 and not batch.is_in_time():
+                batch.remove(waiting)
+                break
+        return batch.frames
+
+    def _probe(
+        self, lost: Sequence[_Waiting[Work]], now_s: float, size: int
+    ) -> list[_Waiting[Work]]:
+        """The least late of these, once in `PROBE_S`."""
+        if now_s - self._probed_s < PROBE_S:
+            return []
+        bearable = [w for w in lost if w.job.due_s + self.lateness_s >= now_s]
+        if bearable:
+            self._probed_s = now_s
+        return bearable[-size:]
+
+    def _skipped_until(self, due_s: float) -> list[FrameJob[Work]]:
+        """Lose the skipped frames that were due before: no later one came that would be made."""
+        skipped = []
+        for stream in list(self._streams.values()):
+            while (first := stream.first) is not None and first is not stream.to_make():
+                if first.job.due_s >= due_s:
+                    break
+                skipped.append(self._lose(first))
+        return skipped
+
+    def _skip_to(self, waiting: _Waiting[Work]) -> list[FrameJob[Work]]:
+        """Lose the frames of its stream that still wait before it."""
+        skipped, stream = list[FrameJob[Work]](), waiting.stream
+        while stream.first is not None and stream.first.number < waiting.number:
+            skipped.append(self._lose(stream.first))
+        return skipped
+
+    def _make(self, waiting: _Waiting[Work], step: float) -> None:
         self._turn += 1
         waiting.stream.served = self._turn
-        waiting.stream.made(waiting)
+        waiting.stream.made(waiting, step)
         if waiting.chunk is not None:
             self._chunks.make(waiting.chunk)
         self._forget_one(waiting.stream)
-        return waiting.job
 
     def _lose(self, waiting: _Waiting[Work]) -> FrameJob[Work]:
         waiting.stream.lost(waiting)
