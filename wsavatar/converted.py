@@ -1,16 +1,20 @@
 """Networks of torch, converted for OpenVINO and kept on the disk.
 
 Converting takes seconds, and needs torch. What was kept is checked before it is trusted: a damaged
-file is as good as none. This module knows no network.
+file is as good as none. Each version of the weights and of the libraries has a folder; those that
+nobody uses any more are removed. This module knows no network.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from importlib import metadata
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["ConvertedNetworks", "convert", "version_of"]
+
+_UNUSED_S = 30 * 24 * 3600.0
+"""After so long without a start that reads it, a folder may be removed."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +65,9 @@ class ConvertedNetworks:
             paths = [self.folder / f"{name}.xml", self.folder / f"{name}.bin"]
             if [_digest(path) for path in paths] != [digests["xml"], digests["bin"]]:
                 raise ValueError("its files are not those that were written")
-            return self._core.read_model(paths[0])
+            graph = self._core.read_model(paths[0])
+            self._mark_used()
+            return graph
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -82,8 +91,32 @@ class ConvertedNetworks:
                 # The manifest last: it vouches for the rest.
                 for path in (*paths.values(), manifest):
                     os.replace(path, self.folder / path.name)
+            self._mark_used()
+            _remove_unused(self.folder)
         except (OSError, RuntimeError) as error:
             _log.warning("cannot keep a converted network in %s: %s", self.folder, error)
+
+    def _mark_used(self) -> None:
+        with contextlib.suppress(OSError):  # a cache that can only be read
+            os.utime(self.folder)
+
+
+def _remove_unused(present: Path) -> None:
+    """Remove versions of what is in ``present`` that were not used for long, but for the one that
+    was used last before. A process that wants one of them just then converts it again."""
+    others: list[tuple[float, Path]] = []
+    for folder in present.parent.iterdir():
+        with contextlib.suppress(OSError):  # another process removes it too
+            if folder != present and _names(folder) & _names(present):
+                others.append((folder.stat().st_mtime, folder))
+    for used_s, folder in sorted(others)[:-1]:
+        if time.time() - used_s > _UNUSED_S:
+            _log.info("removing %s: it was not used for %d days", folder, _UNUSED_S / 86400)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("[!.]*.json")}
 
 
 def convert(
