@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.creation.drawn import DrawnFaceDetector, drawn, write_film
+from tests.drawn_faces import face_landmarks
 from wsavatar.avatars.format import AvatarError, read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.creation import (
@@ -23,6 +24,7 @@ from wsavatar.creation import (
     create_avatar,
 )
 from wsavatar.creation import source as source_module
+from wsavatar.creation.notes import covered_note
 from wsavatar.creation.source import Source
 from wsavatar.landmarks.base import Face
 from wsavatar.media.video import VideoError, read_video
@@ -250,6 +252,20 @@ def test_what_to_expect_of_a_smile(tmp_path: Path) -> None:
     for opening, is_open in ((0.02, True), (0.0, False)):
         Image.fromarray(face(size=110, opening=opening)).save(tmp_path / "a.png")
         assert any("mouth is open" in note for note in create(tmp_path / "a.png").notes) == is_open
+
+
+def test_what_to_expect_of_a_covered_mouth() -> None:
+    """A mask over the mouth is said; dark and noisy pictures have lips."""
+    noise = np.random.default_rng(5).normal(0, 3, (H, W, 1))
+    seen = face(size=110)
+    masked = seen.copy()
+    middle = face_landmarks((W / 2, 115), 110)[48:68].mean(axis=0).astype(int)
+    masked[middle[1] - 22 : middle[1] + 22, middle[0] - 45 : middle[0] + 45] = (200, 205, 210)
+    pictures = {"seen": seen, "dark": seen * 0.35, "masked": masked}
+    for name, picture in pictures.items():
+        found = Face(face_landmarks((W / 2, 115), 110), 0.9)
+        note = covered_note(np.clip(picture + noise, 0, 255).astype(np.uint8), found)
+        assert bool(note) == (name == "masked")
 
 
 def test_a_face_at_the_border(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from wsavatar.creation.lip_edges import COLUMNS, Lips, MouthPlace, lips_of
 
 __all__ = ["OPEN_MOUTH", "can_close", "with_closed_mouth"]
 
-OPEN_MOUTH = 0.06
+OPEN_MOUTH = 0.05
 """Of the outer eye corners' distance: an inner lips' gap that shows."""
 _WIDEST_OPEN = 0.4  # of the mouth's width: a jaw that is further down would have to move, too
 _REST_WIDTH = 0.58  # of the outer eye corners' distance: a smiling mouth is wider

@@ -22,7 +22,7 @@ from wsavatar.creation.ahead import made_ahead
 from wsavatar.creation.calm import MAX_GAP_S, Look, Part, calmest
 from wsavatar.creation.closing import can_close, with_closed_mouth
 from wsavatar.creation.names import free_id, name_of
-from wsavatar.creation.notes import clock, face_notes, is_seen_well, part_note
+from wsavatar.creation.notes import clock, covered_note, face_notes, is_seen_well, part_note
 from wsavatar.creation.request import (
     AvatarRequest,
     CancelledError,
@@ -189,8 +189,11 @@ def _of_still(making: _Making, picture: np.ndarray) -> _Made:
     face = making.choose(picture)
     if face is None:
         raise making.no_face(picture)
-    closes = is_seen_well(face) and can_close(face.points)
+    covered = covered_note(np.ascontiguousarray(picture[..., :3]), face)
+    closes = not covered and is_seen_well(face) and can_close(face.points)
     making.notes += face_notes(face, width, height, closes=closes)
+    if covered:
+        making.notes.append(covered)
     start = with_closed_mouth(picture, face.points) if closes else (picture, face.points)
     points: list[np.ndarray] = []
 

@@ -1,4 +1,5 @@
-"""The four edges of the lips of an open mouth, nearer than landmarks know them.
+"""The edges of lips in a picture: whether there are any, and where those of an open mouth are,
+nearer than landmarks know them.
 
 Pure arithmetic on a picture and its iBUG-68 landmarks.
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-__all__ = ["COLUMNS", "Lips", "MouthPlace", "lips_of"]
+__all__ = ["COLUMNS", "Lips", "MouthPlace", "lips_of", "shows_lips"]
 
 COLUMNS = np.linspace(-1, 1, 121)
 """u of every column of `Lips`, from the left corner to the right one."""
@@ -25,6 +26,8 @@ _STEP_COST, _MOST_STEPS = 0.35, 3  # rows from one column to the next
 _REDDER, _LIGHTER, _OTHER = 2.25, 0.7, 0.3
 _LEAST_CONTRAST = 6.0  # levels: less is noise
 _DEGREE, _STRAY = 5, 0.025
+_NEAR_LIPS, _MIDDLE = 0.35, 0.6  # of half the mouth's width: where lips are seen at least
+_FAINTEST = 0.1  # of the face's contrast
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def lips_of(picture: np.ndarray, points: np.ndarray, mouth: MouthPlace) -> Lips:
     """
     upper, lower = (_curve(*mouth.place(points[line]), degree=3) for line in (_UPPER, _LOWER))
     rows = np.arange(upper.min() - 0.3, max(lower.max(), upper.max()) + 0.3, _ROW)
-    down = _steps_down(picture, mouth, rows)
+    down = _steps_down(picture, mouth, rows[:, None] + 0 * COLUMNS)
     upper = _followed(upper, rows, _lip_begins(-down))
     lower = _followed(lower, rows, _lip_begins(down))
     inside = np.clip((1 - np.abs(COLUMNS)) / _CORNER, 0, 1)
@@ -92,11 +95,29 @@ def _curve(u: np.ndarray, v: np.ndarray, degree: int) -> np.ndarray:
     return np.asarray(np.polynomial.Polynomial.fit(u, v, degree)(COLUMNS))
 
 
-def _steps_down(picture: np.ndarray, mouth: MouthPlace, rows: np.ndarray) -> np.ndarray:
-    """float32 [rows, columns, 3]: how far the Lab colour changes downwards."""
+def shows_lips(picture: np.ndarray, points: np.ndarray) -> bool:
+    """Whether a picture, uint8 [H, W, 3], has lips where landmarks [68, 2] have them.
+
+    Along the whole mouth the colour changes then, by much of what it does in the whole face; on a
+    mask before the mouth it does not.
+    """
+    mouth = MouthPlace.of(points)
+    seam = sum(_curve(*mouth.place(points[line]), degree=3) for line in (_UPPER, _LOWER)) / 2
+    near = np.arange(-_NEAR_LIPS, _NEAR_LIPS, _ROW)[:, None]
+    steps = _steps_down(picture, mouth, seam + near)[:, np.abs(COLUMNS) < _MIDDLE].mean(axis=1)
+    face = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillConvexPoly(face, np.round(cv2.convexHull(points)).astype(np.int32), 1)
+    contrast = float(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[face > 0].std())
+    clearest = float(np.linalg.norm(steps, axis=1).max())
+    return clearest > _FAINTEST * max(contrast, _LEAST_CONTRAST)
+
+
+def _steps_down(picture: np.ndarray, mouth: MouthPlace, v: np.ndarray) -> np.ndarray:
+    """float32 [rows, columns, 3]: how far the Lab colour changes downwards, at v [rows, columns] of
+    `COLUMNS`."""
     if mouth.half * _ROW > 0.5:
         picture = cv2.GaussianBlur(picture, (0, 0), 0.6 * mouth.half * _ROW)
-    places = mouth.pixels(*np.meshgrid(COLUMNS, rows)).astype(np.float32)
+    places = mouth.pixels(np.broadcast_to(COLUMNS, v.shape), v).astype(np.float32)
     seen = cv2.remap(
         picture,
         places[..., 0],

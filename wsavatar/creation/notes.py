@@ -1,4 +1,4 @@
-"""What a user should know of a new avatar, in one sentence each. Pure arithmetic on points."""
+"""What a user should know of a new avatar, in one sentence each. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from wsavatar.creation.calm import Part, mouth_opening
 from wsavatar.creation.closing import OPEN_MOUTH
+from wsavatar.creation.lip_edges import shows_lips
 from wsavatar.landmarks.base import Face
 
-__all__ = ["clock", "face_notes", "is_seen_well", "part_note"]
+__all__ = ["clock", "covered_note", "face_notes", "is_seen_well", "part_note"]
 
 _SMALL_MOUTH = 40  # pixels: below, what the model draws is visibly softer than the picture
 _UNSURE = 0.5
@@ -39,6 +40,13 @@ def part_note(part: Part, total_s: float) -> str:
 def is_seen_well(face: Face) -> bool:
     """Whether its points are certain and both its sides are seen."""
     return face.score >= _UNSURE and _asymmetry(face.points) <= _TURNED
+
+
+def covered_note(picture: np.ndarray, face: Face) -> str:
+    """Of a photo, uint8 [H, W, 3], in which something is in front of the mouth; "" of others."""
+    if not is_seen_well(face) or shows_lips(picture, face.points):
+        return ""
+    return "No lips are seen: take a picture with nothing in front of the mouth, or a clearer one."
 
 
 def face_notes(
