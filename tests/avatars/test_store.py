@@ -173,6 +173,17 @@ def test_a_large_video_with_few_key_frames_is_written_anew(
     assert not copies[0].exists()
 
 
+def test_without_a_cache_a_video_that_must_be_written_anew_says_so(home: Path) -> None:
+    """The setting that helps is in the message."""
+    (home / "file").touch()
+    settings = AvatarSettings(directory=home / "avatars", cache=home / "file", decoded_mb=0)
+    with (
+        patch("wsavatar.media.video_pictures._LONGEST_GROUP", 1),
+        pytest.raises(AvatarError, match=r"cannot be used for a copy \(Not a .*set avatars.cache"),
+    ):
+        AvatarLibrary(settings).idle_pictures("ada")
+
+
 def test_an_avatar_that_is_replaced_is_prepared_anew(home: Path) -> None:
     """`prepare --force` while a server runs: new sessions have the new one, others go on with the
     old; a folder that cannot be read for a moment changes nothing."""

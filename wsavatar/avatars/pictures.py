@@ -17,6 +17,7 @@ from wsavatar.media.pictures import DecodedPictures, Pictures
 from wsavatar.media.video import VideoError, VideoInfo, open_video, read_video
 from wsavatar.media.video_pictures import GROUP_FRAMES, UnfitVideoError, VideoPictures
 from wsavatar.media.video_writer import VideoWriter
+from wsavatar.resources import cache_fault
 
 __all__ = ["open_pictures"]
 
@@ -62,6 +63,11 @@ def _in_any_order(video: Path, avatar: AvatarFile, copies: Path) -> VideoPicture
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
         copy = copies / f"{avatar.id}.{digest}.mp4"
         if not copy.is_file():
+            if fault := cache_fault(copies):
+                raise AvatarError(
+                    f"{error}, and {copies} cannot be used for a copy ({fault}): set avatars.cache "
+                    "to a folder that can be written to"
+                ) from error
             _log.warning("%s; it is written anew, once: %s", error, copy)
             copies.mkdir(parents=True, exist_ok=True)
             _write_copy(video, avatar, copy)
