@@ -103,15 +103,10 @@ export class FrameQueue {
     }
   }
 
-  /** How far frames reach from the head without a gap, as a pts in ms. */
+  /** How far frames reach, as a pts in ms. They come in order: what lacks between was dropped. */
   reachMs() {
-    const step = this.#stepUs();
-    let reach = this.current ? this.current.ptsUs + step : 0;
-    for (const frame of this.frames) {
-      if (frame.ptsUs > reach + step / 2) break;
-      reach = frame.ptsUs + step;
-    }
-    return reach / 1000;
+    const last = this.frames.at(-1) ?? this.current;
+    return last ? (last.ptsUs + this.#stepUs()) / 1000 : 0;
   }
 
   /** Are the first frames decoded, as many as are at once, so that each can be shown in time? */

@@ -62,7 +62,7 @@ export class Pacing {
 /**
  * @typedef {object} Buffered
  * @property {number} audioMs  audio received
- * @property {number} videoMs  how far decoded frames, and those behind them, reach without a gap
+ * @property {number} videoMs  how far decoded frames, and those behind them, reach
  * @property {boolean} audioEnded  no more audio will come
  * @property {boolean} videoEnded  no more frames will come
  */

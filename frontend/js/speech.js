@@ -97,12 +97,11 @@ export class Speech {
    */
   tick(nowMs) {
     if (this.started || this.firstAudioMs === null) return;
-    const videoEnded = this.endFrame !== null && this.frames.counts.received >= this.endFrame;
     const buffered = {
       audioMs: this.player.receivedS * 1000,
       videoMs: this.frames.primed ? this.frames.reachMs() : 0,
       audioEnded: this.audioEnded,
-      videoEnded,
+      videoEnded: this.endFrame !== null, // told behind the last frame
     };
     if (!this.wait.isOver(nowMs - this.firstAudioMs, buffered)) return;
     this.started = true;

@@ -2,9 +2,9 @@
 
 Pure: all times are arguments, in seconds of one clock. It knows neither sockets nor JSON.
 
-* *Playback* starts when 650 ms of audio and of frames without a gap are buffered (as the page does
-  for live speech), or 1.3 s after the audio alone would have sufficed. It then runs in real time.
-  Without audio it stops until 60 ms are buffered again: an *underrun*.
+* *Playback* starts when audio and frames reach 650 ms (frames come in order: those that lack were
+  dropped), or 1.3 s after the audio alone would have sufficed. It then runs in real time. Without
+  audio it stops until 60 ms are buffered again: an *underrun*.
 * A frame is *late* if playback had passed its pts when it arrived.
 * *First-frame latency* belongs to a chunk: the time from sending the packet with the last sample
   that the server needs to cut the chunk, to the first of the chunk's frames that arrives.
@@ -84,7 +84,7 @@ class Playback:
         self._go_on(now_s)
 
     def reach(self, seconds: float, now_s: float) -> None:
-        """Frames from 0 to ``seconds`` have arrived without a gap."""
+        """Frames up to ``seconds`` have arrived."""
         self.position(now_s)
         self._reach_s = seconds
         self._go_on(now_s)
@@ -189,8 +189,7 @@ class Viewer:
         if self.playback.started and position_s * 1e6 > pts_us:
             self.late += 1
             self.worst_late_ms = max(self.worst_late_ms, 1000 * position_s - pts_us / 1000)
-        while self._reach in self._indices:
-            self._reach += 1
+        self._reach = max(self._reach, index + 1)
         self.playback.reach(self._reach / self.fps, now_s)
 
     def end(self, now_s: float) -> None:
