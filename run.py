@@ -2,7 +2,7 @@
 
 import sys
 
-from wsavatar.cli import main
+from wsavatar.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -10,6 +10,7 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from wsavatar import __version__
 from wsavatar.errors import WsavatarError
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 
 class Command(NamedTuple):
@@ -132,6 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verbose:
             raise
         return _report(error, prog)
+
+
+def program() -> int:
+    """`main` for a process of its own. Ctrl-C while Python ends afterwards is no traceback."""
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return status
 
 
 def _run(name: str, arguments: list[str], prog: str) -> int:

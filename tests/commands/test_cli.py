@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import types
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wsavatar import cli
-from wsavatar.cli import COMMANDS, main
+from wsavatar.cli import COMMANDS, main, program
 from wsavatar.config import ConfigError, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -129,3 +130,14 @@ def test_ctrl_c_is_quiet(fake, capsys) -> None:
     fake.error = KeyboardInterrupt()
     assert main(["bench"]) == 130
     assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_while_python_ends_is_quiet(fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a command is done, Ctrl-C just ends the process: there is nothing left to stop."""
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["run.py", "bench"])
+    try:
+        assert program() == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -24,6 +24,7 @@ from wsavatar.faces.finetuning import (
 BEFORE = MouthQuality(24.0, 0.5, 0.8)
 BETTER = Finetuned(b"learned", BEFORE, MouthQuality(25.5, 0.75, 0.9), 40)
 WORSE = Finetuned(b"learned", BEFORE, MouthQuality(23.5, 0.75, 0.9), 40)
+SOFTER = Finetuned(b"learned", BEFORE, MouthQuality(25.5, 0.3, 0.9), 40)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_a_gain_is_written_beside_the_avatar(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("made", [WORSE, KeyboardInterrupt(), FinetuneError("no use")])
+@pytest.mark.parametrize("made", [WORSE, SOFTER, KeyboardInterrupt(), FinetuneError("no use")])
 def test_without_a_gain_nothing_is_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys,
@@ -91,12 +92,13 @@ def test_without_a_gain_nothing_is_written(
     tmp_path: Path,
     made: Finetuned | BaseException,
 ) -> None:
-    """What was learned before stays, also after Ctrl-C, and a sentence says so."""
+    """What was learned before stays, also after Ctrl-C; a sentence says why."""
     run(monkeypatch, settings, BETTER, clip, "--id", "eve")
     before = {path.name for path in (tmp_path / "avatars" / "eve").iterdir()}
     if isinstance(made, Finetuned):
         assert run(monkeypatch, settings, made, clip, "--id", "eve") == 1
-        assert "nothing was written" in capsys.readouterr().out
+        why = "that is no clear gain" if made is WORSE else "they would be less sharp, or move less"
+        assert f"nothing was written, because {why}" in capsys.readouterr().out
     else:
         with pytest.raises(type(made)):
             run(monkeypatch, settings, made, clip, "--id", "eve")

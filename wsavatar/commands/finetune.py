@@ -99,9 +99,11 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         raise
     _report(args.id, made)
     if not made.is_better:
+        lost = "they would be less sharp, or move less"
+        why = lost if made.is_nearer else "that is no clear gain"
         print(
-            f"{args.id}: nothing was written, because that is no clear gain; give a longer clip, "
-            "or more time with --seconds"
+            f"{args.id}: nothing was written, because {why}; give a longer clip, or more time with "
+            "--seconds"
         )
         return 1
     path = write_tuning_file(folder, made.data)

@@ -85,10 +85,14 @@ class Finetuned:
     held_out_frames: int
 
     @property
+    def is_nearer(self) -> bool:
+        """Nearer to the truth than before, clearly."""
+        return self.after.psnr_db - self.before.psnr_db >= LEAST_GAIN_DB
+
+    @property
     def is_better(self) -> bool:
         """Nearer to the truth, and neither by blur nor by moving less."""
-        gain = self.after.psnr_db - self.before.psnr_db
-        return gain >= LEAST_GAIN_DB and self.after.keeps(self.before)
+        return self.is_nearer and self.after.keeps(self.before)
 
 
 class Finetuner(Protocol):
