@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from wsavatar.avatars.store import AvatarStore
 from wsavatar.avatars.writing import write_avatar
 from wsavatar.config import AvatarSettings
 from wsavatar.faces.avatar_face import AvatarFace
-from wsavatar.faces.base import Progress
+from wsavatar.faces.base import AvatarPictures, Progress
 from wsavatar.faces.musetalk.prepare import prepare_face, prepared_key, restore_face
 from wsavatar.faces.musetalk.spec import CropMargin, ModelSpec
 from wsavatar.faces.musetalk.tuning import Tuning, read_tuning
@@ -69,7 +69,7 @@ class CountingModel:
     def prepare(
         self,
         avatar: AvatarFile,
-        pictures: Sequence[np.ndarray],
+        pictures: AvatarPictures,
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.config import Settings, model_options
 from wsavatar.faces.avatar_face import AvatarFace
-from wsavatar.faces.base import Progress
+from wsavatar.faces.base import AvatarPictures, Progress
 
 RATE = 8000
 SIDE = 32
@@ -118,7 +118,7 @@ class DrawnMouth:
     def prepare(
         self,
         avatar: AvatarFile,
-        pictures: Sequence[np.ndarray],
+        pictures: AvatarPictures,
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,

@@ -19,6 +19,7 @@ from tests.speech.sounds import RATE, breath, noise, tone, voice
 from wsavatar.avatars.format import read_avatar_file
 from wsavatar.avatars.landmarks import read_landmarks
 from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.media.video import read_video
 from wsavatar.resources import embedded_weights, resource_dir
 from wsavatar.speech.chunker import Chunker
@@ -42,7 +43,8 @@ def openings() -> Iterator[Openings]:
         avatar = read_avatar_file(folder).model_copy(update={"frame_count": 1})
         _, frames = read_video(folder / avatar.video, max_frames=1)
         landmarks = read_landmarks(folder, read_avatar_file(folder))[:1]
-        faces.append(model.prepare(avatar, frames, landmarks, detail=False).inputs[0])
+        face = model.prepare(avatar, DecodedPictures(frames), landmarks, detail=False)
+        faces.append(face.inputs[0])
 
     def measure(audio: np.ndarray, fps: Fraction = Fraction(25), every: int = 1) -> np.ndarray:
         chunker = Chunker(model.spec.grid, fps, RATE // 2)

@@ -23,6 +23,7 @@ from wsavatar.avatars.format import read_avatar_file
 from wsavatar.config import RenderSettings
 from wsavatar.faces.musetalk.geometry import take_crop
 from wsavatar.faces.musetalk.model import MuseTalk
+from wsavatar.media.pictures import DecodedPictures
 from wsavatar.render.finish.paste import paste
 from wsavatar.resources import embedded_weights, resource_dir
 from wsavatar.speech.chunker import Chunker
@@ -68,7 +69,7 @@ def opened() -> Iterator[Opened]:
         folder = resource_dir("avatars") / "amara"
         size = {"height": picture.shape[0], "width": picture.shape[1], "frame_count": 1}
         avatar = read_avatar_file(folder).model_copy(update=size)
-        face = model.prepare(avatar, picture[None], landmarks[None], detail=True)
+        face = model.prepare(avatar, DecodedPictures(picture[None]), landmarks[None], detail=True)
         crop = tuple(int(edge) for edge in face.crop_boxes[0])
         patches = np.asarray(model.generate([face.inputs[0]] * len(conditions), conditions))
         boxes, jaw = (crop, face.paste_boxes[0], face.masks[0]), face.jaw_of(0)

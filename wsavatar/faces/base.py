@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wsavatar.avatars.format import AvatarFile
 
 __all__ = [
+    "AvatarPictures",
     "AvatarPreparer",
     "Chunk",
     "FaceModel",
@@ -125,6 +126,15 @@ class FaceModel(Protocol):
         """Release cached memory of the device."""
 
 
+class AvatarPictures(Protocol):
+    """The pictures of an avatar. Taken one by one, since together they may not fit into memory."""
+
+    def __len__(self) -> int: ...
+
+    def part(self, index: int, region: tuple[int, int, int, int], /) -> np.ndarray:
+        """A region (x, y, w, h) of one, uint8 [h, w, 3] RGB: costs less than the whole one."""
+
+
 class AvatarPreparer(Protocol):
     """A loaded model, for the avatars' store. Thread-safe."""
 
@@ -134,18 +144,17 @@ class AvatarPreparer(Protocol):
     def prepare(
         self,
         avatar: AvatarFile,
-        pictures: Sequence[np.ndarray],
+        pictures: AvatarPictures,
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,
         detail: bool,
         tuning: Any = None,
     ) -> AvatarFace:
-        """Prepare ``pictures`` uint8 [H, W, 3] RGB with landmarks [n, 68, 2]. Takes seconds.
+        """Prepare n ``pictures`` with landmarks [n, 68, 2]. Takes seconds.
 
-        Pictures are asked for one by one, since together they may not fit into memory. With or
-        without `wsavatar.faces.avatar_face.Jaw`; ``tuning``: of `read_tuning`. Raises AvatarError
-        with the frame whose face is not usable.
+        With or without `wsavatar.faces.avatar_face.Jaw`; ``tuning``: of `read_tuning`. Raises
+        AvatarError with the frame whose face is not usable.
         """
 
     def read_tuning(self, data: bytes) -> Any:

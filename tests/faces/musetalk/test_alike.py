@@ -29,7 +29,9 @@ def firsts(
             shown += light[number]
         moved = (points + offset).astype(np.float32)
         crop = crop_box(moved, CropMargin(pixels=10), W, H)
-        found.append(alike.first_like(number, np.clip(shown, 0, 255).astype(np.uint8), moved, crop))
+        x1, y1, x2, y2 = crop
+        seen = np.clip(shown, 0, 255).astype(np.uint8)[y1:y2, x1:x2]
+        found.append(alike.first_like(number, seen, moved, crop))
     return found
 
 

@@ -29,15 +29,15 @@ class AlikeFrames:
         self._looks = np.empty((count, _SIDE, _SIDE, 3), np.float32)
         self._frames: list[int] = []
 
-    def first_like(self, frame: int, picture: np.ndarray, points: np.ndarray, crop: Box) -> int:
+    def first_like(self, frame: int, seen: np.ndarray, points: np.ndarray, crop: Box) -> int:
         """The earlier frame that looks most like this one in its crop; itself, if none does.
 
-        ``picture`` uint8 [H, W, 3], with landmarks [68, 2]. Only frames that were their own first
-        are compared with, so nothing drifts.
+        ``seen`` uint8 [h, w, 3]: the crop of a picture with landmarks [68, 2]. Only frames that
+        were their own first are compared with, so nothing drifts.
         """
         x1, y1, x2, y2 = crop
         placed = ((points - (x1, y1)) / (x2 - x1, y2 - y1)).astype(np.float32)
-        look = cv2.resize(picture[y1:y2, x1:x2], (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        look = cv2.resize(seen, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         known = len(self._frames)
         apart = np.square(self._points[:known] - placed).sum(axis=2).max(axis=1, initial=0)
         for number in np.argsort(apart, kind="stable"):

@@ -27,7 +27,7 @@ import numpy as np
 
 from wsavatar.avatars.format import AvatarFile
 from wsavatar.faces.avatar_face import AvatarFace
-from wsavatar.faces.base import Progress
+from wsavatar.faces.base import AvatarPictures, Progress
 from wsavatar.faces.musetalk.conditions import ChunkConditions
 from wsavatar.faces.musetalk.files import CheckpointError
 from wsavatar.faces.musetalk.loading import (
@@ -114,7 +114,7 @@ class MuseTalk:
     def prepare(
         self,
         avatar: AvatarFile,
-        pictures: Sequence[np.ndarray],
+        pictures: AvatarPictures,
         landmarks: np.ndarray,
         progress: Progress | None = None,
         *,

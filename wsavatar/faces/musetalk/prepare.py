@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
 from wsavatar.avatars.format import AvatarError, AvatarFile
 from wsavatar.faces.avatar_face import CELL, JAW_STEPS, AvatarFace, Jaw
-from wsavatar.faces.base import Progress
+from wsavatar.faces.base import AvatarPictures, Progress
 from wsavatar.faces.colours import all_of, with_colours
 from wsavatar.faces.masks import Box, Masks, PackedMask, trimmed
 from wsavatar.faces.musetalk.alike import AlikeFrames
@@ -61,7 +62,7 @@ def prepared_key(spec: ModelSpec, *, detail: bool) -> str:
 
 def prepare_face(
     avatar: AvatarFile,
-    pictures: Sequence[np.ndarray],
+    pictures: AvatarPictures,
     landmarks: np.ndarray,
     model: CropCoder,
     progress: Progress | None = None,
@@ -69,7 +70,7 @@ def prepare_face(
     detail: bool,
     tuning: Tuning | None = None,
 ) -> AvatarFace:
-    """Find crops and masks of ``pictures`` uint8 [H, W, 3] and encode them, with `Jaw` or not.
+    """Find crops and masks of ``pictures`` and encode them, with `Jaw` or not.
 
     The face's ``inputs`` are latents, float16 [n, 2C, h, w]: masked, then reference, which is that
     of a frame whose mouth is at rest; corrected by ``tuning``. Frames that look alike
@@ -80,16 +81,18 @@ def prepare_face(
     spec = model.spec
     smooth = smooth_landmarks(landmarks, avatar.fps)
     crops, pastes, masks = _place_faces(avatar, smooth, spec)
-    alike, encoded = AlikeFrames(len(crops)), _Encoded(model, smooth, crops, detail=detail)
-    first = []
-    for i, crop in enumerate(crops):
-        picture = pictures[i]
-        first.append(alike.first_like(i, picture, smooth[i], crop))
-        if first[i] == i:
-            encoded.add(i, take_crop(picture, crop, spec.crop_size))
-        if progress is not None:
-            progress(i + 1, len(crops))
-    latents, jaw, colours = encoded.of(np.array(first))
+    alike, first = AlikeFrames(len(crops)), []
+    with ThreadPoolExecutor(1, "find-jaws") as thread:
+        encoded = _Encoded(model, smooth, crops, thread if detail else None)
+        for i, crop in enumerate(crops):
+            w, h = crop[2] - crop[0], crop[3] - crop[1]
+            seen = pictures.part(i, (*crop[:2], w, h))
+            first.append(alike.first_like(i, seen, smooth[i], crop))
+            if first[i] == i:
+                encoded.add(i, take_crop(seen, (0, 0, w, h), spec.crop_size))
+            if progress is not None:
+                progress(i + 1, len(crops))
+        latents, jaw, colours = encoded.of(np.array(first))
     own = spec.latent_channels
     latents[:, own:] = latents[mouth_references(landmarks), own:]
     if tuning is not None:
@@ -107,15 +110,24 @@ def prepare_face(
 
 
 class _Encoded:
-    """Latents, jaws and colours of some of the frames, a few at a time."""
+    """Latents, jaws and colours of some of the frames, a few at a time.
+
+    Jaws are found on ``thread`` while the next frames are read and encoded; None: there are none.
+    """
 
     def __init__(
-        self, model: CropCoder, landmarks: np.ndarray, crops: list[Box], *, detail: bool
+        self,
+        model: CropCoder,
+        landmarks: np.ndarray,
+        crops: list[Box],
+        thread: ThreadPoolExecutor | None,
     ) -> None:
         self._model, self._landmarks, self._crops = model, landmarks, crops
         spec, count = model.spec, len(crops)
         self._latents = np.empty((count, *_latent_shape(spec)), np.float16)
-        self._jaw = Jaw(*(np.empty(*one) for one in _jaw_arrays(spec, count))) if detail else None
+        self._thread = thread
+        self._jaw = Jaw(*(np.empty(*one) for one in _jaw_arrays(spec, count))) if thread else None
+        self._finding: Future[None] | None = None
         self._colours: list[np.ndarray] = []
         self._waiting: dict[int, np.ndarray] = {}
 
@@ -129,6 +141,7 @@ class _Encoded:
         """Latents and jaws of all frames, int [n]: from which of them each is; and the colours."""
         if self._waiting:
             self._encode()
+        self._finish()
         jaw, spec, colours = self._jaw, self._model.spec, None
         if jaw is not None:
             colours = all_of(self._colours)
@@ -142,18 +155,26 @@ class _Encoded:
         return self._latents[frames], jaw, colours
 
     def _encode(self) -> None:
-        frames, crops = list(self._waiting), list(self._waiting.values())
-        first_row = self._model.spec.decoded_from_y
-        latents = self._model.encode_crops(np.stack(crops))
-        self._latents[frames] = latents
-        self._waiting.clear()
-        if self._jaw is None:
+        waiting, self._waiting = self._waiting, {}
+        latents = self._model.encode_crops(np.stack(list(waiting.values())))
+        self._latents[list(waiting)] = latents
+        if self._thread is None or self._jaw is None:
             return
-        for i, seen, redrawn in zip(frames, crops, self._model.redraw(latents), strict=True):
+        redrawn = self._model.redraw(latents)
+        self._finish()
+        self._finding = self._thread.submit(self._find, self._jaw, waiting, redrawn)
+
+    def _finish(self) -> None:
+        """Wait for the jaws that are being found; those of one encoding at a time."""
+        if self._finding is not None:
+            self._finding.result()
+
+    def _find(self, jaw: Jaw, crops: Mapping[int, np.ndarray], redrawn: np.ndarray) -> None:
+        first_row = self._model.spec.decoded_from_y
+        for (i, seen), drawn in zip(crops.items(), redrawn, strict=True):
             self._colours.append(lower_face_colours(self._landmarks[i], self._crops[i], seen))
-            found = jaw_of_face(self._landmarks[i], self._crops[i], redrawn, first_row)
-            arrays = zip(self._jaw.arrays().values(), found.arrays().values(), strict=True)
-            for array, row in arrays:
+            found = jaw_of_face(self._landmarks[i], self._crops[i], drawn, first_row)
+            for array, row in zip(jaw.arrays().values(), found.arrays().values(), strict=True):
                 array[i] = row
 
 
