@@ -129,15 +129,16 @@ def _by_openvino(request: ModelRequest, cache: Path) -> LoadedStages:
 
     with_bfloat16 = _in_bfloat16(request.dtype, files)
     small: Precision = "bf16" if with_bfloat16 else "f32"
+    pictures = StageConfig(small, rows_alone=with_bfloat16)
     compiled = compile_stages(
         sources,
         {
             # Sums of squares over 80 dB: bfloat16 would fill quiet bands with its rounding.
             "mel": StageConfig("f32", rows_alone=True),
             "encoder": StageConfig(small, rows_alone=True),
-            "crops": StageConfig("f32"),
-            "redraw": StageConfig("f32"),
-            "faces": StageConfig(small, rows_alone=with_bfloat16),
+            "crops": pictures,
+            "redraw": pictures,
+            "faces": pictures,
         },
         key=files.fingerprint,
         cache=cache,
