@@ -93,6 +93,14 @@ def test_in_an_overload_every_face_goes_on_moving(processor: Processor, times: f
     assert still <= 0.1 * sum(sentences.values())
 
 
+def test_one_live_session_on_a_slow_machine_loses_nothing() -> None:
+    """40 frames a second at best, batches that take up to 1.3 times as long, and frames due 0.15 s
+    after their sound: all are made."""
+    device = SimulatedDevice(queue(), {1: 0.033, 2: 0.055, 4: 0.1}, window_s=0.006, noise=0.3)
+    device.play([Streamer("live", 25, 0.15)], SECONDS)
+    assert len(device.made("live")) >= 25 * (SECONDS - 1) and not device.lost("live")
+
+
 @pytest.mark.parametrize("sessions", [6, 9])
 def test_all_who_begin_at_once_get_the_same(sessions: int) -> None:
     """Sentences of 3 s that come at the same moment, at 2.1 and 3.2 times the capacity.

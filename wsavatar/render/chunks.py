@@ -224,11 +224,15 @@ def _unfit(chunks: Sequence[WaitingChunk], now_s: float, frame_s: float) -> set[
 
 
 def _share(chunks: Sequence[WaitingChunk], now_s: float, frame_s: float) -> float:
-    """The share of their frames that can be made beside their features, each chunk by its end."""
-    share, features_s, frames = math.inf, 0.0, 0
+    """The share of their frames that can be made beside their features, each chunk by its end.
+
+    What fits as a whole is not thinned; a reserve is kept only of what does not.
+    """
+    share, fits, features_s, frames = math.inf, True, 0.0, 0
     for chunk in chunks:
         features_s += chunk.features_s
         frames += chunk.waiting
+        fits &= now_s + features_s + frames * frame_s <= chunk.ends_s
         left_s = max(chunk.ends_s - now_s, SOON_S) - RESERVE_S - features_s
         share = min(share, left_s / max(frames * frame_s, 1e-9))
-    return share
+    return 1.0 if fits else share
