@@ -380,11 +380,14 @@ async def test_shutdown_stops_what_is_looked_for_in_avatars() -> None:
     assert avatars.is_closed
 
 
-async def test_shutdown_does_not_wait_for_a_client_that_does_not_answer() -> None:
+async def test_shutdown_does_not_wait_for_a_client_that_does_not_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The connection of a client that does not close is aborted after the grace time."""
     chosen = settings(server={"shutdown_grace_s": 0.1})
     async with AvatarServer(chosen, lambda *_: fake_engine()) as server:
         await server.ready()
         reader, writer = await raw_websocket(server)
         await reader.readuntil(b"session.created")
+    assert "not ended in 0.1 s: 1 connections" in caplog.text
     writer.close()

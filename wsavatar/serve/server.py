@@ -165,7 +165,12 @@ class AvatarServer:
                 await self._server.wait_closed()
                 await self._sessions.all_closed()
         except TimeoutError:
-            _log.warning("%d sessions did not end in %g s", len(self._sessions), grace_s)
+            _log.warning(
+                "not ended in %g s: %d connections, %d sessions",
+                grace_s,
+                sum(not one.done() for one in closing),
+                len(self._sessions),
+            )
             for connection in connections:
                 connection.transport.abort()
             for task in closing:
