@@ -22,7 +22,7 @@ from wsavatar.faces.finetuning import (
     TalkingClip,
 )
 from wsavatar.faces.musetalk import finetune as finetuning
-from wsavatar.faces.musetalk.correction import tuned
+from wsavatar.faces.musetalk.correction import LatentCorrection, tuned
 from wsavatar.faces.musetalk.finetune import learn, movement_loss
 from wsavatar.faces.musetalk.model import MuseTalk
 from wsavatar.faces.musetalk.mouths import mouth_quality, trusted_pairs
@@ -152,6 +152,15 @@ def test_a_mouth_that_moves_less_costs() -> None:
         made = mean + scale * (usual - mean) + 0.2
         assert float(movement_loss(made, usual, mouth, 1.0)) == pytest.approx(lost, abs=1e-3)
     assert float(movement_loss(mean + 0.6 * (usual - mean), usual, mouth, 0.6)) < 1e-3
+
+
+def test_what_rises_and_falls_is_evened_out(model: MuseTalk) -> None:
+    """A running mean is kept of what is learned: near to it, and calmer."""
+    correction, mean = LatentCorrection(model.spec), LatentCorrection(model.spec)
+    for step in range(60):
+        torch.nn.init.constant_(correction.offset, 1.0 + (-1) ** step)
+        finetuning._follow(mean, correction, 0.1)
+    assert ((mean.offset - 1).abs() < 0.1).all()
 
 
 def test_learning_ends_in_time(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:

@@ -6,6 +6,7 @@ anyway, because there an avatar shows its own pixels, moved as far as the drawn 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,6 +44,8 @@ _BATCH = 8
 _RATE = 1e-2
 _WARM_UP = 20
 _LAST_RATE = 0.02
+_MEAN_RATE = 0.1
+"""Of the running mean that is kept of the correction: steps of a high rate rise and fall."""
 _ENERGY = 0.15
 """Weight of sharpness: without it the mean of all mouths, which is soft, is the best guess."""
 _MOVEMENT = 1.0
@@ -116,12 +119,13 @@ def learn(
 ) -> Tuning:
     """Learn for so many steps, or so many seconds if they end before, or until Ctrl-C.
 
-    Of what was learned now and then, that is given which draws ``checked`` best.
+    Of the running means now and then, that is given which draws ``checked`` best.
     """
     device = next(generator.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         correction = LatentCorrection(spec).to(device)
+    mean = copy.deepcopy(correction)
     optimiser = torch.optim.Adam(correction.parameters(), lr=_RATE, betas=(0.9, 0.99))
     least = _LEAST_MOVEMENT * min(1.0, 1 / max(mouth_quality(pairs).movement, 1e-3))
     batches = _batches(trusted_pairs(pairs, least=_BATCH), seed)
@@ -132,17 +136,18 @@ def learn(
             watch.progress("learn", round(1000 * gone), 1000)
             if round(1000 * gone) * _CHECKS // 1000 > checks:
                 checks = round(1000 * gone) * _CHECKS // 1000
-                watch.checked(best.before, best.offer(correction))
+                watch.checked(best.before, best.offer(mean))
             for group in optimiser.param_groups:
                 group["lr"] = _RATE * min(1, (step + 1) / _WARM_UP) * max(1 - gone, _LAST_RATE)
             loss = _loss(generator, correction, pairs, next(batches), least)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            _follow(mean, correction, max(_MEAN_RATE, 0.9 / (1 + step / 10)))
     except KeyboardInterrupt:
         if best.tuning is None:
             raise
-    watch.checked(best.before, best.offer(correction))
+    watch.checked(best.before, best.offer(mean))
     watch.progress("learn", 1000, 1000)
     if best.tuning is None:
         raise FinetuneError("learning did not converge: try another clip")
@@ -157,6 +162,13 @@ def _steps(steps: int, seconds: float, clock: Callable[[], float]) -> Iterator[t
         if gone >= 1:
             return
         yield step, gone
+
+
+@torch.no_grad()
+def _follow(mean: LatentCorrection, correction: LatentCorrection, rate: float) -> None:
+    """Move ``mean`` a part of the way to ``correction``."""
+    for kept, now in zip(mean.parameters(), correction.parameters(), strict=True):
+        kept.lerp_(now, rate)
 
 
 def _batches(trusted: np.ndarray, seed: int) -> Iterator[np.ndarray]:
