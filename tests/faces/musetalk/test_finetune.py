@@ -79,7 +79,7 @@ def clip(count: int, size: float = 90.0) -> TalkingClip:
 
 @pytest.fixture(scope="module")
 def pairs(model: MuseTalk) -> TalkingPairs:
-    return talking_pairs(model, clip(110), quiet)
+    return talking_pairs(model, clip(110), quiet, detail=True)
 
 
 def test_an_open_jaw_does_not_move_the_crop() -> None:
@@ -110,7 +110,7 @@ def test_frames_without_a_face_are_left_out(model: MuseTalk) -> None:
     """Their place is only guessed."""
     talking = clip(20)
     seen = np.arange(20) % 4 != 1
-    assert len(talking_pairs(model, replace(talking, seen=seen), quiet)) == seen.sum()
+    assert len(talking_pairs(model, replace(talking, seen=seen), quiet, detail=True)) == seen.sum()
 
 
 def test_a_person_is_learned(model: MuseTalk, settings: Settings, pairs: TalkingPairs) -> None:
@@ -246,7 +246,7 @@ def test_too_few_frames_are_refused(settings: Settings) -> None:
 def test_a_face_that_is_too_small_is_refused(model: MuseTalk) -> None:
     """A crop of a few pixels has no mouth."""
     with pytest.raises(FinetuneError, match="too small"):
-        talking_pairs(model, clip(10, size=24), quiet)
+        talking_pairs(model, clip(10, size=24), quiet, detail=True)
 
 
 def test_a_model_without_the_tool_says_so(

@@ -15,6 +15,7 @@ from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
     lower_face_mask,
+    mouth_shift,
     paste_box,
     smooth_landmarks,
     take_crop,
@@ -55,6 +56,19 @@ def test_a_relative_margin_grows_with_the_face(landmarks: np.ndarray) -> None:
     height = 2 * (landmarks[8, 1] - landmarks[29, 1])
     _, _, _, y2 = crop_box(landmarks, CropMargin(relative=0.1), W, H)
     assert y2 == pytest.approx(landmarks[8, 1] + height / 10, abs=1)
+
+
+def test_a_high_mouth_is_shown_where_the_model_draws_it(landmarks: np.ndarray) -> None:
+    """Of a smile the crop's middle is further up, in all frames alike; others stay."""
+    several = np.stack([landmarks, landmarks + 5, landmarks])
+    assert not mouth_shift(several).any()
+    several[:, 48:68, 1] -= 0.12 * (landmarks[8, 1] - landmarks[29, 1])
+    several[1, 60:68, 1] += 4
+    shifts = mouth_shift(several)
+    assert shifts[0] < -2 and np.ptp(shifts) < 0.01
+    _, y1, _, y2 = crop_box(several[0], CropMargin(), W, H, bbox_shift=float(shifts[0]))
+    mouth = several[0, [62, 66], 1].mean()
+    assert (mouth - (y1 + y2) / 2) / ((y2 - y1) / 2) == pytest.approx(0.5, abs=0.02)
 
 
 def test_bbox_shift_moves_the_middle_down(landmarks: np.ndarray) -> None:

@@ -71,7 +71,7 @@ def load_finetuner(settings: Settings, device: str | None) -> Finetuner:
 def _finetune(
     settings: Settings, model: MuseTalk, clip: TalkingClip, seconds: float, watch: FinetuneWatch
 ) -> Finetuned:
-    pairs = talking_pairs(model, clip, watch.progress)
+    pairs = talking_pairs(model, clip, watch.progress, detail=settings.avatars.detail)
     if len(pairs) < LEAST_PAIRS:
         raise FinetuneError(
             f"only {len(pairs)} frames of the clip can be used, and {LEAST_PAIRS} are needed: "

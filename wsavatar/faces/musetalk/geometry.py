@@ -18,6 +18,7 @@ __all__ = [
     "crop_box",
     "lower_face_colours",
     "lower_face_mask",
+    "mouth_shift",
     "paste_box",
     "smooth_landmarks",
     "take_crop",
@@ -27,6 +28,8 @@ Box = tuple[int, int, int, int]
 
 _NOSE_BRIDGE, _NOSE_BASE, _JAW = 29, 33, slice(0, 17)
 _SMOOTHING_S = 0.06
+_LIPS = [62, 66]
+_MOUTH_AT = 0.5  # of the way from the nose bridge to the chin, at least
 _PASTE_EXPANSION = 1.5
 _BLUR_OF_PASTE_WIDTH = 0.05
 _FEATHER_OF_CROP_WIDTH = 0.04
@@ -60,15 +63,30 @@ def smooth_landmarks(landmarks: np.ndarray, fps: float) -> np.ndarray:
     ).astype(np.float32)
 
 
+def mouth_shift(landmarks: np.ndarray) -> np.ndarray:
+    """By how many pixels to move each frame's crop for landmarks [n, 68, 2]: float [n], not down.
+
+    A model that learned from people whose mouth is in the middle between landmark 29 and the chin
+    draws a smear over a mouth that is higher, as in a smile. With its middle further up the crop
+    shows the mouth where the model draws it. It is the same part of the face in all frames.
+    """
+    middle, chin = landmarks[:, _NOSE_BRIDGE, 1], landmarks[:, :, 1].max(axis=1)
+    height = np.maximum(chin - middle, 1.0)
+    mouth_at = float(np.median((landmarks[:, _LIPS, 1].mean(axis=1) - middle) / height))
+    shift: np.ndarray = -max(_MOUTH_AT - mouth_at, 0) / (1 - _MOUTH_AT) * height
+    return shift
+
+
 def crop_box(
-    landmarks: np.ndarray, margin: CropMargin, width: int, height: int, *, bbox_shift: int = 0
+    landmarks: np.ndarray, margin: CropMargin, width: int, height: int, *, bbox_shift: float = 0
 ) -> Box:
     """The model's crop for one frame's landmarks [68, 2] in a picture of ``width`` x ``height``.
 
     x from the landmarks' extent; y2 = chin + margin; y1 such that landmark 29 is in the middle,
-    moved down by ``bbox_shift`` pixels (v1.0 models). A relative margin counts in parts of the
-    box's height without margin. Where the chin's side leaves the picture the box shrinks about its
-    middle, because the model redraws exactly the lower half; a forehead is merely cut off.
+    moved down by ``bbox_shift`` pixels (v1.0 models, `mouth_shift`). A relative margin counts in
+    parts of the box's height without margin. Where the chin's side leaves the picture the box
+    shrinks about its middle, because the model redraws exactly the lower half; a forehead is merely
+    cut off.
 
     Raises GeometryError where less than 32 pixels a side remain.
     """

@@ -24,6 +24,7 @@ from wsavatar.faces.musetalk.geometry import (
     crop_box,
     lower_face_colours,
     lower_face_mask,
+    mouth_shift,
     paste_box,
     smooth_landmarks,
     take_crop,
@@ -35,7 +36,7 @@ from wsavatar.faces.musetalk.tuning import Tuning
 
 __all__ = ["CropCoder", "prepare_face", "prepared_key", "restore_face"]
 
-PREPARE_VERSION = 5
+PREPARE_VERSION = 6
 """Raise it with any change to what `prepare_face` computes."""
 _AT_ONCE = 8
 """Crops that are encoded together."""
@@ -80,7 +81,7 @@ def prepare_face(
     """
     spec = model.spec
     smooth = smooth_landmarks(landmarks, avatar.fps)
-    crops, pastes, masks = _place_faces(avatar, smooth, spec)
+    crops, pastes, masks = _place_faces(avatar, smooth, spec, detail=detail)
     alike, first = AlikeFrames(len(crops)), []
     with ThreadPoolExecutor(1, "find-jaws") as thread:
         encoded = _Encoded(model, smooth, crops, thread if detail else None)
@@ -213,10 +214,12 @@ def _jaw_arrays(spec: ModelSpec, count: int) -> list[tuple[tuple[int, ...], type
 
 
 def _place_faces(
-    avatar: AvatarFile, landmarks: np.ndarray, spec: ModelSpec
+    avatar: AvatarFile, landmarks: np.ndarray, spec: ModelSpec, *, detail: bool
 ) -> tuple[list[Box], list[Box], list[PackedMask]]:
     width, height = avatar.width, avatar.height
-    shift = avatar.bbox_shift if spec.version == "v1" else 0
+    shifts = mouth_shift(landmarks) if detail else np.zeros(len(landmarks))
+    if spec.version == "v1":
+        shifts = shifts + avatar.bbox_shift
     margin = spec.extra_margin
     if avatar.extra_margin is not None:
         margin = CropMargin(pixels=avatar.extra_margin)
@@ -224,7 +227,7 @@ def _place_faces(
     crops, pastes, masks = [], [], []
     for index, points in enumerate(landmarks):
         try:
-            crop = crop_box(points, margin, width, height, bbox_shift=shift)
+            crop = crop_box(points, margin, width, height, bbox_shift=float(shifts[index]))
         except GeometryError as error:
             raise AvatarError(f"{avatar.id}: frame {index}: {error}") from error
         square = paste_box(crop, width, height)

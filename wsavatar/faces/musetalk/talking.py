@@ -17,6 +17,7 @@ from wsavatar.faces.finetuning import FinetuneError, FinetuneProgress, TalkingCl
 from wsavatar.faces.musetalk.geometry import (
     GeometryError,
     crop_box,
+    mouth_shift,
     smooth_landmarks,
     take_crop,
 )
@@ -54,8 +55,13 @@ class TalkingPairs:
         return TalkingPairs(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def talking_pairs(model: MuseTalk, clip: TalkingClip, progress: FinetuneProgress) -> TalkingPairs:
-    """The pairs of a clip. Raises FinetuneError where too little of it can be used."""
+def talking_pairs(
+    model: MuseTalk, clip: TalkingClip, progress: FinetuneProgress, *, detail: bool
+) -> TalkingPairs:
+    """The pairs of a clip, with the crops of an avatar with ``detail`` or without.
+
+    Raises FinetuneError where too little of it can be used.
+    """
     spec = model.spec
     chosen = np.flatnonzero(clip.seen)
     landmarks = clip.landmarks[chosen]
@@ -63,7 +69,7 @@ def talking_pairs(model: MuseTalk, clip: TalkingClip, progress: FinetuneProgress
     rest = np.stack(
         [at_rest(now, landmarks[ref]) for now, ref in zip(landmarks, references, strict=True)]
     )
-    boxes = _boxes(clip, smooth_landmarks(rest, float(clip.fps)), model)
+    boxes = _boxes(clip, smooth_landmarks(rest, float(clip.fps)), model, detail=detail)
     usable = np.array([box is not None for box in boxes])
     taken = np.arange(len(chosen)) % -(-len(chosen) // MAX_PAIRS) == 0
     frames = np.flatnonzero(taken & usable & usable[references])
@@ -96,14 +102,19 @@ def at_rest(now: np.ndarray, resting: np.ndarray) -> np.ndarray:
     return np.asarray(placed, np.float32)
 
 
-def _boxes(clip: TalkingClip, rest: np.ndarray, model: MuseTalk) -> list[Box | None]:
-    def box(points: np.ndarray) -> Box | None:
+def _boxes(
+    clip: TalkingClip, rest: np.ndarray, model: MuseTalk, *, detail: bool
+) -> list[Box | None]:
+    margin, size = model.spec.extra_margin, (clip.width, clip.height)
+
+    def box(points: np.ndarray, shift: float) -> Box | None:
         try:
-            return crop_box(points, model.spec.extra_margin, clip.width, clip.height)
+            return crop_box(points, margin, *size, bbox_shift=shift)
         except GeometryError:
             return None
 
-    return [box(points) for points in rest]
+    shifts = mouth_shift(rest) if detail else np.zeros(len(rest))
+    return [box(*one) for one in zip(rest, shifts.tolist(), strict=True)]
 
 
 def _box(boxes: list[Box | None], index: int) -> Box:
