@@ -401,9 +401,13 @@ def test_sessions_against_a_server_of_its_own(tmp_path: Path, capsys) -> None:
     """`bench --sessions` starts a server and a process of clients and prints a JSON report."""
     from tests.page_server import light_settings
 
-    settings = [word for setting in light_settings(tmp_path) for word in ("--set", setting)]
+    # On a busy machine frames may be late, but they come.
+    chosen = [*light_settings(tmp_path), "render.max_lateness_ms=10000"]
+    settings = [word for setting in chosen for word in ("--set", setting)]
     code = main(["bench", "--sessions", "2", "--seconds", "2", "--json", *settings])
-    report = json.loads(capsys.readouterr().out)
+    out, log = capsys.readouterr()
+    assert out, log
+    report = json.loads(out)
     assert code == (0 if report["valid"] else 1)
     assert report["frames_expected"] == 100
     seen = report["frames_received"] + report["frames_dropped"] + report["frames_missing"]
