@@ -62,6 +62,20 @@ def test_a_folder_that_may_not_be_looked_into_does_not_hide_others(
     assert "bob/avatar.json: cannot be read (Permission denied)" in caplog.text
 
 
+def test_who_closes_the_store_does_not_wait_for_an_avatar(home: Path) -> None:
+    """Preparing one, which takes seconds, ends at its next picture: a server that stops ends."""
+    store, steps = store_in(home), list[int]()
+
+    def close_at_the_second(done: int, total: int) -> None:
+        steps.append(done)
+        if done == 2:
+            store.close()
+
+    with pytest.raises(AvatarError, match="preparing 'ada' was stopped"):
+        store.get("ada", close_at_the_second)
+    assert steps == [1, 2] and COUNT > 2
+
+
 @pytest.mark.parametrize("avatar_id", ["bob", "", "../ada", "ada\n", "a" * 500, "ada/../ada", "."])
 def test_an_unknown_avatar_names_the_known_ones(home: Path, avatar_id: str) -> None:
     """Whatever a client sends as an id becomes an error, never a path."""

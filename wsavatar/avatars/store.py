@@ -57,6 +57,7 @@ class AvatarStore(AvatarLibrary):
         self._model = model
         self._memory_bytes = memory_bytes
         self._detail = settings.detail
+        self._closing = threading.Event()
         self._guard = threading.Lock()  # over what is below; never held while preparing
         # Before other backgrounds, while they are used: sessions share what devices keep of them.
         self._shown: weakref.WeakValueDictionary[tuple[str, str, str], PreparedAvatar]
@@ -101,6 +102,12 @@ class AvatarStore(AvatarLibrary):
                     self._remember(prepared)
         return prepared
 
+    def close(self) -> None:
+        """Stop what is computed of avatars; calls that wait for it raise AvatarError. A process
+        that ends waits for its threads."""
+        super().close()
+        self._closing.set()
+
     def delete(self, avatar_id: str) -> None:
         """Delete an avatar that a client made; sessions that show it go on. Raises AvatarError."""
         super().delete(avatar_id)
@@ -132,6 +139,12 @@ class AvatarStore(AvatarLibrary):
             raise BackgroundError(f"{prepared.id!r} was replaced just now: choose it again")
 
     def _prepare(self, avatar: AvatarFile, progress: Progress | None) -> PreparedAvatar:
+        def report(done: int, total: int) -> None:
+            if self._closing.is_set():
+                raise AvatarError(f"preparing {avatar.id!r} was stopped")
+            if progress is not None:
+                progress(done, total)
+
         folder = self._folder(avatar.id)
         model, detail = self._model, self._detail
         learned, tuning = self._tuning(avatar.id, folder)
@@ -144,7 +157,7 @@ class AvatarStore(AvatarLibrary):
         if face is None:
             try:
                 face = model.prepare(
-                    avatar, pictures, landmarks, progress, detail=detail, tuning=tuning
+                    avatar, pictures, landmarks, report, detail=detail, tuning=tuning
                 )
             except VideoError as error:
                 raise AvatarError(str(error)) from error
