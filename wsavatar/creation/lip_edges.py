@@ -108,7 +108,7 @@ def shows_lips(picture: np.ndarray, points: np.ndarray) -> bool:
     face = np.zeros(picture.shape[:2], np.uint8)
     cv2.fillConvexPoly(face, np.round(cv2.convexHull(points)).astype(np.int32), 1)
     contrast = float(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[face > 0].std())
-    clearest = float(np.linalg.norm(steps, axis=1).max())
+    clearest = float(np.max(np.linalg.norm(steps, axis=1)))
     return clearest > _FAINTEST * max(contrast, _LEAST_CONTRAST)
 
 
@@ -167,7 +167,7 @@ def _cheapest_path(costs: np.ndarray) -> np.ndarray:
         best = ways.argmin(axis=0)
         came.append(np.arange(count) + moves[best])
         total = ways.min(axis=0) + costs[:, column]
-    path = [int(total.argmin())]
+    path = [int(np.argmin(total))]
     for before in reversed(came):
         path.append(int(before[path[-1]]))
     return np.array(path[::-1])
