@@ -43,7 +43,7 @@ async def test_captions_and_word_times_of_a_real_voice() -> None:
     assert done["transcript"] == written
     words = line.events("response.audio_timestamp.delta")
     assert [one["text"] for one in words] == [word for word in written.split() if word != "-"]
-    assert not [one for one in words if one["estimated"]]
+    assert [one["text"] for one in words if one["estimated"]] == []
     audio = np.frombuffer(line.audio(), "<i2").astype(np.float32) / 32768
     starts = [one["audio_offset_ms"] * RATE // 1000 for one in words]
     assert starts == sorted(starts) and starts[-1] < len(audio)
