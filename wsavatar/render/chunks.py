@@ -174,12 +174,12 @@ class ChunkChoice:
         ``frame_s``: time of a frame at the best rate; ``window_s``: time of an audio window.
         """
         self._take_turns(now_s)
+        if not window_s:
+            return ChunkPlan(1.0, ())
         chunks = sorted(self._chunks.values(), key=lambda chunk: chunk.ends_s)
         for chunk in chunks:
             if not chunk.has_features:
                 chunk.features_s = chunk.cost.behind(chunk.turns.known_to) * window_s
-        if not window_s:
-            return ChunkPlan(1.0, ())
         unfit = _unfit(chunks, now_s, frame_s)
         share = _share([chunk for chunk in chunks if chunk not in unfit], now_s, frame_s)
         soon = tuple(c for c in chunks if c in unfit and c.begins_s <= now_s + SOON_S)
